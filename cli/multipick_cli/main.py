@@ -1,0 +1,53 @@
+"""`multipick COMMAND …`: hands the rest of the command line to the program that declares COMMAND.
+
+Programs declare subcommands by the entry-point group `multipick.commands`: a function that takes the arguments after
+the command's name and returns the exit status. Only the called one is imported, so that the operator's image needs no
+picker libraries and the reverse.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+
+GROUP = "multipick.commands"
+SUMMARIES = {
+    "demo": "Envoy, Valkey, a picker and simulated pods on this machine, with traffic and a verdict",
+    "epp": "the endpoint picker that Envoy calls by ext_proc",
+    "recording": "check or make a recording of a real engine",
+    "sim": "a simulated vLLM pod",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit status is the subcommand's own, 2 for a command line that names none."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(commands))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(version("multipick"))
+        return 0
+    name, *rest = arguments
+    if name not in commands:
+        print(f"multipick: no command {name!r}\n\n{usage(commands)}", file=sys.stderr)
+        return 2
+    try:
+        command: Callable[[Sequence[str]], int] = commands[name].load()
+    except ModuleNotFoundError as missing:
+        print(
+            f"multipick {name}: {missing}. Install the program's libraries: pip install 'multipick[{_extra(name)}]'",
+            file=sys.stderr,
+        )
+        return 2
+    return command(rest)
+
+
+def usage(commands: dict[str, EntryPoint]) -> str:
+    """The help text: one line a command."""
+    rows = [f"  {name:<11} {SUMMARIES.get(name, '')}".rstrip() for name in sorted(commands)]
+    return "usage: multipick COMMAND [options]\n\n" + "\n".join(rows) + "\n\n`multipick COMMAND --help` tells more."
+
+
+def _extra(command: str) -> str:
+    return {"recording": "epp"}.get(command, command)

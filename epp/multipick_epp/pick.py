@@ -1,0 +1,56 @@
+"""What the stream asks of the picker, as plain values: the seam between `extproc/` and the decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from multipick_epp.types import Endpoint, ReservationId
+
+
+@dataclass(frozen=True, slots=True)
+class PickRequest:
+    """One HTTP request that wants an endpoint."""
+
+    method: str
+    path: str  # with the query string
+    headers: Mapping[str, str]  # lower-case names; of a repeated header the first
+    body: bytes | None = None  # the whole body; None for a request without one, and for one too large to read
+    body_bytes: int = 0  # its size, also where `body` is None
+    subset: tuple[str, ...] | None = None  # the gateway's subset hint: `ip:port` or `ip`; None = the whole pool
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Where to send the request: the first endpoint, the others in order if that one fails."""
+
+    endpoints: tuple[Endpoint, ...]
+    reservation: ReservationId | None = None  # None: nothing was charged
+    request_headers: Mapping[str, str] = field(default_factory=dict)  # set on the way to the endpoint
+    response_headers: Mapping[str, str] = field(default_factory=dict)  # set on the way to the client
+    body: bytes | None = None  # replaces the request's body where not None
+
+
+@dataclass(frozen=True, slots=True)
+class NoPick:
+    """The request is answered here: an error in the shape of the API that the client called."""
+
+    status: int
+    body: bytes
+    reason: str  # for `x-multipick-drop-reason` and the metrics
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Picker(Protocol):
+    """What a stream calls, in this order; after `pick`, each call names the reservation that `pick` gave."""
+
+    async def pick(self, request: PickRequest) -> Pick | NoPick:
+        """Choose and reserve. Never raises but CancelledError, after which nothing is reserved."""
+
+    def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        """The gateway sent the request to `endpoint` in the end: the reservation moves there."""
+
+    def first_byte(self, reservation: ReservationId) -> None:
+        """The first byte of the response's body passed: prefill is over."""
+
+    def release(self, reservation: ReservationId) -> None:
+        """The request ended, well or not. Called exactly once for each reservation."""

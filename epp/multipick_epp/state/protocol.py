@@ -1,0 +1,137 @@
+"""`State`: the one face of the index and the loads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from multipick_epp.blocks import Chains
+from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One cache that is indexed by itself: what an endpoint holds on one medium, for one KV-cache group."""
+
+    endpoint: Endpoint
+    block_size: int  # tokens
+    medium: str = "GPU"
+    group: int = 0
+    kind: str = "full_attention"  # the engine's `kv_cache_spec_kind`
+    window: int = 0  # tokens; sliding-window groups only
+
+
+class Applied(IntEnum):
+    """What became of a delta. The numbers are the Redis script's return codes."""
+
+    STALE = -1  # of an older epoch: nothing written
+    DUPLICATE = 0  # all of it was known: nothing written
+    NEW = 1
+    GAP = 2  # written, but events between the last one and these are missing
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Blocks that came to and left a slot by the events of batches `first` to `last` of one epoch.
+
+    The last operation on a key wins, so no key is in both. At most 512 operations (DESIGN section 6): the caller cuts.
+    """
+
+    slot: Slot
+    epoch: int
+    first: int
+    last: int
+    stored: Sequence[BlockKey] = ()
+    removed: Sequence[BlockKey] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Leading prompt tokens that an endpoint holds, and how well that is known."""
+
+    tokens: int
+    mode: Mode = Mode.EXACT
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint that a request may go to."""
+
+    endpoint: Endpoint
+    new_tokens: int  # prompt tokens it would have to prefill; at least 1
+    unseen_queued: int = 0  # tokens and requests there that no reservation explains (they bypassed the pickers)
+    unseen_in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The outcome of a reserve: the winner was charged `new_tokens` and one request."""
+
+    index: int  # the winner's place among the candidates
+    loads: Sequence[Load]  # of every candidate, before the charge, in the candidates' order
+
+
+class State(Protocol):
+    """Index, loads and leases of one pool.
+
+    Methods that are not async never leave the process: they read a mirror that trails the shared truth by milliseconds.
+    """
+
+    async def start(self) -> None:
+        """Connect, load the index, take a lease. Returns when lookups can be trusted, or the truth is unreachable."""
+
+    async def close(self) -> None:
+        """Release what this replica reserved, give up its lease, end the background tasks."""
+
+    # --- index: written by events/, read by the picker
+
+    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
+        """A new incarnation of the engine: all cache state of older epochs of all the endpoint's slots is void.
+
+        False (and nothing changes) where a younger epoch is known. The epoch at hand: True, and nothing changes.
+        """
+
+    async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
+        """Write what events changed, in order; each delta is atomic, fenced by epoch and deduplicated by sequence."""
+
+    async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
+        """The engine dropped its whole cache (of one medium, or of all) in batch `seq` of `epoch`."""
+
+    async def drop(self, endpoint: Endpoint) -> None:
+        """The endpoint is gone for good: forget its cache and its load."""
+
+    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+        """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes."""
+
+    def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+        """How well this endpoint's cache is known from now on, for this replica's hits."""
+
+    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
+        """The hit of every endpoint that has one (tokens > 0); the others are left out."""
+
+    def block_sizes(self) -> Sequence[int]:
+        """The distinct block sizes of the known slots, ascending."""
+
+    def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """Call `listener` with each batch of keys that came to an endpoint's GPU cache (full-attention groups)."""
+
+    # --- loads: written and read by the picker
+
+    def load(self, endpoint: Endpoint) -> Load:
+        """The local view of one endpoint's load."""
+
+    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+        """Atomically take the candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
+
+        Callers shuffle equals. A reservation id that is known already is not charged twice: the same outcome again.
+        Raises ValueError where there are no candidates.
+        """
+
+    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """Of the reserved tokens only `queued_tokens` are still to be prefilled. Never raises the figure."""
+
+    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        """Another endpoint served the request: what is left of the charge moves there."""
+
+    async def release(self, reservation: ReservationId) -> None:
+        """The request ended: take back its charge. Unknown reservations are ignored."""
