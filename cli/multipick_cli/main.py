@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[Sequence[str]], int] = commands[name].load()
     except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("multipick"):
+            raise
         print(
             f"multipick {name}: {missing}. Install the program's libraries: pip install 'multipick[{_extra(name)}]'",
             file=sys.stderr,

@@ -1,0 +1,103 @@
+"""The picker's configuration: one YAML file, typed. Unknown fields are errors: a misspelt option must not be silent."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the message says where and why."""
+
+
+class Pool(Struct, frozen=True, forbid_unknown_fields=True):
+    """What all endpoints have in common."""
+
+    name: str
+    models: tuple[str, ...] = ()  # names of the base model; any other name in a request is a LoRA adapter's
+    tokenizer: str | None = None  # folder with tokenizer.json and tokenizer_config.json; None: the engine's /tokenize
+    chat_template: str | None = None  # file that replaces the tokenizer's template, as `vllm serve --chat-template`
+    secret_env: str | None = None  # environment variable with the secret that seeds the block keys
+
+
+class StaticEndpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """One endpoint that is named rather than found. Its event ports are asked of the engine where not given."""
+
+    address: str  # ip:port
+    events: str | None = None  # tcp://ip:port of the PUB socket
+    replay: str | None = None  # tcp://ip:port of the replay ROUTER
+    topic: str = ""
+
+
+class Events(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where engines publish KV events, for those that don't say so themselves (`GET /kv_event_sources`)."""
+
+    enabled: bool = True
+    port: Port | None = 5557
+    replay_port: Port | None = None
+    topic: str = ""
+
+
+class Listen(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ports of the picker; 0 takes a free one and logs it."""
+
+    host: str = "0.0.0.0"
+    ext_proc: Port = 9002
+    health: Port = 9003
+    admin: Port = 9090  # /metrics, /endpoints
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what one request may cost."""
+
+    max_body_bytes: int = 64 << 20  # larger: 413
+    max_read_bytes: int = 4 << 20  # larger: routed by load, unread
+    decision_s: Seconds = 0.1  # past it, load alone decides
+    drain_s: Seconds = 30.0
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything the picker is told."""
+
+    pool: Pool
+    endpoints: tuple[StaticEndpoint, ...] = ()
+    endpoints_file: str | None = None  # YAML list of endpoints, re-read when it changes
+    state: str = "memory"  # or redis://, rediss://, redis+sentinel://: shared with the pool's other pickers
+    state_password_env: str | None = None
+    events: Events = Events()
+    policy: str = "lmetric"
+    listen: Listen = Listen()
+    limits: Limits = Limits()
+    scrape_s: Seconds = 0.5  # seconds between two looks at an engine's /metrics
+    destinations: Annotated[int, Meta(ge=1, le=8)] = 1  # endpoints in the answer to the gateway, the pick first
+    explain_headers: bool = False  # x-multipick-* on the response: endpoint, hit tokens, mode
+    log_level: str = "info"
+    log_format: str = "json"
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Raises ConfigError, which names the field that is wrong."""
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=Config)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def secret(variable: str | None) -> bytes:
+    """The value of an environment variable that holds a secret; b"" where none is configured.
+
+    Raises ConfigError where the variable is configured but not set.
+    """
+    if variable is None:
+        return b""
+    value = os.environ.get(variable)
+    if not value:
+        raise ConfigError(f"environment variable {variable} is not set")
+    return value.encode()

@@ -1,0 +1,14 @@
+"""Scores -> ranking, the part that every policy shares."""
+
+from collections.abc import Sequence
+from random import Random
+
+from multipick_epp.policy.snapshot import Ranking
+
+
+def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
+    """Rows by score, smallest first; equal scores in uniformly random order."""
+    draws = [rng.random() for _ in scores]
+    rows = sorted(range(len(scores)), key=draws.__getitem__)
+    rows.sort(key=scores.__getitem__)  # stable: equals keep the random order
+    return Ranking(rows, [scores[row] for row in rows])

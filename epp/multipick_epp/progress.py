@@ -1,0 +1,146 @@
+"""How far the prefill of each reserved prompt is, as its endpoint's own KV events tell.
+
+An engine stores a prompt's blocks chunk by chunk, in order. When a block of a reserved prompt appears in the index of
+its endpoint, that block's tokens and all before them are prefilled, so only the rest is still queued. Sources, in order
+(DESIGN section 5): events; the first byte of the answer; an estimate from the endpoint's measured prefill rate.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from multipick_epp.types import BlockKey, Endpoint, ReservationId
+
+
+@dataclass(slots=True)
+class _Prefill:
+    """One reserved prompt that is not prefilled yet."""
+
+    endpoint: Endpoint
+    prompt_tokens: int
+    block_size: int
+    blocks: dict[BlockKey, int]  # the missing blocks: key -> index in the prompt
+    left: int  # tokens
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Prefill rate of one endpoint: tokens over the time in which it had any of our prompts to prefill.
+
+    Both sums decay with every sample, so the rate follows the engine's last ten or so.
+    """
+
+    pending: int = 0  # prompts being watched there
+    since_s: float = 0.0  # the last sample, or the moment the first pending prompt came
+    tokens: float = 0.0
+    seconds: float = 0.0
+
+    def sample(self, tokens: int, now: float) -> None:
+        self.tokens = 0.9 * self.tokens + tokens
+        self.seconds = 0.9 * self.seconds + max(now - self.since_s, 1e-4)
+        self.since_s = now
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Progress:
+    """Watches the prompts that this picker reserved.
+
+    Invariant: `_waiting` holds a reservation under (endpoint, key) exactly while its prefill has that key in `blocks`.
+    """
+
+    report: Callable[[ReservationId, int], None]
+    """Called with the tokens that are still queued, each time less than before; 0 ends the watch."""
+    clock: Callable[[], float]
+    """Seconds, monotonic."""
+    _prefills: dict[ReservationId, _Prefill] = field(default_factory=dict)  # oldest first
+    _waiting: dict[tuple[Endpoint, BlockKey], set[ReservationId]] = field(default_factory=dict)
+    _meters: dict[Endpoint, _Meter] = field(default_factory=dict)
+
+    def watch(
+        self,
+        reservation: ReservationId,
+        endpoint: Endpoint,
+        prompt_tokens: int,
+        block_size: int,
+        keys: Sequence[BlockKey],
+        hit_tokens: int,
+    ) -> None:
+        """A prompt was reserved on `endpoint`: `keys` are those of all its full blocks, `hit_tokens` are resident."""
+        first = hit_tokens // block_size if keys else 0
+        blocks = {key: index for index, key in enumerate(keys[first:], start=first)}
+        self._prefills[reservation] = _Prefill(endpoint, prompt_tokens, block_size, blocks, prompt_tokens - hit_tokens)
+        for key in blocks:
+            self._waiting.setdefault((endpoint, key), set()).add(reservation)
+        meter = self._meters.setdefault(endpoint, _Meter())
+        if not meter.pending:
+            meter.since_s = self.clock()
+        meter.pending += 1
+
+    def stored(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> None:
+        """Blocks came to the endpoint's cache."""
+        furthest: dict[ReservationId, int] = {}
+        for key in keys:
+            for reservation in self._waiting.get((endpoint, key), ()):
+                index = self._prefills[reservation].blocks[key]
+                furthest[reservation] = max(index, furthest.get(reservation, -1))
+        for reservation, index in furthest.items():
+            prefill = self._prefills[reservation]
+            done = (index + 1) * prefill.block_size
+            last_full_block = prefill.prompt_tokens // prefill.block_size - 1
+            # The tail after the last full block is computed with it: a chunk ends short of the prompt only on a budget.
+            self._measured(reservation, 0 if index >= last_full_block else prefill.prompt_tokens - done)
+
+    def first_byte(self, reservation: ReservationId) -> None:
+        """The answer began: nothing of the prompt is queued any more."""
+        if reservation in self._prefills:
+            self._measured(reservation, 0)
+
+    def forget(self, reservation: ReservationId) -> None:
+        """The request ended, or is prefilled."""
+        prefill = self._prefills.pop(reservation, None)
+        if prefill is None:
+            return
+        self._meters[prefill.endpoint].pending -= 1
+        for key in prefill.blocks:
+            waiting = self._waiting[prefill.endpoint, key]
+            waiting.discard(reservation)
+            if not waiting:
+                del self._waiting[prefill.endpoint, key]
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """The endpoint is gone: forget its rate and the prompts it was to prefill."""
+        for reservation in [r for r, prefill in self._prefills.items() if prefill.endpoint == endpoint]:
+            self.forget(reservation)
+        self._meters.pop(endpoint, None)
+
+    def prefill_seconds(self, endpoint: Endpoint, tokens: int) -> float | None:
+        """How long the endpoint takes to prefill so many tokens, by what was seen of it; None before anything was."""
+        meter = self._meters.get(endpoint)
+        return tokens / meter.rate if meter and meter.rate else None
+
+    def estimate(self, elapsed_s: float, silent: Callable[[Endpoint], bool]) -> None:
+        """On endpoints that send no events, let the oldest prompts advance at the measured rate for `elapsed_s`."""
+        budget: dict[Endpoint, float] = {}
+        for reservation, prefill in list(self._prefills.items()):
+            endpoint = prefill.endpoint
+            if endpoint not in budget:
+                budget[endpoint] = self._meters[endpoint].rate * elapsed_s if silent(endpoint) else 0.0
+            done = min(int(budget[endpoint]), prefill.left)
+            if done:
+                budget[endpoint] -= done
+                self._advance(reservation, prefill.left - done)
+
+    def _measured(self, reservation: ReservationId, left: int) -> None:
+        prefill = self._prefills[reservation]
+        if left < prefill.left:
+            self._meters[prefill.endpoint].sample(prefill.left - left, self.clock())
+            self._advance(reservation, left)
+
+    def _advance(self, reservation: ReservationId, left: int) -> None:
+        self._prefills[reservation].left = left
+        self.report(reservation, left)
+        if left == 0:
+            self.forget(reservation)

@@ -1,0 +1,74 @@
+"""The picker's Prometheus metrics. Names, units and labels stand in docs/metrics.md."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+STAGES = ("parse", "tokens", "keys", "lookup", "policy", "reserve")
+_SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+_TOKENS = (0, 64, 256, 1024, 4096, 16384, 65536, 262144)
+
+
+class Metrics:
+    """One set of metrics on its own registry, so that several pickers can live in one process (tests, benchmarks)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.decisions = Counter(
+            "multipick_decisions", "Requests that were given an endpoint.", ["policy", "mode"], registry=self.registry
+        )
+        self.refusals = Counter(
+            "multipick_refusals", "Requests that were answered by the picker.", ["reason"], registry=self.registry
+        )
+        self.decision_seconds = Histogram(
+            "multipick_decision_seconds",
+            "From a whole request to its endpoint.",
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.stage_seconds = Histogram(
+            "multipick_decision_stage_seconds",
+            "The same, by stage.",
+            ["stage"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.prompt_tokens = Counter(
+            "multipick_prompt_tokens", "Prompt tokens of routed requests.", registry=self.registry
+        )
+        self.hit_tokens = Histogram(
+            "multipick_predicted_hit_tokens",
+            "Leading prompt tokens that the chosen endpoint holds, by the index.",
+            registry=self.registry,
+            buckets=_TOKENS,
+        )
+        self.fallbacks = Counter(
+            "multipick_fallbacks",
+            "Decisions on a lower rung: why the exact one was not to be had.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "multipick_endpoint_in_flight", "Requests on the endpoint.", ["endpoint"], registry=self.registry
+        )
+        self.queued_tokens = Gauge(
+            "multipick_endpoint_queued_tokens",
+            "Prompt tokens routed there and not prefilled yet.",
+            ["endpoint"],
+            registry=self.registry,
+        )
+        self.unseen_in_flight = Gauge(
+            "multipick_endpoint_unseen_in_flight",
+            "Requests on the engine that no reservation explains.",
+            ["endpoint"],
+            registry=self.registry,
+        )
+        self.endpoint_ready = Gauge(
+            "multipick_endpoint_ready", "1 where the endpoint can serve.", ["endpoint"], registry=self.registry
+        )
+        self.streams = Gauge("multipick_ext_proc_streams", "ext_proc streams that are open.", registry=self.registry)
+        self.stream_errors = Counter(
+            "multipick_ext_proc_errors", "Streams on which something failed.", ["reason"], registry=self.registry
+        )
+
+    def page(self) -> bytes:
+        """The metrics in Prometheus' text form."""
+        return generate_latest(self.registry)

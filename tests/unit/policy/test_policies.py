@@ -1,0 +1,101 @@
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multipick_epp.policy.baselines import round_robin, vllm_v1
+from multipick_epp.policy.contenders import BEST, LEAST_LOADED, contenders
+from multipick_epp.policy.lmetric import lmetric
+from multipick_epp.policy.registry import BUILT_IN, names, policy
+from multipick_epp.policy.snapshot import Snapshot
+from multipick_epp.types import Endpoint
+
+
+def snapshot(
+    hits: list[int], queued: list[int], in_flight: list[int], length: int = 1000, turn: int = 0, **gauges: list[float]
+) -> Snapshot:
+    endpoints = [Endpoint(f"10.0.0.{i}:8000") for i in range(len(hits))]
+    return Snapshot(length, endpoints, hits, queued, in_flight, turn=turn, **gauges)  # type: ignore[arg-type]
+
+
+def test_lmetric_multiplies_new_tokens_with_the_batch() -> None:
+    # 1000*1 = 1000, 200*4 = 800, (600+100)*1 = 700
+    ranking = lmetric(snapshot([0, 800, 900], [0, 0, 600], [0, 3, 0]), Random(1))
+    assert list(ranking.rows) == [2, 1, 0]
+    assert list(ranking.scores) == [700, 800, 1000]
+
+
+def test_lmetric_never_scores_a_full_hit_zero_so_that_load_still_counts() -> None:
+    ranking = lmetric(snapshot([1000, 1000], [0, 0], [5, 2]), Random(1))
+    assert list(ranking.rows) == [1, 0]
+    assert list(ranking.scores) == [3, 6]
+
+
+def test_queued_tokens_of_others_count_like_ones_own() -> None:
+    ranking = lmetric(snapshot([500, 0], [800, 0], [0, 0]), Random(1))
+    assert ranking.rows[0] == 1
+
+
+def test_exact_ties_are_broken_evenly() -> None:
+    rng = Random(7)
+    first = Counter(lmetric(snapshot([0] * 4, [0] * 4, [0] * 4), rng).rows[0] for _ in range(4000))
+    assert set(first) == {0, 1, 2, 3}
+    assert max(first.values()) < 1.2 * min(first.values())
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 9999), st.integers(0, 99)), min_size=1), st.integers())
+def test_every_policy_ranks_every_row_exactly_once(rows: list[tuple[int, int, int]], seed: int) -> None:
+    hits, queued, in_flight = (list(column) for column in zip(*rows, strict=True))
+    for rank in BUILT_IN.values():
+        view = snapshot(hits, queued, in_flight, length=1000, turn=seed & 0xFFFF)
+        assert sorted(rank(view, Random(seed)).rows) == list(range(len(rows)))
+
+
+def test_round_robin_takes_each_endpoint_in_turn() -> None:
+    picks = [round_robin(snapshot([0] * 3, [0] * 3, [0] * 3, turn=turn), Random(0)).rows[0] for turn in range(6)]
+    assert picks == [0, 1, 2, 0, 1, 2]
+
+
+def test_vllm_v1_weighs_a_waiting_request_four_times_a_running_one() -> None:
+    view = snapshot([0, 0], [0, 0], [0, 0], waiting=[1, 0], running=[0, 3])
+    assert vllm_v1(view, Random(0)).rows[0] == 1
+    view = snapshot([0, 0], [0, 0], [0, 0], waiting=[1, 0], running=[0, 5])
+    assert vllm_v1(view, Random(0)).rows[0] == 0
+
+
+def test_vllm_v1_counts_its_own_picks_until_the_next_gauges() -> None:
+    view = snapshot([0, 0], [0, 0], [0, 0], waiting=[0, 0], running=[0, 3], picked=[1, 0])
+    assert vllm_v1(view, Random(0)).rows[0] == 1
+
+
+def test_vllm_v1_without_gauges_uses_requests_in_flight() -> None:
+    assert vllm_v1(snapshot([0, 0], [0, 0], [4, 2]), Random(0)).rows[0] == 1
+
+
+def test_a_small_pool_is_reserved_among_whole() -> None:
+    view = snapshot([0] * 16, [0] * 16, list(range(16)))
+    assert sorted(contenders(lmetric, view, lmetric(view, Random(0)))) == list(range(16))
+
+
+def test_a_large_pool_sends_its_best_and_its_least_loaded() -> None:
+    # Rows 0-19 score best by hits though loaded; rows 60-63 are idle but cold.
+    hits = [999] * 20 + [0] * 44
+    in_flight = [5] * 60 + [0] * 4
+    view = snapshot(hits, [0] * 64, in_flight, length=1000)
+    rows = contenders(lmetric, view, lmetric(view, Random(0)))
+    assert len(rows) == len(set(rows)) == BEST + LEAST_LOADED
+    assert set(rows[:BEST]) <= set(range(20))
+    assert set(rows[BEST:]) == {60, 61, 62, 63}
+
+
+def test_other_policies_reserve_their_own_choice() -> None:
+    view = snapshot([0] * 3, [0] * 3, [0] * 3, turn=1)
+    assert contenders(round_robin, view, round_robin(view, Random(0))) == [1]
+
+
+def test_policies_are_found_by_name_and_an_unknown_name_lists_them() -> None:
+    assert policy("lmetric") is lmetric
+    with pytest.raises(ValueError, match="lmetric, round-robin, vllm-v1"):
+        policy("best")
+    assert set(BUILT_IN) <= set(names())
