@@ -103,8 +103,14 @@ class State(Protocol):
     async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes."""
 
-    def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
-        """How well this endpoint's cache is known from now on, for this replica's hits."""
+    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+        """How well this endpoint's cache is known from now on; every replica learns it. Before the first: BLIND."""
+
+    def mode(self, endpoint: Endpoint) -> Mode:
+        """What the last `set_mode` said of it, by any replica."""
+
+    def block_size(self, endpoint: Endpoint) -> int | None:
+        """Tokens a block of its full-attention GPU slot; None before it has one."""
 
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """The hit of every endpoint that has one (tokens > 0); the others are left out."""
