@@ -1,0 +1,77 @@
+"""The built-in traffic: multi-turn chats of several applications, each with a system prompt of its own.
+
+Applications differ in popularity by Zipf's law and in the length of their system prompt; each keeps it for all its
+sessions. Sessions begin as a Poisson process. A session comes back, after a time to read and think, with its previous
+answer and a new user message. So there are two things to hit: the application's system prompt, which every pod may
+come to hold, and the session's own history, which only the pods hold that served it.
+
+The arrivals are partly open: sessions come when they come, but a turn waits for the answer before it. A slow policy
+thereby gets its later turns later, which spares it a little.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from multipick_sim.traffic.plan import Message, Session, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Whole numbers from `low` to `high`, drawn log-uniformly: short ones are more frequent, as in real chats."""
+
+    low: int
+    high: int
+
+    def draw(self, random: Random) -> int:
+        """One number."""
+        return round(self.low * math.pow(self.high / self.low, random.random()))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the chats are like. Lengths are tokens of text, times engine seconds."""
+
+    sessions_per_s: float = 4.0
+    applications: int = 12
+    zipf: float = 1.0  # share of the k-th application ~ k^-zipf
+    system: Range = Range(400, 4000)
+    question: Range = Range(20, 600)
+    answer: Range = Range(30, 400)
+    mean_turns: float = 4.0  # geometric: each answer is the last one with the same chance
+    mean_think_s: float = 8.0  # exponential
+
+    def shares(self) -> Sequence[float]:
+        """Each application's share of the sessions; they sum to 1."""
+        weights = [rank**-self.zipf for rank in range(1, self.applications + 1)]
+        return [weight / sum(weights) for weight in weights]
+
+
+def chats(requests: int, seed: int, shape: Shape) -> tuple[Session, ...]:
+    """Sessions with `requests` turns in all (the last session may be cut short), a function of the arguments alone."""
+    random = Random(f"chats {seed}")
+    systems = [Message("system", random.getrandbits(64), shape.system.draw(random)) for _ in range(shape.applications)]
+    shares = shape.shares()
+    sessions: list[Session] = []
+    now = 0.0
+    left = requests
+    while left > 0:
+        [system] = random.choices(systems, shares)
+        turns = _turns(random, system, shape)[:left]
+        sessions.append(Session(now, turns))
+        left -= len(turns)
+        now += random.expovariate(shape.sessions_per_s)
+    return tuple(sessions)
+
+
+def _turns(random: Random, system: Message, shape: Shape) -> tuple[Turn, ...]:
+    turns = [Turn(0.0, (system, _question(random, shape)), shape.answer.draw(random))]
+    while random.random() >= 1 / shape.mean_turns:
+        wait_s = random.expovariate(1 / shape.mean_think_s)
+        turns.append(Turn(wait_s, (_question(random, shape),), shape.answer.draw(random)))
+    return tuple(turns)
+
+
+def _question(random: Random, shape: Shape) -> Message:
+    return Message("user", random.getrandbits(64), shape.question.draw(random))
