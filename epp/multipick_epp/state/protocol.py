@@ -22,19 +22,23 @@ class Slot:
 
 
 class Applied(IntEnum):
-    """What became of a delta. The numbers are the Redis script's return codes."""
+    """What became of a delta. The numbers are the Redis scripts' return codes."""
 
+    REFUSED = -2  # the store is away, full, or the endpoint has too many slots: nothing written
     STALE = -1  # of an older epoch: nothing written
     DUPLICATE = 0  # all of it was known: nothing written
     NEW = 1
-    GAP = 2  # written, but events between the last one and these are missing
+    GAP = 2  # written, but something before it is missing: only `replace` makes the endpoint exact again
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """Blocks that came to and left a slot by the events of batches `first` to `last` of one epoch.
 
-    The last operation on a key wins, so no key is in both. At most 512 operations (DESIGN section 6): the caller cuts.
+    The last operation on a key wins, so no key is in both. Of any size: `apply` writes it in steps of 512 operations
+    (DESIGN section 6), and only the last step advances the slot's sequence. So one delta a slot and batch: a second one
+    with the same `last` would count as a duplicate. Sequences are the endpoint's, 0 is the first of an epoch; batches
+    without blocks need no delta, but the next delta's `first` has to cover them. Epochs are below 2**53.
     """
 
     slot: Slot
@@ -71,11 +75,8 @@ class Reserved:
     loads: Sequence[Load]  # of every candidate, before the charge, in the candidates' order
 
 
-class State(Protocol):
-    """Index, loads and leases of one pool.
-
-    Methods that are not async never leave the process: they read a mirror that trails the shared truth by milliseconds.
-    """
+class Index(Protocol):
+    """What `events/` writes: which endpoint holds which blocks. One owner writes an endpoint at a time."""
 
     async def start(self) -> None:
         """Connect, load the index, take a lease. Returns when lookups can be trusted, or the truth is unreachable."""
@@ -83,7 +84,9 @@ class State(Protocol):
     async def close(self) -> None:
         """Release what this replica reserved, give up its lease, end the background tasks."""
 
-    # --- index: written by events/, read by the picker
+    @property
+    def degraded(self) -> str | None:
+        """Why this replica goes by its own view alone ("away", "slow", ...); None while the shared truth answers."""
 
     async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
         """A new incarnation of the engine: all cache state of older epochs of all the endpoint's slots is void.
@@ -92,19 +95,52 @@ class State(Protocol):
         """
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
-        """Write what events changed, in order; each delta is atomic, fenced by epoch and deduplicated by sequence."""
+        """Write what events changed, in order; fenced by epoch and deduplicated by sequence. Never raises."""
 
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
-        """The engine dropped its whole cache (of one medium, or of all) in batch `seq` of `epoch`."""
+        """The engine dropped its whole cache (of one medium, or of all) in batch `seq` of `epoch`.
+
+        Blocks that the same batch stored afterwards come in a delta whose `first` is `seq`; what came before belongs
+        into one whose `last` is below `seq`.
+        """
+
+    async def replace(
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+    ) -> Applied:
+        """The whole truth of an endpoint as of batch `seq` of `epoch`: what the index held of it before is void.
+
+        `seq` is -1 where no batch has come yet. Fenced by epoch only. The answer to `GAP` and to `on_lost`.
+        """
 
     async def drop(self, endpoint: Endpoint) -> None:
         """The endpoint is gone for good: forget its cache and its load."""
 
-    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
-        """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes."""
-
     async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
         """How well this endpoint's cache is known from now on; every replica learns it. Before the first: BLIND."""
+
+    def owned(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Those of `endpoints` whose events this replica has to ingest now: rendezvous hashing over the live leases.
+
+        Changes at most a few seconds after a replica came or went; while the truth is away, the last answer holds.
+        """
+
+    def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
+        """Call `listener` with each endpoint that this replica wrote and that the shared truth no longer has exactly.
+
+        (The store lost its data, or refused writes.) The owner answers with `replace`.
+        """
+
+
+class State(Index, Protocol):
+    """Index, loads and leases of one pool.
+
+    Methods that are not async never leave the process: they read a mirror that trails the shared truth by milliseconds.
+    """
+
+    # --- index: read by the picker
+
+    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+        """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes."""
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """What the last `set_mode` said of it, by any replica."""
