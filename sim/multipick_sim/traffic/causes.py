@@ -20,6 +20,7 @@ class Cause(StrEnum):
     """Why a predicted hit differs from the reported one."""
 
     NOT_EXACT = "the picker knew the endpoint's cache only roughly or not at all"
+    OTHER_TOKENS = "picker and engine made different tokens of the prompt"
     IN_PREFILL = "less predicted: the shared prefix was still in prefill at the pick"
     EVENT_LAG = "less predicted: the shared prefix had just been computed, its events were on their way"
     LESS = "less predicted: unexplained"
@@ -62,6 +63,8 @@ def cause(record: Record, records: Sequence[Record], lag_s: float) -> Cause:
     predicted, reported = record.predicted_tokens or 0, record.cached_tokens or 0
     if record.mode != "exact":
         return Cause.NOT_EXACT
+    if record.counted_tokens != record.prompt_tokens:
+        return Cause.OTHER_TOKENS
     computed_s = _computed_s(record, records, max(predicted, reported))
     done = [at_s for at_s in computed_s if at_s is not None and at_s < record.sent_s]
     if predicted < reported:

@@ -101,6 +101,7 @@ class _Run:
                 prompt_tokens=usage.prompt_tokens,
                 output_tokens=usage.output_tokens,
                 cached_tokens=usage.cached_tokens,
+                counted_tokens=_number(reply.headers.get("x-multipick-prompt-tokens")),
                 predicted_tokens=_number(reply.headers.get("x-multipick-hit-tokens")),
                 endpoint=reply.headers.get("x-multipick-endpoint"),
                 mode=reply.headers.get("x-multipick-mode"),

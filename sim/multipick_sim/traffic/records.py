@@ -24,6 +24,7 @@ class Record:
     prompt_tokens: int  # by the engine's usage, as the next two
     output_tokens: int
     cached_tokens: int | None
+    counted_tokens: int | None  # of the prompt, by the picker
     predicted_tokens: int | None  # the hit that the picker foresaw
     endpoint: str | None  # where the picker sent it
     mode: str | None  # how well the picker knew that endpoint's cache

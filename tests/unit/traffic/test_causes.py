@@ -23,6 +23,7 @@ def record(
         prompt_tokens=700,
         output_tokens=45,
         cached_tokens=reported,
+        counted_tokens=700,
         predicted_tokens=predicted,
         endpoint="a",
         mode="exact",
@@ -85,6 +86,10 @@ def test_a_request_sent_later_that_overtook_explains_a_hit() -> None:
 
 def test_an_endpoint_that_was_not_known_exactly_is_the_first_cause() -> None:
     assert why(replace(late(1.0, 0, 512), mode="blind"), EARLIER) is Cause.NOT_EXACT
+
+
+def test_a_prompt_that_picker_and_engine_count_differently_has_other_tokens() -> None:
+    assert why(replace(late(1.0, 0, 512), counted_tokens=699), EARLIER) is Cause.OTHER_TOKENS
 
 
 def test_shared_tokens_are_the_common_leading_segments_and_the_opening_of_the_next_message() -> None:

@@ -14,7 +14,12 @@ from multipick_sim.traffic.records import Record
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[Target]]
-HEADERS = {"x-multipick-hit-tokens": "32", "x-multipick-endpoint": "10.0.0.1:8000", "x-multipick-mode": "exact"}
+HEADERS = {
+    "x-multipick-endpoint": "10.0.0.1:8000",
+    "x-multipick-hit-tokens": "32",
+    "x-multipick-prompt-tokens": "39",
+    "x-multipick-mode": "exact",
+}
 
 
 @pytest.fixture
@@ -73,7 +78,8 @@ async def test_an_answer_becomes_a_record_of_what_engine_and_picker_say(serve: S
     [record] = await run(await serve(whole_answer), talk(0))
     assert record.ok
     assert (record.prompt_tokens, record.output_tokens, record.cached_tokens) == (40, 2, 16)
-    assert (record.predicted_tokens, record.endpoint, record.mode) == (32, "10.0.0.1:8000", "exact")
+    assert (record.counted_tokens, record.predicted_tokens) == (39, 32)
+    assert (record.endpoint, record.mode) == ("10.0.0.1:8000", "exact")
     assert record.first_token_s is not None
     assert 0 <= record.sent_s <= record.first_token_s <= record.end_s
 

@@ -26,6 +26,7 @@ def record(
         prompt_tokens=prompt,
         output_tokens=output,
         cached_tokens=cached,
+        counted_tokens=prompt,
         predicted_tokens=cached,
         endpoint=endpoint,
         mode="exact",
