@@ -1,0 +1,193 @@
+"""Runs one stream: carries out its effects against the transport below and the picker behind.
+
+Knows neither gRPC nor HTTP/2. The transport pushes what arrives, and is given what to send; the picker's decision runs
+as a task of its own, so that a client who leaves meanwhile is noticed at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import perf_counter
+from typing import Protocol
+
+from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.messages import MessageError, read
+from multipick_epp.extproc.stream import Bounds, Stream
+from multipick_epp.pick import NoPick, Pick, Picker, PickRequest
+
+log = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """The wire under one stream. No call raises, also when the wire is gone."""
+
+    def send(self, data: bytes) -> None:
+        """Send one message behind those before it."""
+
+    def end(self) -> None:
+        """End the stream with status OK behind all that was sent."""
+
+    def pause(self) -> None:
+        """Take nothing more from the gateway for now: let its flow control hold it."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+
+class Stage(StrEnum):
+    """Where the time from a request's first byte here to its pick goes."""
+
+    RECEIVE = "receive"  # from the first message until the picker is asked: the gateway sends the body
+    PICK = "pick"  # until the picker decided
+    REPLY = "reply"  # until the answer is with the transport
+
+
+class Failure(StrEnum):
+    """What went wrong on a stream."""
+
+    PICK_RAISED = "pick_raised"
+    PICK_TIMEOUT = "pick_timeout"
+    UNREADABLE = "unreadable"  # bytes that are no message
+    INTERNAL = "internal"  # a defect of ours, caught
+
+
+class Observer(Protocol):
+    """Who counts and times. No call raises or waits."""
+
+    def opened(self) -> None:
+        """A stream began."""
+
+    def closed(self) -> None:
+        """It ended; comes exactly once for each `opened`."""
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        """A stage of a decision took so long."""
+
+    def failed(self, failure: Failure) -> None:
+        """Something went wrong; the request goes on without a pick where that is possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for all streams."""
+
+    bounds: Bounds = field(default_factory=Bounds)
+    pick_guard_s: float = 1.0  # the picker keeps a deadline of its own; past this one it is broken
+
+
+class Conversation:
+    """One stream in progress."""
+
+    def __init__(self, transport: Transport, picker: Picker, observer: Observer, settings: Settings) -> None:
+        self._transport = transport
+        self._picker = picker
+        self._observer = observer
+        self._settings = settings
+        self._stream = Stream(settings.bounds)
+        self._decision: asyncio.Task[None] | None = None  # while the picker is asked
+        self._guard: asyncio.TimerHandle | None = None  # the same
+        self._paused = False
+        self._over = False
+        self._since = perf_counter()
+        observer.opened()
+
+    def message(self, data: bytes) -> None:
+        """The gateway said this."""
+        try:
+            message = read(data)
+        except MessageError:
+            self._observer.failed(Failure.UNREADABLE)
+            self.stop()
+            return
+        self._step(self._stream.receive, message)
+        if self._stream.holding and not self._paused:
+            self._paused = True
+            self._transport.pause()
+
+    def stop(self) -> None:
+        """End the stream from here: the gateway goes on by itself, or refuses what it can't finish without us."""
+        self._step(self._stream.stop)
+        self.closed()
+
+    def closed(self) -> None:
+        """The stream is over, in whichever way; may be called again."""
+        if self._over:
+            return
+        self._over = True
+        self._abandon_pick()
+        self._step(self._stream.closed)
+        self._observer.closed()
+
+    def _step(self, event: Callable[..., list[Effect]], *about: object) -> None:
+        try:
+            self._run(event(*about))
+        except Exception:
+            # Raising on would make a 500 of the request, also where the gateway is told to fail open.
+            log.exception("a stream failed and is ended")
+            self._observer.failed(Failure.INTERNAL)
+            self.stop()
+
+    def _run(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(data):
+                    self._transport.send(data)
+                case Ask(request):
+                    self._ask(request)
+                case Served(reservation, endpoint):
+                    self._picker.served(reservation, endpoint)
+                case FirstByte(reservation):
+                    self._picker.first_byte(reservation)
+                case Release(reservation):
+                    self._picker.release(reservation)
+                case End():
+                    self._transport.end()
+
+    def _ask(self, request: PickRequest) -> None:
+        self._lap(Stage.RECEIVE)
+        loop = asyncio.get_running_loop()
+        self._guard = loop.call_later(self._settings.pick_guard_s, self._give_up)
+        self._decision = loop.create_task(self._decide(request))
+
+    async def _decide(self, request: PickRequest) -> None:
+        outcome: Pick | NoPick | None = None
+        try:
+            outcome = await self._picker.pick(request)
+        except Exception:
+            log.exception("the picker failed: the gateway chooses")
+            self._observer.failed(Failure.PICK_RAISED)
+        if self._decision is asyncio.current_task():
+            self._decision = None
+            self._decided(outcome)
+        else:  # nobody waits any more
+            self._step(self._stream.picked, outcome)
+
+    def _give_up(self) -> None:
+        log.warning("the picker did not decide within %g s: the gateway chooses", self._settings.pick_guard_s)
+        self._observer.failed(Failure.PICK_TIMEOUT)
+        self._abandon_pick()
+        self._decided(None)
+
+    def _decided(self, outcome: Pick | NoPick | None) -> None:
+        self._abandon_pick()
+        self._lap(Stage.PICK)
+        self._step(self._stream.picked, outcome)
+        self._lap(Stage.REPLY)
+        if self._paused:
+            self._paused = False
+            self._transport.resume()
+
+    def _abandon_pick(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
+        if self._decision is not None:
+            self._decision.cancel()
+            self._decision = None
+
+    def _lap(self, stage: Stage) -> None:
+        now = perf_counter()
+        self._observer.stage(stage, now - self._since)
+        self._since = now

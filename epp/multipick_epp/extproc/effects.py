@@ -1,0 +1,50 @@
+"""What a stream wants done, as plain values: the driver carries them out in their order."""
+
+from dataclasses import dataclass
+
+from multipick_epp.pick import PickRequest
+from multipick_epp.types import Endpoint, ReservationId
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Say this to the gateway."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the picker, and tell the stream by `picked`."""
+
+    request: PickRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Tell the picker who answered."""
+
+    reservation: ReservationId
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class FirstByte:
+    """Tell the picker that the response's body began."""
+
+    reservation: ReservationId
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Tell the picker that the request is over."""
+
+    reservation: ReservationId
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the stream in good order, after all that was sent: the gateway then goes on alone."""
+
+
+Effect = Send | Ask | Served | FirstByte | Release | End

@@ -1,0 +1,166 @@
+"""What the gateway says, as plain values, and how to read it from the wire.
+
+Source: envoy/service/ext_proc/v3/external_processor.proto of Envoy 1.40; Endpoint Picker Protocol 1.0 for the metadata.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from google.protobuf.message import DecodeError as ProtobufError
+from google.protobuf.struct_pb2 import Value
+
+from multipick_epp.proto.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest
+from multipick_epp.types import Endpoint
+
+SUBSET_NAMESPACE = "envoy.lb.subset_hint"
+SUBSET_KEY = "x-gateway-destination-endpoint-subset"
+LB_NAMESPACE = "envoy.lb"
+SERVED_KEY = "x-gateway-destination-endpoint-served"
+
+
+class MessageError(Exception):
+    """The bytes are no ProcessingRequest: whoever sent them is no gateway."""
+
+
+class BodyMode(IntEnum):
+    """How much of a body the gateway sends, and what it wants back (`ProcessingMode.BodySendMode`)."""
+
+    NONE = 0  # nothing
+    STREAMED = 1  # chunk by chunk, an answer to each
+    BUFFERED = 2  # the whole body in one message, an answer to it
+    BUFFERED_PARTIAL = 3  # the same, but perhaps only the body's beginning
+    FULL_DUPLEX_STREAMED = 4  # chunk by chunk, and only what we send back goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """The gateway's choice for this stream (`protocol_config`)."""
+
+    request_body: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
+    response_body: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    """The beginning of a request."""
+
+    headers: Mapping[str, str]  # lower-case names, `:method` and `:path` among them; of a repeated header the first
+    end: bool  # no body and no trailers follow
+    subset: tuple[str, ...] | None = None  # the endpoints to pick from; None = no hint
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """A chunk of the request's body, or the whole of it."""
+
+    data: bytes
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrailers:
+    """The end of a request that has trailers; no chunk before it said `end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    """The beginning of a response; the gateway knows by now who served it."""
+
+    end: bool
+    served: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    """A chunk of the response's body, or the whole of it."""
+
+    data: bytes
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTrailers:
+    """The end of a response that has trailers, or of any response where the gateway sends them always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A kind of message that this protocol version doesn't have; nobody can tell what answer it wants."""
+
+
+Part = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the gateway."""
+
+    part: Part
+    modes: Modes | None = None  # in the stream's first message only
+
+
+def read(data: bytes) -> Message:
+    """One ProcessingRequest. Raises MessageError."""
+    try:
+        request = ProcessingRequest.FromString(data)
+    except ProtobufError as error:
+        raise MessageError(str(error)) from error
+    part: Part
+    match request.WhichOneof("request"):
+        case "response_body":
+            part = ResponseBody(request.response_body.body, request.response_body.end_of_stream)
+        case "request_headers":
+            headers = request.request_headers
+            part = RequestHeaders(_headers(headers.headers), headers.end_of_stream, _subset(request.metadata_context))
+        case "request_body":
+            part = RequestBody(request.request_body.body, request.request_body.end_of_stream)
+        case "response_headers":
+            part = ResponseHeaders(request.response_headers.end_of_stream, _served(request.metadata_context))
+        case "request_trailers":
+            part = RequestTrailers()
+        case "response_trailers":
+            part = ResponseTrailers()
+        case _:
+            part = Unknown()
+    if not request.HasField("protocol_config"):
+        return Message(part)
+    config = request.protocol_config
+    return Message(part, Modes(_mode(config.request_body_mode), _mode(config.response_body_mode)))
+
+
+def _mode(number: int) -> BodyMode:
+    try:
+        return BodyMode(number)
+    except ValueError:  # newer modes (GRPC) are answered as full duplex is
+        return BodyMode.FULL_DUPLEX_STREAMED
+
+
+def _headers(headers: HeaderMap) -> dict[str, str]:
+    # Envoy 1.40 fills raw_value only, older gateways value. Reversed, so that of a repeated header the first stays.
+    return {
+        header.key: header.raw_value.decode("utf-8", "replace") or header.value for header in reversed(headers.headers)
+    }
+
+
+def _subset(metadata: Metadata) -> tuple[str, ...] | None:
+    value = _value(metadata, SUBSET_NAMESPACE, SUBSET_KEY)
+    if value is None:
+        return None
+    if value.HasField("list_value"):
+        names = [item.string_value for item in value.list_value.values]
+    else:
+        names = value.string_value.split(",")
+    return tuple(name for name in map(str.strip, names) if name)
+
+
+def _served(metadata: Metadata) -> Endpoint | None:
+    value = _value(metadata, LB_NAMESPACE, SERVED_KEY)
+    return Endpoint(value.string_value) if value is not None and value.string_value else None
+
+
+def _value(metadata: Metadata, namespace: str, key: str) -> Value | None:
+    if namespace not in metadata.filter_metadata:  # indexing would create it
+        return None
+    fields = metadata.filter_metadata[namespace].fields
+    return fields.get(key)

@@ -1,0 +1,122 @@
+"""What we say to the gateway: one function, or constant, a kind of ProcessingResponse; values -> bytes.
+
+Header values travel as `raw_value`, as Envoy itself sends them. A header that is set overwrites what is there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal
+
+from multipick_epp.extproc.messages import LB_NAMESPACE
+from multipick_epp.pick import NoPick
+from multipick_epp.proto.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingResponse
+from multipick_epp.types import Endpoint
+
+DESTINATION: Final = "x-gateway-destination-endpoint"
+"""Header and metadata key of the pick. Whatever a client sends by a name that begins so is removed."""
+
+DROP_REASON: Final = "x-multipick-drop-reason"
+
+CHUNK_BYTES: Final = 62_000
+"""The largest chunk of a streamed body: some gateways cap a message at 64 KB."""
+
+
+def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Iterable[str]) -> bytes:
+    """The answer to a request's headers: with a destination it is the pick, `extra` are headers set beside it."""
+    reply = ProcessingResponse()
+    common = reply.request_headers.response
+    common.header_mutation.remove_headers.extend(remove)
+    _route(reply, common, destination, extra)
+    return reply.SerializeToString()
+
+
+def request_body(destination: Sequence[Endpoint], extra: Mapping[str, str], replacement: bytes | None) -> bytes:
+    """The answer to a buffered request body: with a destination it is the pick."""
+    reply = ProcessingResponse()
+    common = reply.request_body.response
+    if replacement is not None:
+        common.body_mutation.body = replacement
+    _route(reply, common, destination, extra)
+    return reply.SerializeToString()
+
+
+def request_trailers(destination: Sequence[Endpoint]) -> bytes:
+    """The answer to a request's trailers; a pick can go out here as metadata only."""
+    reply = ProcessingResponse()
+    reply.request_trailers.SetInParent()
+    if destination:
+        _lb_metadata(reply, ",".join(destination))
+    return reply.SerializeToString()
+
+
+def response_headers(extra: Mapping[str, str]) -> bytes:
+    """The answer to a response's headers, which sets `extra` on them."""
+    reply = ProcessingResponse()
+    _set(reply.response_headers.response.header_mutation, extra)
+    return reply.SerializeToString()
+
+
+def chunks(side: Literal["request_body", "response_body"], data: bytes, end: bool) -> list[bytes]:
+    """A piece of a full-duplex body, with `end` on the last chunk only; nothing where there is nothing to say."""
+    if not data:
+        return [_chunk(side, data, end)] if end else []
+    last = (len(data) - 1) // CHUNK_BYTES * CHUNK_BYTES
+    return [
+        _chunk(side, data[start : start + CHUNK_BYTES], end and start == last)
+        for start in range(0, len(data), CHUNK_BYTES)
+    ]
+
+
+def immediate(answer: NoPick) -> bytes:
+    """The whole response to the client: the gateway sends nothing on and asks nothing more."""
+    reply = ProcessingResponse()
+    response = reply.immediate_response
+    response.status.code = answer.status
+    response.body = answer.body
+    response.details = f"multipick_{answer.reason}"
+    headers = {"content-type": "application/json", **answer.headers, DROP_REASON: answer.reason}
+    _set(response.headers, headers)
+    return reply.SerializeToString()
+
+
+def _route(
+    reply: ProcessingResponse, common: CommonResponse, destination: Sequence[Endpoint], extra: Mapping[str, str]
+) -> None:
+    _set(common.header_mutation, extra)
+    if destination:
+        value = ",".join(destination)
+        _set(common.header_mutation, {DESTINATION: value})
+        _lb_metadata(reply, value)
+        common.clear_route_cache = True
+
+
+def _lb_metadata(reply: ProcessingResponse, value: str) -> None:
+    reply.dynamic_metadata.fields[LB_NAMESPACE].struct_value.fields[DESTINATION].string_value = value
+
+
+def _set(mutation: HeaderMutation, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        header = mutation.set_headers.add().header
+        header.key = name
+        header.raw_value = value.encode()
+
+
+def _chunk(side: Literal["request_body", "response_body"], data: bytes, end: bool) -> bytes:
+    reply = ProcessingResponse()
+    body = reply.response_body if side == "response_body" else reply.request_body
+    streamed = body.response.body_mutation.streamed_response
+    streamed.body = data
+    streamed.end_of_stream = end
+    return reply.SerializeToString()
+
+
+def _continue(kind: Literal["request_headers", "request_body", "response_body", "response_trailers"]) -> bytes:
+    reply = ProcessingResponse()
+    reply.__getattribute__(kind).SetInParent()
+    return reply.SerializeToString()
+
+
+CONTINUE_REQUEST_HEADERS: Final = _continue("request_headers")
+CONTINUE_REQUEST_BODY: Final = _continue("request_body")
+CONTINUE_RESPONSE_BODY: Final = _continue("response_body")
+CONTINUE_RESPONSE_TRAILERS: Final = _continue("response_trailers")
+"""Answers by which the gateway sends on what it has, unchanged."""

@@ -1,0 +1,301 @@
+"""One HTTP request as the gateway tells it: the protocol as a state machine, without I/O.
+
+Rules
+  1. All that decides what is answered, and when, is in this file. It knows bytes only as `messages` and `replies` make
+     them, and neither the transport nor the picker's insides.
+  2. Every method takes what happened and returns the effects it has, in the order in which they must be carried out.
+  3. A reservation that comes in goes out exactly once, in a `Release`, whatever happens in between.
+
+Theory of operation
+  The two directions are independent, as they are in Envoy: a response may begin before the request was decided (the
+  gateway's own error page), and each message wants its answer in its own direction, in order.
+
+  *Request.* The destination can go out once only, and how depends on the mode that the gateway chose for the body:
+
+    body mode              pick when                        the pick goes out with
+    none, streamed         headers are there, body unseen   the headers' answer
+    buffered(_partial)     the body is there                the body's answer; the headers are answered at once,
+                                                            else the gateway never sends the body
+    full duplex            the body ends, or outgrows       the headers' answer, withheld until then; the body
+                           `max_read_bytes`                 follows, and without it the gateway has none
+    any, no body           headers are there                the headers' answer
+
+  In full duplex no message has an answer of its own: what goes on is what we send. In all other modes each message
+  has one. What the gateway sends while the pick is under way is owed, and sent right behind the pick. The transport is
+  asked to hold the rest (`holding`) where that could be much.
+
+  *Response.* Each message is answered at once by its kind and mode. Once it ended, so did the request.
+
+    state       event                               next        effects
+    NEW         headers: no body, or unseen body    PICKING     Ask
+    NEW         headers: body to come               BODY        Send in buffered modes
+    NEW, BODY   larger than max_body_bytes          ENDED       Send (413), End
+    BODY        chunk, more to come                 BODY
+    BODY        body complete or too large to read  PICKING     Ask
+    PICKING     chunk, trailers                     PICKING     (owed)
+    PICKING     picked: Pick, or nothing            FORWARDED   Send: the pick, and what is owed
+    PICKING     picked: NoPick                      ENDED       Send (error), End
+    FORWARDED   chunk, trailers                     FORWARDED   Send
+    any         response headers, chunk, trailers   the same    Send, Served, FirstByte, Release
+    any         stop                                ENDED       Release, End; Send (503) where the body would be lost
+    any         closed                              ENDED       Release
+    otherwise   anything                            the same    Send, where the message has a plain answer
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from multipick_epp.extproc import errors, replies
+from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.messages import (
+    BodyMode,
+    Message,
+    Modes,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from multipick_epp.pick import NoPick, Pick, PickRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from multipick_epp.types import ReservationId
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one stream may cost."""
+
+    max_read_bytes: int = 4 << 20  # a larger body is not given to the picker, and not kept beyond this
+    max_body_bytes: int = 64 << 20  # a larger body is refused
+
+
+class State(Enum):
+    """How far the request is."""
+
+    NEW = auto()
+    BODY = auto()  # its body is collected
+    PICKING = auto()
+    FORWARDED = auto()  # the gateway has its destination
+    ENDED = auto()
+
+
+class Owed(Enum):
+    """A message that is answered behind the pick."""
+
+    HEADERS = auto()
+    BODY = auto()  # one for each message; in full duplex one for all that is collected
+    TRAILERS = auto()
+
+
+class Stream:
+    """One stream: give it what happened, carry out what it returns."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.state = State.NEW
+        self._bounds = bounds
+        self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
+        self._headers: Mapping[str, str] = {}  # of the request, until it is forwarded
+        self._path = ""
+        self._subset: tuple[str, ...] | None = None
+        self._chunks: list[bytes] = []  # of the body, not forwarded; beyond max_read_bytes in full duplex only
+        self._size = 0  # bytes of the body so far
+        self._request_ended = False
+        self._readable = False  # the picker was given the body
+        self._owed: list[Owed] = []  # in the order in which the messages came
+        self._reservation: ReservationId | None = None  # to be released
+        self._response_headers: Mapping[str, str] = {}  # the pick's
+        self._responding = False
+        self._response_ended = False
+        self._first_byte_seen = False
+
+    @property
+    def holding(self) -> bool:
+        """The rest of the body should wait until the pick is there: all that comes has to be kept."""
+        return self.state is State.PICKING and self._duplex and self._size > self._bounds.max_read_bytes
+
+    def receive(self, message: Message) -> list[Effect]:
+        """The gateway said something."""
+        if self.state is State.ENDED:
+            return []
+        if message.modes is not None and self.state is State.NEW:
+            self._modes = message.modes
+        match message.part:
+            case ResponseBody() as body:
+                return self._response_body(body)
+            case RequestBody() as body:
+                return self._request_body(body)
+            case RequestHeaders() as headers:
+                return self._request_headers(headers)
+            case ResponseHeaders() as headers:
+                return self._begin_response(headers)
+            case RequestTrailers():
+                return self._request_trailers()
+            case ResponseTrailers():
+                return [Send(replies.CONTINUE_RESPONSE_TRAILERS), *self._end_response()]
+        return []
+
+    def picked(self, outcome: Pick | NoPick | None) -> list[Effect]:
+        """The picker decided. None: it failed, and the gateway has to choose by itself.
+
+        A pick that nobody waits for any more is released.
+        """
+        if self.state is not State.PICKING:
+            if isinstance(outcome, Pick) and outcome.reservation is not None:
+                return [Release(outcome.reservation)]
+            return []
+        if isinstance(outcome, NoPick) and not self._responding:
+            return self._refuse(outcome)
+        pick = outcome if isinstance(outcome, Pick) else Pick(())
+        self._reservation = pick.reservation
+        self._response_headers = pick.response_headers
+        effects: list[Effect] = [Send(data) for data in self._forward(pick)]
+        return effects + self._release() if self._response_ended else effects
+
+    def stop(self) -> list[Effect]:
+        """We have to end the stream. A request whose body only we can forward is refused, else it would be cut."""
+        if self.state is State.ENDED:
+            return []
+        cut = self._duplex and self.state is not State.NEW and not (self._forwarded_whole or self._responding)
+        if cut:
+            return self._refuse(errors.draining(self._path))
+        return [*self.closed(), End()]
+
+    def closed(self) -> list[Effect]:
+        """The gateway ended the stream, in whichever way: request or client are gone."""
+        self.state = State.ENDED
+        self._chunks.clear()
+        return self._release()
+
+    @property
+    def _duplex(self) -> bool:
+        return self._modes.request_body is BodyMode.FULL_DUPLEX_STREAMED
+
+    @property
+    def _forwarded_whole(self) -> bool:
+        return self.state is State.FORWARDED and self._request_ended
+
+    def _request_headers(self, message: RequestHeaders) -> list[Effect]:
+        if self.state is not State.NEW:
+            return [Send(replies.CONTINUE_REQUEST_HEADERS)]
+        self._headers = message.headers
+        self._path = message.headers.get(":path", "")
+        self._subset = message.subset
+        self._request_ended = message.end
+        if not message.end and self._declared_size() > self._bounds.max_body_bytes:
+            return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
+        if message.end or self._modes.request_body in (BodyMode.NONE, BodyMode.STREAMED):
+            self._owed.append(Owed.HEADERS)
+            return self._ask()
+        self.state = State.BODY
+        if self._duplex:
+            self._owed.append(Owed.HEADERS)
+            return []
+        return [Send(replies.request_headers((), {}, self._foreign()))]
+
+    def _request_body(self, message: RequestBody) -> list[Effect]:
+        self._request_ended |= message.end
+        if self.state in (State.NEW, State.FORWARDED):
+            if self._duplex:
+                return [Send(data) for data in replies.chunks("request_body", message.data, message.end)]
+            return [Send(replies.CONTINUE_REQUEST_BODY)]
+        self._size += len(message.data)
+        if not self._duplex or Owed.BODY not in self._owed:
+            self._owed.append(Owed.BODY)
+        if self._duplex or (self.state is State.BODY and self._size <= self._bounds.max_read_bytes):
+            self._chunks.append(message.data)
+        if self.state is State.PICKING:
+            return []
+        if self._size > self._bounds.max_body_bytes:
+            return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
+        wait = self._duplex and not message.end and self._size <= self._bounds.max_read_bytes
+        return [] if wait else self._ask()
+
+    def _request_trailers(self) -> list[Effect]:
+        self._request_ended = True
+        if self.state in (State.NEW, State.FORWARDED):
+            return [Send(replies.request_trailers(()))]
+        self._owed.append(Owed.TRAILERS)
+        return self._ask() if self.state is State.BODY else []
+
+    def _ask(self) -> list[Effect]:
+        self.state = State.PICKING
+        whole = self._request_ended or self._modes.request_body is BodyMode.BUFFERED
+        self._readable = whole and 0 < self._size <= self._bounds.max_read_bytes
+        request = PickRequest(
+            method=self._headers.get(":method", ""),
+            path=self._path,
+            headers=self._headers,
+            body=b"".join(self._chunks) if self._readable else None,
+            body_bytes=self._size or self._declared_size(),
+            subset=self._subset,
+        )
+        return [Ask(request)]
+
+    def _forward(self, pick: Pick) -> list[bytes]:
+        replacement = pick.body if self._readable else None
+        ended_by_body = self._request_ended and Owed.TRAILERS not in self._owed
+        destination, extra = pick.endpoints, pick.request_headers
+        answers: list[bytes] = []
+        for owed in self._owed:
+            match owed:
+                case Owed.HEADERS:
+                    answers.append(replies.request_headers(destination, extra, self._foreign()))
+                case Owed.BODY if self._duplex:
+                    body = b"".join(self._chunks) if replacement is None else replacement
+                    answers += replies.chunks("request_body", body, ended_by_body)
+                case Owed.BODY:
+                    answers.append(replies.request_body(destination, extra, replacement))
+                case Owed.TRAILERS:
+                    answers.append(replies.request_trailers(destination))
+            destination, extra = (), {}  # once is enough
+        self.state = State.FORWARDED
+        self._owed.clear()
+        self._chunks.clear()
+        self._headers = {}
+        return answers
+
+    def _refuse(self, answer: NoPick) -> list[Effect]:
+        return [Send(replies.immediate(answer)), *self.closed(), End()]
+
+    def _begin_response(self, message: ResponseHeaders) -> list[Effect]:
+        self._responding = True
+        effects: list[Effect] = [Send(replies.response_headers(self._response_headers))]
+        if self._reservation is not None and message.served is not None:
+            effects.append(Served(self._reservation, message.served))
+        return effects + self._end_response() if message.end else effects
+
+    def _response_body(self, message: ResponseBody) -> list[Effect]:
+        effects: list[Effect]
+        if self._modes.response_body is BodyMode.FULL_DUPLEX_STREAMED:
+            effects = [Send(data) for data in replies.chunks("response_body", message.data, message.end)]
+        else:
+            effects = [Send(replies.CONTINUE_RESPONSE_BODY)]
+        if message.data and not self._first_byte_seen:
+            self._first_byte_seen = True
+            if self._reservation is not None:
+                effects.append(FirstByte(self._reservation))
+        return effects + self._end_response() if message.end else effects
+
+    def _end_response(self) -> list[Effect]:
+        self._response_ended = True
+        return self._release()
+
+    def _release(self) -> list[Effect]:
+        if self._reservation is None:
+            return []
+        reservation, self._reservation = self._reservation, None
+        return [Release(reservation)]
+
+    def _foreign(self) -> list[str]:
+        # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.
+        return [name for name in self._headers if name.startswith(replies.DESTINATION)]
+
+    def _declared_size(self) -> int:
+        length = self._headers.get("content-length", "")
+        return int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else 0
