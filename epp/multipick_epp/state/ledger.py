@@ -1,0 +1,104 @@
+"""Reservations and what they add up to: the rules of charging, which the Redis scripts follow, too."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from multipick_epp.state.protocol import Candidate, Reserved
+from multipick_epp.types import Endpoint, Load, ReservationId
+
+NO_LOAD = Load()
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one reservation adds to an endpoint: one request, and these tokens."""
+
+    endpoint: Endpoint
+    queued_tokens: int
+
+
+def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load]) -> int:
+    """The candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
+
+    Raises ValueError where there are no candidates.
+    """
+    scores = [
+        (load.queued_tokens + each.unseen_queued + each.new_tokens) * (load.in_flight + each.unseen_in_flight + 1)
+        for each, load in zip(candidates, loads, strict=True)
+    ]
+    return scores.index(min(scores))
+
+
+class Ledger:
+    """Invariant: the load of an endpoint is the sum of the charges on it; endpoints without any have no entry."""
+
+    def __init__(self) -> None:
+        self.charges: dict[ReservationId, Charge] = {}
+        self.loads: dict[Endpoint, Load] = {}
+
+    def load(self, endpoint: Endpoint) -> Load:
+        """What the charges on `endpoint` add up to."""
+        return self.loads.get(endpoint, NO_LOAD)
+
+    def reserve(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], load: Callable[[Endpoint], Load]
+    ) -> Reserved:
+        """Charge the cheapest candidate. A known reservation keeps its endpoint, if that is a candidate still.
+
+        Raises ValueError where there are no candidates.
+        """
+        loads = [load(each.endpoint) for each in candidates]
+        known = self.charges.get(reservation)
+        if known is not None:
+            for index, each in enumerate(candidates):
+                if each.endpoint == known.endpoint:
+                    return Reserved(index, loads)
+            self.release(reservation)
+            loads = [load(each.endpoint) for each in candidates]
+        index = cheapest(candidates, loads)
+        self.charge(reservation, Charge(candidates[index].endpoint, candidates[index].new_tokens))
+        return Reserved(index, loads)
+
+    def charge(self, reservation: ReservationId, charge: Charge) -> None:
+        """Note a charge; it replaces what was noted of the reservation."""
+        self.release(reservation)
+        self.charges[reservation] = charge
+        self._add(charge.endpoint, charge.queued_tokens, 1)
+
+    def progress(self, reservation: ReservationId, queued_tokens: int) -> int:
+        """Lower a reservation's tokens; how many tokens went."""
+        charge = self.charges.get(reservation)
+        left = max(0, queued_tokens)
+        if charge is None or left >= charge.queued_tokens:
+            return 0
+        self.charges[reservation] = Charge(charge.endpoint, left)
+        self._add(charge.endpoint, left - charge.queued_tokens, 0)
+        return charge.queued_tokens - left
+
+    def move(self, reservation: ReservationId, endpoint: Endpoint) -> Charge | None:
+        """Charge another endpoint instead; the charge that was, None where there was none or nothing changes."""
+        charge = self.charges.get(reservation)
+        if charge is None or charge.endpoint == endpoint:
+            return None
+        self.charge(reservation, Charge(endpoint, charge.queued_tokens))
+        return charge
+
+    def release(self, reservation: ReservationId) -> Charge | None:
+        """Forget a reservation; the charge that was."""
+        charge = self.charges.pop(reservation, None)
+        if charge is not None:
+            self._add(charge.endpoint, -charge.queued_tokens, -1)
+        return charge
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """Forget all reservations on an endpoint."""
+        for reservation in [each for each, charge in self.charges.items() if charge.endpoint == endpoint]:
+            self.release(reservation)
+
+    def _add(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        before = self.load(endpoint)
+        after = Load(before.queued_tokens + queued_tokens, before.in_flight + in_flight)
+        if after == NO_LOAD:
+            self.loads.pop(endpoint, None)
+        else:
+            self.loads[endpoint] = after

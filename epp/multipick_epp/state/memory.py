@@ -1,0 +1,153 @@
+"""`MemoryState`: the state of a pool with one picker, and of the simulator."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from multipick_epp.blocks import Chains
+from multipick_epp.state.fence import Fence
+from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.ledger import Ledger
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Reserved, Slot
+from multipick_epp.state.stats import StateStats
+from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
+
+
+class MemoryState:
+    """`State` within one process: nothing is awaited, nothing outlives it.
+
+    `clock` gives the seconds by which optimistic entries expire; `medium_weights` what a cached token on a medium other
+    than the GPU is worth (absent: nothing).
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, medium_weights: Mapping[str, float] | None = None
+    ) -> None:
+        self.stats = StateStats()
+        self.index = LocalIndex(medium_weights or {}, self.stats)
+        self._clock = clock
+        self._fences: dict[Endpoint, Fence] = {}
+        self._ledger = Ledger()
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Forget the reservations, as a replica does that ends."""
+        self._ledger = Ledger()
+
+    @property
+    def degraded(self) -> str | None:
+        """Never: this process is the truth."""
+        return None
+
+    # --- index
+
+    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
+        """See `State`."""
+        fence = self._fences.get(endpoint)
+        if fence is not None and epoch <= fence.epoch:
+            return epoch == fence.epoch
+        self._fences[endpoint] = Fence(epoch)
+        self.index.drop_slots(endpoint)
+        return True
+
+    async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
+        """See `State`."""
+        outcome = [self._apply(delta) for delta in deltas]
+        self.stats.applied.update(outcome)
+        return outcome
+
+    async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
+        """See `State`."""
+        fence = self._fences.get(endpoint)
+        applied, emptied = fence.clear(epoch, seq, medium) if fence else (Applied.GAP, [])
+        for slot in emptied:
+            self.index.void(slot)
+        self.stats.applied[applied] += 1
+        return applied
+
+    async def replace(
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+    ) -> Applied:
+        """See `State`."""
+        fence = self._fences.get(endpoint)
+        if fence is not None and epoch < fence.epoch:
+            return Applied.STALE
+        self._fences[endpoint] = Fence(epoch, seq, seq, dict.fromkeys(contents, seq))
+        self.index.drop_slots(endpoint)
+        for slot, keys in contents.items():
+            self.index.change(slot, keys, ())
+        return Applied.NEW
+
+    async def drop(self, endpoint: Endpoint) -> None:
+        """See `State`."""
+        self._fences.pop(endpoint, None)
+        self._ledger.drop(endpoint)
+        self.index.drop(endpoint)
+
+    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+        """See `State`."""
+        self.index.expect(endpoint, block_size, keys, self._clock() + ttl_s)
+
+    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+        """See `State`."""
+        self.index.set_mode(endpoint, mode)
+
+    def mode(self, endpoint: Endpoint) -> Mode:
+        """See `State`."""
+        return self.index.mode(endpoint)
+
+    def block_size(self, endpoint: Endpoint) -> int | None:
+        """See `State`."""
+        return self.index.block_size(endpoint)
+
+    def block_sizes(self) -> Sequence[int]:
+        """See `State`."""
+        return self.index.block_sizes()
+
+    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
+        """See `State`."""
+        self.index.expire(self._clock())
+        return self.index.hits(chains)
+
+    def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """See `State`."""
+        self.index.listeners.append(listener)
+
+    def owned(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """All: there is no other replica."""
+        return endpoints
+
+    def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
+        """Nothing is ever lost here: what this process holds is the truth."""
+
+    def _apply(self, delta: Delta) -> Applied:
+        fence = self._fences.get(delta.slot.endpoint)
+        if fence is None:
+            return Applied.GAP
+        applied = fence.delta(delta.slot, delta.epoch, delta.first, delta.last)
+        if applied is Applied.NEW or (applied is Applied.GAP and delta.epoch == fence.epoch):
+            self.index.change(delta.slot, delta.stored, delta.removed)
+        return applied
+
+    # --- loads
+
+    def load(self, endpoint: Endpoint) -> Load:
+        """See `State`."""
+        return self._ledger.load(endpoint)
+
+    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+        """See `State`."""
+        return self._ledger.reserve(reservation, candidates, self._ledger.load)
+
+    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """See `State`."""
+        self._ledger.progress(reservation, queued_tokens)
+
+    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        """See `State`."""
+        self._ledger.move(reservation, endpoint)
+
+    async def release(self, reservation: ReservationId) -> None:
+        """See `State`."""
+        self._ledger.release(reservation)

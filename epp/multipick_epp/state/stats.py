@@ -1,0 +1,22 @@
+"""What the state room counts about itself, for metrics: read the attributes whenever they are wanted."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from multipick_epp.state.protocol import Applied
+
+
+@dataclass(slots=True)
+class StateStats:
+    """Totals since the start of this process, and a few gauges."""
+
+    applied: Counter[Applied] = field(default_factory=Counter)  # deltas and clears, by what became of them
+    operations: int = 0  # blocks stored and removed in the mirror
+    holes: int = 0  # hits that were cut down because an earlier block was missing
+    expired: int = 0  # blocks expected and never confirmed
+    bootstraps: int = 0  # times the mirror was loaded from the shared truth
+    log_lag_s: float = 0.0  # age of the newest log entry when it was read
+    reserved_here: int = 0  # reserves that the local view decided
+    recharged: int = 0  # reservations that had to be charged again: the store had lost them
+    reaped: int = 0  # reservations of dead replicas that this one released
+    outages: Counter[str] = field(default_factory=Counter)  # links to the store that broke, by reason
