@@ -6,7 +6,7 @@ free preempts the last admitted; a step that preempted admits nobody.
 
 Theory of operation: since the budget covers one token for every sequence that may run, each decoding request advances
 in each step. Only the steps in which it takes a block, fills one or ends are looked at, and the agenda knows them. A
-prefill takes all the budget that decodes leave, so there is at most one unfinished prefill, and it is the last admitted.
+prefill takes all the budget that decodes leave, so at most one is unfinished, and it is the last admitted.
 """
 
 from collections import deque
@@ -161,9 +161,9 @@ class Scheduler:
         if self._blocked is None:
             return True
         seq, frees, missing = self._blocked
-        return (
-            seq is not self.waiting[0] or frees != self.pool.frees or (missing is not None and self.pool.has(missing))
-        )
+        if seq is not self.waiting[0] or frees != self.pool.frees:
+            return True
+        return missing is not None and self.pool.has(missing)
 
     def _admit(self, seq: Seq, step: int, batch: Batch) -> bool:
         """Start the head of the queue, if blocks for its whole prompt (and what it had generated) are free."""

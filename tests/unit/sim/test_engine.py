@@ -243,7 +243,7 @@ def test_a_full_report_repeats_the_blocks_that_were_hit() -> None:
     ],
 )
 def test_requests_that_can_never_be_served_are_refused(bad: Request) -> None:
-    with pytest.raises(ValueError, match="request|block"):
+    with pytest.raises(ValueError, match=r"request|block"):
         engine().submit(bad, 0.0)
 
 
