@@ -23,6 +23,7 @@ CHUNK_BYTES: Final = 62_000
 def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Iterable[str]) -> bytes:
     """The answer to a request's headers: with a destination it is the pick, `extra` are headers set beside it."""
     reply = ProcessingResponse()
+    reply.request_headers.SetInParent()  # an answer that changes nothing is still one
     common = reply.request_headers.response
     common.header_mutation.remove_headers.extend(remove)
     _route(reply, common, destination, extra)
@@ -32,6 +33,7 @@ def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], r
 def request_body(destination: Sequence[Endpoint], extra: Mapping[str, str], replacement: bytes | None) -> bytes:
     """The answer to a buffered request body: with a destination it is the pick."""
     reply = ProcessingResponse()
+    reply.request_body.SetInParent()
     common = reply.request_body.response
     if replacement is not None:
         common.body_mutation.body = replacement
@@ -51,6 +53,7 @@ def request_trailers(destination: Sequence[Endpoint]) -> bytes:
 def response_headers(extra: Mapping[str, str]) -> bytes:
     """The answer to a response's headers, which sets `extra` on them."""
     reply = ProcessingResponse()
+    reply.response_headers.SetInParent()
     _set(reply.response_headers.response.header_mutation, extra)
     return reply.SerializeToString()
 

@@ -16,6 +16,7 @@ from multipick_epp.pick import Picker
 from multipick_epp.proto.grpc_health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 _OUTBOX: Final = 64  # messages that wait to be written before no more are read: 4 MB of body
+_MESSAGE_BYTES: Final = 128 << 20  # the largest message that is read at least, whatever the limit on bodies
 _GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to end
 
 
@@ -35,8 +36,8 @@ class ExtProcServer:
             grpc.method_handlers_generic_handler(EXT_PROC_SERVICE, {"Process": process}),
             health_handler(health),
         )
-        # A body somewhat above the limit still gets in, to be answered with 413 rather than with a broken stream.
-        self._server = _server(handlers, max_message_bytes=2 * settings.bounds.max_body_bytes)
+        # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
+        self._server = _server(handlers, max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
@@ -77,7 +78,7 @@ class HealthServer:
     """Health alone, on a port of its own."""
 
     def __init__(self, health: Health) -> None:
-        self._server = _server((health_handler(health),), max_message_bytes=4096)
+        self._server = _server((health_handler(health),), 4096)
 
     async def start(self, host: str, port: int) -> int:
         """As `ExtProcServer.start`."""

@@ -241,6 +241,8 @@ class Stream:
         replacement = pick.body if self._readable else None
         ended_by_body = self._request_ended and Owed.TRAILERS not in self._owed
         destination, extra = pick.endpoints, pick.request_headers
+        if replacement is not None and "content-length" in self._headers:  # Envoy refuses a length that is not true
+            extra = {**extra, "content-length": str(len(replacement))}
         answers: list[bytes] = []
         for owed in self._owed:
             match owed:
