@@ -1,0 +1,240 @@
+"""The engine's half of the spec: which model, served by what, on which hardware."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from multipick_operator.api.fields import (
+    LIST_MAP,
+    EnvFrom,
+    EnvVar,
+    LabelValue,
+    ObjectName,
+    Port,
+    Quantity,
+    SecretKey,
+    ShortText,
+    Spec,
+    Strings,
+    Toleration,
+)
+
+ArtifactUri = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=r"^((hf|pvc|oci)://[^\s]+|s3://[^\s]+|/[^\s]*|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?)$",
+    ),
+]
+VolumeUri = Annotated[str, Meta(max_length=1024, pattern=r"^((pvc|oci)://[^\s]+|/[^\s]*)$")]
+AdapterUri = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=r"^((hf|pvc|oci)://[^\s]+|/[^\s]*|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?)$",
+    ),
+]
+
+
+class EngineType(StrEnum):
+    """Which model server runs in the pods."""
+
+    VLLM = "VLLM"
+    SGLANG = "SGLang"
+    SIMULATED = "Simulated"
+
+
+class PullPolicy(StrEnum):
+    """When the kubelet pulls the image."""
+
+    ALWAYS = "Always"
+    IF_NOT_PRESENT = "IfNotPresent"
+    NEVER = "Never"
+
+
+class CacheType(StrEnum):
+    """Where downloaded weights live."""
+
+    EMPTY_DIR = "EmptyDir"
+    PVC = "PVC"
+    HOST_PATH = "HostPath"
+    EXISTING_CLAIM = "ExistingClaim"
+
+
+class AccessMode(StrEnum):
+    """Who may mount the cache's claim."""
+
+    MANY = "ReadWriteMany"
+    ONCE = "ReadWriteOnce"
+
+
+class Model(Spec, frozen=True):
+    """The model that the pool serves."""
+
+    uri: (
+        Annotated[
+            ArtifactUri,
+            Meta(
+                description="hf://org/name (or org/name), pvc://claim/path, oci://image, s3://bucket/path, or a path "
+                "inside the engine's image."
+            ),
+        ]
+        | None
+    ) = None
+    name: (
+        Annotated[ShortText, Meta(description="Name that clients ask for; the pool's name where not given.")] | None
+    ) = None
+    aliases: Annotated[tuple[ShortText, ...], Meta(max_length=16, description="More names of the same model.")] = ()
+    revision: Annotated[ShortText, Meta(description="Branch, tag or commit on the Hugging Face hub.")] | None = None
+    hf_token_secret_ref: Annotated[SecretKey, Meta(description="Token for gated models.")] | None = None
+    tokenizer_uri: (
+        Annotated[
+            VolumeUri,
+            Meta(
+                description="pvc://claim/path, oci://image or a path in the picker's image with tokenizer.json and "
+                "tokenizer_config.json. Where not given: model.uri if it is a volume, else the engines' /tokenize."
+            ),
+        ]
+        | None
+    ) = None
+    max_model_len: Annotated[int, Meta(ge=1, description="Longest request in tokens, prompt and answer.")] | None = None
+
+
+class KvEvents(Spec, frozen=True):
+    """KV-cache events, from which the picker learns what each engine holds. Rank r publishes on port + r."""
+
+    enabled: Annotated[bool, Meta(description="Let engines publish what they cache.")] = True
+    port: Annotated[Port, Meta(description="ZMQ PUB port of rank 0.")] = 5557
+    replay_port: Annotated[Port, Meta(description="ZMQ ROUTER port of rank 0, for missed events.")] = 5657
+    topic: Annotated[str, Meta(max_length=253, description="ZMQ topic.")] = ""
+
+
+class Engine(Spec, frozen=True):
+    """How the model server is run."""
+
+    type: Annotated[EngineType, Meta(description="Which model server.")] = EngineType.VLLM
+    image: (
+        Annotated[
+            ShortText,
+            Meta(
+                description="Image of the engine. Where not given: the operator's default at the time the pool is made."
+            ),
+        ]
+        | None
+    ) = None
+    image_pull_policy: PullPolicy | None = None
+    image_pull_secrets: Annotated[
+        tuple[ObjectName, ...], Meta(max_length=8, description="Names of registry Secrets.")
+    ] = ()
+    args: Annotated[Strings, Meta(description="More arguments, placed last so that they win.")] = ()
+    env: Annotated[
+        tuple[EnvVar, ...], Meta(max_length=128, description="More environment variables.", extra_json_schema=LIST_MAP)
+    ] = ()
+    env_from: Annotated[tuple[EnvFrom, ...], Meta(max_length=16)] = ()
+    port: Annotated[Port, Meta(description="HTTP port of rank 0; rank r listens on port + r.")] = 8000
+    block_size: (
+        Annotated[
+            int, Meta(ge=1, le=1024, description="Tokens a KV block; where not given VLLM chooses, SGLang gets 64.")
+        ]
+        | None
+    ) = None
+    hash_seed: Annotated[
+        str, Meta(max_length=10, pattern="^[0-9]*$", description="PYTHONHASHSEED of the engine; empty: not set.")
+    ] = "0"
+    kv_events: KvEvents = KvEvents()
+    metrics_path: Annotated[str, Meta(max_length=253, pattern="^/")] = "/metrics"
+
+
+class Parallelism(Spec, frozen=True):
+    """How one replica is spread over accelerators."""
+
+    tensor: Annotated[int, Meta(ge=1, le=64)] = 1
+    pipeline: Annotated[int, Meta(ge=1, le=64)] = 1
+    data: Annotated[
+        int, Meta(ge=1, le=8, description="Data-parallel ranks in a pod; each is an endpoint with a port of its own.")
+    ] = 1
+    expert_parallel: bool = False
+    nodes: Annotated[int, Meta(ge=1, le=64, description="Nodes a replica; above 1 needs LeaderWorkerSet.")] = 1
+
+
+class Accelerator(Spec, frozen=True):
+    """The device that an engine process needs."""
+
+    resource: Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
+    count: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=64,
+                description="Devices a rank and node; where not given tensor * pipeline / nodes, and 0 for Simulated.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Resources(Spec, frozen=True):
+    """What each engine container asks for, besides the accelerators."""
+
+    accelerator: Accelerator = Accelerator()
+    requests: Annotated[dict[str, Quantity], Meta(max_length=16)] = field(default_factory=dict)
+    limits: Annotated[dict[str, Quantity], Meta(max_length=16)] = field(default_factory=dict)
+    shared_memory: Annotated[Quantity, Meta(description='Size of /dev/shm; "0": the runtime\'s default.')] = "8Gi"
+    runtime_class_name: ObjectName | None = None
+
+
+class Scheduling(Spec, frozen=True):
+    """Which nodes may run the engines; affinity and the like go into podTemplate."""
+
+    node_selector: Annotated[dict[str, LabelValue], Meta(max_length=32)] = field(default_factory=dict)
+    tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=32)] = (
+        Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),
+    )
+    priority_class_name: ObjectName | None = None
+    scheduler_name: ShortText | None = None
+
+
+class Cache(Spec, frozen=True):
+    """The volume that downloaded weights go to."""
+
+    type: CacheType = CacheType.EMPTY_DIR
+    size: Quantity = "100Gi"
+    storage_class_name: ObjectName | None = None
+    access_mode: AccessMode = AccessMode.MANY
+    claim_name: ObjectName | None = None
+    host_path: Annotated[str, Meta(max_length=1024, pattern="^/")] | None = None
+    mount_path: Annotated[str, Meta(max_length=253, pattern="^/")] = "/models"
+
+
+class Storage(Spec, frozen=True):
+    """Where weights are kept."""
+
+    cache: Cache = Cache()
+
+
+class Adapter(Spec, frozen=True):
+    """One LoRA adapter that is loaded at start."""
+
+    name: Annotated[ShortText, Meta(description="Name that clients ask for.")]
+    uri: Annotated[AdapterUri, Meta(description="hf://, pvc://, oci:// or a path in the engine's image.")]
+
+
+class Lora(Spec, frozen=True):
+    """LoRA adapters on top of the model."""
+
+    max_loras: Annotated[int, Meta(ge=1, le=256, description="Adapters in one batch.")] = 4
+    max_rank: Annotated[int, Meta(ge=1, le=512)] = 16
+    adapters: Annotated[tuple[Adapter, ...], Meta(max_length=64, extra_json_schema=LIST_MAP)] = ()
+    allow_runtime_updates: Annotated[
+        bool, Meta(description="Let clients of the engine load adapters; only in trusted networks.")
+    ] = False
+
+
+class Probes(Spec, frozen=True):
+    """How long an engine may take to load."""
+
+    startup_timeout_seconds: Annotated[
+        int, Meta(ge=10, le=86400, description="Then the kubelet restarts the engine.")
+    ] = 1800

@@ -1,0 +1,102 @@
+"""CEL rules of the CRD: what no single field's type can say. One message each, in words a user can act on."""
+
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from multipick_operator.api.engine import Cache, Parallelism
+from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
+from multipick_operator.api.pool import Autoscaling, HttpRoute, PoolSpec, Rollout
+
+MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A CEL expression over `self`, and what to tell the user where it is false."""
+
+    expression: str
+    message: str
+
+
+NAME_RULES = (
+    Rule(
+        f"self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        f"a pool's name is at most {MAX_NAME} lower-case letters, digits and hyphens, and starts with a letter",
+    ),
+)
+
+_GAP = "(self.engine.kvEvents.replayPort - self.engine.kvEvents.port)"
+
+RULES: dict[type[Struct], tuple[Rule, ...]] = {
+    PoolSpec: (
+        Rule("has(self.existingPods) || has(self.model.uri)", "model.uri is required unless existingPods is given"),
+        Rule(
+            "has(self.existingPods) == has(oldSelf.existingPods)",
+            "a pool can't change between own and existing pods: make a new one",
+        ),
+        Rule(
+            "!(has(self.existingPods) && has(self.autoscaling))",
+            "autoscaling is for pods that this pool makes: scale existingPods where they are made",
+        ),
+        Rule(
+            "self.engine.type == 'VLLM' || self.engine.type == 'Simulated' || self.parallelism.data == 1",
+            "parallelism.data > 1 needs one port a rank, which SGLang does not offer: use replicas",
+        ),
+        Rule(
+            "self.engine.type == 'VLLM' || !has(self.model.aliases) || size(self.model.aliases) == 0",
+            "model.aliases needs engine.type VLLM: the others serve one name",
+        ),
+        Rule(
+            "self.engine.type != 'Simulated' || (self.parallelism.nodes == 1 && !has(self.lora))",
+            "a Simulated engine has one node and no LoRA adapters",
+        ),
+        Rule(
+            f"!self.engine.kvEvents.enabled || {_GAP} >= self.parallelism.data || -{_GAP} >= self.parallelism.data",
+            "engine.kvEvents: rank r uses port + r and replayPort + r, and these overlap",
+        ),
+        Rule(
+            "!self.engine.kvEvents.enabled || ("
+            "(self.engine.port + self.parallelism.data <= self.engine.kvEvents.port"
+            " || self.engine.kvEvents.port + self.parallelism.data <= self.engine.port) && "
+            "(self.engine.port + self.parallelism.data <= self.engine.kvEvents.replayPort"
+            " || self.engine.kvEvents.replayPort + self.parallelism.data <= self.engine.port))",
+            "engine.port + rank overlaps the ports of engine.kvEvents",
+        ),
+        Rule(
+            "!self.routing.gateway.httpRoute.create || self.routing.gateway.createInferencePool",
+            "httpRoute.create needs createInferencePool: the route leads to that object",
+        ),
+    ),
+    Autoscaling: (
+        Rule("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),
+        Rule("self.backend != 'KEDA' || has(self.prometheusUrl)", "backend KEDA needs prometheusUrl"),
+    ),
+    Parallelism: (
+        Rule("self.data == 1 || self.nodes == 1", "data > 1 and nodes > 1 don't go together yet"),
+        Rule("(self.tensor * self.pipeline) % self.nodes == 0", "tensor * pipeline must be a multiple of nodes"),
+    ),
+    Rollout: (
+        Rule(
+            "self.strategy == 'Recreate' || self.maxSurge + self.maxUnavailable > 0",
+            "maxSurge and maxUnavailable can't both be 0: no pod could ever be replaced",
+        ),
+    ),
+    Cache: (
+        Rule("self.type != 'ExistingClaim' || has(self.claimName)", "type ExistingClaim needs claimName"),
+        Rule("self.type != 'HostPath' || has(self.hostPath)", "type HostPath needs hostPath"),
+    ),
+    HttpRoute: (
+        Rule(
+            "!self.create || (has(self.parentRefs) && size(self.parentRefs) > 0)", "httpRoute.create needs parentRefs"
+        ),
+    ),
+    EnvVar: (Rule("!(has(self.value) && has(self.valueFrom))", "value and valueFrom exclude each other"),),
+    EnvSource: (
+        Rule(
+            "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)].filter(x, x).size() == 1",
+            "exactly one source",
+        ),
+    ),
+    EnvFrom: (Rule("has(self.secretRef) != has(self.configMapRef)", "exactly one of secretRef and configMapRef"),),
+}

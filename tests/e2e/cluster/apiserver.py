@@ -1,0 +1,163 @@
+"""A real kube-apiserver with etcd and the controller manager: no node, so pods are objects that stay Pending.
+
+Ports are free ones of 127.0.0.1, all files are in one folder, and `stop` ends the processes that `start` began.
+"""
+
+import json
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cluster.build import API_SERVER, binaries
+
+TOKEN = "admin"  # of a server that lives for one test run on the loopback
+
+
+@dataclass(slots=True)
+class ApiServer:
+    """The running server. Invariant: `processes` holds exactly what this object started and has not yet ended."""
+
+    folder: Path
+    port: int = 0
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Where it listens (https, self-signed)."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that it is verified with."""
+        return self.folder / "certs" / "apiserver.crt"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """An administrator's kubeconfig."""
+        return self.folder / "kubeconfig"
+
+    def start(self) -> None:
+        """Start all three and wait until the server is ready. Raises UnavailableError, or RuntimeError with a log."""
+        programs = binaries(API_SERVER)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        client, peer, self.port = _free_ports(3)
+        (self.folder / "tokens").write_text(f'{TOKEN},admin,admin,"system:masters"\n')
+        key = self.folder / "sa.key"
+        subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+        self._run(
+            "etcd",
+            programs["etcd"],
+            f"--data-dir={self.folder / 'etcd'}",
+            f"--listen-client-urls=http://127.0.0.1:{client}",
+            f"--advertise-client-urls=http://127.0.0.1:{client}",
+            f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-cluster=default=http://127.0.0.1:{peer}",
+            "--unsafe-no-fsync",
+            "--log-level=error",
+        )
+        self._run(
+            "apiserver",
+            programs["kube-apiserver"],
+            f"--etcd-servers=http://127.0.0.1:{client}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            f"--cert-dir={self.folder / 'certs'}",
+            f"--token-auth-file={self.folder / 'tokens'}",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",  # 127.0.0.1 is no address for an endpoint
+        )
+        self._write_kubeconfig()
+        self._wait_ready()
+        self._run(
+            "controllers",
+            programs["kube-controller-manager"],
+            f"--kubeconfig={self.kubeconfig}",
+            "--leader-elect=false",
+            f"--service-account-private-key-file={key}",
+            f"--root-ca-file={self.ca}",
+            "--use-service-account-credentials=false",
+            "--secure-port=0",
+        )
+
+    def stop(self) -> None:
+        """End the processes, the last started first."""
+        for process in reversed(self.processes):
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+
+    def request(self, method: str, path: str, body: object = None, content: str = "application/json") -> Any:
+        """One call as the administrator. Raises urllib.error.HTTPError."""
+        return json.loads(self._call(method, path, body, content))
+
+    def apply(self, path: str, manifest: object) -> Any:
+        """Server-side apply as `tests`."""
+        return self.request("PATCH", f"{path}?fieldManager=tests&force=true", manifest, "application/apply-patch+yaml")
+
+    def _call(self, method: str, path: str, body: object = None, content: str = "application/json") -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, method=method)
+        request.add_header("authorization", f"Bearer {TOKEN}")
+        request.add_header("content-type", content)
+        context = ssl.create_default_context(cafile=str(self.ca))
+        with urllib.request.urlopen(request, context=context, timeout=30) as response:
+            answer: bytes = response.read()
+            return answer
+
+    def _run(self, name: str, program: Path, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes.append(subprocess.Popen([program, *arguments], stdout=log, stderr=log, cwd=self.folder))
+
+    def _wait_ready(self, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and all(process.poll() is None for process in self.processes):
+            try:
+                self._call("GET", "/readyz")
+            except (OSError, urllib.error.URLError):
+                time.sleep(0.1)
+            else:
+                return
+        log = (self.folder / "apiserver.log").read_text()[-2000:]
+        self.stop()
+        raise RuntimeError(f"the API server is not ready:\n{log}")
+
+    def _write_kubeconfig(self) -> None:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": "default"}}],
+            "clusters": [
+                {"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca)}},
+            ],
+            "users": [{"name": "admin", "user": {"token": TOKEN}}],
+        }
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,0 +1,118 @@
+"""What the API server itself says to good and bad pools: no operator runs here."""
+
+import json
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster.apiserver import ApiServer
+
+ROOT = Path(__file__).parents[3]
+SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+POOLS = "/apis/multipick.dev/v1alpha1/namespaces/default/inferencepools"
+URI = {"model": {"uri": "hf://org/model"}}
+PODS = {"existingPods": {"matchLabels": {"app": "x"}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _served(api: ApiServer) -> None:
+    for _ in range(200):
+        try:
+            api.request("GET", POOLS)
+            return
+        except urllib.error.HTTPError:
+            continue
+
+
+def create(api: ApiServer, spec: dict[str, Any], name: str = "p") -> Any:
+    body = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": name}, "spec": spec}
+    return api.request("POST", f"{POOLS}?dryRun=All", body)
+
+
+def refusal(api: ApiServer, spec: dict[str, Any], name: str = "p") -> str:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        create(api, spec, name)
+    assert caught.value.code == 422
+    message: str = json.loads(caught.value.read())["message"]
+    return message
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
+    sample = yaml.safe_load(path.read_text())
+    assert create(api, sample["spec"], sample["metadata"]["name"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "model.uri is required unless existingPods is given"),
+        ({**PODS, "autoscaling": {"maxReplicas": 2}}, "scale existingPods where they are made"),
+        ({**URI, "autoscaling": {"minReplicas": 3, "maxReplicas": 2}}, "minReplicas is above maxReplicas"),
+        ({**URI, "autoscaling": {"maxReplicas": 2, "backend": "KEDA"}}, "backend KEDA needs prometheusUrl"),
+        ({**URI, "parallelism": {"data": 2, "nodes": 2}}, "don't go together yet"),
+        ({**URI, "parallelism": {"tensor": 3, "nodes": 2}}, "must be a multiple of nodes"),
+        ({**URI, "engine": {"type": "SGLang"}, "parallelism": {"data": 2}}, "needs one port a rank"),
+        ({"model": {"uri": "/m", "aliases": ["a"]}, "engine": {"type": "SGLang"}}, "model.aliases needs"),
+        ({**URI, "engine": {"type": "Simulated"}, "lora": {}}, "a Simulated engine has one node"),
+        ({**URI, "engine": {"kvEvents": {"port": 5557, "replayPort": 5557}}}, "these overlap"),
+        ({**URI, "parallelism": {"data": 2}, "engine": {"port": 5556}}, "overlaps the ports of engine.kvEvents"),
+        ({**URI, "rollout": {"maxSurge": 0, "maxUnavailable": 0}}, "can't both be 0"),
+        ({**URI, "storage": {"cache": {"type": "ExistingClaim"}}}, "needs claimName"),
+        ({**URI, "storage": {"cache": {"type": "HostPath"}}}, "needs hostPath"),
+        ({**URI, "routing": {"gateway": {"httpRoute": {"create": True}}}}, "httpRoute.create needs parentRefs"),
+        (
+            {
+                **URI,
+                "routing": {
+                    "gateway": {
+                        "createInferencePool": False,
+                        "httpRoute": {"create": True, "parentRefs": [{"name": "g"}]},
+                    }
+                },
+            },
+            "httpRoute.create needs createInferencePool",
+        ),
+        ({**URI, "engine": {"env": [{"name": "A", "value": "1", "valueFrom": {}}]}}, "exclude each other"),
+        ({**URI, "engine": {"env": [{"name": "A", "valueFrom": {}}]}}, "exactly one source"),
+        ({**URI, "engine": {"envFrom": [{}]}}, "exactly one of secretRef and configMapRef"),
+        ({"model": {"uri": "ftp://x"}}, "spec.model.uri"),
+        ({**URI, "replicas": -1}, "spec.replicas"),
+        ({**URI, "engine": {"type": "vllm"}}, "Unsupported value"),
+    ],
+)
+def test_a_contradiction_is_refused_in_words(api: ApiServer, spec: dict[str, Any], message: str) -> None:
+    assert message in refusal(api, spec)
+
+
+@pytest.mark.parametrize("name", ["a" * 46, "1pool", "my.pool"])
+def test_a_name_that_children_could_not_carry_is_refused(api: ApiServer, name: str) -> None:
+    assert "a pool's name is at most 45" in refusal(api, URI, name)
+
+
+def test_own_pods_stay_own_pods(api: ApiServer) -> None:
+    path = f"{POOLS}/own"
+    manifest = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "own"}}
+    api.apply(path, manifest | {"spec": URI})
+    try:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            api.apply(path, manifest | {"spec": PODS | URI})
+        assert "can't change between own and existing pods" in caught.value.read().decode()
+    finally:
+        api.request("DELETE", path)
+
+
+def test_the_scale_subresource_moves_the_spec(api: ApiServer) -> None:
+    path = f"{POOLS}/scaled"
+    manifest = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "scaled"}}
+    api.apply(path, manifest | {"spec": URI})
+    try:
+        scale = api.request("GET", f"{path}/scale")
+        assert scale["spec"]["replicas"] == 1
+        scale["spec"]["replicas"] = 4
+        api.request("PUT", f"{path}/scale", scale)
+        assert api.request("GET", path)["spec"]["replicas"] == 4
+    finally:
+        api.request("DELETE", path)

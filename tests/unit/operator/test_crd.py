@@ -1,0 +1,83 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from multipick_operator.api.crd import crd
+from multipick_operator.api.pool import PoolSpec, SpecError, decode
+from multipick_operator.api.status import CONDITION_TYPES, Status
+
+ROOT = Path(__file__).parents[3]
+SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+
+
+def schema() -> dict[str, Any]:
+    found: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
+
+
+def walk(node: object, path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Every schema object below `node` with its path."""
+    found = []
+    if isinstance(node, dict):
+        if "type" in node or "x-kubernetes-int-or-string" in node:
+            found.append((path, node))
+        for name, child in node.items():
+            if name not in ("default", "enum"):
+                found += walk(child, f"{path}.{name}")
+    if isinstance(node, list):
+        for child in node:
+            found += walk(child, path)
+    return found
+
+
+def test_the_committed_files_are_what_the_types_generate() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "manifests/render.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_unknown_fields_are_kept_in_the_pod_template_alone() -> None:
+    keeping = [path for path, node in walk(schema()) if node.get("x-kubernetes-preserve-unknown-fields")]
+    assert keeping == [".properties.spec.properties.podTemplate"]
+
+
+def test_no_field_is_a_float() -> None:
+    assert not [path for path, node in walk(schema()) if node.get("type") == "number"]
+
+
+def test_enums_are_pascal_case() -> None:
+    values = [value for _, node in walk(schema()) for value in node.get("enum", [])]
+    assert values
+    assert all(value[0].isupper() and value.isalnum() for value in values)
+
+
+def test_an_empty_spec_decodes_to_the_defaults_of_the_schema() -> None:
+    spec = schema()["properties"]["spec"]
+    defaults = {name: field["default"] for name, field in spec["properties"].items() if "default" in field}
+    assert decode(defaults) == PoolSpec()
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_every_sample_decodes(path: Path) -> None:
+    sample = yaml.safe_load(path.read_text())
+    assert sample["apiVersion"] == "multipick.dev/v1alpha1"
+    decode(sample["spec"])
+
+
+def test_a_mistake_is_named() -> None:
+    with pytest.raises(SpecError, match=r"\$\.engine\.port"):
+        decode({"engine": {"port": "http"}})
+
+
+def test_the_status_has_room_for_every_condition() -> None:
+    conditions = schema()["properties"]["status"]["properties"]["conditions"]
+    assert len(CONDITION_TYPES) <= conditions["maxItems"]
+    assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+    assert set(schema()["properties"]["status"]["properties"]) == {
+        field.encode_name for field in msgspec.structs.fields(Status)
+    }
