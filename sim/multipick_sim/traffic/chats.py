@@ -10,11 +10,15 @@ thereby gets its later turns later, which spares it a little.
 """
 
 import math
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from multipick_sim.traffic.plan import Message, Session, Turn
+
+
+NOMINAL_TOKEN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +53,38 @@ class Shape:
 
 
 def chats(requests: int, seed: int, shape: Shape) -> tuple[Session, ...]:
-    """Sessions with `requests` turns in all (the last session may be cut short), a function of the arguments alone."""
+    """The first `requests` requests of this traffic, a function of the arguments alone.
+
+    Which ones are the first is judged with answers that take `NOMINAL_TOKEN_S` a token. So the load is the same to the
+    end, where whole sessions would leave a long tail of few requests.
+    """
     random = Random(f"chats {seed}")
     systems = [Message("system", random.getrandbits(64), shape.system.draw(random)) for _ in range(shape.applications)]
     shares = shape.shares()
     sessions: list[Session] = []
+    asked: list[float] = []  # when each turn of `sessions` is asked, ascending
     now = 0.0
-    left = requests
-    while left > 0:
+    while len(asked) < requests or asked[requests - 1] >= now:
         [system] = random.choices(systems, shares)
-        turns = _turns(random, system, shape)[:left]
-        sessions.append(Session(now, turns))
-        left -= len(turns)
+        session = Session(now, _turns(random, system, shape))
+        sessions.append(session)
+        for at_s in _asked_s(session):
+            insort(asked, at_s)
         now += random.expovariate(shape.sessions_per_s)
-    return tuple(sessions)
+    return tuple(_cut(session, asked[requests - 1]) for session in sessions)
+
+
+def _asked_s(session: Session) -> Iterator[float]:
+    at_s = session.start_s
+    for turn in session.turns:
+        at_s += turn.wait_s
+        yield at_s
+        at_s += turn.output_tokens * NOMINAL_TOKEN_S
+
+
+def _cut(session: Session, last_s: float) -> Session:
+    """Without the turns that are asked after `last_s`."""
+    return Session(session.start_s, session.turns[: sum(at_s <= last_s for at_s in _asked_s(session))])
 
 
 def _turns(random: Random, system: Message, shape: Shape) -> tuple[Turn, ...]:

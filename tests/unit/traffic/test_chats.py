@@ -25,8 +25,17 @@ def test_a_plan_has_as_many_requests_as_asked_for(requests: int) -> None:
 
 
 def test_more_requests_only_add_to_a_plan() -> None:
-    *whole, _ = chats(100, 5, Shape())
-    assert chats(300, 5, Shape())[: len(whole)] == tuple(whole)
+    fewer, more = chats(100, 5, Shape()), chats(300, 5, Shape())
+    for session, longer in zip(fewer, more, strict=False):
+        assert session.start_s == longer.start_s
+        assert session.turns == longer.turns[: len(session.turns)]
+    assert more[len(fewer)].start_s > fewer[-1].start_s
+
+
+def test_traffic_ends_at_once_without_a_tail_of_few_sessions() -> None:
+    sessions = chats(1000, 6, Shape(mean_think_s=5.0))
+    asked = sorted(session.start_s + sum(turn.wait_s for turn in session.turns) for session in sessions)
+    assert asked[-1] < sessions[-1].start_s + 5.0
 
 
 def test_applications_are_as_popular_as_zipf_says() -> None:

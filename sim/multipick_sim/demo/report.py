@@ -1,0 +1,126 @@
+"""Outcomes of several policies on the same requests -> a table, a verdict, JSON. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from multipick_sim.traffic.causes import Agreement
+from multipick_sim.traffic.measures import Figures, Spread
+
+EVEN = 0.03  # a smaller relative difference says nothing in one run on one machine
+STATISTICS = ("mean", "p50", "p95", "p99")
+RULE, BASELINE = "lmetric", "round-robin"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One policy's run."""
+
+    policy: str
+    figures: Figures
+    agreement: Agreement
+
+
+def as_json(setup: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All figures: `setup` as it is, a row a policy, the verdict. Times are engine seconds."""
+    rows = []
+    for outcome in outcomes:
+        agreement = asdict(outcome.agreement) | {"share": outcome.agreement.share}
+        rows.append({"policy": outcome.policy, **asdict(outcome.figures), "agreement": agreement})
+    return {"setup": setup, "policies": rows, "verdict": verdict(outcomes)}
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """One column a policy."""
+    shown = Table(title="the same requests under each policy, caches empty at its start; engine time")
+    shown.add_column("")
+    for outcome in outcomes:
+        shown.add_column(outcome.policy, justify="right")
+    columns = [_column(outcome) for outcome in outcomes]
+    for label in columns[0] if columns else ():
+        shown.add_row(label, *(column[label] for column in columns), end_section=label.endswith("p99"))
+    return shown
+
+
+def agreement_lines(outcome: Outcome) -> Iterator[str]:
+    """How well hits were foreseen under this policy, and the causes of the differences."""
+    found = outcome.agreement
+    yield (
+        f"{outcome.policy}: predicted and reported hit are equal for {found.equal} of {found.compared} requests"
+        f" ({found.share:.1%})"
+    )
+    for cause, count in found.causes.items():
+        yield f"  {count} x {cause}"
+    if found.unpredicted:
+        yield f"  {found.unpredicted} without a prediction (not routed by the picker)"
+
+
+def verdict(outcomes: Sequence[Outcome]) -> str:
+    """One line: whether LMETRIC was better than round-robin (or else the first other policy), and by how much."""
+    rule = next((outcome for outcome in outcomes if outcome.policy == RULE), None)
+    others = sorted((o for o in outcomes if o is not rule), key=lambda outcome: outcome.policy != BASELINE)
+    if rule is None or not others:
+        return "nothing to compare: the verdict needs lmetric and another policy"
+    other = others[0]
+    pairs = [
+        ("mean TTFT", _mean(rule.figures.ttft_s), _mean(other.figures.ttft_s), _seconds),
+        ("mean TPOT", _mean(rule.figures.tpot_s), _mean(other.figures.tpot_s), _milliseconds),
+    ]
+    signs = [_sign(mine, theirs) for _, mine, theirs, _ in pairs]
+    signs.append(_sign(other.figures.hit_rate, rule.figures.hit_rate))
+    said = [f"{name} {form(mine)} against {form(theirs)}{_change(mine, theirs)}" for name, mine, theirs, form in pairs]
+    said.append(f"hit rate {rule.figures.hit_rate:.1%} against {other.figures.hit_rate:.1%}")
+    failed = rule.figures.failed + other.figures.failed
+    lost = f"; {failed} requests failed" if failed else ""
+    return f"{RULE} {_judge(signs)} {other.policy}: {', '.join(said)}{lost}"
+
+
+def _column(outcome: Outcome) -> dict[str, str]:
+    """A policy's cells by their row's label, the same labels for every policy."""
+    figures, cells = outcome.figures, dict[str, str]()
+    for name, spread, form in (
+        ("TTFT", figures.ttft_s, _seconds),
+        ("TPOT", figures.tpot_s, _milliseconds),
+        ("E2E", figures.e2e_s, _seconds),
+    ):
+        for statistic in STATISTICS:
+            cells[f"{name} {statistic}"] = form(None if spread is None else getattr(spread, statistic))
+    cells["hit rate"] = f"{figures.hit_rate:.1%}"
+    cells["imbalance"] = f"{figures.imbalance:.2f}"
+    cells["predicted = reported"] = f"{outcome.agreement.share:.1%}"
+    cells["requests"] = str(figures.requests)
+    cells["failed"] = str(figures.failed)
+    return cells
+
+
+def _mean(spread: Spread | None) -> float | None:
+    return None if spread is None else spread.mean
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value * 1000:.1f} ms"
+
+
+def _change(mine: float | None, theirs: float | None) -> str:
+    return f" ({mine / theirs - 1:+.0%})" if mine and theirs else ""
+
+
+def _sign(mine: float | None, theirs: float | None) -> int:
+    """Of two figures of which the smaller is better: 1 = mine is better, -1 = worse, 0 = even or unknown."""
+    if mine is None or theirs is None or abs(mine - theirs) <= EVEN * max(mine, theirs):
+        return 0
+    return 1 if mine < theirs else -1
+
+
+def _judge(signs: Sequence[int]) -> str:
+    if min(signs) < 0 < max(signs):
+        return "is partly better, partly worse than"
+    if not any(signs):
+        return "is even with"
+    return "beats" if max(signs) > 0 else "loses to"
