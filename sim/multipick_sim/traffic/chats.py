@@ -17,7 +17,6 @@ from random import Random
 
 from multipick_sim.traffic.plan import Message, Session, Turn
 
-
 NOMINAL_TOKEN_S = 0.02
 
 
