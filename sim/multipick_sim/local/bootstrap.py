@@ -103,7 +103,7 @@ def _ext_proc(style: Style) -> Json:
         mode = {
             "request_header_mode": "SEND",
             "request_body_mode": "BUFFERED",
-            "request_trailer_mode": "SKIP",
+            "request_trailer_mode": "SEND",  # a request may be nothing but headers and trailers
             "response_header_mode": "SEND",
             "response_body_mode": "NONE",  # no token passes through the picker
             "response_trailer_mode": "SEND",  # keeps the stream open until the response ends
