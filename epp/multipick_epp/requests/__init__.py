@@ -1,5 +1,10 @@
-"""HTTP request -> `Prompt`: reads the APIs that vLLM and SGLang serve, judges nothing else.
+"""HTTP request -> `Prompt`, as the engine will understand it.
 
-In: path, headers, body bytes, all hostile. Out: a `Prompt`, or `Unread` with the reason, which is routed by load.
-Called by the picker; `errors` shapes refusals for the API that the client called.
+In: path, headers and body of one request. Out: `Prompt`, or `Unread` with the reason: what we can't read is routed by
+load, never refused. One parser an API family, each with the rules of vLLM 0.32's own conversion, recorded in
+tests/unit/requests. Also the shape of an error in the client's API. Called by the picker; knows no tokenizer.
 """
+
+from multipick_epp.requests.parse import parse
+
+__all__ = ["parse"]

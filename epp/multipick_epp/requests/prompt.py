@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Required, TypedDict
 
 
 class Api(StrEnum):
@@ -19,9 +19,22 @@ class Api(StrEnum):
     OTHER = "other"
 
 
+class Message(TypedDict, total=False):
+    """One message of a chat in OpenAI's form: what every chat-like API is turned into before the template."""
+
+    role: Required[str]
+    content: str | list[str | dict[str, Any]] | None
+    name: str
+    tool_calls: list[dict[str, Any]] | None
+    tool_call_id: str | None
+    reasoning: str | None
+    tools: list[dict[str, Any]] | None  # of a developer message
+    task: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class TokenIds:
-    """The request brings its token ids."""
+    """The request brings its token ids; where it has media, only those before the first item."""
 
     ids: Sequence[int]
 
@@ -36,16 +49,21 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Messages for the model's chat template, as the engine hands them to it."""
+    """Messages for the model's chat template, before the clean-up that depends on the template (that is `tokens/`)."""
 
-    messages: Sequence[Mapping[str, Any]]
+    messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice_none: bool = False  # engines can be told to hide the tools then
     documents: Sequence[Mapping[str, Any]] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     add_special_tokens: bool = False
     chat_template: str | None = None  # the request's own template, where the engine allows one
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+    thinking_off: bool = False  # the effort is the least that the template knows, `reasoning_effort` is not used
+    inline_system: bool = False  # later system messages join the first one, where the template insists on that
+    multimodal: bool = False  # some message has images, audio or video
 
 
 TokenSource = TokenIds | Text | Chat
@@ -60,14 +78,19 @@ class Prompt:
     source: TokenSource
     batch: Sequence[TokenSource] = ()  # further prompts of the same request (a completion with a list); often empty
     cache_salt: str | None = None
-    multimodal: bool = False  # has images, audio or video: only the text before the first of them can be hashed
+    multimodal: bool = False  # has images, audio or video: the source's tokens end before the first of them
+    unseen_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
+    reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
     max_tokens: int | None = None
     stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A body without a prompt that we can read: routed by load, never refused for it."""
+    """A body without a prompt that we can read: routed by load, never refused for it.
+
+    `reason` is one of a few fixed texts (fit for a metric's label), never the client's own words.
+    """
 
     api: Api
     reason: str

@@ -1,5 +1,13 @@
-"""Prompt -> token ids, exactly as the engine makes them: `tokenizers` and the model's chat template, in this process.
+"""Prompt -> token ids, exactly as the engine will make them (vLLM 0.32 is the reference).
 
-In: a `TokenSource` of `requests.prompt`. Out: token ids, or `Untokenised` with the reason. Called by the picker and by
-the simulated engine.
+In: a `TokenSource` of one request. Out: its token ids, or `Untokenised` with the reason: such a request is routed by
+load. `Tokenizer` does it here, with the model's tokenizer.json and chat template; `RemoteTokenizer` asks an engine,
+for models without these files. Called by the picker; the simulator uses `Tokenizer` too.
 """
+
+from multipick_epp.tokens.outcome import Untokenised
+from multipick_epp.tokens.remote import RemoteTokenizer
+from multipick_epp.tokens.settings import EngineSettings
+from multipick_epp.tokens.tokenizer import Tokenizer
+
+__all__ = ["EngineSettings", "RemoteTokenizer", "Tokenizer", "Untokenised"]

@@ -1,0 +1,139 @@
+"""OpenAI chat completions: `/v1/chat/completions`."""
+
+from typing import Any, Literal, Required, TypedDict
+
+import msgspec
+
+from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
+from multipick_epp.requests.prompt import Api, Chat, Message, Prompt
+
+
+class CalledFunction(TypedDict):
+    """The function of a call that the model made earlier."""
+
+    arguments: str
+    name: str
+
+
+class ToolCall(TypedDict):
+    """A call that the model made earlier."""
+
+    id: str
+    function: CalledFunction
+    type: Literal["function"]
+
+
+class SentMessage(TypedDict, total=False):
+    """A message as clients send it."""
+
+    role: Required[str]
+    content: str | list[str | dict[str, Any]] | None
+    name: str
+    tool_calls: list[dict[str, Any]] | None
+    tool_call_id: str | None
+    reasoning: str | None
+    reasoning_content: str | None  # the older name
+    tools: list[dict[str, Any]] | None
+    task: str | None
+
+
+class Tool(msgspec.Struct):
+    """A tool that the model may call."""
+
+    function: Function
+    type: Literal["function"] = "function"
+    defer_loading: bool | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """See `Function.for_template`."""
+        if self.defer_loading is None:
+            return self.function.for_template()
+        if self.function.defer_loading is None:
+            self.function.defer_loading = self.defer_loading
+        return self.function.for_template() | {"defer_loading": self.defer_loading}
+
+
+class Body(msgspec.Struct):
+    """The fields that decide the prompt, its cache use or its length."""
+
+    messages: list[SentMessage]
+    model: str | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    documents: list[dict[str, Any]] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    truncate_prompt_tokens: int | None = None
+    prompt_logprobs: int | None = None
+    echo: bool | None = False
+    cache_salt: str | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool | None = False
+
+
+_DECODER = msgspec.json.Decoder(Body)
+
+
+def parse(body: bytes) -> Prompt:
+    """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+    sent = _DECODER.decode(body)
+    check_truncation(sent.truncate_prompt_tokens)
+    messages = [message(m) for m in sent.messages]
+    media = find_media(messages)
+    return Prompt(
+        api=Api.CHAT,
+        model=sent.model,
+        source=Chat(
+            messages=messages,
+            tools=None if sent.tools is None else [tool.for_template() for tool in sent.tools],
+            tool_choice_none=sent.tool_choice == "none",
+            documents=sent.documents,
+            add_generation_prompt=sent.add_generation_prompt,
+            continue_final_message=sent.continue_final_message,
+            add_special_tokens=sent.add_special_tokens,
+            chat_template=sent.chat_template,
+            template_kwargs=sent.chat_template_kwargs or {},
+            reasoning_effort=sent.reasoning_effort,
+            multimodal=media is not None,
+        ),
+        cache_salt=sent.cache_salt,
+        multimodal=media is not None,
+        unseen_tokens=media or 0,
+        reads_cache=sent.prompt_logprobs is None and not sent.echo,
+        max_tokens=sent.max_tokens if sent.max_completion_tokens is None else sent.max_completion_tokens,
+        stream=bool(sent.stream),
+    )
+
+
+def message(sent: SentMessage) -> Message:
+    """A message with the older name of `reasoning` renamed and its tool calls checked and in the engine's order.
+
+    Raises Unreadable.
+    """
+    older = sent.pop("reasoning_content", None)
+    if older is not None and sent.get("reasoning") is None:
+        sent["reasoning"] = older
+    calls = sent.get("tool_calls")
+    if calls:
+        sent["tool_calls"] = [_tool_call(call) for call in calls]
+    return sent
+
+
+def _tool_call(sent: dict[str, Any]) -> dict[str, Any]:
+    """The engine puts the fields that it knows first, in this order: templates may print a call as JSON."""
+    try:
+        call = msgspec.convert(sent, ToolCall)
+    except msgspec.ValidationError as error:
+        raise Unreadable("unknown tool call") from error
+    function: dict[str, Any] = {"arguments": call["function"]["arguments"], "name": call["function"]["name"]}
+    return {"id": call["id"], "function": function | sent["function"], "type": "function"} | _without(sent, "function")
+
+
+def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name}

@@ -1,0 +1,112 @@
+"""What the chat-like APIs share: tools as the template sees them, content parts, media.
+
+Rules of vLLM 0.32 (`renderers/chat_utils.py`, `entrypoints/generate/base/protocol.py`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.prompt import Message
+
+MEDIA_TOKENS = 1_000
+"""A guess for one image, audio or video: an image of one megapixel is 1,337 tokens for Qwen2.5-VL, 576 for LLaVA."""
+
+CHARS_A_TOKEN = 4
+"""A guess for English text and code, for the part of a prompt that is not tokenised."""
+
+TEXT_PARTS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+    "thinking": "thinking",
+    "tool_reference": "name",
+}
+"""The kinds of content parts that hold text, and the field that it is in."""
+
+MEDIA_PARTS = {
+    "image_url": "image",
+    "input_image": "image",
+    "image_embeds": "image",
+    "audio_url": "audio",
+    "input_audio": "audio",
+    "audio_embeds": "audio",
+    "video_url": "video",
+    "video_embeds": "video",
+}
+"""The kinds of content parts that hold media, and their modality."""
+
+
+class Function(msgspec.Struct):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    defer_loading: bool | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """The tool as the template gets it: fields in this order, the last two only where given."""
+        function: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": self.parameters,
+        }
+        if self.strict is not None:
+            function["strict"] = self.strict
+        if self.defer_loading is not None:
+            function["defer_loading"] = self.defer_loading
+        return {"type": "function", "function": function}
+
+
+def find_media(messages: Sequence[Message]) -> int | None:
+    """A guess at the tokens from the first message with media on; None without media.
+
+    Checks all content parts on the way: raises Unreadable for one that the engine would not take.
+    """
+    characters = items = 0
+    for message in messages:
+        content = message.get("content")
+        text, media = _measure(content) if isinstance(content, list) else (len(content or ""), 0)
+        items += media
+        if items:
+            characters += text
+    return items * MEDIA_TOKENS + characters // CHARS_A_TOKEN if items else None
+
+
+def _measure(parts: Iterable[str | dict[str, Any]]) -> tuple[int, int]:
+    """Characters and media items of one message's parts."""
+    characters = media = 0
+    for part in parts:
+        if isinstance(part, str):
+            characters += len(part)
+            continue
+        modality = media_of(part)
+        if modality is not None:
+            media += 1
+            continue
+        kind = part.get("type")
+        field = TEXT_PARTS.get(kind) if isinstance(kind, str) else None
+        text = part.get(field) if field else None
+        if not isinstance(text, str) or part.get("uuid") is not None:
+            raise Unreadable("unknown content part")
+        characters += len(text)
+    return characters, media
+
+
+def media_of(part: Mapping[str, Any]) -> str | None:
+    """The modality of a content part, None for text. A part without a type is media by its fields."""
+    kind = part.get("type")
+    if isinstance(kind, str) and part.get("uuid") is None:
+        return MEDIA_PARTS.get(kind)
+    return next((modality for field, modality in MEDIA_PARTS.items() if field in part), None)
+
+
+def check_truncation(truncate_prompt_tokens: int | None) -> None:
+    """Raises Unreadable where the engine may cut the prompt; -1 only cuts what is longer than the model's context."""
+    if truncate_prompt_tokens is not None and truncate_prompt_tokens >= 0:
+        raise Unreadable("truncated prompt")

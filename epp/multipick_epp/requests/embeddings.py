@@ -1,0 +1,63 @@
+"""OpenAI embeddings: `/v1/embeddings`, with texts, token ids, or (vLLM's own) a chat."""
+
+from typing import Any
+
+import msgspec
+
+from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.chat import SentMessage, message
+from multipick_epp.requests.chat_fields import check_truncation, find_media
+from multipick_epp.requests.prompt import Api, Chat, Prompt
+from multipick_epp.requests.token_ids import Prompts, sources
+
+
+class Body(msgspec.Struct):
+    """The fields that decide the prompt or its cache use."""
+
+    input: Prompts = None
+    messages: list[SentMessage] | None = None
+    model: str | None = None
+    add_special_tokens: bool | None = None  # absent: true for texts, false for a chat
+    add_generation_prompt: bool = False
+    continue_final_message: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    truncate_prompt_tokens: int | None = None
+    padding: str | None = None
+    cache_salt: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(Body)
+
+
+def parse(body: bytes) -> Prompt:
+    """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+    sent = _DECODER.decode(body)
+    check_truncation(sent.truncate_prompt_tokens)
+    if sent.padding == "max_length":
+        raise Unreadable("padded prompt")
+    if sent.messages is not None:
+        return _parse_chat(sent, sent.messages)
+    first, *batch = sources(sent.input, sent.add_special_tokens is not False)
+    return Prompt(api=Api.EMBEDDINGS, model=sent.model, source=first, batch=batch, cache_salt=sent.cache_salt)
+
+
+def _parse_chat(sent: Body, sent_messages: list[SentMessage]) -> Prompt:
+    messages = [message(m) for m in sent_messages]
+    media = find_media(messages)
+    return Prompt(
+        api=Api.EMBEDDINGS,
+        model=sent.model,
+        source=Chat(
+            messages=messages,
+            add_generation_prompt=sent.add_generation_prompt,
+            continue_final_message=sent.continue_final_message,
+            add_special_tokens=sent.add_special_tokens is True,
+            chat_template=sent.chat_template,
+            template_kwargs=sent.chat_template_kwargs or {},
+            multimodal=media is not None,
+        ),
+        cache_salt=sent.cache_salt,
+        multimodal=media is not None,
+        unseen_tokens=media or 0,
+    )

@@ -1,0 +1,47 @@
+"""The ids of segments seen before, least recently used out first, bounded by bytes."""
+
+import sys
+from collections import OrderedDict
+
+from multipick_epp.tokens.segments import Ids, Segment
+
+_ENTRY_BYTES = 300
+"""What an entry costs besides its text and ids: two objects, their headers, a place in the table and in the order."""
+
+
+class SegmentCache:
+    """Segment -> ids. Used by one thread."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0  # the sum of `_cost` over the entries; never above `_max_bytes` between two calls
+        self._entries: OrderedDict[Segment, Ids] = OrderedDict()  # least recently used first
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the entries take."""
+        return self._bytes
+
+    def get(self, segment: Segment) -> Ids | None:
+        """The ids, not to be changed."""
+        ids = self._entries.get(segment)
+        if ids is not None:
+            self._entries.move_to_end(segment)
+        return ids
+
+    def put(self, segment: Segment, ids: Ids) -> None:
+        """Keeps the ids, unless they alone are more than the bound."""
+        cost = _cost(segment, ids)
+        if segment in self._entries or cost > self._max_bytes:
+            return
+        self._entries[segment] = ids
+        self._bytes += cost
+        while self._bytes > self._max_bytes:
+            self._bytes -= _cost(*self._entries.popitem(last=False))
+
+
+def _cost(segment: Segment, ids: Ids) -> int:
+    return sys.getsizeof(segment.text) + len(ids) * ids.itemsize + _ENTRY_BYTES

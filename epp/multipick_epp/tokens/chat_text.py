@@ -1,0 +1,99 @@
+"""A chat -> the text that the engine tokenises: which template, with which variables (the rules of vLLM 0.32)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from multipick_epp.requests.prompt import Chat
+from multipick_epp.tokens.conversation import MEDIA_MARK, conversation, inline_system_first
+from multipick_epp.tokens.outcome import NoText
+from multipick_epp.tokens.settings import EngineSettings
+from multipick_epp.tokens.template import ChatTemplate
+
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+_NOT_VARIABLES = frozenset({
+    "chat_template", "tokenize", "conversation", "messages", "padding", "truncation", "max_length", "return_tensors",
+    "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
+})  # fmt: skip
+"""Parameters of `apply_chat_template`, not the template's: the engine refuses a request with them, or cuts its text."""
+
+
+class ChatText:
+    """Renders the chats of one model."""
+
+    def __init__(
+        self, templates: Mapping[str, str], special_tokens: Mapping[str, str], settings: EngineSettings, max_chars: int
+    ) -> None:
+        """`templates` by name. Raises jinja2.TemplateSyntaxError."""
+        self._special_tokens = special_tokens
+        self._settings = settings
+        self._max_chars = max_chars
+        if settings.chat_template is not None:
+            templates = {"default": templates.get(settings.chat_template, settings.chat_template)}
+        self._templates = {name: ChatTemplate(source) for name, source in templates.items()}
+        self._system_first = any(template.insists_on_system_first() for template in self._templates.values())
+        self._least_effort = self._find_least_effort()
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """The texts of the templates."""
+        return [template.source for template in self._templates.values()]
+
+    def render(self, chat: Chat) -> str:
+        """The chat's text; of a chat with media, only what stands before the first of them. Raises NoText."""
+        if chat.chat_template is not None:
+            raise NoText("template in the request")
+        if chat.continue_final_message and chat.add_generation_prompt:
+            raise NoText("no message to continue")
+        hide_tools = chat.tool_choice_none and self._settings.exclude_tools_when_tool_choice_none
+        variables = self._variables(chat, None if hide_tools else chat.tools)
+        template = self._template(variables["tools"])
+        sent = inline_system_first(chat.messages) if chat.inline_system and self._system_first else chat.messages
+        messages = conversation(
+            sent, self._settings.chat_template_content_format or template.content_format, template.knows_developers
+        )
+        if chat.continue_final_message:
+            text = template.render_open(messages, variables, self._max_chars)
+        else:
+            text = template.render({**variables, "messages": messages}, self._max_chars)
+        before, mark, _ = text.partition(MEDIA_MARK)
+        if chat.multimodal and not mark:
+            raise NoText("media not in the text")
+        return before if chat.multimodal else text
+
+    def _template(self, tools: Any) -> ChatTemplate:
+        name = "tool_use" if tools is not None and "tool_use" in self._templates else "default"
+        template = self._templates.get(name)
+        if template is None:
+            raise NoText("no chat template")
+        return template
+
+    def _variables(self, chat: Chat, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+        """All but the messages. The engine takes null and "auto" in a request's own variables as not given."""
+        given = chat.template_kwargs
+        if not _NOT_VARIABLES.isdisjoint(given):
+            raise NoText("not a template variable")
+        variables: dict[str, Any] = {"documents": None, **self._special_tokens}
+        variables |= self._settings.default_chat_template_kwargs
+        variables["tools"] = tools
+        variables |= {name: value for name, value in given.items() if value is not None and value != "auto"}
+        effort = self._least_effort if chat.thinking_off else chat.reasoning_effort
+        if effort is not None:
+            variables["reasoning_effort"] = effort
+            if "enable_thinking" not in given:
+                variables["enable_thinking"] = effort != "none"
+        if chat.documents is not None:
+            variables["documents"] = chat.documents
+        variables["add_generation_prompt"] = chat.add_generation_prompt
+        return variables
+
+    def _find_least_effort(self) -> str:
+        """What stands for "no thinking": "none", or "low" where the template refuses that or takes it for another."""
+        none = self._try_effort("none")
+        return "low" if none is None or none in map(self._try_effort, _EFFORTS) else "none"
+
+    def _try_effort(self, effort: str) -> str | None:
+        try:
+            return self.render(Chat([{"role": "user", "content": "Hi"}], reasoning_effort=effort))
+        except NoText:
+            return None

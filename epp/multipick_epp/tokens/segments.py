@@ -1,0 +1,142 @@
+"""Splits a text where the tokenizer splits it anyway, so that each segment can be tokenised once and kept.
+
+Theory of operation: added tokens such as `<|im_end|>` are cut out of the text before anything else happens, and what
+lies between them is tokenised piece by piece. So the ids of a chat are the ids of its segments, and all but the last
+few segments were seen before. Two rules keep that exact:
+- A text is cut only at tokens that no other added token can hide or overlap, and that take no spaces from their sides.
+- Some tokenizers treat the start of a text in their own way (a space before the first word). Therefore a segment that
+  is not the text's first is tokenised behind a cut token, as it stands in the text.
+`agrees` compares with the whole text's ids on probes; where it says no, the text is never cut.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
+
+from multipick_epp.tokens.outcome import NoText
+
+
+class Segment(NamedTuple):
+    """A piece of text between two cuts; never empty."""
+
+    text: str
+    first: bool  # the text begins with it
+
+
+if TYPE_CHECKING:
+    Ids = array[int]
+else:
+    Ids = array  # has no type parameter at run time before Python 3.12
+"""Token ids as u32: a tenth of the size of a list's ints."""
+
+
+class Segmenter:
+    """Cuts texts and tokenises segments. Has no state: calls from several threads don't meet."""
+
+    def __init__(self, backend: Backend, cut_at: Iterable[str]) -> None:
+        """Cuts at those of the tokens `cut_at` that allow it."""
+        self._backend = backend
+        added = backend.get_added_tokens_decoder()
+        wanted = set(cut_at) if not backend.encode_special_tokens else set()
+        self._cuts = {
+            token.content: id_
+            for id_, token in added.items()
+            if token.content in wanted and _is_clean(token, added.values())
+        }
+        self._pattern = re.compile("|".join(map(re.escape, self._cuts))) if self._cuts else None
+        self._lead = next(iter(self._cuts), "")
+
+    @property
+    def cuts(self) -> Sequence[str]:
+        """The tokens that texts are cut at."""
+        return tuple(self._cuts)
+
+    def split(self, text: str) -> list[Segment | int]:
+        """The text as segments and the ids of the tokens between them, in order."""
+        pieces: list[Segment | int] = []
+        end = 0
+        for match in self._pattern.finditer(text) if self._pattern else ():
+            if match.start() > end:
+                pieces.append(Segment(text[end : match.start()], end == 0))
+            pieces.append(self._cuts[match.group()])
+            end = match.end()
+        if end < len(text):
+            pieces.append(Segment(text[end:], end == 0))
+        return pieces
+
+    def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
+        """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
+        texts = [segment.text if segment.first else self._lead + segment.text for segment in segments]
+        try:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # such as a lone surrogate, which no UTF-8 text has
+            raise NoText("not a text") from error
+        return {
+            segment: array("I", encoding.ids if segment.first else encoding.ids[1:])
+            for segment, encoding in zip(segments, encodings, strict=True)
+        }
+
+
+def agrees(backend: Backend, segmenter: Segmenter) -> bool:
+    """Whether cutting leaves the ids of the probes as they are."""
+    return all(
+        _joined(segmenter, text) == backend.encode(text, add_special_tokens=False).ids
+        for text in _probes(segmenter.cuts)
+    )
+
+
+def _joined(segmenter: Segmenter, text: str) -> list[int]:
+    ids: list[int] = []
+    for piece in segmenter.split(text):
+        ids += [piece] if isinstance(piece, int) else segmenter.tokenise([piece])[piece]
+    return ids
+
+
+_TEXTS = (
+    "system\nYou are a helpful assistant.",
+    "user\n  def f(x):\n\treturn x + 1  # two\n\n\n",
+    " leading space",
+    "trailing space ",
+    "\n",
+    " ",
+    "   \n \t ",
+    "Grüße, naïve café — 東京タワー、한국어 텍스트",
+    "e\u0301 \u0301combining first",
+    "\u200b\ufeff\u00a0zero width",
+    "👩‍👩‍👧 🇩🇪",
+    "\U0001d518 ﬁ ﷺ Ⅷ",
+    "<|not_a_token|> <s> [INST] </s>",
+    "12345 1,234.5 3.14e-10",
+    "don't we'll I'M",
+    '{"a": [1, {"b": null}]}',
+    "\r\nwindows\r\n",
+    "A",
+    "x\x00y",
+)
+
+
+def _probes(cuts: Sequence[str]) -> Iterable[str]:
+    """Texts of each kind before, between and after each cut, with spaces at the edges too."""
+    for cut in cuts:
+        yield cut
+        yield cut + cut
+        yield "".join(text + cut for text in _TEXTS)
+        yield "".join(cut + text for text in _TEXTS)
+        yield "".join(f" {cut} {text}" for text in _TEXTS)
+        yield from (text + cut + text for text in _TEXTS)
+    yield from _TEXTS
+
+
+def _is_clean(token: AddedToken, added: Iterable[AddedToken]) -> bool:
+    """Whether the token's text is always that token: of overlapping matches, the leftmost wins, then the longest."""
+    plain = not (token.normalized or token.lstrip or token.rstrip or token.single_word) and bool(token.content)
+    return plain and not any(_hides(other.content, token.content) for other in added if other.content != token.content)
+
+
+def _hides(other: str, token: str) -> bool:
+    """Whether a match of `other` can begin before one of `token` and reach into it, or cover it."""
+    return token in other or any(other.endswith(token[:size]) for size in range(1, len(token)))

@@ -1,0 +1,146 @@
+"""One chat template: compiled as Hugging Face's `transformers` does it, rendered within bounds.
+
+Templates come with the model and are the operator's choice; what they are rendered with is the client's. A template
+that came in a request is never rendered here.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from multipick_epp.tokens.content_format import content_format
+from multipick_epp.tokens.outcome import NoText
+
+_CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Marks the end of the last message, to find it in the text (the tag of `transformers`, so that trimming is alike)."""
+
+MAX_RENDER_S = 1.0
+"""A template is stopped after this time, where it writes its text piece by piece, as all known ones do."""
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks the model's own words for training; here it only holds them."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it so)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """A call block, as in `transformers`: variables set inside stay inside."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
+
+    def _body(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+class ChatTemplate:
+    """A template ready to render."""
+
+    def __init__(self, source: str) -> None:
+        """Raises jinja2.TemplateSyntaxError."""
+        environment = _environment()
+        self.source = source
+        self._template = environment.from_string(source)
+        self.content_format = content_format(environment.parse(source))
+        self.knows_developers = '"developer"' in source or "'developer'" in source
+
+    def insists_on_system_first(self) -> bool:
+        """Whether the engine moves later system messages of an Anthropic request to the front.
+
+        It tries such a chat in a bare environment, without the helpers of `transformers`; so does this.
+        """
+        roles = ("system", "user", "system", "user")
+        messages = [{"role": role, "content": "t"} for role in roles]
+        bare = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        try:
+            bare.from_string(self.source).render(messages=messages, add_generation_prompt=False)
+        except Exception:  # any, since the template is a program
+            return True
+        return False
+
+    def render(self, variables: Mapping[str, Any], max_chars: int) -> str:
+        """The text of a chat. Raises NoText, which stands for the engine's refusal too."""
+        deadline = time.monotonic() + MAX_RENDER_S
+        pieces: list[str] = []
+        size = 0
+        try:
+            for piece in self._template.generate(variables):
+                size += len(piece)
+                if size > max_chars:
+                    raise NoText("too long")
+                if time.monotonic() > deadline:
+                    raise NoText("template too slow")
+                pieces.append(piece)
+        except NoText:
+            raise
+        except Exception as error:  # any, since the template is a program that runs on the client's values
+            raise NoText("refused by the template") from error
+        return "".join(pieces)
+
+    def render_open(self, messages: Sequence[dict[str, Any]], variables: Mapping[str, Any], max_chars: int) -> str:
+        """The text of a chat up to the end of its last message, which the model shall go on with.
+
+        Raises NoText.
+        """
+        if "content" not in self.source:
+            raise NoText("no message to continue")
+        tagged, final = _tag_last(messages)
+        text = self.render({**variables, "messages": tagged}, max_chars)
+        at = text.rfind(_CONTINUE.strip())
+        if at < 0 or final.strip() not in text:
+            raise NoText("no message to continue")
+        # Without the space that ends the tag, the template has trimmed the message: then so is the prompt.
+        return text[:at] if text.startswith(_CONTINUE, at) else text[:at].rstrip()
+
+
+def _tag_last(messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """The messages with the tag at the end of the last one's text, and that text. Raises NoText."""
+    *others, last = messages
+    content = last.get("content")
+    if isinstance(content, str):
+        return [*others, {**last, "content": content + _CONTINUE}], content
+    parts = list(content or ())
+    for index in reversed(range(len(parts))):
+        if "text" in parts[index]:
+            text = str(parts[index]["text"])
+            parts[index] = {**parts[index], "text": text + _CONTINUE}
+            return [*others, {**last, "content": parts}], text
+    raise NoText("no message to continue")
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    helpers: dict[str, Callable[..., Any]] = {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+    environment.globals.update(helpers)
+    return environment
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As in `transformers`: jinja2's own filter escapes HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    """The engine's local time, as far as ours is the same; models use it for the day."""
+    return datetime.now().strftime(pattern)

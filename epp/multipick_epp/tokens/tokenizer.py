@@ -1,0 +1,200 @@
+"""Token ids in this process: for the picker's event loop (`encode`), and for programs without one (`encode_now`)."""
+
+import asyncio
+import logging
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
+from multipick_epp.tokens.cache import SegmentCache
+from multipick_epp.tokens.chat_text import ChatText
+from multipick_epp.tokens.files import ModelFiles, read_model
+from multipick_epp.tokens.outcome import NoText, Untokenised
+from multipick_epp.tokens.segments import Ids, Segment, Segmenter, agrees
+from multipick_epp.tokens.settings import EngineSettings
+from multipick_epp.tokens.special import surround_of
+from multipick_epp.tokens.worker import Worker
+
+log = logging.getLogger(__name__)
+
+MAX_CHARS = 8_000_000
+"""Longer texts are not tokenised: two million tokens, and seconds of work. The same bound holds for all the text that
+waits for the threads at once; requests beyond it are routed by load."""
+
+INLINE_NEW_CHARS = 1_500
+"""New text that is tokenised at once, in half a millisecond; more goes to a thread."""
+
+INLINE_CHARS = 200_000
+INLINE_MESSAGES = 100
+"""A chat within both is rendered at once, in about a millisecond; a larger one in a thread."""
+
+_Found = dict[Segment, Ids]
+
+
+class Tokenizer:
+    """One model's tokenizer and templates, with the ids of the segments seen lately.
+
+    `encode` belongs to one event loop; `encode_now` to the same thread.
+    """
+
+    def __init__(self, files: ModelFiles, settings: EngineSettings, cache_bytes: int, threads: int) -> None:
+        """See `load`."""
+        self._text = ChatText(files.templates, files.special_tokens, settings, MAX_CHARS)
+        self._surround = surround_of(files.backend)
+        segmenter = Segmenter(files.backend, _usual_tokens(files, self._text))
+        self.cuts = agrees(files.backend, segmenter)
+        if not self.cuts:
+            log.warning("texts are tokenised whole: cut at special tokens, this tokenizer gives other ids")
+            segmenter = Segmenter(files.backend, ())
+        self._segmenter = segmenter
+        self._cache = SegmentCache(cache_bytes)
+        self._worker = Worker(threads, MAX_CHARS)
+        self._jobs: dict[Segment, asyncio.Future[_Found]] = {}  # the segments that a thread tokenises now, or will
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        chat_template: str | None = None,
+        settings: EngineSettings | None = None,
+        cache_bytes: int = 256_000_000,
+        threads: int = 2,
+    ) -> "Tokenizer":
+        """Reads tokenizer.json in `folder`, and tokenizer_config.json and chat templates where there are any.
+
+        `chat_template` is short for the setting of that name. Raises OSError, ValueError, jinja2.TemplateSyntaxError.
+        """
+        return cls(read_model(folder), settings or EngineSettings(chat_template), cache_bytes, threads)
+
+    def close(self) -> None:
+        """Ends the threads. Prompts that wait for them come out as Untokenised."""
+        self._worker.close()
+
+    async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
+        """The prompt's token ids; of one with media, those before them. May be cancelled at any time.
+
+        Holds the loop for about a millisecond at most: larger work is done in threads, where one text is tokenised
+        once, however many requests wait for it.
+        """
+        if isinstance(source, TokenIds):
+            return source.ids
+        try:
+            pieces = self._pieces(source) if _is_small(source) else await self._pieces_in_thread(source)
+            found, missing = self._look_up(pieces)
+            if sum(len(segment.text) for segment in missing) <= INLINE_NEW_CHARS:
+                found |= self._tokenise(missing)
+            else:
+                found |= await self._tokenise_in_thread(missing)
+            return self._join(source, pieces, found)
+        except NoText as none:
+            return Untokenised(none.reason)
+
+    def encode_now(self, source: TokenSource) -> Sequence[int] | Untokenised:
+        """The same, at once, however long it takes."""
+        if isinstance(source, TokenIds):
+            return source.ids
+        try:
+            pieces = self._pieces(source)
+            found, missing = self._look_up(pieces)
+            return self._join(source, pieces, found | self._tokenise(missing))
+        except NoText as none:
+            return Untokenised(none.reason)
+
+    def _pieces(self, source: Text | Chat) -> list[Segment | int]:
+        """Touches nothing that another thread writes."""
+        text = source.text if isinstance(source, Text) else self._text.render(source)
+        if len(text) > MAX_CHARS:
+            raise NoText("too long")
+        return self._segmenter.split(text)
+
+    async def _pieces_in_thread(self, source: Text | Chat) -> list[Segment | int]:
+        future = self._worker.start(_size(source), lambda: self._pieces(source))
+        if future is None:
+            raise NoText("tokenizer is busy")
+        return await future
+
+    def _look_up(self, pieces: Sequence[Segment | int]) -> tuple[dict[Segment, Ids], list[Segment]]:
+        """What is known, and what is not, each segment once."""
+        segments = dict.fromkeys(piece for piece in pieces if not isinstance(piece, int))
+        known = {segment: ids for segment in segments if (ids := self._cache.get(segment)) is not None}
+        return known, [segment for segment in segments if segment not in known]
+
+    def _tokenise(self, segments: Sequence[Segment]) -> _Found:
+        found = self._segmenter.tokenise(segments)
+        self._keep(found)
+        return found
+
+    def _keep(self, found: _Found) -> None:
+        for segment, ids in found.items():
+            self._cache.put(segment, ids)
+
+    async def _tokenise_in_thread(self, segments: Sequence[Segment]) -> _Found:
+        new = [segment for segment in segments if segment not in self._jobs]
+        if new:
+            job = self._worker.start(sum(len(s.text) for s in new), lambda: self._segmenter.tokenise(new))
+            if job is None:
+                raise NoText("tokenizer is busy")
+            self._jobs |= dict.fromkeys(new, job)
+            job.add_done_callback(lambda done: self._finish(new, done))
+        jobs = {self._jobs[segment] for segment in segments}
+        await asyncio.wait(jobs)  # a request that is cancelled here leaves the jobs alone: others may wait for them
+        found: dict[Segment, Ids] = {}
+        for done in jobs:
+            if done.cancelled():
+                raise NoText("closed")
+            found |= done.result()
+        return found
+
+    def _finish(self, segments: Sequence[Segment], job: asyncio.Future[_Found]) -> None:
+        for segment in segments:
+            del self._jobs[segment]
+        if not job.cancelled() and job.exception() is None:
+            self._keep(job.result())
+
+    def _join(self, source: Text | Chat, pieces: Sequence[Segment | int], found: _Found) -> Ids:
+        ids: Ids = array("I")
+        if source.add_special_tokens:
+            if self._surround is None:
+                raise NoText("special tokens depend on the text")
+            ids.extend(self._surround.before)
+        for piece in pieces:
+            if isinstance(piece, int):
+                ids.append(piece)
+            else:
+                ids.extend(found[piece])
+        if source.add_special_tokens and self._surround and not _is_open(source):
+            ids.extend(self._surround.after)
+        return ids
+
+
+def _usual_tokens(files: ModelFiles, text: ChatText) -> set[str]:
+    """The added tokens that chats have: the special ones, and those that the templates write."""
+    added = (token.content for token in files.backend.get_added_tokens_decoder().values())
+    written = {token for token in added if any(token in source for source in text.sources)}
+    return written | set(files.special_tokens.values())
+
+
+def _is_open(source: Text | Chat) -> bool:
+    """Whether the prompt goes on after the text that we have."""
+    return isinstance(source, Chat) and source.multimodal
+
+
+def _is_small(source: Text | Chat) -> bool:
+    few = isinstance(source, Text) or len(source.messages) <= INLINE_MESSAGES
+    return few and _size(source) <= INLINE_CHARS
+
+
+def _size(source: Text | Chat) -> int:
+    """Characters, roughly."""
+    if isinstance(source, Text):
+        return len(source.text)
+    contents = (message.get("content") for message in source.messages)
+    return sum(
+        len(content) if isinstance(content, str) else sum(map(_part_size, content or ())) for content in contents
+    )
+
+
+def _part_size(part: str | dict[str, Any]) -> int:
+    return len(part if isinstance(part, str) else part.get("text") or "")
