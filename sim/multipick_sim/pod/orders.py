@@ -1,0 +1,161 @@
+"""An HTTP request's body -> an `Order`: token ids, answer and how to send it, or `Refused` with vLLM's error.
+
+What a simulated engine can't answer (several choices, log probabilities, images) is refused, never answered wrongly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from multipick_epp.requests import parse
+from multipick_epp.requests.prompt import Api, Prompt, Unread
+from multipick_epp.tokens import Tokenizer, Untokenised
+
+from multipick_sim.pod.answers import Answers
+from multipick_sim.pod.settings import Settings
+
+COMPLETION_TOKENS = 16  # of a completion that sets no limit, as in OpenAI's and vLLM's API
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the engine is to do and how the answer is sent."""
+
+    model: str  # as the client named it
+    lora: str | None
+    salt: str | None
+    prompt: Sequence[int]
+    answer: Sequence[int]
+    ends: bool  # the answer closes the turn by itself
+    chat: bool
+    stream: bool
+    include_usage: bool
+    report_hits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An error for the client."""
+
+    status: int
+    kind: str
+    message: str
+    parameter: str | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Options(msgspec.Struct):
+    """The fields that decide the answer's length and form."""
+
+    n: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stream_options: _StreamOptions | None = None
+    echo: bool | None = None
+    logprobs: bool | int | None = None
+    prompt_logprobs: int | None = None
+    vllm_xargs: dict[str, str | int | float | list[str | int | float]] | None = None
+
+
+_OPTIONS = msgspec.json.Decoder(_Options)
+
+
+class Orders:
+    """Takes requests for one pod."""
+
+    def __init__(self, settings: Settings, tokenizer: Tokenizer, answers: Answers) -> None:
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._answers = answers
+        self._max_tokens = settings.limits.max_model_len
+
+    async def take(self, path: str, headers: Mapping[str, str], body: bytes) -> Order | Refused:
+        """Read a request to one of the two completion APIs; header names are lower case."""
+        prompt = parse(path, headers, body)
+        if isinstance(prompt, Unread):
+            return bad_request(f"This request can't be read: {prompt.reason}.")
+        try:
+            options = _OPTIONS.decode(body)
+        except msgspec.ValidationError as error:
+            return bad_request(str(error))
+        model = self._settings.models[0] if prompt.model is None else prompt.model
+        refused = unknown_model(self._settings, model) or _unsupported(prompt, options)
+        if refused is not None:
+            return refused
+        ids = await self._tokenizer.encode(prompt.source)
+        if isinstance(ids, Untokenised):
+            return bad_request(f"This prompt has no tokens: {ids.reason}.")
+        return self._too_long(prompt, len(ids)) or self._order(model, prompt, options, ids)
+
+    def _too_long(self, prompt: Prompt, tokens: int) -> Refused | None:
+        most = self._max_tokens
+        if prompt.max_tokens is not None and not 1 <= prompt.max_tokens <= most:
+            message = f"max_tokens must be from 1 to the model's length of {most}, got {prompt.max_tokens}."
+            return bad_request(message, "max_tokens")
+        if tokens < 1:
+            return bad_request("The prompt is empty.", "prompt")
+        if tokens < most:
+            return None
+        message = (
+            f"This model's maximum context length is {most} tokens. However, your prompt contains {tokens} input "
+            "tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input "
+            "prompt."
+        )
+        return bad_request(message, "input_tokens")
+
+    def _order(self, model: str, prompt: Prompt, options: _Options, ids: Sequence[int]) -> Order | Refused:
+        chat = prompt.api is Api.CHAT
+        length, room = prompt.max_tokens, self._max_tokens - len(ids)
+        ends = length is None and chat and not options.ignore_eos
+        if ends:
+            length = max(options.min_tokens, self._answers.unasked_length(ids))
+        elif length is None:
+            length = room if chat else COMPLETION_TOKENS
+        ends = ends and length <= room
+        length = min(length, room)
+        try:
+            answer = self._answers.write(ids, length, chat=chat, ends=ends)
+        except (OverflowError, TypeError):
+            return bad_request("Token ids must be whole numbers from 0 to 2**32 - 1.", "prompt")
+        report = (options.vllm_xargs or {}).get("kv_cache_report_mode")
+        return Order(
+            model=model,
+            lora=model if model in self._settings.loras else None,
+            salt=prompt.cache_salt,
+            prompt=ids,
+            answer=answer,
+            ends=ends,
+            chat=chat,
+            stream=prompt.stream,
+            include_usage=bool(options.stream_options and options.stream_options.include_usage),
+            report_hits=report == "full",
+        )
+
+
+def unknown_model(settings: Settings, model: str | None) -> Refused | None:
+    """vLLM's answer for a model that is not served; no name stands for the pod's own."""
+    if model is None or model in settings.models or model in settings.loras:
+        return None
+    message = f"The model `{model}` does not exist. Valid aliases: {', '.join(settings.models)}."
+    return Refused(404, "NotFoundError", message, "model")
+
+
+def bad_request(message: str, parameter: str | None = None) -> Refused:
+    """A request that is wrong, or that a simulated engine can't answer."""
+    return Refused(400, "BadRequestError", message, parameter)
+
+
+def _unsupported(prompt: Prompt, options: _Options) -> Refused | None:
+    if options.n not in (None, 1):
+        return bad_request(f"A simulated engine makes one choice a request: n must be 1, got {options.n}.", "n")
+    if prompt.batch:
+        return bad_request("A simulated engine takes one prompt a request.", "prompt")
+    if prompt.multimodal:
+        return bad_request("A simulated engine reads text only.", "messages")
+    for name in ("echo", "logprobs", "prompt_logprobs"):
+        if getattr(options, name):
+            return bad_request(f"A simulated engine has no {name}.", name)
+    return None

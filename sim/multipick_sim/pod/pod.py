@@ -1,0 +1,120 @@
+"""One pod: its ranks, tokenizer and state, between the HTTP handlers and the engines."""
+
+import asyncio
+import time
+import uuid
+from array import array
+from collections.abc import Mapping
+from itertools import count
+
+from multipick_epp.tokens import Tokenizer
+from multipick_epp.tokens.files import read_model
+
+from multipick_sim.engine.engine import Engine
+from multipick_sim.engine.values import Request
+from multipick_sim.pod.answers import Answers
+from multipick_sim.pod.clock import Clock
+from multipick_sim.pod.flow import Flow
+from multipick_sim.pod.hashes import block_hashes
+from multipick_sim.pod.kv_events import Content
+from multipick_sim.pod.metrics import RankMetrics
+from multipick_sim.pod.orders import Order, Orders
+from multipick_sim.pod.publisher import Publisher
+from multipick_sim.pod.rank import Rank
+from multipick_sim.pod.scrape import PodMetrics
+from multipick_sim.pod.settings import Settings
+from multipick_sim.pod.truth import Truth
+
+
+class Pod:
+    """Everything behind the HTTP port. `start` before use, `close` after."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads the tokenizer and binds the event sockets, in a running event loop.
+
+        Raises OSError or ValueError for a tokenizer that can't be used, zmq.ZMQError for a port in use.
+        """
+        self.settings = settings
+        self.started_unix = int(time.time())
+        self.draining = False
+        self.tokenizer = Tokenizer.load(settings.tokenizer, threads=1)
+        self.answers = Answers(read_model(settings.tokenizer), settings.seed)
+        self.orders = Orders(settings, self.tokenizer, self.answers)
+        self._clock = Clock(settings.speed)
+        self.ranks = [self._rank(settings.first_rank + index, index) for index in range(settings.ranks)]
+        self.truths = {rank.number: Truth(rank) for rank in self.ranks} if settings.dev else {}
+        self.metrics = PodMetrics(settings.models[0], len(settings.loras), self.ranks)
+        self._turn = count()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Let the engines run."""
+        self._tasks = [asyncio.create_task(rank.run()) for rank in self.ranks]
+
+    async def close(self) -> None:
+        """Stop the engines and close the event sockets."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for rank in self.ranks:
+            if rank.publisher is not None:
+                await rank.publisher.close()
+        self.tokenizer.close()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more requests; return when the last one has ended. After `timeout_s` the rest is aborted."""
+        self.draining = True
+        idle = asyncio.gather(*(rank.wait_idle() for rank in self.ranks))
+        try:
+            await asyncio.wait_for(idle, timeout_s)
+        except TimeoutError:
+            for rank in self.ranks:
+                rank.abort_all()
+
+    def rank_for(self, headers: Mapping[str, str]) -> Rank | None:
+        """The rank that `X-data-parallel-rank` names, else the next one in turn; None for one that isn't here."""
+        named = headers.get("X-data-parallel-rank")
+        if named is None:
+            return self.ranks[next(self._turn) % len(self.ranks)]
+        return next((rank for rank in self.ranks if str(rank.number) == named), None)
+
+    def submit(self, rank: Rank, order: Order) -> Flow:
+        """Hand an order to an engine."""
+        settings = self.settings
+        ids = array("I", order.prompt)
+        ids.extend(order.answer)
+        lora_id = 1 + settings.loras.index(order.lora) if order.lora else None
+        request = Request(
+            request_id=uuid.uuid4().hex[:16],
+            prompt_tokens=len(order.prompt),
+            output_tokens=len(order.answer),
+            block_hashes=block_hashes(ids[:-1], settings.limits.block_size, order.lora, order.salt),
+            report_hits=order.report_hits,
+        )
+        content = Content(ids, order.lora, lora_id, order.salt)
+        flow = rank.submit(lambda now: Flow(request, content, order.answer, order.ends, arrived_s=now))
+        if settings.dev:
+            self.truths[rank.number].note(flow)
+        return flow
+
+    def _rank(self, number: int, index: int) -> Rank:
+        settings = self.settings
+        publisher = None
+        if settings.events_port is not None:
+            publisher = Publisher(
+                settings.host,
+                _nth(settings.events_port, index),
+                None if settings.replay_port is None else _nth(settings.replay_port, index),
+                settings.topic,
+                number,
+                settings.event_format,
+            )
+        engine = Engine(settings.limits, settings.costs)
+        metrics = RankMetrics(settings.limits, self._clock)
+        return Rank(number, engine, self._clock, metrics, publisher, settings.event_format)
+
+
+def _nth(port: int, index: int) -> int:
+    """The port of the n-th rank; 0 stays 0."""
+    return port + index if port else 0
