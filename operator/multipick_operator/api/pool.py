@@ -1,5 +1,6 @@
 """The whole spec of a pool."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -252,3 +253,30 @@ def decode(spec: object) -> PoolSpec:
         return msgspec.convert(spec, PoolSpec)
     except msgspec.ValidationError as error:
         raise SpecError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool as the API server holds it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: PoolSpec
+
+    @property
+    def model_name(self) -> str:
+        """The name that clients ask for."""
+        return self.spec.model.name or self.name
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """HTTP port of each data-parallel rank: each is an endpoint of the pod."""
+        return tuple(self.spec.engine.port + rank for rank in range(self.spec.parallelism.data))
+
+
+def pool_of(manifest: dict[str, Any]) -> Pool:
+    """The object as types. Raises SpecError."""
+    meta = manifest["metadata"]
+    return Pool(meta["namespace"], meta["name"], meta["uid"], meta["generation"], decode(manifest.get("spec", {})))

@@ -1,0 +1,39 @@
+"""What the children depend on besides the pool's own spec."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from multipick_operator.api.engine import EngineType
+from multipick_operator.api.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator was started with."""
+
+    picker_image: str
+    engine_images: Mapping[EngineType, str]
+    state_url: str | None = None  # Valkey of the chart; None: a picker keeps its state to itself
+    state_password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The defaults, and what the cluster says about this pool."""
+
+    defaults: Defaults
+    running_image: str | None = None  # of the engine workload, where there is one
+    secret_version: str = ""  # changes when the Secret that the picker reads does
+
+    def engine_image(self, pool: Pool) -> str | None:
+        """The spec's image; else the one that runs; else the default.
+
+        A default that a new operator brings must not restart GPU pods that nobody touched, so it is for new pools.
+        None where there is no default for this engine.
+        """
+        engine = pool.spec.engine
+        return engine.image or self.running_image or self.defaults.engine_images.get(engine.type)
+
+    def state_url(self, pool: Pool) -> str | None:
+        """Where the pool's pickers share their state; None: nowhere."""
+        return pool.spec.index.url if pool.spec.index else self.defaults.state_url

@@ -1,0 +1,251 @@
+"""The pickers: their configuration, Deployment, Service, identity and rights."""
+
+import base64
+import hashlib
+import hmac
+from typing import Any
+
+import yaml
+
+from multipick_operator.api.pool import Pool
+from multipick_operator.children.artifacts import Artifact, artifact
+from multipick_operator.children.context import Context
+from multipick_operator.children.names import (
+    ENGINE,
+    PICKER,
+    Manifest,
+    endpoint_labels,
+    manifest,
+    picker_name,
+    selector,
+    without_nothing,
+)
+from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
+
+EXT_PROC_PORT = 9002
+HEALTH_PORT = 9003
+ADMIN_PORT = 9090
+CONFIG_FOLDER = "/etc/multipick"
+PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
+SEED_ENV = "MULTIPICK_KEY_SEED"
+
+
+def pickers(pool: Pool, context: Context) -> list[Manifest]:
+    """Everything about the pickers."""
+    config = yaml.safe_dump(configuration(pool, context), sort_keys=True)
+    secrets = _secret(pool, context)
+    return [
+        *secrets,
+        manifest(pool, "v1", "ConfigMap", picker_name(pool), PICKER, data={"epp.yaml": config}),
+        manifest(pool, "v1", "ServiceAccount", picker_name(pool), PICKER, automountServiceAccountToken=False),
+        *_rights(pool),
+        _service(pool),
+        _deployment(pool, context, _stamp(config, context.secret_version, *[str(one["data"]) for one in secrets])),
+    ]
+
+
+def configuration(pool: Pool, context: Context) -> dict[str, Any]:
+    """`epp.yaml`: fields as in `multipick_epp.config`."""
+    spec, picker = pool.spec, pool.spec.routing.picker
+    events = spec.engine.kv_events
+    tokenizer = _tokenizer(pool)
+    own_state = context.state_url(pool) is None
+    return {
+        "pool": without_nothing(
+            {
+                "name": f"{pool.namespace}/{pool.name}",
+                "models": [pool.model_name, *spec.model.aliases],
+                "tokenizer": tokenizer and tokenizer.source,
+                "secret_env": None if spec.index or not context.defaults.state_password else SEED_ENV,
+            }
+        ),
+        "kubernetes": {
+            "namespace": pool.namespace,
+            "selector": endpoint_labels(pool),
+            "ports": list(pool.ports),  # the endpoint of rank r has ports[r], events.port + r, events.replay_port + r
+            # restarts of this container make a new epoch; pods that somebody else made may name it anyhow
+            "container": None if spec.existing_pods else ENGINE,
+        },
+        "state": context.state_url(pool) or "memory",
+        "state_password_env": None if own_state or not _password(pool, context) else PASSWORD_ENV,
+        "events": {
+            "enabled": events.enabled,
+            "port": events.port,
+            "replay_port": events.replay_port,
+            "topic": events.topic,
+        },
+        "metrics_path": spec.engine.metrics_path,
+        "policy": picker.policy,
+        "explain_headers": picker.explain_headers,
+        "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT},
+        "limits": {"drain_s": float(max(1, picker.drain_timeout_seconds))},
+        "log_level": picker.log_level.value.lower(),
+        "log_format": "json",
+    }
+
+
+def _deployment(pool: Pool, context: Context, stamp: str) -> Manifest:
+    picker = pool.spec.routing.picker
+    template = {
+        "metadata": {
+            "labels": {
+                "app.kubernetes.io/name": "multipick",
+                "app.kubernetes.io/component": PICKER,
+                **selector(pool, PICKER),
+            },
+            "annotations": {"multipick.dev/config": stamp},  # a changed configuration rolls the pickers
+        },
+        "spec": _pod(pool, context),
+    }
+    spec = {
+        "replicas": picker.replicas,
+        "selector": {"matchLabels": selector(pool, PICKER)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "revisionHistoryLimit": 3,
+        "template": template,
+    }
+    return manifest(pool, "apps/v1", "Deployment", picker_name(pool), PICKER, spec=spec)
+
+
+def _pod(pool: Pool, context: Context) -> Manifest:
+    picker = pool.spec.routing.picker
+    tokenizer = _tokenizer(pool)
+    config = {"name": "config", "configMap": {"name": picker_name(pool)}}
+    container = {
+        "name": PICKER,
+        "image": picker.image or context.defaults.picker_image,
+        "imagePullPolicy": picker.image_pull_policy and picker.image_pull_policy.value,
+        "command": ["multipick", "epp"],
+        "args": ["--config", f"{CONFIG_FOLDER}/epp.yaml"],
+        "env": _password(pool, context) + _seed(pool, context),
+        "ports": [
+            {"name": "grpc-ext-proc", "containerPort": EXT_PROC_PORT, "protocol": "TCP"},
+            {"name": "grpc-health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "resources": without_nothing(
+            {"requests": dict(picker.resources.requests), "limits": dict(picker.resources.limits)}
+        ),
+        "readinessProbe": _probe("readiness") | {"periodSeconds": 2},
+        "livenessProbe": _probe("liveness") | {"periodSeconds": 10, "failureThreshold": 5, "initialDelaySeconds": 10},
+        "securityContext": LOCKED_DOWN | {"readOnlyRootFilesystem": True},
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+            *([tokenizer.mount] if tokenizer and tokenizer.mount else []),
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    return without_nothing(
+        {
+            "serviceAccountName": picker_name(pool),
+            "automountServiceAccountToken": True,  # it watches the pool's pods
+            "enableServiceLinks": False,
+            # streams end with their answers: a picker outlives the pods that it sent them to
+            "terminationGracePeriodSeconds": max(grace_seconds(pool), picker.drain_timeout_seconds) + 15,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "imagePullSecrets": [{"name": name} for name in picker.image_pull_secrets],
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": selector(pool, PICKER)},
+                }
+            ],
+            "containers": [without_nothing(container)],
+            "volumes": [
+                config,
+                {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+                *([tokenizer.volume] if tokenizer and tokenizer.volume else []),
+            ],
+        }
+    )
+
+
+def _service(pool: Pool) -> Manifest:
+    ports = [
+        {
+            "name": "grpc-ext-proc",
+            "port": EXT_PROC_PORT,
+            "targetPort": "grpc-ext-proc",
+            "protocol": "TCP",
+            "appProtocol": "kubernetes.io/h2c",
+        },
+        {"name": "grpc-health", "port": HEALTH_PORT, "targetPort": "grpc-health", "protocol": "TCP"},
+        {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"},
+    ]
+    spec = {"selector": selector(pool, PICKER), "ports": ports}
+    return manifest(pool, "v1", "Service", picker_name(pool), PICKER, spec=spec)
+
+
+def _rights(pool: Pool) -> list[Manifest]:
+    name = picker_name(pool)
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    return [
+        manifest(pool, "rbac.authorization.k8s.io/v1", "Role", name, PICKER, rules=rules),
+        manifest(
+            pool,
+            "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            name,
+            PICKER,
+            roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            subjects=[{"kind": "ServiceAccount", "name": name, "namespace": pool.namespace}],
+        ),
+    ]
+
+
+def _secret(pool: Pool, context: Context) -> list[Manifest]:
+    """The chart's Valkey password, and a seed for block keys that no other pool has, in the pool's own namespace.
+
+    A pod can't read a Secret of another namespace. A pool with an `index` of its own brings its own Secret.
+    """
+    password = context.defaults.state_password
+    if pool.spec.index or not password:
+        return []
+    seed = hmac.new(password.encode(), f"block keys of {pool.uid}".encode(), hashlib.sha256).hexdigest()
+    data = {"password": _base64(password), "seed": _base64(seed)}
+    return [manifest(pool, "v1", "Secret", picker_name(pool), PICKER, type="Opaque", data=data)]
+
+
+def _password(pool: Pool, context: Context) -> list[Manifest]:
+    if index := pool.spec.index:
+        return [_from_secret(PASSWORD_ENV, ref.name, ref.key)] if (ref := index.password_secret_ref) else []
+    own = context.defaults.state_url and context.defaults.state_password
+    return [_from_secret(PASSWORD_ENV, picker_name(pool), "password")] if own else []
+
+
+def _seed(pool: Pool, context: Context) -> list[Manifest]:
+    own = not pool.spec.index and context.defaults.state_password
+    return [_from_secret(SEED_ENV, picker_name(pool), "seed")] if own else []
+
+
+def _tokenizer(pool: Pool) -> Artifact | None:
+    """Where it lies on a volume or in the image; None: the engines are asked."""
+    uri = pool.spec.model.tokenizer_uri
+    if uri is None and (pool.spec.model.uri or "").startswith(("pvc://", "oci://")):
+        uri = pool.spec.model.uri
+    return artifact(uri, "tokenizer") if uri else None
+
+
+def _from_secret(variable: str, name: str, key: str) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
+
+
+def _probe(service: str) -> Manifest:
+    return {"grpc": {"port": HEALTH_PORT, "service": service}, "timeoutSeconds": 2}
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _stamp(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

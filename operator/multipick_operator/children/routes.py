@@ -1,0 +1,55 @@
+"""Gateway API: the object that gateways know the pool by, and a route to it."""
+
+from multipick_operator.api.pool import Pool
+from multipick_operator.children.names import (
+    PICKER,
+    Manifest,
+    endpoint_labels,
+    manifest,
+    picker_name,
+    without_nothing,
+)
+from multipick_operator.children.picker import EXT_PROC_PORT
+
+GIE_GROUP = "inference.networking.k8s.io"
+
+
+def routes(pool: Pool) -> list[Manifest]:
+    """The GIE v1 InferencePool and, on request, an HTTPRoute. Their status belongs to gateways: never applied."""
+    gateway = pool.spec.routing.gateway
+    made = []
+    if gateway.create_inference_pool:
+        made.append(_inference_pool(pool))
+    if gateway.http_route.create:
+        made.append(_http_route(pool))
+    return made
+
+
+def _inference_pool(pool: Pool) -> Manifest:
+    spec = {
+        "selector": {"matchLabels": endpoint_labels(pool)},
+        "targetPorts": [{"number": port} for port in pool.ports],
+        "endpointPickerRef": {
+            "name": picker_name(pool),
+            "port": {"number": EXT_PROC_PORT},
+            "failureMode": pool.spec.routing.picker.failure_mode.value,
+        },
+    }
+    return manifest(pool, f"{GIE_GROUP}/v1", "InferencePool", pool.name, PICKER, spec=spec)
+
+
+def _http_route(pool: Pool) -> Manifest:
+    route = pool.spec.routing.gateway.http_route
+    parents = [
+        without_nothing(
+            {"name": ref.name, "namespace": ref.namespace, "sectionName": ref.section_name, "port": ref.port}
+        )
+        for ref in route.parent_refs
+    ]
+    rule = {
+        "matches": [{"path": {"type": "PathPrefix", "value": route.path_prefix}}],
+        "backendRefs": [{"group": GIE_GROUP, "kind": "InferencePool", "name": pool.name}],
+        "timeouts": {"request": f"{route.request_timeout_seconds}s"},
+    }
+    spec = without_nothing({"parentRefs": parents, "hostnames": list(route.hostnames), "rules": [rule]})
+    return manifest(pool, "gateway.networking.k8s.io/v1", "HTTPRoute", pool.name, PICKER, spec=spec)
