@@ -2,9 +2,12 @@
 
 import asyncio
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from multipick_epp.extproc.driver import Settings
+from multipick_epp.extproc.stream import Bounds
 from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.types import Endpoint
 
@@ -145,9 +148,6 @@ async def test_destinations_that_a_client_names_are_removed(style: Any, start_ga
 async def test_a_body_over_the_limit_is_refused_in_the_words_of_its_api(
     style: Any, announced: bool, start_gateway: "StartGateway"
 ) -> None:
-    from multipick_epp.extproc.driver import Settings
-    from multipick_epp.extproc.stream import Bounds
-
     limit = 100_000
     gateway = await start_gateway(style, settings=Settings(Bounds(max_read_bytes=limit, max_body_bytes=limit)))
 
@@ -204,7 +204,9 @@ async def test_the_gateways_subset_reaches_the_picker(
 
 
 @both_styles
-async def test_aborts_among_many_requests_leave_no_reservation(style: Any, start_gateway: "StartGateway") -> None:
+async def test_aborts_among_many_requests_leave_no_reservation_and_no_error_log(
+    style: Any, start_gateway: "StartGateway", caplog: pytest.LogCaptureFixture
+) -> None:
     gateway = await start_gateway(style)
     reserved: list[str] = []
 
@@ -234,6 +236,7 @@ async def test_aborts_among_many_requests_leave_no_reservation(style: Any, start
     await gateway.settled()
     assert {r for n, r in enumerate(results) if n % 2 == 0} == {20}
     assert -1 in results
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(r for (r,) in gateway.picker.named("release")) == sorted(reserved)
 
 

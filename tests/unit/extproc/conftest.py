@@ -1,0 +1,92 @@
+"""Plays one stream against the state machine, and reads what it answered."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.messages import Message, Modes, Part, read
+from multipick_epp.extproc.stream import Bounds, Stream
+from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.proto.ext_proc_pb2 import ProcessingResponse
+
+RECORDINGS = Path(__file__).parents[2] / "fixtures" / "ext_proc"
+
+
+@dataclass
+class Play:
+    """One stream so far."""
+
+    modes: Modes | None
+    bounds: Bounds = field(default_factory=Bounds)
+
+    def __post_init__(self) -> None:
+        self.stream = Stream(self.bounds)
+        self.sent: list[ProcessingResponse] = []
+        self.asked: list[PickRequest] = []
+        self.told: list[Effect] = []  # Served, FirstByte, Release
+        self.ended = False
+        self._first = True
+
+    def hear(self, part: Part) -> None:
+        self._carry_out(self.stream.receive(Message(part, self.modes if self._first else None)))
+        self._first = False
+
+    def pick(self, outcome: Pick | NoPick | None) -> None:
+        self._carry_out(self.stream.picked(outcome))
+
+    def stop(self) -> None:
+        self._carry_out(self.stream.stop())
+
+    def close(self) -> None:
+        self._carry_out(self.stream.closed())
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(data):
+                    assert not self.ended, "nothing may follow the end"
+                    self.sent.append(ProcessingResponse.FromString(data))
+                case Ask(request):
+                    self.asked.append(request)
+                case End():
+                    self.ended = True
+                case Served() | FirstByte() | Release():
+                    self.told.append(effect)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind(reply) for reply in self.sent]
+
+    @property
+    def released(self) -> list[str]:
+        return [effect.reservation for effect in self.told if isinstance(effect, Release)]
+
+    def chunks(self, side: str) -> list[tuple[bytes, bool]]:
+        """The streamed pieces of a body that were sent on."""
+        pieces = [
+            getattr(reply, side).response.body_mutation.streamed_response for reply in self.sent if kind(reply) == side
+        ]
+        return [(piece.body, piece.end_of_stream) for piece in pieces]
+
+
+def kind(reply: ProcessingResponse) -> str:
+    name: str = reply.WhichOneof("response")
+    return name
+
+
+@pytest.fixture(scope="session")
+def recorded() -> dict[str, list[Message]]:
+    """Conversations of the real Envoy by name."""
+    return {
+        file.stem: [read(base64.b64decode(message)) for message in json.loads(file.read_text())]
+        for file in sorted(RECORDINGS.glob("*.json"))
+    }
+
+
+@pytest.fixture
+def play() -> type[Play]:
+    return Play

@@ -1,0 +1,178 @@
+"""One stream against a picker that misbehaves, on a transport that only remembers."""
+
+import asyncio
+
+import pytest
+from multipick_epp.extproc.driver import Conversation, Failure, Settings, Stage
+from multipick_epp.extproc.stream import Bounds
+from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
+from multipick_epp.types import Endpoint, ReservationId
+
+PICK = Pick((Endpoint("10.0.0.1:8000"),), ReservationId("r"))
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.calls: list[str] = []
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(ProcessingResponse.FromString(data).WhichOneof("response"))
+
+    def end(self) -> None:
+        self.calls.append("end")
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+
+class Picker:
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[Pick | NoPick] = asyncio.get_running_loop().create_future()
+        self.asked = asyncio.Event()
+        self.calls: list[str] = []
+        self.broken = False
+        self.stubborn = False
+
+    async def pick(self, request: PickRequest) -> Pick | NoPick:
+        self.asked.set()
+        try:
+            return await self.outcome
+        except asyncio.CancelledError:
+            if self.stubborn:
+                return PICK
+            raise
+
+    def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        self._note("served")
+
+    def first_byte(self, reservation: ReservationId) -> None:
+        self._note("first_byte")
+
+    def release(self, reservation: ReservationId) -> None:
+        self._note("release")
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if self.broken:
+            raise RuntimeError("the picker is broken")
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.open = 0
+        self.failures: list[Failure] = []
+        self.stages: list[Stage] = []
+
+    def opened(self) -> None:
+        self.open += 1
+
+    def closed(self) -> None:
+        self.open -= 1
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        assert seconds >= 0
+        self.stages.append(stage)
+
+    def failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.wire, self.picker, self.observer = Wire(), Picker(), Observer()
+        settings = Settings(Bounds(max_read_bytes=100), pick_guard_s=60)
+        self.conversation = Conversation(self.wire, self.picker, self.observer, settings)
+
+    def hear(self, request: ProcessingRequest) -> None:
+        self.conversation.message(request.SerializeToString())
+
+    async def ask(self) -> None:
+        self.hear(ProcessingRequest(request_headers=HttpHeaders(end_of_stream=True)))
+        await self.picker.asked.wait()
+
+    async def picked(self, outcome: Pick | NoPick = PICK) -> None:
+        self.picker.outcome.set_result(outcome)
+        await everything_ran()
+
+
+async def everything_ran() -> None:
+    while len(tasks := asyncio.all_tasks()) > 1:
+        await asyncio.wait(tasks - {asyncio.current_task()})
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+async def test_a_decision_has_three_stages(scene: Scene) -> None:
+    await scene.ask()
+    await scene.picked()
+    assert scene.observer.stages == [Stage.RECEIVE, Stage.PICK, Stage.REPLY]
+    assert scene.wire.sent == ["request_headers"]
+
+
+async def test_closing_twice_releases_and_counts_once(scene: Scene) -> None:
+    await scene.ask()
+    await scene.picked()
+    scene.conversation.closed()
+    scene.conversation.stop()
+    scene.conversation.closed()
+    assert scene.picker.calls == ["release"]
+    assert scene.observer.open == 0
+
+
+async def test_a_stream_that_closes_during_the_pick_cancels_it(scene: Scene) -> None:
+    await scene.ask()
+    scene.conversation.closed()
+    await everything_ran()
+    assert scene.picker.outcome.cancelled()
+    assert (scene.wire.sent, scene.picker.calls, scene.observer.failures) == ([], [], [])
+
+
+async def test_a_pick_that_comes_although_it_was_cancelled_is_released(scene: Scene) -> None:
+    scene.picker.stubborn = True
+    await scene.ask()
+    scene.conversation.closed()
+    await everything_ran()
+    assert (scene.wire.sent, scene.picker.calls) == ([], ["release"])
+    assert scene.observer.open == 0
+
+
+async def test_a_broken_picker_is_logged_and_ends_its_stream_only(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    await scene.ask()
+    await scene.picked()
+    scene.picker.broken = True
+    scene.hear(ProcessingRequest(response_headers=HttpHeaders(end_of_stream=True)))
+    assert scene.picker.calls == ["release"]
+    assert scene.observer.failures == [Failure.INTERNAL]
+    assert scene.wire.calls == ["end"]
+    assert scene.observer.open == 0
+    assert "the picker is broken" in caplog.text
+
+
+async def test_a_body_too_large_to_read_pauses_the_gateway_while_the_picker_thinks(scene: Scene) -> None:
+    first = ProcessingRequest(request_headers=HttpHeaders())
+    first.protocol_config.request_body_mode = BodySendMode.FULL_DUPLEX_STREAMED
+    scene.hear(first)
+    for _ in range(3):  # a transport may have more in hand when it is told to pause
+        scene.hear(ProcessingRequest(request_body=HttpBody(body=b"x" * 90)))
+    await scene.picker.asked.wait()
+    assert scene.wire.calls == ["pause"]
+    await scene.picked()
+    assert scene.wire.calls == ["pause", "resume"]
+    assert scene.wire.sent == ["request_headers", "request_body"]
+
+
+async def test_bytes_that_are_no_message_end_the_stream_in_good_order(scene: Scene) -> None:
+    scene.conversation.message(b"\xff\xff")
+    assert scene.observer.failures == [Failure.UNREADABLE]
+    assert scene.wire.calls == ["end"]
+    assert scene.observer.open == 0
