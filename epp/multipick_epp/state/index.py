@@ -51,10 +51,14 @@ class LocalIndex:
         if slot in self._slots.bits:
             self._retire(self._slots.assign(slot, self._mirror.new_bit()))
 
+    def forget(self, slot: Slot) -> None:
+        """The endpoint has no such slot any more."""
+        self._retire(self._slots.forget(slot))
+
     def drop_slots(self, endpoint: Endpoint) -> None:
         """A new incarnation of the engine: nothing is known of its caches."""
-        for slot in list(self._slots.of_endpoint(endpoint)):
-            self._retire(self._slots.forget(slot))
+        for slot in self.slots(endpoint):
+            self.forget(slot)
 
     def drop(self, endpoint: Endpoint) -> None:
         """Forget the endpoint."""
@@ -114,6 +118,10 @@ class LocalIndex:
     def endpoints(self) -> Sequence[Endpoint]:
         """Those with a slot."""
         return list(self._slots.of)
+
+    def slots(self, endpoint: Endpoint) -> Sequence[Slot]:
+        """The endpoint's slots."""
+        return list(self._slots.of_endpoint(endpoint))
 
     def keys_of(self, endpoint: Endpoint) -> int:
         """Blocks that the endpoint holds, over all its slots."""

@@ -22,6 +22,8 @@ def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load]) -> int:
 
     Raises ValueError where there are no candidates.
     """
+    if not candidates:
+        raise ValueError("no candidates")
     scores = [
         (load.queued_tokens + each.unseen_queued + each.new_tokens) * (load.in_flight + each.unseen_in_flight + 1)
         for each, load in zip(candidates, loads, strict=True)

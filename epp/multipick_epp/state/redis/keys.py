@@ -1,0 +1,56 @@
+"""The names of a pool's keys. They share one hash tag, so that a Cluster keeps them on one node and a script may use
+them together, and an ACL user can be limited to them: `~{kv:<pool>}:*`.
+"""
+
+from dataclasses import dataclass
+
+from multipick_epp.types import Endpoint, ReplicaId
+
+LOG_ENTRIES = 20_000
+"""The log keeps about so many: minutes of a busy pool. A reader that lags more loads the sets again."""
+KEEP_S = 900
+"""A pool without any replica is forgotten after so long, by the expiry of all its keys."""
+REFRESH_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names of one pool."""
+
+    tag: str
+    generation: str  # STRING: changes when the store lost its data
+    endpoints: str  # SET of endpoints that have a fence
+    modes: str  # HASH endpoint -> residency mode
+    log: str  # STREAM of changes, capped
+    load: str  # HASH q<endpoint> -> queued tokens, n<endpoint> -> requests in flight; no field for 0
+    dropped: str  # HASH endpoint -> times it was dropped
+    replicas: str  # ZSET replica -> milliseconds when it renewed its lease: reservations
+    owners: str  # ZSET, the same: ingest
+
+    def fence(self, endpoint: Endpoint) -> str:
+        """HASH: epoch, last sequence, base sequence, and each slot's sequence."""
+        return f"{self.tag}:e:{endpoint}"
+
+    def blocks(self, slot_name: bytes) -> bytes:
+        """SET of a slot's block keys, 8 bytes little-endian each, and one empty member."""
+        return b"%s:b:%s" % (self.tag.encode(), slot_name)
+
+    def reservations(self, replica: ReplicaId) -> str:
+        """HASH reservation -> what it charges, and where."""
+        return f"{self.tag}:r:{replica}"
+
+    def of_the_pool(self) -> tuple[str, ...]:
+        """The keys that belong to no endpoint and no replica."""
+        return (
+            *(self.generation, self.endpoints, self.modes, self.log),
+            *(self.load, self.dropped, self.replicas, self.owners),
+        )
+
+
+def keys_of(pool: str) -> Keys:
+    """The keys of `pool`. Raises ValueError for a name that would break out of the hash tag."""
+    if not pool or "{" in pool or "}" in pool:
+        raise ValueError(f"not a pool name: {pool!r}")
+    tag = f"{{kv:{pool}}}"
+    names = ("gen", "endpoints", "modes", "log", "load", "dropped", "replicas", "owners")
+    return Keys(tag, *(f"{tag}:{name}" for name in names))

@@ -1,0 +1,76 @@
+"""Keeps one connection to the store, through whatever happens to the store."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+
+from multipick_epp.state.redis.connection import Connection, LostError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+Open = Callable[[], Awaitable[Connection]]
+Session = Callable[[Connection, "Link"], Awaitable[None]]
+
+
+class Link:
+    """Opens a connection, runs `session` on it, and begins again when either ends, after a pause that grows.
+
+    `outage` is why the link does not work now; None from `up` until the connection is lost. `settled` is set once the
+    first attempt has succeeded or failed.
+    """
+
+    def __init__(self, name: str, rng: Random, outages: Counter[tuple[str, str]]) -> None:
+        self.name = name
+        self.outage: str | None = "starting"
+        self.settled = asyncio.Event()
+        self._rng = rng
+        self._outages = outages
+        self._pause_s = FIRST_PAUSE_S
+
+    def up(self) -> None:
+        """The session has set everything up."""
+        if self.outage is not None:
+            log.info("store link is up", extra={"link": self.name, "after": self.outage})
+        self.outage = None
+        self._pause_s = FIRST_PAUSE_S
+        self.settled.set()
+
+    async def run(self, open_connection: Open, session: Session) -> None:
+        """Never returns; to be cancelled."""
+        while True:
+            try:
+                await self._once(open_connection, session)
+            except LostError as lost:
+                self._down(lost)
+            except Exception as error:
+                log.exception("store session failed", extra={"link": self.name})
+                self._down(LostError("error", repr(error)))
+            await asyncio.sleep(self._pause_s * self._rng.uniform(0.5, 1.0))
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    async def _once(self, open_connection: Open, session: Session) -> None:
+        connection = await open_connection()
+        work = asyncio.ensure_future(session(connection, self))
+        try:
+            await asyncio.wait((work, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise connection.lost.result()
+            work.result()
+        finally:
+            work.cancel()
+            with suppress(asyncio.CancelledError, LostError):
+                await work
+            connection.close()
+
+    def _down(self, lost: LostError) -> None:
+        if self.outage != lost.reason:
+            log.warning("store link is down", extra={"link": self.name, "reason": lost.reason, "detail": str(lost)})
+            self._outages[self.name, lost.reason] += 1
+        self.outage = lost.reason
+        self.settled.set()

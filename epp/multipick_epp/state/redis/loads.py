@@ -1,0 +1,229 @@
+"""Reservations, charged in the store; in this process's own view while the store is away."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
+from multipick_epp.state.protocol import Candidate, Reserved
+from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
+from multipick_epp.state.redis.link import Link
+from multipick_epp.state.redis.records import expect_record
+from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.stats import StateStats
+from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
+
+STALL_S = 0.05
+"""A reserve waits no longer for the store: the local view decides then."""
+POLL_S = 0.1
+RENEW_S = 1.0
+REAP_AFTER_MS = 7_000
+"""A replica whose lease is older is dead. With `RENEW_S`: its reservations are gone within 10 s."""
+REAP_A_CALL = 256
+FORGET_OTHERS_S = 10.0
+"""Without the store: after so long most of the requests of other replicas, as we last saw them, have ended."""
+
+
+class Loads:
+    """Invariants: `_ledger` has exactly the reservations that this replica made and did not release. While
+    `_connection` is set, the store's record of them is the ledger's, less what is under way on that connection.
+    """
+
+    def __init__(self, keys: Keys, replica: ReplicaId, stats: StateStats) -> None:
+        self._keys = keys
+        self._replica = replica
+        self._stats = stats
+        self._loop = asyncio.get_running_loop()
+        self._ledger = Ledger()
+        self._view: dict[Endpoint, Load] = {}  # of all replicas: as last read, and what we did since
+        self._connection: Connection | None = None
+        self._away_since = self._loop.time()
+        self._reserve, self._charge, self._release, self._reap, self._lease, self._expect = (
+            load(name, when_full=True) for name in ("reserve", "charge", "release", "reap", "lease", "expect")
+        )
+        self._charged_keys = (keys.load, keys.reservations(replica), keys.dropped)
+
+    def load(self, endpoint: Endpoint) -> Load:
+        """See `State`."""
+        if self._connection is None and self._loop.time() - self._away_since > FORGET_OTHERS_S:
+            return self._ledger.load(endpoint)
+        return self._view.get(endpoint, NO_LOAD)
+
+    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+        """See `State`."""
+        if not candidates:
+            raise ValueError("no candidates")
+        connection = self._connection
+        if connection is not None:
+            arguments: list[Any] = [reservation]
+            for each in candidates:
+                arguments += (each.endpoint, each.new_tokens, each.unseen_queued, each.unseen_in_flight)
+            try:
+                reply = await connection.call(*self._reserve.command(self._charged_keys, *arguments))
+            except LostError:
+                pass
+            except asyncio.CancelledError:
+                self._undo(connection, reservation)
+                raise
+            else:
+                return self._reserved(reservation, candidates, reply)
+        self._stats.reserved_here += 1
+        before = self._ledger.charges.get(reservation)
+        reserved = self._ledger.reserve(reservation, candidates, self.load)
+        self._recount(before, self._ledger.charges[reservation])
+        return reserved
+
+    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """See `State`."""
+        before = self._ledger.charges.get(reservation)
+        if self._ledger.progress(reservation, queued_tokens):
+            self._changed(reservation, before)
+
+    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        """See `State`."""
+        if before := self._ledger.move(reservation, endpoint):
+            self._changed(reservation, before)
+
+    async def release(self, reservation: ReservationId) -> None:
+        """See `State`."""
+        if before := self._ledger.release(reservation):
+            self._recount(before, None)
+            if self._connection is not None:
+                self._connection.send(*self._release.command(self._charged_keys, reservation))
+
+    def dropped(self, endpoint: Endpoint) -> None:
+        """The endpoint is gone, and its load with it: our reservations there are void."""
+        for reservation in [each for each, charge in self._ledger.charges.items() if charge.endpoint == endpoint]:
+            self._ledger.release(reservation)
+            if self._connection is not None:
+                self._connection.send(*self._release.command(self._charged_keys, reservation))
+        self._view.pop(endpoint, None)
+
+    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+        """Tell the other replicas of a routed prompt. The log is capped, so that this works in a full store, too."""
+        if self._connection is not None:
+            record = expect_record(self._replica, endpoint, block_size, keys, ttl_s)
+            self._connection.send(*self._expect.command((self._keys.log,), LOG_ENTRIES, record))
+
+    # --- the link to the store
+
+    async def session(self, connection: Connection, link: Link) -> None:
+        """Renew the lease, read the loads, reap the dead; until the connection is lost."""
+        await install(connection, self._reserve, self._charge, self._release, self._reap, self._lease, self._expect)
+        generation = await self._renew(connection, None)
+        await self._reconcile(connection)
+        try:
+            link.up()
+            renew_at = refresh_at = 0.0
+            while True:
+                now = self._loop.time()
+                if now >= renew_at:
+                    renew_at = now + RENEW_S
+                    await self._renew(connection, generation)
+                if now >= refresh_at:
+                    refresh_at = now + REFRESH_S
+                    for key in (*self._keys.of_the_pool(), self._keys.reservations(self._replica)):
+                        connection.send("EXPIRE", key, KEEP_S)
+                self._view = _loads(await connection.call("HGETALL", self._keys.load))
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._connection = None
+            self._away_since = self._loop.time()
+
+    async def leave(self) -> None:
+        """Release all reservations and give up the lease, so that the others need not wait for its end."""
+        for reservation in list(self._ledger.charges):
+            await self.release(reservation)
+        if self._connection is not None:
+            with suppress(LostError):
+                await self._connection.call("ZREM", self._keys.replicas, self._replica)
+
+    async def _renew(self, connection: Connection, expected: bytes | None) -> bytes:
+        """Renew the lease and reap the dead; the store's generation.
+
+        Raises `LostError` where the store knows our reservations no more; `expected` is the generation that did.
+        """
+        pool = self._keys
+        generation, there, leases = await connection.call(
+            *self._lease.command((pool.replicas, pool.generation), self._replica, uuid4().hex)
+        )
+        if expected is not None and not (there and generation == expected):
+            raise LostError("flushed" if generation != expected else "reaped")
+        for name, age in zip(leases[::2], leases[1::2], strict=True):
+            if age > REAP_AFTER_MS:
+                await self._reap_replica(connection, ReplicaId(name.decode()))
+        return bytes(generation)
+
+    async def _reap_replica(self, connection: Connection, replica: ReplicaId) -> None:
+        keys = (self._keys.load, self._keys.reservations(replica), self._keys.dropped, self._keys.replicas)
+        while reaped := await connection.call(*self._reap.command(keys, replica, REAP_AFTER_MS, REAP_A_CALL)):
+            self._stats.reaped += reaped
+
+    async def _reconcile(self, connection: Connection) -> None:
+        """Make the store's record of our reservations the ledger's, and use the connection from then on."""
+        fields = await connection.call("HGETALL", self._keys.reservations(self._replica))
+        recorded = dict(zip(fields[::2], fields[1::2], strict=True))
+        for reservation, charge in self._ledger.charges.items():
+            record = recorded.pop(reservation.encode(), b"")
+            if record.split(b" ", 2)[::2] != [b"%d" % charge.queued_tokens, charge.endpoint.encode()]:
+                self._stats.recharged += 1
+                self._send_charge(connection, reservation, charge)
+        for name in recorded:
+            connection.send(*self._release.command(self._charged_keys, name))
+        # No await since the reply: nothing has changed in between.
+        self._connection = connection
+
+    # ---
+
+    def _undo(self, connection: Connection, reservation: ReservationId) -> None:
+        """A reserve was given up, and may have charged something."""
+        if charge := self._ledger.charges.get(reservation):
+            self._send_charge(connection, reservation, charge)
+        else:
+            connection.send(*self._release.command(self._charged_keys, reservation))
+
+    def _reserved(self, reservation: ReservationId, candidates: Sequence[Candidate], reply: list[int]) -> Reserved:
+        winner, *figures = reply
+        pairs = iter(figures)
+        loads = [Load(queued, in_flight) for queued, in_flight in zip(pairs, pairs, strict=True)]
+        chosen = candidates[winner]
+        before = self._ledger.charges.get(reservation)
+        known = before is not None and before.endpoint == chosen.endpoint
+        if before and not known:
+            self._recount(before, None)
+        for each, seen in zip(candidates, loads, strict=True):
+            self._view[each.endpoint] = seen
+        if not known:
+            charge = Charge(chosen.endpoint, chosen.new_tokens)
+            self._ledger.charge(reservation, charge)
+            self._recount(None, charge)
+        return Reserved(winner, loads)
+
+    def _changed(self, reservation: ReservationId, before: Charge | None) -> None:
+        charge = self._ledger.charges[reservation]
+        self._recount(before, charge)
+        if self._connection is not None:
+            self._send_charge(self._connection, reservation, charge)
+
+    def _send_charge(self, connection: Connection, reservation: ReservationId, charge: Charge) -> None:
+        arguments = (reservation, charge.endpoint, charge.queued_tokens)
+        connection.send(*self._charge.command(self._charged_keys, *arguments))
+
+    def _recount(self, before: Charge | None, after: Charge | None) -> None:
+        """Our own doing, in the view. It may lag what it is subtracted from, hence the lower bound."""
+        for charge, sign in ((before, -1), (after, 1)):
+            if charge is not None:
+                seen = self._view.get(charge.endpoint, NO_LOAD)
+                self._view[charge.endpoint] = Load(
+                    max(0, seen.queued_tokens + sign * charge.queued_tokens), max(0, seen.in_flight + sign)
+                )
+
+
+def _loads(fields: Sequence[bytes]) -> dict[Endpoint, Load]:
+    figures: dict[Endpoint, list[int]] = {}
+    for name, figure in zip(fields[::2], fields[1::2], strict=True):
+        figures.setdefault(Endpoint(name[1:].decode()), [0, 0])[name[:1] == b"n"] = int(figure)
+    return {endpoint: Load(queued, in_flight) for endpoint, (queued, in_flight) in figures.items()}

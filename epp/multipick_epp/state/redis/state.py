@@ -1,0 +1,168 @@
+"""`RedisState`: the state of a pool that all its pickers share."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from random import Random
+
+from multipick_epp.blocks import Chains
+from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.owners import owned_by
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Reserved, Slot
+from multipick_epp.state.redis import loads, tail, writer
+from multipick_epp.state.redis.keys import keys_of
+from multipick_epp.state.redis.link import Link, Session
+from multipick_epp.state.redis.server import Server, open_connection
+from multipick_epp.state.stats import StateStats
+from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
+
+WRITER_STALL_S = 2.0
+LEAVE_S = 0.5
+
+
+class RedisState:
+    """`State` over one Redis-compatible server (Redis 7, Valkey 8 or younger).
+
+    `replica` names this process and is never used again. `picks`: it keeps a mirror and makes reservations; `ingests`:
+    it takes its part of the endpoints' events. A picker that ingests in another process gives that one `picks=False`.
+
+    Three connections: `loads` for what a request waits for, `writer` for the index, `tail` for the log.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        pool: str,
+        replica: ReplicaId,
+        *,
+        picks: bool = True,
+        ingests: bool = True,
+        medium_weights: Mapping[str, float] | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        """To be made in a running loop. Raises ValueError for a bad pool name."""
+        self.stats = StateStats()
+        self.index = LocalIndex(medium_weights or {}, self.stats)
+        self._server = server
+        self._keys = keys_of(pool)
+        self._replica = replica
+        self._rng = rng or Random()
+        self._loop = asyncio.get_running_loop()
+        self._writer = writer.Writer(self._keys, replica, ingests, self.index if picks else None, self.stats)
+        self._loads = loads.Loads(self._keys, replica, self.stats)
+        self._tail = tail.Tail(self._keys, replica, self.index, self._loads.dropped, self.stats)
+        sessions: list[tuple[str, float, Session]] = [("writer", WRITER_STALL_S, self._writer.session)]
+        if picks:
+            sessions += [("loads", loads.STALL_S, self._loads.session), ("tail", tail.STALL_S, self._tail.session)]
+        self._sessions = [(Link(name, self._rng, self.stats.outages), stall_s, run) for name, stall_s, run in sessions]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """See `State`."""
+        for link, stall_s, session in self._sessions:
+            opener = partial(open_connection, self._server, self._keys.tag, stall_s)
+            self._tasks.append(asyncio.create_task(link.run(opener, session), name=f"store {link.name}"))
+        for link, _, _ in self._sessions:
+            await link.settled.wait()
+
+    async def close(self) -> None:
+        """See `State`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._loads.leave()
+                await self._writer.leave()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    @property
+    def degraded(self) -> str | None:
+        """See `State`; as "link: reason"."""
+        return next((f"{link.name}: {link.outage}" for link, _, _ in self._sessions if link.outage), None)
+
+    # --- index
+
+    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
+        """See `State`."""
+        return await self._writer.begin(endpoint, epoch)
+
+    async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
+        """See `State`."""
+        return await self._writer.apply(deltas)
+
+    async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
+        """See `State`."""
+        return await self._writer.clear(endpoint, epoch, seq, medium)
+
+    async def replace(
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+    ) -> Applied:
+        """See `State`."""
+        return await self._writer.replace(endpoint, epoch, seq, contents)
+
+    async def drop(self, endpoint: Endpoint) -> None:
+        """See `State`."""
+        self._loads.dropped(endpoint)
+        await self._writer.drop(endpoint)
+
+    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+        """See `State`."""
+        await self._writer.set_mode(endpoint, mode)
+
+    def owned(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """See `State`."""
+        return owned_by(self._replica, endpoints, self._writer.owners)
+
+    def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
+        """See `State`."""
+        self._writer.on_lost(listener)
+
+    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+        """See `State`."""
+        self.index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
+        self._loads.expect(endpoint, block_size, keys, ttl_s)
+
+    def mode(self, endpoint: Endpoint) -> Mode:
+        """See `State`."""
+        return self.index.mode(endpoint)
+
+    def block_size(self, endpoint: Endpoint) -> int | None:
+        """See `State`."""
+        return self.index.block_size(endpoint)
+
+    def block_sizes(self) -> Sequence[int]:
+        """See `State`."""
+        return self.index.block_sizes()
+
+    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
+        """See `State`."""
+        self.index.expire(self._loop.time())
+        return self.index.hits(chains)
+
+    def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """See `State`."""
+        self.index.listeners.append(listener)
+
+    # --- loads
+
+    def load(self, endpoint: Endpoint) -> Load:
+        """See `State`."""
+        return self._loads.load(endpoint)
+
+    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+        """See `State`."""
+        return await self._loads.reserve(reservation, candidates)
+
+    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """See `State`."""
+        await self._loads.progress(reservation, queued_tokens)
+
+    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        """See `State`."""
+        await self._loads.move(reservation, endpoint)
+
+    async def release(self, reservation: ReservationId) -> None:
+        """See `State`."""
+        await self._loads.release(reservation)

@@ -1,0 +1,313 @@
+"""The index as its owners write it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.protocol import Applied, Delta, Slot
+from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
+from multipick_epp.state.redis.link import Link
+from multipick_epp.state.redis.records import delta_record, mode_record, slot_name, slot_named
+from multipick_epp.state.redis.scripts import Script, install, load
+from multipick_epp.state.slots import SLOTS_AT_MOST
+from multipick_epp.state.stats import StateStats
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
+
+log = logging.getLogger(__name__)
+
+OPERATIONS_A_CALL = 512
+"""Blocks that one script call writes: it keeps the server busy for about a millisecond."""
+RENEW_S = 1.0
+OWNER_LEASE_MS = 3_500
+"""A replica that hasn't renewed for so long ingests nothing any more. With `RENEW_S`: hand-over within 5 s."""
+FORGET_OWNER_MS = 60_000
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A delta, or a piece of one, that fits one call. Only a delta's last piece has its real `last`."""
+
+    slot: Slot
+    epoch: int
+    first: int
+    last: int
+    stored: Sequence[BlockKey]
+    removed: Sequence[BlockKey]
+
+
+def parts_of(delta: Delta) -> Iterator[Part]:
+    """Cut a delta into pieces of at most `OPERATIONS_A_CALL` operations."""
+    stored, removed = len(delta.stored), len(delta.removed)
+    at = 0
+    while stored + removed - at > OPERATIONS_A_CALL:
+        end = at + OPERATIONS_A_CALL
+        yield Part(
+            *(delta.slot, delta.epoch, delta.first, delta.first - 1),
+            delta.stored[at:end],
+            delta.removed[max(0, at - stored) : max(0, end - stored)],
+        )
+        at = end
+    yield Part(
+        *(delta.slot, delta.epoch, delta.first, delta.last), delta.stored[at:], delta.removed[max(0, at - stored) :]
+    )
+
+
+def calls_of(deltas: Sequence[Delta]) -> Iterator[list[tuple[int, Part]]]:
+    """Group the deltas' parts, each with its delta's place, into calls of at most `OPERATIONS_A_CALL` operations."""
+    call: list[tuple[int, Part]] = []
+    size = 0
+    for place, delta in enumerate(deltas):
+        for part in parts_of(delta):
+            operations = max(1, len(part.stored) + len(part.removed))
+            if call and size + operations > OPERATIONS_A_CALL:
+                yield call
+                call, size = [], 0
+            call.append((place, part))
+            size += operations
+    if call:
+        yield call
+
+
+class Writer:
+    """Writes what events tell, and keeps count of what the store may have lost of it.
+
+    Invariants: `_wrote` has the endpoints that this process has begun or replaced and that aren't dropped; `_owed`
+    those of them that the store does not hold exactly, as far as we know.
+    """
+
+    def __init__(self, keys: Keys, replica: ReplicaId, owns: bool, local: LocalIndex | None, stats: StateStats) -> None:
+        """`owns`: this replica takes its part of the endpoints. `local` is written to while the store is away."""
+        self.owners: tuple[ReplicaId, ...] = (replica,) if owns else ()
+        self._keys = keys
+        self._replica = replica
+        self._owns = owns
+        self._local = local
+        self._stats = stats
+        self._connection: Connection | None = None
+        self._generation: bytes | None = None
+        self._wrote: set[Endpoint] = set()
+        self._owed: set[Endpoint] = set()
+        self._modes: dict[Endpoint, Mode] = {}  # as this process set them
+        self._listeners: list[Callable[[Endpoint], None]] = []
+        self._apply, self._begin, self._clear, self._drop, self._mode, self._lease = map(
+            load, ("apply", "begin", "clear", "drop", "mode", "lease")
+        )
+
+    def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
+        """See `State`."""
+        self._listeners.append(listener)
+
+    # --- what events tell
+
+    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
+        """See `State`."""
+        self._wrote.add(endpoint)
+        try:
+            return await self._void(endpoint, epoch, -1, force=False)
+        except LostError:
+            self._owe(endpoint)
+            if self._local is not None:
+                self._local.drop_slots(endpoint)
+            return True
+
+    async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
+        """See `State`."""
+        outcome = [Applied.DUPLICATE] * len(deltas)  # the least of a delta's parts
+        calls = list(calls_of(deltas))
+        replies = [self._call(self._apply, *self._apply_arguments([part for _, part in call])) for call in calls]
+        for call, reply in zip(calls, replies, strict=True):
+            try:
+                codes = await reply
+            except LostError:
+                codes = [Applied.REFUSED] * len(call)
+                for _, part in call:
+                    self._refused(part)
+            for (place, _), code in zip(call, codes, strict=True):
+                outcome[place] = _worse(outcome[place], Applied(code))
+        self._stats.applied.update(outcome)
+        return outcome
+
+    async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
+        """See `State`."""
+        try:
+            slots = [slot for slot in await self._slots(endpoint) if medium in (None, slot.medium)]
+            names = [slot_name(slot) for slot in slots]
+            keys = (self._keys.log, self._keys.fence(endpoint), *map(self._keys.blocks, names))
+            applied = Applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, *names))
+        except LostError:
+            self._owe(endpoint)
+            if self._local is not None:
+                for slot in self._local.slots(endpoint):
+                    if medium in (None, slot.medium):
+                        self._local.void(slot)
+            applied = Applied.REFUSED
+        self._stats.applied[applied] += 1
+        return applied
+
+    async def replace(
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+    ) -> Applied:
+        """See `State`."""
+        self._wrote.add(endpoint)
+        self._owed.discard(endpoint)
+        try:
+            if not await self._void(endpoint, epoch, seq, force=True):
+                return Applied.STALE
+        except LostError:
+            self._owe(endpoint)
+            return Applied.REFUSED
+        # Batch `seq` is in the fence already, so these are pieces that advance nothing.
+        outcome = await self.apply([Delta(slot, epoch, seq + 1, seq, keys) for slot, keys in contents.items()])
+        return max(outcome, default=Applied.NEW, key=_BADNESS.index)
+
+    async def drop(self, endpoint: Endpoint) -> None:
+        """See `State`."""
+        self._wrote.discard(endpoint)
+        self._owed.discard(endpoint)
+        self._modes.pop(endpoint, None)
+        if self._local is not None:
+            self._local.drop(endpoint)
+        pool = self._keys
+        fixed = (pool.log, pool.endpoints, pool.modes, pool.load, pool.dropped, pool.fence(endpoint))
+        try:
+            for _ in range(_TRIES):
+                sets = [pool.blocks(slot_name(slot)) for slot in await self._slots(endpoint)]
+                if await self._call(self._drop, (*fixed, *sets), LOG_ENTRIES, endpoint) == 1:
+                    return
+        except LostError as lost:
+            # Nobody refreshes its keys any more, so that they expire.
+            log.warning("endpoint not dropped in the store", extra={"endpoint": endpoint, "reason": lost.reason})
+
+    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+        """See `State`."""
+        self._modes[endpoint] = mode
+        if self._local is not None:
+            self._local.set_mode(endpoint, mode)
+        try:
+            await self._send_mode(endpoint, mode)
+        except LostError:
+            return  # sent again when the store is back
+
+    # --- the link to the store
+
+    async def session(self, connection: Connection, link: Link) -> None:
+        """Renew the lease, watch over the store's data, keep the keys alive; until the connection is lost."""
+        await install(connection, self._apply, self._begin, self._clear, self._drop, self._mode, self._lease)
+        await self._renew(connection)
+        self._connection = connection
+        try:
+            for endpoint, mode in self._modes.items():
+                await self._send_mode(endpoint, mode)
+            link.up()
+            refresh_at = 0.0
+            while True:
+                self._tell_owed()
+                now = asyncio.get_running_loop().time()
+                if now >= refresh_at:
+                    refresh_at = now + REFRESH_S
+                    await self._refresh(connection)
+                await asyncio.sleep(RENEW_S)
+                await self._renew(connection)
+        finally:
+            self._connection = None
+
+    async def leave(self) -> None:
+        """Give up the lease, so that the others need not wait for its end."""
+        if self._connection is not None and self._owns:
+            with suppress(LostError):
+                await self._connection.call("ZREM", self._keys.owners, self._replica)
+
+    async def _renew(self, connection: Connection) -> None:
+        pool = self._keys
+        if self._owns:
+            generation, _, leases = await connection.call(
+                *self._lease.command((pool.owners, pool.generation), self._replica, uuid4().hex)
+            )
+            ages = {ReplicaId(name.decode()): age for name, age in zip(leases[::2], leases[1::2], strict=True)}
+            self.owners = tuple(sorted(owner for owner, age in ages.items() if age < OWNER_LEASE_MS))
+            for owner in (owner for owner, age in ages.items() if age > FORGET_OWNER_MS):
+                connection.send("ZREM", pool.owners, owner)
+        else:
+            generation = await connection.call("GET", pool.generation)
+        before, self._generation = self._generation, generation
+        if before is not None and generation != before:
+            log.warning("the store lost its data", extra={"endpoints": len(self._wrote)})
+            self._owed |= self._wrote
+            if self._connection is not None:
+                raise LostError("flushed")  # what a session sets up is to be set up again
+
+    async def _refresh(self, connection: Connection) -> None:
+        for key in self._keys.of_the_pool():
+            connection.send("EXPIRE", key, KEEP_S)
+        for endpoint in list(self._wrote):
+            connection.send("EXPIRE", self._keys.fence(endpoint), KEEP_S)
+            for slot in await self._slots(endpoint):
+                connection.send("EXPIRE", self._keys.blocks(slot_name(slot)), KEEP_S)
+
+    def _tell_owed(self) -> None:
+        owed, self._owed = self._owed, set()
+        for endpoint in owed:
+            for listener in self._listeners:
+                listener(endpoint)
+
+    # ---
+
+    def _call(self, script: Script, keys: tuple[Any, ...], *arguments: Any) -> "asyncio.Future[Any]":
+        if self._connection is None:
+            away: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            away.set_exception(LostError("away"))
+            return away
+        return self._connection.call(*script.command(keys, *arguments))
+
+    def _apply_arguments(self, parts: Sequence[Part]) -> tuple[Any, ...]:
+        keys: list[Any] = [self._keys.log]
+        arguments: list[Any] = [LOG_ENTRIES, SLOTS_AT_MOST]
+        for part in parts:
+            name = slot_name(part.slot)
+            keys += (self._keys.fence(part.slot.endpoint), self._keys.blocks(name))
+            arguments += (name, part.epoch, part.first, part.last, len(part.stored), len(part.removed))
+            arguments.append(delta_record(part.slot, part.stored, part.removed))
+        return tuple(keys), *arguments
+
+    async def _void(self, endpoint: Endpoint, epoch: int, seq: int, *, force: bool) -> bool:
+        pool = self._keys
+        for _ in range(_TRIES):
+            sets = [pool.blocks(slot_name(slot)) for slot in await self._slots(endpoint)]
+            keys = (pool.log, pool.endpoints, pool.fence(endpoint), *sets)
+            done = await self._call(self._begin, keys, LOG_ENTRIES, endpoint, epoch, seq, int(force))
+            if done != -1:
+                return bool(done)
+        raise LostError("busy", f"{endpoint} has two writers")
+
+    async def _slots(self, endpoint: Endpoint) -> list[Slot]:
+        if self._connection is None:
+            raise LostError("away")
+        fields = await self._connection.call("HKEYS", self._keys.fence(endpoint))
+        return [slot_named(name) for name in fields if name.startswith(b"[")]
+
+    async def _send_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+        keys = (self._keys.log, self._keys.modes)
+        await self._call(self._mode, keys, LOG_ENTRIES, endpoint, str(mode), mode_record(endpoint, mode))
+
+    def _refused(self, part: Part) -> None:
+        self._owe(part.slot.endpoint)
+        if self._local is not None:
+            self._local.change(part.slot, part.stored, part.removed)
+
+    def _owe(self, endpoint: Endpoint) -> None:
+        if endpoint in self._wrote:
+            self._owed.add(endpoint)
+
+
+_BADNESS = (Applied.DUPLICATE, Applied.NEW, Applied.GAP, Applied.STALE, Applied.REFUSED)
+
+
+def _worse(one: Applied, other: Applied) -> Applied:
+    return max(one, other, key=_BADNESS.index)

@@ -1,0 +1,150 @@
+"""What `State` promises of reservations and loads, whoever implements it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+from multipick_epp.state.protocol import Candidate, State
+from multipick_epp.types import Endpoint, Load, ReservationId
+
+Eventually = Callable[[Callable[[], object]], Awaitable[None]]
+
+A, B = Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")
+
+
+def rid(number: int) -> ReservationId:
+    return ReservationId(f"r{number}")
+
+
+def candidates(*new_tokens: int) -> list[Candidate]:
+    return [Candidate(Endpoint(f"10.0.0.{place + 1}:8000"), new) for place, new in enumerate(new_tokens)]
+
+
+async def test_an_idle_pool_carries_nothing(state: State) -> None:
+    assert state.load(A) == Load(0, 0)
+
+
+async def test_the_smallest_product_is_charged(state: State) -> None:
+    first = await state.reserve(rid(1), candidates(100, 90))
+    assert (first.index, list(first.loads)) == (1, [Load(), Load()])
+    second = await state.reserve(rid(2), candidates(100, 90))  # 100 x 1 against (90 + 90) x 2
+    assert (second.index, list(second.loads)) == (0, [Load(), Load(90, 1)])
+    assert (state.load(A), state.load(B)) == (Load(100, 1), Load(90, 1))
+
+
+async def test_the_first_of_equals_is_charged(state: State) -> None:
+    assert (await state.reserve(rid(1), candidates(5, 5, 5))).index == 0
+    assert (await state.reserve(rid(2), candidates(5, 5, 5))).index == 1
+
+
+async def test_load_that_no_reservation_explains_counts(state: State) -> None:
+    busy = [Candidate(A, 10, unseen_queued=90), Candidate(B, 99)]
+    assert (await state.reserve(rid(1), busy)).index == 1
+    crowded = [Candidate(A, 10, unseen_in_flight=99), Candidate(Endpoint("c:1"), 999)]
+    assert (await state.reserve(rid(2), crowded)).index == 1
+    assert state.load(A) == Load()
+
+
+async def test_a_known_reservation_is_not_charged_twice(state: State) -> None:
+    first = await state.reserve(rid(1), candidates(10, 20))
+    again = await state.reserve(rid(1), candidates(10, 20))
+    assert first.index == again.index == 0
+    assert state.load(A) == Load(10, 1)
+    elsewhere = await state.reserve(rid(1), [Candidate(B, 20)])
+    assert elsewhere.index == 0
+    assert (state.load(A), state.load(B)) == (Load(), Load(20, 1))
+    await state.release(rid(1))
+    assert (state.load(A), state.load(B)) == (Load(), Load())
+
+
+async def test_without_candidates_there_is_nothing_to_reserve(state: State) -> None:
+    with pytest.raises(ValueError, match="no candidates"):
+        await state.reserve(rid(1), [])
+
+
+async def test_progress_lowers_the_queue_and_never_raises_it(state: State) -> None:
+    await state.reserve(rid(1), candidates(100))
+    await state.progress(rid(1), 60)
+    assert state.load(A) == Load(60, 1)
+    await state.progress(rid(1), 80)
+    assert state.load(A) == Load(60, 1)
+    await state.progress(rid(1), -5)
+    assert state.load(A) == Load(0, 1)
+    await state.progress(rid(9), 1)
+    await state.release(rid(1))
+    assert state.load(A) == Load()
+
+
+async def test_a_move_takes_what_is_left_along(state: State) -> None:
+    await state.reserve(rid(1), candidates(100))
+    await state.progress(rid(1), 60)
+    await state.move(rid(1), B)
+    assert (state.load(A), state.load(B)) == (Load(), Load(60, 1))
+    await state.move(rid(1), B)
+    await state.move(rid(9), A)
+    assert (state.load(A), state.load(B)) == (Load(), Load(60, 1))
+    await state.release(rid(1))
+    assert (state.load(A), state.load(B)) == (Load(), Load())
+
+
+async def test_a_release_twice_is_a_release_once(state: State) -> None:
+    await state.reserve(rid(1), candidates(7))
+    await state.reserve(rid(2), candidates(7))
+    for _ in range(3):
+        await state.release(rid(1))
+    assert state.load(A) == Load(7, 1)
+    await state.release(rid(2))
+    assert state.load(A) == Load()
+
+
+async def test_the_load_of_a_dropped_endpoint_is_void(state: State) -> None:
+    await state.reserve(rid(1), candidates(7))
+    await state.drop(A)
+    assert state.load(A) == Load()
+    await state.reserve(rid(2), candidates(5))  # the address has come back
+    await state.progress(rid(1), 1)
+    await state.release(rid(1))
+    reserved = await state.reserve(rid(3), [Candidate(A, 1), Candidate(B, 10_000)])
+    assert list(reserved.loads) == [Load(5, 1), Load()]
+
+
+async def test_concurrent_duplicates_are_charged_once(state: State) -> None:
+    outcomes = await asyncio.gather(*(state.reserve(rid(1), candidates(10, 10, 10)) for _ in range(20)))
+    assert {reserved.index for reserved in outcomes} == {0}
+    assert state.load(A) == Load(10, 1)
+
+
+async def test_a_cancelled_reserve_charges_nothing(state: State) -> None:
+    attempts = [asyncio.create_task(state.reserve(rid(number), candidates(10))) for number in range(20)]
+    await asyncio.sleep(0)
+    for attempt in attempts:
+        attempt.cancel()
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+    kept = [number for number, outcome in enumerate(outcomes) if not isinstance(outcome, asyncio.CancelledError)]
+    await state.reserve(rid(99), candidates(1))
+    reserved = await state.reserve(rid(100), candidates(1))
+    assert reserved.loads[0].in_flight == len(kept) + 1
+
+
+async def test_loads_are_the_pools_not_the_replicas(
+    replica: Callable[[], Awaitable[State]], eventually: Eventually
+) -> None:
+    one, two = await replica(), await replica()
+    await one.reserve(rid(1), candidates(50))
+    reserved = await two.reserve(rid(2), candidates(30, 60))
+    assert (reserved.index, list(reserved.loads)) == (1, [Load(50, 1), Load()])
+    await eventually(lambda: (one.load(A), one.load(B)) == (Load(50, 1), Load(60, 1)))
+    await one.close()  # releases what it reserved
+    await eventually(lambda: (two.load(A), two.load(B)) == (Load(), Load(60, 1)))
+
+
+async def test_a_burst_over_four_replicas_spreads_as_over_one(replica: Callable[[], Awaitable[State]]) -> None:
+    replicas = [await replica() for _ in range(4)]
+    pool = [Candidate(Endpoint(f"pod-{number}:8000"), 1000) for number in range(16)]
+    outcomes = await asyncio.gather(
+        *(replicas[number % 4].reserve(ReservationId(f"{number}"), pool) for number in range(200))
+    )
+    spread = Counter(reserved.index for reserved in outcomes)
+    # One picker alone: (n x 1000 + 1000) x (n + 1) is smallest where n is, so 200 = 12 x 16 + 8 go round in turn.
+    assert sorted(spread.values()) == [12] * 8 + [13] * 8
