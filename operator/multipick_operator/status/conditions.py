@@ -1,0 +1,203 @@
+"""Each condition from what was observed. Positive polarity throughout: True is well."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from multipick_operator.api.pool import Pool
+from multipick_operator.status.observed import Observed
+from multipick_operator.status.pods import CAPACITY, FAILURES, is_ready, worst
+
+
+class Verdict(NamedTuple):
+    """A condition without its times."""
+
+    status: str  # True, False, Unknown
+    reason: str
+    message: str
+
+
+class Counts(NamedTuple):
+    """Engine pods (groups) by how far they are."""
+
+    replicas: int = 0
+    ready: int = 0
+    updated: int = 0
+    available: int = 0
+
+
+def counts(pool: Pool, seen: Observed) -> Counts:
+    """From the workload's status; of somebody else's pods, from the pods."""
+    if pool.spec.existing_pods:
+        staying = [pod for pod in seen.engine_pods if "deletionTimestamp" not in pod["metadata"]]
+        ready = sum(is_ready(pod) for pod in staying)
+        return Counts(len(staying), ready, len(staying), ready)
+    status = (seen.workload or {}).get("status", {})
+    ready = status.get("readyReplicas", 0)
+    return Counts(
+        status.get("replicas", 0), ready, status.get("updatedReplicas", 0), status.get("availableReplicas", ready)
+    )
+
+
+def rollout_done(pool: Pool, seen: Observed) -> bool:
+    """Every wanted pod runs the wanted template and serves, and no other is left."""
+    if pool.spec.existing_pods:
+        return True
+    if seen.workload is None:
+        return False
+    observed = seen.workload.get("status", {}).get("observedGeneration", 0)
+    current = observed >= seen.workload["metadata"].get("generation", 0) or pool.spec.parallelism.nodes > 1
+    return current and set(counts(pool, seen)) == {pool.spec.replicas}
+
+
+def accepted(pool: Pool, seen: Observed) -> Verdict:
+    """The spec can be carried out."""
+    spec = pool.spec
+    if seen.refused:
+        return Verdict("False", "InvalidSpec", seen.refused)
+    if spec.routing.picker.replicas > 1 and not seen.shared_state:
+        message = "several pickers need shared state: give index.url, or install the operator with a Valkey"
+        return Verdict("False", "InvalidSpec", message)
+    if seen.image is None and not spec.existing_pods:
+        message = f"no default image for engine {spec.engine.type.value}: give engine.image"
+        return Verdict("False", "UnsupportedEngine", message)
+    if any(one.kind == "LeaderWorkerSet" and not one.name for one in seen.missing):
+        message = "parallelism.nodes above 1 needs LeaderWorkerSet, which is not installed in this cluster"
+        return Verdict("False", "MultiNodeUnavailable", message)
+    return Verdict("True", "Accepted", "")
+
+
+def resolved_refs(pool: Pool, seen: Observed) -> Verdict:
+    """What the spec names exists."""
+    named = [one for one in seen.missing if one.name]
+    if named:
+        reasons = {"Secret": "SecretNotFound", "PersistentVolumeClaim": "PVCNotFound", "Gateway": "GatewayNotFound"}
+        listed = ", ".join(f"{one.kind} {one.name}" for one in named)
+        return Verdict("False", reasons[named[0].kind], f"not found: {listed}")
+    kinds = [one.kind for one in seen.missing if one.kind != "InferencePool" or _wants_route(pool)]
+    if kinds:
+        return Verdict("False", "KindNotInstalled", f"not installed in this cluster: {', '.join(kinds)}")
+    return Verdict("True", "ResolvedRefs", "")
+
+
+def available(pool: Pool, seen: Observed) -> Verdict:
+    """At least one engine serves."""
+    count = counts(pool, seen)
+    if count.available:
+        return Verdict("True", "MinimumReplicasAvailable", f"{count.available} of {_wanted(pool, count)} serve")
+    if pool.spec.replicas == 0 and not pool.spec.existing_pods:
+        return Verdict("False", "ScaledToZero", "spec.replicas is 0")
+    if cause := worst(seen.engine_pods):
+        return Verdict("False", cause.reason, cause.message)
+    return Verdict("False", "NoReadyReplicas", "no engine pod is ready")
+
+
+def progressing(pool: Pool, seen: Observed) -> Verdict:
+    """The pods are what the spec says, or get there."""
+    if pool.spec.suspend:
+        return Verdict("False", "Paused", "spec.suspend: the operator leaves the children as they are")
+    if pool.spec.rollout.paused:
+        return Verdict("False", "Paused", "spec.rollout.paused")
+    if rollout_done(pool, seen):
+        return Verdict("True", "RolloutComplete", "")
+    count = counts(pool, seen)
+    state = f"{count.updated} of {pool.spec.replicas} updated, {count.available} serve"
+    cause = worst(seen.engine_pods)
+    if cause and cause.reason in FAILURES:
+        return Verdict("False", cause.reason, f"{state}; {cause.message}{_advice(pool, seen, cause.reason)}")
+    for condition in (seen.workload or {}).get("status", {}).get("conditions", []):
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return Verdict("False", "ProgressDeadlineExceeded", f"{state}; {condition.get('message', '')}")
+    return Verdict("True", "RolloutInProgress", state)
+
+
+def picker_ready(pool: Pool, seen: Observed) -> Verdict:
+    """At least one picker answers."""
+    ready = (seen.picker or {}).get("status", {}).get("readyReplicas", 0)
+    if ready:
+        return Verdict("True", "PickerReady", f"{ready} of {pool.spec.routing.picker.replicas} ready")
+    if cause := worst(seen.picker_pods):
+        reason = "NoReadyReplicas" if cause.reason == "LoadingModel" else cause.reason
+        return Verdict("False", reason, cause.message)
+    return Verdict("False", "NoReadyReplicas", "no picker is ready")
+
+
+def route_ready(pool: Pool, seen: Observed) -> Verdict | None:
+    """What gateways say of the route and of the Gateway API object; None: the pool asks for no route."""
+    if not _wants_route(pool):
+        return None
+    if any(one.kind in ("HTTPRoute", "InferencePool") and not one.name for one in seen.missing):
+        return Verdict("False", "KindNotInstalled", "the Gateway API or its inference extension is not installed")
+    for found, kind in ((seen.http_route, "HTTPRoute"), (seen.inference_pool, "InferencePool")):
+        parents = (found or {}).get("status", {}).get("parents", [])
+        if not parents:
+            return Verdict("False", "Pending", f"no gateway has taken up the {kind} yet")
+        for parent in parents:
+            name = parent.get("parentRef", {}).get("name", "")
+            for condition in parent.get("conditions", []):
+                if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] != "True":
+                    message = f"Gateway {name} on the {kind}: {condition.get('message') or condition['type']}"
+                    return Verdict("False", condition.get("reason") or "Rejected", message)
+    return Verdict("True", "Accepted", "")
+
+
+def index_ready(pool: Pool, seen: Observed) -> Verdict:
+    """The pickers know what the engines cache. Serving goes on without."""
+    if not pool.spec.engine.kv_events.enabled:
+        return Verdict("False", "EventsDisabled", "engine.kvEvents is off: pickers go by their own routing history")
+    if seen.index is None:
+        return Verdict("Unknown", "NotReported", "no picker has told yet")
+    return Verdict("True" if seen.index.ready else "False", seen.index.reason, seen.index.message)
+
+
+def scaling_active(pool: Pool, seen: Observed) -> Verdict | None:
+    """The autoscaler's own word; None: the pool asks for none."""
+    if pool.spec.autoscaling is None:
+        return None
+    if any(one.kind == "ScaledObject" and not one.name for one in seen.missing):
+        return Verdict("False", "KindNotInstalled", "KEDA is not installed in this cluster")
+    for name in ("ScalingActive", "Ready"):  # HorizontalPodAutoscaler, ScaledObject
+        for condition in (seen.scaler or {}).get("status", {}).get("conditions", []):
+            if condition["type"] == name:
+                reason = condition.get("reason") or name
+                return Verdict(condition["status"], reason, condition.get("message", ""))
+    return Verdict("Unknown", "Pending", "the autoscaler has not looked yet")
+
+
+Judge = Callable[[Pool, Observed], Verdict | None]
+JUDGES: dict[str, Judge] = {
+    "Accepted": accepted,
+    "ResolvedRefs": resolved_refs,
+    "Available": available,
+    "Progressing": progressing,
+    "PickerReady": picker_ready,
+    "RouteReady": route_ready,
+    "IndexReady": index_ready,
+    "ScalingActive": scaling_active,
+}
+NEEDED = ("Accepted", "Available", "PickerReady", "RouteReady")
+
+
+def judge(pool: Pool, seen: Observed) -> dict[str, Verdict]:
+    """All conditions that apply, `Ready` first: it is the conjunction of those that serving needs."""
+    found = {name: verdict for name, of in JUDGES.items() if (verdict := of(pool, seen))}
+    for name in NEEDED:
+        if name in found and found[name].status != "True":
+            return {"Ready": Verdict("False", found[name].reason, f"{name}: {found[name].message}")} | found
+    return {"Ready": Verdict("True", "Serving", found["Available"].message)} | found
+
+
+def _wants_route(pool: Pool) -> bool:
+    return pool.spec.routing.gateway.http_route.create
+
+
+def _wanted(pool: Pool, count: Counts) -> int:
+    return count.replicas if pool.spec.existing_pods else pool.spec.replicas
+
+
+def _advice(pool: Pool, seen: Observed, reason: str) -> str:
+    """A rollout that waits for a spare accelerator that will never come is the commonest way to be stuck."""
+    workload = seen.workload or {}
+    surging = workload.get("status", {}).get("replicas", 0) > pool.spec.replicas
+    if reason == CAPACITY and surging and pool.spec.rollout.max_surge:
+        return "; without spare capacity set rollout.maxSurge: 0 and rollout.maxUnavailable: 1"
+    return ""

@@ -1,0 +1,42 @@
+"""What the cluster showed of one pool in one reconcile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from multipick_operator.children.names import Manifest
+
+
+class Missing(NamedTuple):
+    """Something that the spec names and that is not there."""
+
+    kind: str  # Secret, PersistentVolumeClaim, Gateway; or a kind that the API server doesn't serve
+    name: str  # empty for a whole kind
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What the pickers say of their index."""
+
+    ready: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Live objects, None where they don't exist (yet); pods include those that are leaving."""
+
+    workload: Manifest | None = None  # Deployment or LeaderWorkerSet of the engines
+    picker: Manifest | None = None
+    engine_pods: Sequence[Manifest] = ()
+    picker_pods: Sequence[Manifest] = ()
+    http_route: Manifest | None = None
+    inference_pool: Manifest | None = None  # the Gateway API kind of that name
+    scaler: Manifest | None = None
+    missing: Sequence[Missing] = ()
+    refused: str | None = None  # what the API server, or the decoder, has against the spec
+    image: str | None = None  # of the engines; None: no default for this engine
+    revision: str = ""  # hash of the wanted pod template
+    shared_state: bool = False
+    index: IndexReport | None = None  # None: not known

@@ -1,0 +1,91 @@
+"""Why a pod does not serve, in words: read off the pod's own status."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from multipick_operator.children.names import Manifest
+
+IMAGE = "ImagePullFailed"
+CRASH = "CrashLoop"
+CONFIG = "ConfigurationError"
+CAPACITY = "InsufficientCapacity"
+LOADING = "LoadingModel"
+WAITING = "NoReadyReplicas"
+
+_SEVERITY = (IMAGE, CRASH, CONFIG, CAPACITY, LOADING, WAITING)
+FAILURES = frozenset((IMAGE, CRASH, CONFIG, CAPACITY))  # won't pass by waiting
+_IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_TAIL = 500  # characters of an engine's last words
+
+
+class Trouble(NamedTuple):
+    """One cause."""
+
+    reason: str
+    message: str
+
+
+def is_leaving(pod: Manifest) -> bool:
+    """It is being deleted: no request may go there, whatever its readiness says."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Its Ready condition holds and it stays."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return not is_leaving(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def worst(pods: Sequence[Manifest]) -> Trouble | None:
+    """The most severe cause among pods that should serve and don't, with the number of pods that have it."""
+    staying = [pod for pod in pods if not is_leaving(pod)]
+    causes = [cause for pod in staying if not is_ready(pod) and (cause := trouble(pod))]
+    if not causes:
+        return None
+    first = min(causes, key=lambda cause: _SEVERITY.index(cause.reason))
+    count = sum(cause.reason == first.reason for cause in causes)
+    return Trouble(first.reason, f"{count} of {len(staying)} pods: {first.message}")
+
+
+def trouble(pod: Manifest) -> Trouble:
+    """Why this pod, which is not ready, is not."""
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Trouble(CAPACITY, f"{name} fits no node: {condition.get('message', '')}".strip())
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    causes = [cause for container in containers if (cause := _container(name, container))]
+    if causes:
+        return min(causes, key=lambda cause: _SEVERITY.index(cause.reason))
+    return Trouble(WAITING, f"{name} is {status.get('phase', 'Pending')}")
+
+
+def _container(pod: str, status: Manifest) -> Trouble | None:
+    state = status.get("state", {})
+    if waiting := state.get("waiting"):
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in _IMAGE_REASONS:
+            return Trouble(IMAGE, f"{pod}: {status.get('image', '')}: {message or reason}")
+        if reason in _CONFIG_REASONS:
+            return Trouble(CONFIG, f"{pod}: {message or reason}")
+        if reason == "CrashLoopBackOff":
+            return Trouble(CRASH, f"{pod} {_last_words(status)}")
+        return None
+    if state.get("terminated", {}).get("exitCode"):
+        return Trouble(CRASH, f"{pod} {_last_words(status)}")
+    if "running" in state and not status.get("ready"):
+        if status.get("restartCount", 0) > 1 and "terminated" in status.get("lastState", {}):
+            return Trouble(CRASH, f"{pod} {_last_words(status)}")
+        return Trouble(LOADING, f"{pod} is loading") if not status.get("started") else None
+    return None
+
+
+def _last_words(status: Manifest) -> str:
+    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    words = f"ended {status.get('restartCount', 0) + bool(status.get('state', {}).get('terminated'))} times"
+    if "exitCode" in ended:
+        words += f", last with exit code {ended['exitCode']}"
+    if ended.get("reason") and ended["reason"] != "Error":
+        words += f" ({ended['reason']})"
+    return f"{words}: {ended['message'][-_TAIL:].strip()}" if ended.get("message") else words

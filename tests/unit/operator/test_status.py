@@ -1,0 +1,270 @@
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from multipick_operator.api.pool import Pool
+from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
+from multipick_operator.children import Ref
+from multipick_operator.status import last_status, status
+from multipick_operator.status.observed import IndexReport, Missing, Observed
+from multipick_operator.status.pods import is_ready, trouble
+from multipick_operator.status.transitions import Changes, notes
+
+MakePool = Callable[..., Pool]
+NOW, LATER = "2026-11-22T08:00:00Z", "2026-11-22T09:00:00Z"
+PICKER = {"metadata": {}, "status": {"readyReplicas": 1}}
+
+
+def workload(replicas: int, **status: int) -> dict[str, Any]:
+    full = {"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas}
+    return {"metadata": {"generation": 2}, "status": {"observedGeneration": 2} | full | status}
+
+
+def serving(**more: Any) -> Observed:
+    return replace(Observed(workload=workload(1), picker=PICKER, image="i", revision="r1"), **more)
+
+
+def pod(*containers: dict[str, Any], name: str = "p-1", **status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"phase": "Pending", "containerStatuses": list(containers)} | status}
+
+
+def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+    return {"name": "engine", "image": "img", "state": {"waiting": {"reason": reason, "message": message}}} | more
+
+
+def ended(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "message": message, "reason": reason}}
+
+
+UNSCHEDULABLE = pod(
+    conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient nvidia.com/gpu"}]
+)
+PULLING = pod(waiting("ImagePullBackOff", "not found"))
+CRASHING = pod(waiting("CrashLoopBackOff", restartCount=4, lastState=ended(1, "CUDA out of memory")))
+NO_SECRET = pod(waiting("CreateContainerConfigError", 'secret "hf" not found'))
+LOADING = pod({"name": "engine", "state": {"running": {}}, "ready": False, "started": False, "restartCount": 0})
+
+
+def condition(found: Status, kind: str) -> Condition:
+    return next(one for one in found.conditions if one.type == kind)
+
+
+def outcome(pool: Pool, seen: Observed, kind: str) -> tuple[str, str]:
+    one = condition(status(pool, seen, None, NOW), kind)
+    return one.status, one.reason
+
+
+def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
+    found = status(make_pool(), serving(), None, NOW)
+    assert {one.type: one.status for one in found.conditions} == {
+        "Ready": "True",
+        "Accepted": "True",
+        "ResolvedRefs": "True",
+        "Available": "True",
+        "Progressing": "True",
+        "PickerReady": "True",
+        "IndexReady": "Unknown",
+    }
+    assert {one.type for one in found.conditions} <= set(CONDITION_TYPES)
+    assert found.selector == "multipick.dev/pool=p,multipick.dev/role=engine"
+    assert (found.current_revision, found.update_revision) == ("r1", "r1")
+    assert all(one.observed_generation == 3 for one in found.conditions)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seen", "kind", "expected"),
+    [
+        ({}, serving(refused="bad field"), "Accepted", ("False", "InvalidSpec")),
+        ({"routing": {"picker": {"replicas": 2}}}, serving(), "Accepted", ("False", "InvalidSpec")),
+        ({}, serving(image=None), "Accepted", ("False", "UnsupportedEngine")),
+        (
+            {"parallelism": {"tensor": 2, "nodes": 2}},
+            serving(missing=[Missing("LeaderWorkerSet", "")]),
+            "Accepted",
+            ("False", "MultiNodeUnavailable"),
+        ),
+        ({}, serving(missing=[Missing("Secret", "hf")]), "ResolvedRefs", ("False", "SecretNotFound")),
+        ({}, serving(missing=[Missing("PersistentVolumeClaim", "c")]), "ResolvedRefs", ("False", "PVCNotFound")),
+        ({}, serving(missing=[Missing("Gateway", "g")]), "ResolvedRefs", ("False", "GatewayNotFound")),
+        ({}, serving(missing=[Missing("PodMonitor", "")]), "ResolvedRefs", ("False", "KindNotInstalled")),
+        ({}, serving(missing=[Missing("InferencePool", "")]), "ResolvedRefs", ("True", "ResolvedRefs")),
+        ({"replicas": 0}, serving(workload=workload(0)), "Available", ("False", "ScaledToZero")),
+        ({}, serving(workload=workload(0)), "Available", ("False", "NoReadyReplicas")),
+        (
+            {},
+            serving(workload=workload(0), engine_pods=[UNSCHEDULABLE]),
+            "Available",
+            ("False", "InsufficientCapacity"),
+        ),
+        ({}, serving(workload=workload(0), engine_pods=[PULLING]), "Available", ("False", "ImagePullFailed")),
+        ({}, serving(workload=workload(0), engine_pods=[CRASHING]), "Available", ("False", "CrashLoop")),
+        ({}, serving(workload=workload(0), engine_pods=[NO_SECRET]), "Available", ("False", "ConfigurationError")),
+        ({}, serving(workload=workload(0), engine_pods=[LOADING]), "Available", ("False", "LoadingModel")),
+        ({"replicas": 2}, serving(engine_pods=[UNSCHEDULABLE]), "Available", ("True", "MinimumReplicasAvailable")),
+        ({"replicas": 2}, serving(engine_pods=[UNSCHEDULABLE]), "Progressing", ("False", "InsufficientCapacity")),
+        ({"replicas": 2}, serving(engine_pods=[LOADING]), "Progressing", ("True", "RolloutInProgress")),
+        ({}, serving(), "Progressing", ("True", "RolloutComplete")),
+        ({"suspend": True}, serving(), "Progressing", ("False", "Paused")),
+        ({"rollout": {"paused": True}}, serving(), "Progressing", ("False", "Paused")),
+        ({}, serving(picker=None), "PickerReady", ("False", "NoReadyReplicas")),
+        ({}, serving(picker=None, picker_pods=[PULLING]), "PickerReady", ("False", "ImagePullFailed")),
+        ({"engine": {"kvEvents": {"enabled": False}}}, serving(), "IndexReady", ("False", "EventsDisabled")),
+        (
+            {},
+            serving(index=IndexReport(False, "RedisUnreachable", "timeout")),
+            "IndexReady",
+            ("False", "RedisUnreachable"),
+        ),
+        ({"autoscaling": {"maxReplicas": 2}}, serving(), "ScalingActive", ("Unknown", "Pending")),
+        (
+            {"autoscaling": {"maxReplicas": 2}},
+            serving(
+                scaler={
+                    "status": {
+                        "conditions": [{"type": "ScalingActive", "status": "False", "reason": "FailedGetPodsMetric"}]
+                    }
+                }
+            ),
+            "ScalingActive",
+            ("False", "FailedGetPodsMetric"),
+        ),
+        (
+            {"autoscaling": {"maxReplicas": 2, "backend": "KEDA", "prometheusUrl": "http://p"}},
+            serving(missing=[Missing("ScaledObject", "")]),
+            "ScalingActive",
+            ("False", "KindNotInstalled"),
+        ),
+    ],
+)
+def test_each_reason_is_reached(
+    make_pool: MakePool, spec: dict[str, Any], seen: Observed, kind: str, expected: tuple[str, str]
+) -> None:
+    assert outcome(make_pool(**spec), seen, kind) == expected
+
+
+def test_a_deadline_that_passed_is_said(make_pool: MakePool) -> None:
+    late = workload(1, availableReplicas=0)
+    late["status"]["conditions"] = [{"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "m"}]
+    assert outcome(make_pool(), serving(workload=late), "Progressing") == ("False", "ProgressDeadlineExceeded")
+
+
+def test_a_rollout_without_a_spare_gpu_says_what_to_set(make_pool: MakePool) -> None:
+    surge = workload(2, updatedReplicas=1, availableReplicas=1)
+    found = status(make_pool(), serving(workload=surge, engine_pods=[UNSCHEDULABLE]), None, NOW)
+    assert "rollout.maxUnavailable: 1" in condition(found, "Progressing").message
+    assert "Insufficient nvidia.com/gpu" in condition(found, "Progressing").message
+
+
+def route(**conditions: str) -> dict[str, Any]:
+    listed = [{"type": name, "status": value, "reason": "R"} for name, value in conditions.items()]
+    return {"status": {"parents": [{"parentRef": {"name": "g"}, "conditions": listed}]}}
+
+
+GOOD = route(Accepted="True", ResolvedRefs="True")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (serving(), ("False", "Pending")),
+        (serving(http_route=GOOD), ("False", "Pending")),
+        (serving(http_route=GOOD, inference_pool=GOOD), ("True", "Accepted")),
+        (serving(http_route=route(Accepted="False"), inference_pool=GOOD), ("False", "R")),
+        (serving(http_route=GOOD, inference_pool=route(ResolvedRefs="False")), ("False", "R")),
+        (serving(missing=[Missing("HTTPRoute", "")]), ("False", "KindNotInstalled")),
+    ],
+)
+def test_the_route_is_as_ready_as_gateways_say(make_pool: MakePool, seen: Observed, expected: tuple[str, str]) -> None:
+    pool = make_pool(routing={"gateway": {"httpRoute": {"create": True, "parentRefs": [{"name": "g"}]}}})
+    assert outcome(pool, seen, "RouteReady") == expected
+    assert outcome(pool, seen, "Ready")[0] == expected[0]
+
+
+def test_a_pool_without_a_route_has_no_such_condition(make_pool: MakePool) -> None:
+    assert "RouteReady" not in {one.type for one in status(make_pool(), serving(), None, NOW).conditions}
+
+
+def test_a_degraded_index_does_not_stop_serving(make_pool: MakePool) -> None:
+    seen = serving(index=IndexReport(False, "RedisUnreachable", "timeout"))
+    assert outcome(make_pool(), seen, "Ready") == ("True", "Serving")
+
+
+def test_the_reason_of_what_is_lacking_is_ready_s_reason(make_pool: MakePool) -> None:
+    found = status(make_pool(), serving(workload=workload(0), engine_pods=[CRASHING]), None, NOW)
+    ready = condition(found, "Ready")
+    assert (ready.status, ready.reason) == ("False", "CrashLoop")
+    assert "CUDA out of memory" in ready.message
+    assert "exit code 1" in ready.message
+
+
+def test_the_gravest_cause_is_named_with_its_number(make_pool: MakePool) -> None:
+    pods: Sequence[dict[str, Any]] = [LOADING, UNSCHEDULABLE, PULLING]
+    found = status(make_pool(replicas=3), serving(workload=workload(0), engine_pods=pods), None, NOW)
+    assert condition(found, "Available").message.startswith("1 of 3 pods: p-1: img: not found")
+
+
+def test_a_leaving_pod_is_neither_ready_nor_a_cause(make_pool: MakePool) -> None:
+    leaving = pod(conditions=[{"type": "Ready", "status": "True"}])
+    leaving["metadata"]["deletionTimestamp"] = NOW
+    assert not is_ready(leaving)
+    assert outcome(make_pool(), serving(workload=workload(0), engine_pods=[leaving]), "Available") == (
+        "False",
+        "NoReadyReplicas",
+    )
+
+
+def test_existing_pods_are_counted_one_by_one(make_pool: MakePool) -> None:
+    pool = make_pool(existingPods={"matchLabels": {"app": "x"}})
+    good = pod(conditions=[{"type": "Ready", "status": "True"}], name="a")
+    found = status(pool, Observed(picker=PICKER, engine_pods=[good, LOADING]), None, NOW)
+    assert (found.replicas, found.ready_replicas) == (2, 1)
+    assert condition(found, "Ready").status == "True"
+    assert found.selector == "app=x"
+
+
+def test_an_out_of_memory_kill_is_named() -> None:
+    killed = pod(waiting("CrashLoopBackOff", restartCount=2, lastState=ended(137, reason="OOMKilled")))
+    assert "exit code 137 (OOMKilled)" in trouble(killed).message
+
+
+def test_times_move_only_when_a_condition_flips(make_pool: MakePool) -> None:
+    first = status(make_pool(), serving(), None, NOW)
+    second = status(make_pool(), serving(picker=None), first, LATER)
+    assert condition(second, "Available").last_transition_time == NOW
+    assert condition(second, "PickerReady").last_transition_time == LATER
+    assert status(make_pool(), serving(), first, LATER) == first
+
+
+def test_a_status_survives_the_api_server(make_pool: MakePool) -> None:
+    found = status(make_pool(), serving(), None, NOW)
+    assert last_status({"status": msgspec.to_builtins(found)}) == found
+    assert last_status({}) is None
+
+
+def test_the_old_revision_stays_current_until_the_rollout_is_done(make_pool: MakePool) -> None:
+    first = status(make_pool(), serving(), None, NOW)
+    moving = status(make_pool(), serving(revision="r2", workload=workload(1, updatedReplicas=0)), first, LATER)
+    assert (moving.current_revision, moving.update_revision) == ("r1", "r2")
+
+
+def test_events_tell_changes_and_never_states(make_pool: MakePool) -> None:
+    pool = make_pool()
+    bad = serving(workload=workload(0), engine_pods=[PULLING], missing=[Missing("Secret", "hf")])
+    first = status(pool, bad, None, NOW)
+    told = notes(pool, None, first, Changes(created=[Ref("v1", "Service", "p-epp")], replicas=(1, 4)))
+    assert [(note.type, note.reason) for note in told] == [
+        ("Normal", "ChildCreated"),
+        ("Normal", "ScaledUp"),
+        ("Warning", "RefNotFound"),
+        ("Warning", "ImagePullFailed"),
+    ]
+    assert notes(pool, first, status(pool, bad, first, LATER), Changes()) == []
+    healed = status(pool, serving(), first, LATER)
+    assert [note.reason for note in notes(pool, first, healed, Changes())] == ["RolloutComplete", "Ready"]
+    started = status(pool, serving(revision="r2", workload=workload(1, updatedReplicas=0)), healed, LATER)
+    assert [note.reason for note in notes(pool, healed, started, Changes(replicas=(4, 1)))] == [
+        "ScaledDown",
+        "RolloutStarted",
+    ]
