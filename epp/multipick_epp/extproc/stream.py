@@ -257,7 +257,6 @@ class Stream:
                     answers.append(replies.request_trailers(destination))
             destination, extra = (), {}  # once is enough
         self.state = State.FORWARDED
-        self._owed.clear()
         self._chunks.clear()
         self._headers = {}
         return answers

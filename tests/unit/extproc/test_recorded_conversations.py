@@ -21,7 +21,6 @@ from multipick_epp.extproc.messages import (
     ResponseTrailers,
 )
 from multipick_epp.extproc.replies import CHUNK_BYTES
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.pick import NoPick, Pick
 from multipick_epp.types import Endpoint, ReservationId
 
@@ -235,22 +234,3 @@ def check_response(played: "Play", modes: Modes, parts: list[Part]) -> None:
         assert answers == ["response_headers"] + ["response_body"] * len(chunks)
     else:
         assert answers == [ANSWER[type(part)] for part in parts]
-
-
-def test_a_body_that_outgrows_reading_flows_without_being_kept(play: type["Play"]) -> None:
-    played = play(Modes(), Bounds(max_read_bytes=1000))
-    played.hear(RequestHeaders({":method": "POST", ":path": "/v1/completions"}, end=False))
-    played.hear(RequestBody(b"a" * 600, end=False))
-    held = [played.stream.holding]
-    played.hear(RequestBody(b"b" * 600, end=False))
-    held.append(played.stream.holding)
-    [asked] = played.asked
-    assert (asked.body, asked.body_bytes) == (None, 1200)
-    played.pick(PICK)
-    held.append(played.stream.holding)
-    assert held == [False, True, False]
-    assert played.chunks("request_body") == [(b"a" * 600 + b"b" * 600, False)]
-    played.hear(RequestBody(b"c" * 100_000, end=False))
-    played.hear(RequestBody(b"", end=True))
-    assert [len(data) for data, _ in played.chunks("request_body")] == [1200, 62_000, 38_000, 0]
-    assert [end for _, end in played.chunks("request_body")] == [False, False, False, True]

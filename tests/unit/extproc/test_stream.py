@@ -1,0 +1,108 @@
+"""Single promises of the state machine, each in the shortest conversation that shows it."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from multipick_epp.extproc.effects import Release
+from multipick_epp.extproc.messages import BodyMode, Modes, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
+from multipick_epp.extproc.stream import Bounds
+from multipick_epp.pick import NoPick, Pick
+from multipick_epp.types import Endpoint, ReservationId
+
+if TYPE_CHECKING:
+    from tests.unit.extproc.conftest import Play
+
+PICK = Pick((Endpoint("10.0.0.1:8000"),), ReservationId("r"))
+POST = RequestHeaders({":method": "POST", ":path": "/v1/completions"}, end=False)
+
+
+@pytest.fixture
+def picking(play: type["Play"]) -> "Play":
+    """A full-duplex stream whose picker is thinking."""
+    played = play(Modes())
+    played.hear(POST)
+    played.hear(RequestBody(b"{}", end=True))
+    return played
+
+
+def test_a_body_that_outgrows_reading_flows_without_being_kept(play: type["Play"]) -> None:
+    played = play(Modes(), Bounds(max_read_bytes=1000))
+    played.hear(RequestHeaders({":method": "POST", ":path": "/v1/completions"}, end=False))
+    played.hear(RequestBody(b"a" * 600, end=False))
+    held = [played.stream.holding]
+    played.hear(RequestBody(b"b" * 600, end=False))
+    held.append(played.stream.holding)
+    [asked] = played.asked
+    assert (asked.body, asked.body_bytes) == (None, 1200)
+    played.pick(PICK)
+    held.append(played.stream.holding)
+    assert held == [False, True, False]
+    assert played.chunks("request_body") == [(b"a" * 600 + b"b" * 600, False)]
+    played.hear(RequestBody(b"c" * 62_000, end=False))
+    played.hear(RequestBody(b"d" * 100_000, end=True))
+    assert [len(data) for data, _ in played.chunks("request_body")] == [1200, 62_000, 62_000, 38_000]
+    assert [end for _, end in played.chunks("request_body")] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("mode", list(BodyMode))
+def test_destinations_that_a_client_names_are_removed_from_its_headers(mode: BodyMode, play: type["Play"]) -> None:
+    played = play(Modes(mode))
+    theirs = ["x-gateway-destination-endpoint", "x-gateway-destination-endpoint-subset"]
+    played.hear(RequestHeaders({":path": "/", "x-mine": "1", **dict.fromkeys(theirs, "10.6.6.6:1")}, end=False))
+    played.hear(RequestBody(b"{}", end=True))
+    played.pick(None)
+    [reply] = [reply for reply in played.sent if reply.HasField("request_headers")]
+    assert list(reply.request_headers.response.header_mutation.remove_headers) == theirs
+
+
+def test_a_response_that_began_before_the_pick_cannot_be_refused_any_more(picking: "Play") -> None:
+    picking.hear(ResponseHeaders(end=False))
+    picking.pick(NoPick(503, b"{}", "no_endpoint"))
+    assert picking.kinds == ["response_headers", "request_headers", "request_body"]
+    assert not picking.ended
+
+
+def test_a_response_that_ended_before_the_pick_frees_it_at_once(picking: "Play") -> None:
+    picking.hear(ResponseHeaders(end=True))
+    picking.pick(PICK)
+    assert picking.told == [Release(ReservationId("r"))]
+
+
+def test_stopping_before_the_body_was_sent_on_refuses(picking: "Play") -> None:
+    picking.stop()
+    assert picking.kinds == ["immediate_response"]
+    assert picking.sent[0].immediate_response.status.code == 503
+    assert picking.ended
+
+
+def test_stopping_once_there_is_a_response_only_ends(picking: "Play") -> None:
+    picking.hear(ResponseHeaders(end=False))
+    picking.stop()
+    assert picking.kinds == ["response_headers"]
+    assert picking.ended
+
+
+def test_stopping_where_the_gateway_keeps_the_body_only_ends(play: type["Play"]) -> None:
+    for mode in (BodyMode.NONE, BodyMode.STREAMED, BodyMode.BUFFERED):
+        played = play(Modes(mode))
+        played.hear(POST)
+        played.stop()
+        assert "immediate_response" not in played.kinds
+        assert played.ended
+
+
+def test_the_end_of_the_response_frees_the_reservation_before_the_stream_closes(picking: "Play") -> None:
+    picking.pick(PICK)
+    picking.hear(ResponseHeaders(end=False))
+    picking.hear(ResponseBody(b"data: 1", end=False))
+    assert picking.released == []
+    picking.hear(ResponseBody(b"", end=True))
+    assert picking.released == ["r"]
+
+
+def test_an_unread_body_is_never_replaced(play: type["Play"]) -> None:
+    played = play(Modes(), Bounds(max_read_bytes=4))
+    played.hear(POST)
+    played.hear(RequestBody(b"too long", end=True))
+    played.pick(Pick(PICK.endpoints, body=b"other"))
+    assert played.chunks("request_body") == [(b"too long", True)]
