@@ -31,7 +31,6 @@ class StaticEndpoint(Struct, frozen=True, forbid_unknown_fields=True):
     address: str  # ip:port
     events: str | None = None  # tcp://ip:port of the PUB socket
     replay: str | None = None  # tcp://ip:port of the replay ROUTER
-    topic: str = ""
 
 
 class Events(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +39,6 @@ class Events(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     port: Port | None = 5557
     replay_port: Port | None = None
-    topic: str = ""
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):

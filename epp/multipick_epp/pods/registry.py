@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.engine_metrics import Gauges
 from multipick_epp.pods.unseen import Unseen
 from multipick_epp.types import Endpoint
@@ -15,8 +16,17 @@ class PodEndpoint:
     endpoint: Endpoint
     events: str | None = None  # tcp://… of the KV-event publisher; None: asked of the engine, else by the pool's ports
     replay: str | None = None
-    topic: str = ""
     started_ms: int | None = None  # start of the container, where the source knows: a new one is a new epoch
+    rank: int = 0  # data-parallel rank behind this endpoint
+
+
+@dataclass(slots=True)
+class Sent:
+    """What this picker sent to an endpoint since it came."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    hit_tokens: int = 0  # of the prompt tokens, predicted as resident
 
 
 @dataclass(slots=True)
@@ -28,14 +38,15 @@ class EndpointState:
     gauges: Gauges | None = None  # None until the first scrape
     unseen: Unseen = field(default_factory=Unseen)
     picked: int = 0  # requests that this picker sent there since the last scrape
+    sent: Sent = field(default_factory=Sent)
 
 
 class Registry:
-    """Invariant: `_ready` lists exactly the ready endpoints of `_states`, in the order in which they came."""
+    """Invariant: `_ready` has exactly the ready endpoints of `_states`, with their figures, in the order they came."""
 
     def __init__(self) -> None:
         self._states: dict[Endpoint, EndpointState] = {}
-        self._ready: tuple[Endpoint, ...] = ()
+        self._ready = _columns([])
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
         self._gone: list[Callable[[Endpoint], None]] = []
 
@@ -78,21 +89,70 @@ class Registry:
         """A look at the engine's metrics came back."""
         if state := self._states.get(endpoint):
             state.gauges, state.unseen, state.picked = gauges, unseen, 0
+            if (row := self._ready.row_of.get(endpoint)) is not None:
+                _write(self._ready, row, state)
+                self._ready.unscraped.discard(endpoint)
+
+    def chosen(self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int) -> None:
+        """This picker sends a request there."""
+        if state := self._states.get(endpoint):
+            state.picked += 1
+            state.sent.requests += 1
+            state.sent.prompt_tokens += prompt_tokens
+            state.sent.hit_tokens += hit_tokens
+            if (row := self._ready.row_of.get(endpoint)) is not None:
+                self._ready.picked[row] = state.picked
 
     def all(self) -> Sequence[Endpoint]:
         """Every endpoint, ready or not."""
         return tuple(self._states)
 
+    def pods(self) -> Sequence[PodEndpoint]:
+        """Every endpoint as its source describes it."""
+        return [state.pod for state in self._states.values()]
+
     def state(self, endpoint: Endpoint) -> EndpointState | None:
         """What is known of it; None for one that is not of the pool."""
         return self._states.get(endpoint)
 
-    def ready(self, subset: Sequence[str] | None = None) -> Sequence[Endpoint]:
+    def block_sizes(self) -> frozenset[int]:
+        """The block sizes that engines told of, tokens."""
+        return frozenset(s.gauges.block_size for s in self._states.values() if s.gauges and s.gauges.block_size)
+
+    def ready(self, subset: Sequence[str] | None = None) -> Columns:
         """Endpoints that can serve; with a subset hint (`ip:port`, or `ip` for all its ports) only those it names."""
         if subset is None:
             return self._ready
         named = set(subset)
-        return tuple(e for e in self._ready if e in named or e.rpartition(":")[0] in named)
+        return self._ready.only(
+            [row for row, e in enumerate(self._ready.endpoints) if e in named or e.rpartition(":")[0] in named]
+        )
 
     def _refresh(self) -> None:
-        self._ready = tuple(endpoint for endpoint, state in self._states.items() if state.ready)
+        self._ready = _columns([state for state in self._states.values() if state.ready])
+
+
+def _columns(states: Sequence[EndpointState]) -> Columns:
+    endpoints = [state.pod.endpoint for state in states]
+    count = len(states)
+    columns = Columns(
+        endpoints,
+        {endpoint: row for row, endpoint in enumerate(endpoints)},
+        *([0] * count, [0] * count),
+        *([0.0] * count, [0.0] * count, [0.0] * count),
+        [0] * count,
+        {state.pod.endpoint for state in states if state.gauges is None},
+    )
+    for row, state in enumerate(states):
+        _write(columns, row, state)
+    return columns
+
+
+def _write(columns: Columns, row: int, state: EndpointState) -> None:
+    columns.unseen_queued[row] = state.unseen.queued_tokens
+    columns.unseen_in_flight[row] = state.unseen.in_flight
+    columns.picked[row] = state.picked
+    if state.gauges:
+        columns.waiting[row] = state.gauges.waiting
+        columns.running[row] = state.gauges.running
+        columns.kv_usage[row] = state.gauges.kv_usage

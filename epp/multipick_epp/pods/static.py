@@ -17,7 +17,7 @@ POLL_S = 1.0
 
 def pods_of(endpoints: tuple[StaticEndpoint, ...]) -> list[PodEndpoint]:
     """The configured endpoints as the registry knows them. Raises ConfigError for an address that is no `ip:port`."""
-    return [PodEndpoint(_checked(e.address), e.events, e.replay, e.topic) for e in endpoints]
+    return [PodEndpoint(_checked(e.address), e.events, e.replay) for e in endpoints]
 
 
 def read_file(path: Path) -> list[PodEndpoint]:

@@ -42,10 +42,17 @@ def extras(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
-def configure(level: str, form: str) -> None:
-    """Send all logs of this process to standard error. `form`: "json" or "text"; ValueError for another."""
+def check(level: str, form: str) -> None:
+    """Raises ValueError for a level or format ("json", "text") that there isn't."""
+    if level.upper() not in logging.getLevelNamesMapping():
+        raise ValueError(f"log level {level!r}: one of debug, info, warning, error")
     if form not in ("json", "text"):
         raise ValueError(f"log format {form!r}: json or text")
+
+
+def configure(level: str, form: str) -> None:
+    """Send all logs of this process to standard error. Raises ValueError as `check`."""
+    check(level, form)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -2,7 +2,6 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-STAGES = ("parse", "tokens", "keys", "lookup", "policy", "reserve")
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 _TOKENS = (0, 64, 256, 1024, 4096, 16384, 65536, 262144)
 
@@ -63,6 +62,13 @@ class Metrics:
         )
         self.endpoint_ready = Gauge(
             "multipick_endpoint_ready", "1 where the endpoint can serve.", ["endpoint"], registry=self.registry
+        )
+        self.stream_seconds = Histogram(
+            "multipick_ext_proc_seconds",
+            "A stream until its pick: receive (the gateway sends the body), pick, reply.",
+            ["stage"],
+            registry=self.registry,
+            buckets=_SECONDS,
         )
         self.streams = Gauge("multipick_ext_proc_streams", "ext_proc streams that are open.", registry=self.registry)
         self.stream_errors = Counter(

@@ -40,13 +40,13 @@ async def test_an_engine_is_ready_while_its_metrics_can_be_read() -> None:
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         await monitor.start()
         registry.set([PodEndpoint(endpoint)])
-        await until(lambda: registry.ready() == (endpoint,))
+        await until(lambda: registry.ready().endpoints == [endpoint])
         await until(lambda: (s := registry.state(endpoint)) is not None and s.unseen.in_flight == 4)
         state = registry.state(endpoint)
         assert state is not None
         assert state.gauges is not None
         assert state.unseen.queued_tokens == 100
-    await until(lambda: registry.ready() == ())
+    await until(lambda: not registry.ready().endpoints)
     await monitor.close()
 
 
@@ -57,9 +57,9 @@ async def test_a_sleeping_engine_is_not_ready() -> None:
     async with engine(lambda: web.Response(text=page[0])) as endpoint:
         registry.set([PodEndpoint(endpoint)])
         await monitor.start()
-        await until(lambda: registry.ready() == (endpoint,))
+        await until(lambda: registry.ready().endpoints == [endpoint])
         page[0] = 'vllm:engine_sleep_state{sleep_state="awake"} 0.0\n'
-        await until(lambda: registry.ready() == ())
+        await until(lambda: not registry.ready().endpoints)
         await monitor.close()
 
 
@@ -70,5 +70,5 @@ async def test_where_kubernetes_decides_pages_change_gauges_only() -> None:
         registry.set([PodEndpoint(endpoint)])
         await monitor.start()
         await until(lambda: (s := registry.state(endpoint)) is not None and s.gauges is not None)
-        assert registry.ready() == ()
+        assert not registry.ready().endpoints
         await monitor.close()

@@ -11,11 +11,11 @@ A, B = Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")
 def test_only_ready_endpoints_are_offered_and_losing_readiness_keeps_them_known() -> None:
     registry = Registry()
     registry.set([PodEndpoint(A), PodEndpoint(B)])
-    assert registry.ready() == ()
+    assert not registry.ready().endpoints
     registry.mark(A, True)
     registry.mark(B, True)
     registry.mark(A, False)
-    assert registry.ready() == (B,)
+    assert registry.ready().endpoints == [B]
     assert registry.all() == (A, B)
 
 
@@ -24,10 +24,10 @@ def test_a_subset_hint_names_endpoints_or_whole_addresses() -> None:
     registry.set([PodEndpoint(A), PodEndpoint(B)])
     registry.mark(A, True)
     registry.mark(B, True)
-    assert registry.ready(["10.0.0.2:8000"]) == (B,)
-    assert registry.ready(["10.0.0.1"]) == (A,)
-    assert registry.ready([]) == ()
-    assert registry.ready(["10.0.0.9:8000"]) == ()
+    assert registry.ready(["10.0.0.2:8000"]).endpoints == [B]
+    assert registry.ready(["10.0.0.1"]).endpoints == [A]
+    assert not registry.ready([]).endpoints
+    assert not registry.ready(["10.0.0.9:8000"]).endpoints
 
 
 def test_listeners_hear_of_changes_only_and_of_each_endpoint_that_left() -> None:
@@ -52,7 +52,7 @@ def test_an_endpoint_that_comes_again_starts_as_not_ready() -> None:
     registry.mark(A, True)
     registry.set([])
     registry.set([PodEndpoint(A)])
-    assert registry.ready() == ()
+    assert not registry.ready().endpoints
 
 
 def test_marks_for_strangers_are_ignored() -> None:

@@ -1,0 +1,101 @@
+"""Decision time in process: tokens known, 256 endpoints, prompts of 2,048 blocks. Bar: p50 <= 150 us, p99 <= 1 ms.
+
+Timed is what a picker does between a prompt's block keys and the shared reserve: lookup, snapshot, policy, contenders.
+The prompts share an 8-block head on a quarter of the endpoints; three endpoints hold 100, 60 and 30 percent of each.
+
+    python bench/decision.py [--endpoints 256] [--blocks 2048] [--decisions 2000] [--json FILE]
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from random import Random
+
+from multipick_epp.blocks import Chains, block_keys, root_key
+from multipick_epp.choice import Chooser
+from multipick_epp.pods.columns import Columns
+from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.unseen import Unseen
+from multipick_epp.policy.lmetric import lmetric
+from multipick_epp.prompts import Known
+from multipick_epp.state.memory import MemoryState
+from multipick_epp.state.protocol import Candidate, Delta, Slot
+from multipick_epp.telemetry.metrics import Metrics
+from multipick_epp.types import Endpoint, Mode, ReservationId
+
+BLOCK = 16
+PROMPTS = 20
+
+
+async def prepare(endpoints: int, blocks: int, rng: Random) -> tuple[Chooser, Columns, list[Known]]:
+    pool = [Endpoint(f"10.0.{i // 256}.{i % 256}:8000") for i in range(endpoints)]
+    state, registry, metrics = MemoryState(), Registry(), Metrics().stage_seconds
+    registry.set([PodEndpoint(endpoint) for endpoint in pool])
+    root = root_key(b"", "bench")
+    head = [rng.randrange(32000) for _ in range(8 * BLOCK)]
+    held: dict[Endpoint, set[int]] = {endpoint: set() for endpoint in pool}
+    prompts = []
+    for _ in range(PROMPTS):
+        ids = head + [rng.randrange(32000) for _ in range((blocks - 8) * BLOCK)]
+        keys = block_keys(root, ids, BLOCK)
+        prompts.append(Known([Chains(len(ids), {BLOCK: keys})]))
+        for endpoint in rng.sample(pool, max(1, endpoints // 4)):
+            held[endpoint].update(keys[:8])
+        for endpoint, share in zip(rng.sample(pool, min(3, endpoints)), (1.0, 0.6, 0.3), strict=False):
+            held[endpoint].update(keys[: int(blocks * share)])
+    for number, endpoint in enumerate(pool):
+        await state.begin(endpoint, 1)
+        await state.set_mode(endpoint, Mode.EXACT)
+        await state.apply([Delta(Slot(endpoint, BLOCK), 1, 0, 0, stored=list(held[endpoint]))])  # type: ignore[arg-type]
+        registry.mark(endpoint, True)
+        registry.scraped(endpoint, Gauges(waiting=1, running=4, block_size=BLOCK), Unseen())
+        for request in range(rng.randrange(8)):
+            name = ReservationId(f"load-{number}-{request}")
+            await state.reserve(name, [Candidate(endpoint, rng.randrange(1, 4000))])
+    stages = {stage: metrics.labels(stage) for stage in ("lookup", "policy")}
+    chooser = Chooser(lmetric, state, rng, lambda stage, seconds: stages[stage].observe(seconds))
+    return chooser, registry.ready(), prompts
+
+
+async def measure(endpoints: int, blocks: int, decisions: int) -> dict[str, float]:
+    chooser, ready, prompts = await prepare(endpoints, blocks, Random(1))
+    times = []
+    for number in range(decisions):
+        prompt = prompts[number % len(prompts)]
+        started = time.perf_counter()
+        chooser.choose(prompt, ready)
+        times.append((time.perf_counter() - started) * 1e6)
+    times.sort()
+    return {
+        "endpoints": endpoints,
+        "blocks": blocks,
+        "p50_us": statistics.median(times),
+        "p99_us": times[int(len(times) * 0.99)],
+        "mean_us": statistics.fmean(times),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--endpoints", type=int, nargs="+", default=[16, 256])
+    parser.add_argument("--blocks", type=int, default=2048)
+    parser.add_argument("--decisions", type=int, default=2000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = [asyncio.run(measure(count, options.blocks, options.decisions)) for count in options.endpoints]
+    print(f"{platform.machine()}, Python {platform.python_version()}")
+    print(f"{'endpoints':>9} {'blocks':>7} {'p50 us':>8} {'p99 us':>8} {'mean us':>8}")
+    for row in rows:
+        p50, p99, mean = row["p50_us"], row["p99_us"], row["mean_us"]
+        print(f"{row['endpoints']:>9} {row['blocks']:>7} {p50:>8.0f} {p99:>8.0f} {mean:>8.0f}")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": platform.machine(), "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

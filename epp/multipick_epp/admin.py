@@ -1,0 +1,90 @@
+"""The picker's own HTTP port: metrics for Prometheus, endpoints for people and `multipick demo`'s live table."""
+
+import msgspec
+from aiohttp import web
+
+from multipick_epp.pods.registry import Registry
+from multipick_epp.state.protocol import State
+from multipick_epp.telemetry.metrics import Metrics
+from multipick_epp.types import Endpoint
+
+
+class EndpointRow(msgspec.Struct, frozen=True):
+    """One endpoint as `GET /endpoints` shows it."""
+
+    endpoint: Endpoint
+    ready: bool
+    in_flight: int  # requests
+    queued_tokens: int
+    unseen_in_flight: int
+    requests_total: int  # requests this picker sent there
+    prompt_tokens_total: int  # of those requests
+    hit_tokens_total: int  # of those tokens, predicted as resident
+    mode: str
+
+
+class Admin:
+    """Serves `/metrics`, `/endpoints` and `/healthz`; answers from memory only."""
+
+    def __init__(self, metrics: Metrics, registry: Registry, state: State) -> None:
+        self._metrics = metrics
+        self._registry = registry
+        self._state = state
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. Raises OSError where it is taken."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._page)
+        app.router.add_get("/endpoints", self._endpoints)
+        app.router.add_get("/healthz", self._health)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    def rows(self) -> list[EndpointRow]:
+        """Every endpoint of the pool."""
+        rows = []
+        for endpoint in self._registry.all():
+            state = self._registry.state(endpoint)
+            if state is None:
+                continue
+            load = self._state.load(endpoint)
+            rows.append(
+                EndpointRow(
+                    endpoint,
+                    state.ready,
+                    load.in_flight,
+                    load.queued_tokens,
+                    state.unseen.in_flight,
+                    state.sent.requests,
+                    state.sent.prompt_tokens,
+                    state.sent.hit_tokens,
+                    self._state.mode(endpoint),
+                )
+            )
+        return rows
+
+    async def _page(self, _: web.Request) -> web.Response:
+        for metric in (self._metrics.in_flight, self._metrics.queued_tokens, self._metrics.unseen_in_flight):
+            metric.clear()
+        self._metrics.endpoint_ready.clear()
+        for row in self.rows():
+            self._metrics.in_flight.labels(row.endpoint).set(row.in_flight)
+            self._metrics.queued_tokens.labels(row.endpoint).set(row.queued_tokens)
+            self._metrics.unseen_in_flight.labels(row.endpoint).set(row.unseen_in_flight)
+            self._metrics.endpoint_ready.labels(row.endpoint).set(row.ready)
+        return web.Response(body=self._metrics.page(), headers={"content-type": "text/plain; version=0.0.4"})
+
+    async def _endpoints(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(self.rows()), content_type="application/json")
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")

@@ -1,0 +1,90 @@
+"""The part of a decision that never leaves the process: hits and loads -> a ranking, and whom to reserve among."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from multipick_epp.pods.columns import Columns
+from multipick_epp.policy.contenders import contenders
+from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
+from multipick_epp.prompts import Blind, Known
+from multipick_epp.state.protocol import Candidate, Hit, State
+from multipick_epp.types import Endpoint
+
+NO_HIT = Hit(0)
+
+
+class Choice(NamedTuple):
+    """What the local view says about one request."""
+
+    snapshot: Snapshot
+    ranking: Ranking
+    rows: Sequence[int]  # of the snapshot: among whom to reserve, best first
+    candidates: Sequence[Candidate]  # the same, as `State.reserve` wants them
+
+
+class Chooser:
+    """Chooses by one policy; counts its decisions, since some policies take turns."""
+
+    def __init__(self, rank: Rank, state: State, rng: Random, observe: Callable[[str, float], None]) -> None:
+        """`observe(stage, seconds)` is told how long lookup and policy took."""
+        self._rank = rank
+        self._state = state
+        self._rng = rng
+        self._observe = observe
+        self._turn = 0
+
+    def choose(self, prompt: Known | Blind, ready: Columns) -> Choice:
+        """Rank the endpoints of `ready`, of which there is at least one."""
+        started = time.perf_counter()
+        hits = self._hits(prompt)
+        looked_up = time.perf_counter()
+        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready)
+        self._turn += 1
+        ranking = self._rank(snapshot, self._rng)
+        rows = contenders(self._rank, snapshot, ranking)
+        candidates = [
+            Candidate(
+                snapshot.endpoints[row],
+                snapshot.new_tokens(row),
+                ready.unseen_queued[row],
+                ready.unseen_in_flight[row],
+            )
+            for row in rows
+        ]
+        self._observe("lookup", looked_up - started)
+        self._observe("policy", time.perf_counter() - looked_up)
+        return Choice(snapshot, ranking, rows, candidates)
+
+    def _hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
+        if isinstance(prompt, Blind) or not prompt.reads_cache:
+            return {}
+        if len(prompt.chains) == 1:
+            return self._state.hits(prompt.chains[0])
+        total: dict[Endpoint, Hit] = {}
+        for chains in prompt.chains:
+            for endpoint, hit in self._state.hits(chains).items():
+                total[endpoint] = Hit(hit.tokens + total.get(endpoint, NO_HIT).tokens, hit.mode)
+        return total
+
+    def _snapshot(self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns) -> Snapshot:
+        hit_tokens = [0] * len(ready.endpoints)
+        row_of = ready.row_of
+        for endpoint, hit in hits.items():
+            if (row := row_of.get(endpoint)) is not None:
+                hit_tokens[row] = hit.tokens
+        load = self._state.load
+        loads = [load(endpoint) for endpoint in ready.endpoints]
+        return Snapshot(
+            prompt_tokens,
+            ready.endpoints,
+            hit_tokens,
+            [each.queued_tokens + unseen for each, unseen in zip(loads, ready.unseen_queued, strict=True)],
+            [each.in_flight + unseen for each, unseen in zip(loads, ready.unseen_in_flight, strict=True)],
+            waiting=() if ready.unscraped else ready.waiting,
+            running=() if ready.unscraped else ready.running,
+            kv_usage=() if ready.unscraped else ready.kv_usage,
+            picked=ready.picked,
+            turn=self._turn,
+        )

@@ -1,0 +1,252 @@
+"""The decision: one request in, one endpoint out, and the reservation's life after it.
+
+Each failure has a rung below it: no tokens, or a decision past its deadline, is decided by load; a shared state that is
+away is replaced by the local view inside `State`; no endpoint that is ready is a 503 with `Retry-After`.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from multipick_epp.choice import Chooser
+from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.pods.registry import Registry
+from multipick_epp.policy.snapshot import Rank, Snapshot
+from multipick_epp.progress import Progress
+from multipick_epp.prompts import Blind, Known, PromptReader, guess
+from multipick_epp.requests.errors import api_of, error_body, retry_after
+from multipick_epp.state.protocol import Candidate, State
+from multipick_epp.telemetry.metrics import Metrics
+from multipick_epp.types import Endpoint, Mode, ReplicaId, ReservationId
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 2
+EXPECTED_AT_LEAST_S = 5.0
+EXPECTED_AT_MOST_S = 120.0
+HISTORY_S = 600.0
+ESTIMATE_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says about decisions."""
+
+    policy_name: str
+    rank: Rank
+    deadline_s: float
+    destinations: int = 1
+    explain_headers: bool = False
+
+
+class LivePicker:
+    """`pick.Picker` over the shared state.
+
+    Invariant: `_live` holds exactly the reservations that were given out and not released, with their endpoint.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        replica: ReplicaId,
+        state: State,
+        registry: Registry,
+        reader: PromptReader,
+        metrics: Metrics,
+        rng: Random,
+    ) -> None:
+        def observe(stage: str, seconds: float) -> None:
+            stages[stage].observe(seconds)
+
+        stages = {stage: metrics.stage_seconds.labels(stage) for stage in ("lookup", "policy", "reserve")}
+        self._settings = settings
+        self._replica = replica
+        self._state = state
+        self._registry = registry
+        self._reader = reader
+        self._metrics = metrics
+        self._numbers = itertools.count(1)
+        self._live: dict[ReservationId, Endpoint] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._chooser = Chooser(settings.rank, state, rng, observe)
+        self._observe = observe
+        self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
+        self.progress = Progress(self._report_progress, time.monotonic)
+        state.on_stored(self.progress.stored)
+
+    # --- the picker that streams call
+
+    async def pick(self, request: PickRequest) -> Pick | NoPick:
+        """Choose and reserve; see `pick.Picker`."""
+        started = time.perf_counter()
+        ready = self._registry.ready(request.subset)
+        if not ready.endpoints:
+            return self._refuse(request)
+        deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
+        prompt = await self._read(request, deadline)
+        choice = self._chooser.choose(prompt, ready)
+        snapshot = choice.snapshot
+        reservation = ReservationId(f"{self._replica}-{next(self._numbers)}")
+        row = choice.rows[await self._reserve(reservation, choice.candidates)]
+        endpoint, hit_tokens = snapshot.endpoints[row], snapshot.hit_tokens[row]
+        mode = self._mode(prompt, endpoint)
+        self._charge(reservation, endpoint, prompt, hit_tokens, snapshot.queued_tokens[row])
+        self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
+        self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
+        self._metrics.hit_tokens.observe(hit_tokens)
+        self._metrics.decision_seconds.observe(time.perf_counter() - started)
+        others = (snapshot.endpoints[other] for other in choice.ranking.rows if other != row)
+        return Pick(
+            (endpoint, *itertools.islice(others, self._settings.destinations - 1)),
+            reservation,
+            response_headers=self._explain(endpoint, hit_tokens, mode, snapshot),
+        )
+
+    def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+        """The gateway went elsewhere: the charge follows the request."""
+        before = self._live.get(reservation)
+        if before is None or before == endpoint or self._registry.state(endpoint) is None:
+            return
+        self._live[reservation] = endpoint
+        self.progress.forget(reservation)
+        self._run(self._state.move(reservation, endpoint))
+
+    def first_byte(self, reservation: ReservationId) -> None:
+        """Prefill is over."""
+        self.progress.first_byte(reservation)
+
+    def release(self, reservation: ReservationId) -> None:
+        """The request ended."""
+        if self._live.pop(reservation, None) is None:
+            return
+        self.progress.forget(reservation)
+        self._run(self._state.release(reservation))
+
+    # --- life of the picker
+
+    @property
+    def in_flight(self) -> int:
+        """Reservations that this picker holds."""
+        return len(self._live)
+
+    @property
+    def mean_new_tokens(self) -> float:
+        """New prompt tokens of a request, averaged over the last hundred or so."""
+        return self._mean_new_tokens
+
+    async def estimate_for_ever(self) -> None:
+        """Let prompts on endpoints without events advance by estimate (the last rung of `progress`)."""
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(ESTIMATE_EVERY_S)
+            now = time.monotonic()
+            self.progress.estimate(now - before, lambda endpoint: self._state.mode(endpoint) is Mode.BLIND)
+            before = now
+
+    async def close(self) -> None:
+        """Release what is left and wait until the state was told."""
+        for reservation in list(self._live):
+            self.release(reservation)
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- steps of a decision
+
+    async def _read(self, request: PickRequest, deadline: float) -> Known | Blind:
+        try:
+            async with asyncio.timeout_at(deadline):
+                prompt = await self._reader.read(request)
+        except TimeoutError:
+            prompt = guess(request, "deadline")
+        except Exception:
+            # The rung below a fault of our own, too: the request must not pay for it.
+            log.exception("prompt not read", extra={"path": request.path})
+            prompt = guess(request, "internal error")
+        if isinstance(prompt, Blind) and request.body_bytes:
+            self._metrics.fallbacks.labels(prompt.reason).inc()
+        return prompt
+
+    async def _reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> int:
+        started = time.perf_counter()
+        try:
+            reserved = await self._state.reserve(reservation, candidates)
+        except asyncio.CancelledError:
+            self._run(self._state.release(reservation))  # it may have been charged before we were cancelled
+            raise
+        self._observe("reserve", time.perf_counter() - started)
+        return reserved.index
+
+    def _charge(
+        self, reservation: ReservationId, endpoint: Endpoint, prompt: Known | Blind, hit_tokens: int, queued: int
+    ) -> None:
+        """The endpoint was reserved: watch the prefill, and count the prompt as resident until events say so."""
+        self._live[reservation] = endpoint
+        self._registry.chosen(endpoint, prompt.prompt_tokens, hit_tokens)
+        new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
+        self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
+        size = self._block_size(endpoint) if isinstance(prompt, Known) and len(prompt.chains) == 1 else None
+        if size is None or isinstance(prompt, Blind):
+            self.progress.watch(reservation, endpoint, prompt.prompt_tokens, 0, (), hit_tokens)
+            return
+        chains = prompt.chains[0]
+        keys = chains.by_size.get(size, ())
+        self.progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
+        if missing := keys[hit_tokens // size :]:
+            self._run(self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued + new_tokens)))
+
+    def _expected_s(self, endpoint: Endpoint, tokens: int) -> float:
+        """How long a routed prompt counts as resident without an event: until it must have been prefilled, or, where
+        no events come, for as long as our own routing history is worth something.
+        """
+        if self._state.mode(endpoint) is Mode.BLIND:
+            return HISTORY_S
+        seconds = self.progress.prefill_seconds(endpoint, tokens)
+        return EXPECTED_AT_MOST_S if seconds is None else min(max(EXPECTED_AT_LEAST_S, 2 * seconds), EXPECTED_AT_MOST_S)
+
+    def _mode(self, prompt: Known | Blind, endpoint: Endpoint) -> Mode:
+        if isinstance(prompt, Blind):
+            return Mode.BLIND
+        mode = self._state.mode(endpoint)
+        return Mode.APPROX if mode is Mode.BLIND else mode  # without events, our own routing history is all we know
+
+    def _block_size(self, endpoint: Endpoint) -> int | None:
+        known = self._state.block_size(endpoint)
+        state = self._registry.state(endpoint)
+        return known or (state.gauges.block_size if state and state.gauges else None)
+
+    def _explain(self, endpoint: Endpoint, hit_tokens: int, mode: Mode, snapshot: Snapshot) -> Mapping[str, str]:
+        if not self._settings.explain_headers:
+            return {}
+        return {
+            "x-multipick-endpoint": endpoint,
+            "x-multipick-hit-tokens": str(hit_tokens),
+            "x-multipick-prompt-tokens": str(snapshot.prompt_tokens),
+            "x-multipick-mode": mode,
+        }
+
+    def _refuse(self, request: PickRequest) -> NoPick:
+        reason = "no-ready-endpoint" if request.subset is None else "no-endpoint-in-subset"
+        self._metrics.refusals.labels(reason).inc()
+        message = (
+            "No endpoint of the pool is ready." if request.subset is None else "No endpoint of the subset is ready."
+        )
+        return NoPick(503, error_body(api_of(request.path), 503, message), reason, retry_after(RETRY_AFTER_S))
+
+    def _report_progress(self, reservation: ReservationId, left: int) -> None:
+        self._run(self._state.progress(reservation, left))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Tell the state without waiting for it; `close` waits for what is under way."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("state not told", exc_info=error)

@@ -1,0 +1,29 @@
+"""`extproc.driver.Observer` over Prometheus: streams that are open, where their time goes, what failed."""
+
+from multipick_epp.extproc.driver import Failure, Stage
+from multipick_epp.telemetry.metrics import Metrics
+
+
+class StreamMetrics:
+    """Counts and times the streams of one picker."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._streams = metrics.streams
+        self._errors = metrics.stream_errors
+        self._stages = {stage: metrics.stream_seconds.labels(stage).observe for stage in Stage}
+
+    def opened(self) -> None:
+        """A stream began."""
+        self._streams.inc()
+
+    def closed(self) -> None:
+        """It ended."""
+        self._streams.dec()
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        """A stage of a decision took so long."""
+        self._stages[stage](seconds)
+
+    def failed(self, failure: Failure) -> None:
+        """Something went wrong on a stream."""
+        self._errors.labels(failure).inc()

@@ -1,0 +1,245 @@
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from random import Random
+
+import pytest
+from multipick_epp.blocks import Chains, block_keys, root_key
+from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.picker import LivePicker, Settings
+from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.unseen import Unseen
+from multipick_epp.policy.registry import policy
+from multipick_epp.prompts import Blind, Known, PromptReader
+from multipick_epp.state.memory import MemoryState
+from multipick_epp.state.protocol import Candidate, Delta, Reserved, Slot
+from multipick_epp.telemetry.metrics import Metrics
+from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
+
+A, B, C = (Endpoint(f"10.0.0.{i}:8000") for i in (1, 2, 3))
+ROOT = root_key(b"", "m")
+REQUEST = PickRequest("POST", "/v1/completions", {}, b"{}", 2)
+
+
+class Reader(PromptReader):
+    """Gives the prompt that the test set, or does what it says instead."""
+
+    def __init__(self, prompt: Known | Blind) -> None:
+        self.prompt = prompt
+        self.hang = asyncio.Event()
+        self.fail: Exception | None = None
+
+    async def read(self, request: PickRequest) -> Known | Blind:
+        if self.fail:
+            raise self.fail
+        if self.prompt.prompt_tokens == 0:
+            await self.hang.wait()
+        return self.prompt
+
+
+def keys(tokens: int) -> list[BlockKey]:
+    return block_keys(ROOT, range(tokens), 16)
+
+
+def known(tokens: int, reads_cache: bool = True) -> Known:
+    return Known([Chains(tokens, {16: keys(tokens)})], reads_cache)
+
+
+class Bench:
+    """A picker over MemoryState with three ready endpoints."""
+
+    def __init__(
+        self,
+        prompt: Known | Blind,
+        policy_name: str = "lmetric",
+        destinations: int = 1,
+        state: MemoryState | None = None,
+    ) -> None:
+        self.state = state or MemoryState()
+        self.registry = Registry()
+        self.registry.set([PodEndpoint(A), PodEndpoint(B), PodEndpoint(C)])
+        for endpoint in (A, B, C):
+            self.registry.mark(endpoint, True)
+        self.metrics = Metrics()
+        self.reader = Reader(prompt)
+        settings = Settings(policy_name, policy(policy_name), 0.05, destinations, explain_headers=True)
+        self.picker = LivePicker(
+            settings, ReplicaId("me"), self.state, self.registry, self.reader, self.metrics, Random(3)
+        )
+
+    async def store(self, endpoint: Endpoint, tokens: int, last: int = 0) -> None:
+        slot = Slot(endpoint, 16)
+        await self.state.begin(endpoint, 1)
+        await self.state.set_mode(endpoint, Mode.EXACT)
+        await self.state.apply([Delta(slot, 1, 0, last, stored=keys(tokens))])
+
+    async def pick(self, subset: tuple[str, ...] | None = None) -> Pick:
+        outcome = await self.picker.pick(PickRequest("POST", "/v1/completions", {}, b"{}", 2, subset))
+        assert isinstance(outcome, Pick)
+        return outcome
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0)
+
+
+async def test_the_endpoint_that_holds_the_prompt_wins_and_is_charged_what_is_new() -> None:
+    bench = Bench(known(1000))
+    await bench.store(B, 800)
+    pick = await bench.pick()
+    assert pick.endpoints == (B,)
+    assert bench.state.load(B) == Load(200, 1)
+    assert pick.response_headers["x-multipick-hit-tokens"] == "800"
+    assert pick.response_headers["x-multipick-mode"] == "exact"
+
+
+async def test_a_busy_holder_loses_to_an_idle_stranger() -> None:
+    bench = Bench(known(1000))
+    await bench.store(B, 800)
+    for number in range(6):  # (200 + 6 * 1) * 7 > 1000
+        await bench.state.reserve(ReservationId(f"x{number}"), [Candidate(B, 1)])
+    assert (await bench.pick()).endpoints != (B,)
+
+
+async def test_release_takes_the_whole_charge_back_once() -> None:
+    bench = Bench(known(1000))
+    pick = await bench.pick()
+    assert pick.reservation is not None
+    endpoint = pick.endpoints[0]
+    bench.picker.release(pick.reservation)
+    bench.picker.release(pick.reservation)
+    await bench.picker.close()
+    assert bench.state.load(endpoint) == Load(0, 0)
+    assert bench.picker.in_flight == 0
+
+
+async def test_stored_blocks_shrink_the_queue_and_the_first_byte_empties_it() -> None:
+    bench = Bench(known(1000))
+    for each in (A, B, C):
+        bench.registry.scraped(each, Gauges(block_size=16), Unseen())
+    pick = await bench.pick()
+    endpoint = pick.endpoints[0]
+    await bench.state.begin(endpoint, 1)
+    await bench.state.apply([Delta(Slot(endpoint, 16), 1, 0, 0, stored=keys(512))])
+    await bench.until(lambda: bench.state.load(endpoint).queued_tokens == 1000 - 512)
+    assert pick.reservation is not None
+    bench.picker.first_byte(pick.reservation)
+    await bench.until(lambda: bench.state.load(endpoint) == Load(0, 1))
+
+
+async def test_a_routed_prompt_counts_as_resident_before_any_event() -> None:
+    bench = Bench(known(1000))
+    bench.registry.scraped(A, Gauges(block_size=16), Unseen())
+    bench.registry.scraped(B, Gauges(block_size=16), Unseen())
+    bench.registry.scraped(C, Gauges(block_size=16), Unseen())
+    first = await bench.pick()
+    await bench.picker.close()  # the reservation is gone, the expectation stays
+    second = await bench.pick()
+    assert second.endpoints == first.endpoints
+    assert second.response_headers["x-multipick-hit-tokens"] == "992"
+    assert second.response_headers["x-multipick-mode"] == "approx"  # our own routing history, no events
+
+
+async def test_a_request_that_another_endpoint_served_is_charged_there() -> None:
+    bench = Bench(known(1000))
+    pick = await bench.pick()
+    other = next(e for e in (A, B, C) if e != pick.endpoints[0])
+    assert pick.reservation is not None
+    bench.picker.served(pick.reservation, other)
+    await bench.until(lambda: bench.state.load(other).in_flight == 1)
+    assert bench.state.load(pick.endpoints[0]).in_flight == 0
+    bench.picker.served(pick.reservation, Endpoint("8.8.8.8:80"))  # not of the pool: believed by nobody
+    bench.picker.release(pick.reservation)
+    await bench.until(lambda: bench.state.load(other).in_flight == 0)
+
+
+async def test_no_ready_endpoint_is_a_503_with_retry_after() -> None:
+    bench = Bench(known(10))
+    for endpoint in (A, B, C):
+        bench.registry.mark(endpoint, False)
+    refused = await bench.picker.pick(REQUEST)
+    assert isinstance(refused, NoPick)
+    assert refused.status == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    assert json.loads(refused.body)["error"]["message"]
+
+
+async def test_only_the_subset_is_picked_from_and_an_empty_one_is_refused() -> None:
+    bench = Bench(known(10))
+    assert {(await bench.pick(("10.0.0.3:8000",))).endpoints[0] for _ in range(5)} == {C}
+    refused = await bench.picker.pick(PickRequest("POST", "/v1/completions", {}, b"{}", 2, ()))
+    assert isinstance(refused, NoPick)
+    assert refused.reason == "no-endpoint-in-subset"
+
+
+async def test_a_late_prompt_is_routed_by_load() -> None:
+    bench = Bench(Blind(0, "hang"))
+    await bench.state.reserve(ReservationId("x"), [Candidate(A, 5000)])
+    pick = await bench.pick()
+    assert pick.endpoints[0] != A
+    assert pick.response_headers["x-multipick-mode"] == "blind"
+    assert bench.metrics.registry.get_sample_value("multipick_fallbacks_total", {"reason": "deadline"}) == 1
+
+
+async def test_a_fault_while_reading_costs_the_hit_and_not_the_request() -> None:
+    bench = Bench(known(1000))
+    bench.reader.fail = ValueError("boom")
+    assert (await bench.pick()).response_headers["x-multipick-mode"] == "blind"
+
+
+async def test_a_prompt_that_must_be_computed_anew_has_no_hit() -> None:
+    bench = Bench(known(1000, reads_cache=False))
+    await bench.store(B, 800)
+    assert (await bench.pick()).response_headers["x-multipick-hit-tokens"] == "0"
+
+
+async def test_unexplained_load_counts() -> None:
+    bench = Bench(Blind(100, "no tokenizer"))
+    bench.registry.scraped(A, Gauges(running=9), Unseen(in_flight=9))
+    bench.registry.scraped(B, Gauges(), Unseen(queued_tokens=5000))
+    assert {(await bench.pick()).endpoints[0] for _ in range(3)} == {C}  # 100 * 1, 200 * 2, 300 * 3 < A's 100 * 10
+
+
+async def test_several_destinations_are_the_next_best_ones() -> None:
+    bench = Bench(known(1000), destinations=3)
+    await bench.store(B, 800)
+    await bench.store(C, 400)
+    assert (await bench.pick()).endpoints == (B, C, A)
+
+
+async def test_several_prompts_in_one_request_are_weighed_together() -> None:
+    bench = Bench(Known([Chains(1000, {16: keys(1000)}), Chains(500, {16: keys(500)})]))
+    await bench.store(B, 800)
+    pick = await bench.pick()
+    assert pick.endpoints == (B,)
+    assert pick.response_headers["x-multipick-hit-tokens"] == str(800 + 496)
+
+
+class Slow(MemoryState):
+    """Its reserve is carried out, but the answer takes until it is cancelled."""
+
+    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+        await super().reserve(reservation, candidates)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_pick_that_is_cancelled_while_reserving_leaves_no_charge() -> None:
+    bench = Bench(known(1000), state=Slow())
+    task = asyncio.create_task(bench.picker.pick(REQUEST))
+    await bench.until(lambda: any(bench.state.load(e).in_flight for e in (A, B, C)))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await bench.picker.close()
+    assert not any(bench.state.load(e).in_flight for e in (A, B, C))
+
+
+async def test_round_robin_takes_turns_through_the_whole_decision() -> None:
+    bench = Bench(known(1000), policy_name="round-robin")
+    await bench.store(B, 800)
+    picks = [(await bench.pick()).endpoints[0] for _ in range(6)]
+    assert picks[:3] == picks[3:]
+    assert set(picks) == {A, B, C}
