@@ -20,6 +20,7 @@ class Engine:
         self.pool = BlockPool(limits.num_gpu_blocks)
         self._scheduler = Scheduler(limits, self.pool)
         self._step = 0  # number of the next step
+        self._preempted: list[str] = []  # between steps
 
     @property
     def running(self) -> int:
@@ -67,7 +68,7 @@ class Engine:
         The event goes out with the next step's, as vLLM has it.
         """
         if preempt_running:
-            self._scheduler.preempt_all(self._step)
+            self._preempted += [seq.request.request_id for seq in self._scheduler.preempt_all(self._step)]
         return self.pool.reset()
 
     def generated(self, request_id: str) -> int | None:
@@ -89,6 +90,8 @@ class Engine:
         self._scheduler.complete(batch, self._step)
         self._step += 1
         self.now = start + self.costs.step_s(batch.computed_tokens, batch.pairs, batch.decodes, batch.context)
+        preempted = self._preempted + [seq.request.request_id for seq in batch.preempted]
+        self._preempted = []
         return Step(
             start_s=start,
             end_s=self.now,
@@ -97,7 +100,7 @@ class Engine:
             sampled_tokens=batch.decodes + len(batch.prefilled),
             admitted=batch.admitted,
             first_tokens=[seq.request.request_id for seq in batch.prefilled if seq.generated == 1],
-            preempted=[seq.request.request_id for seq in batch.preempted],
+            preempted=preempted,
             finished=[seq.request.request_id for seq in batch.ending],
             events=self.pool.take_events(),
         )

@@ -79,10 +79,12 @@ class Scheduler:
             self.waiting.remove(seq)
         return True
 
-    def preempt_all(self, step: int) -> None:
-        """Send all running requests back to the queue, in their order."""
+    def preempt_all(self, step: int) -> list[Seq]:
+        """Send all running requests back to the queue, where they keep their order."""
+        preempted = []
         while self.running:
-            self._preempt(step)
+            preempted.append(self._preempt(step))
+        return preempted
 
     def generated(self, request_id: str, step: int) -> int | None:
         """Tokens that a request got in the steps before `step`; None where it isn't here (any more)."""

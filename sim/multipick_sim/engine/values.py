@@ -93,6 +93,6 @@ class Step:
     sampled_tokens: int  # tokens that came out, of all requests
     admitted: Sequence[Admission] = ()
     first_tokens: Sequence[str] = ()  # requests that got their first token
-    preempted: Sequence[str] = ()
+    preempted: Sequence[str] = ()  # in this step or since the one before
     finished: Sequence[str] = ()  # requests that got their last token
     events: Sequence[Event] = ()

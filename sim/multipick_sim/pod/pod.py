@@ -51,6 +51,13 @@ class Pod:
         """Let the engines run."""
         self._tasks = [asyncio.create_task(rank.run()) for rank in self.ranks]
 
+    async def run_until(self, stop: asyncio.Future[None]) -> None:
+        """Return when `stop` is done; raise what an engine died of, since its requests would wait for ever."""
+        await asyncio.wait([stop, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
     async def close(self) -> None:
         """Stop the engines and close the event sockets."""
         for task in self._tasks:

@@ -17,6 +17,7 @@ from multipick_sim.pod.settings import EventFormat
 
 BUFFER_STEPS = 10_000
 HIGH_WATER_MARK = 100_000  # batches that a slow subscriber may lag, as vLLM's default
+MAX_REQUEST_BYTES = 1024
 END = (b"\xff" * 8, b"")
 LINGER_MS = 200  # a closing pod gives its last batches this long to leave
 
@@ -47,6 +48,7 @@ class Publisher:
             router = self._context.socket(zmq.ROUTER)
             router.set_hwm(0)  # with the default, a slow reader loses batches and the end marker
             router.linger = 0
+            router.maxmsgsize = MAX_REQUEST_BYTES
             router.bind(f"tcp://{host}:{replay_port or '*'}")
             self.replay_endpoint = _any_address(router)
             self._replays = asyncio.create_task(self._serve_replays(router))

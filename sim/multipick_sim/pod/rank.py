@@ -62,7 +62,7 @@ class Rank:
 
     def submit(self, make: Callable[[float], Flow]) -> Flow:
         """Queue what `make` builds for its time of arrival. Raises ValueError for a request that can't be served."""
-        now = self._catch_up()
+        now = self.catch_up()
         flow = make(now)
         self.engine.submit(flow.request, now)
         self._flows[flow.request.request_id] = flow
@@ -71,7 +71,7 @@ class Rank:
 
     def leave(self, flow: Flow) -> None:
         """The client has its answer or is gone: an unfinished request is aborted."""
-        self._catch_up()
+        self.catch_up()
         if self._flows.pop(flow.request.request_id, None) is not None:
             self._started.pop(flow.request.request_id, None)
             self.engine.abort(flow.request.request_id)
@@ -79,7 +79,7 @@ class Rank:
 
     def abort_all(self) -> None:
         """End all requests with reason "abort"."""
-        self._catch_up()
+        self.catch_up()
         for flow in list(self._flows.values()):
             self.engine.abort(flow.request.request_id)
             flow.finish("abort")
@@ -89,17 +89,17 @@ class Rank:
 
     def pause(self) -> None:
         """Begin no more steps."""
-        self._catch_up()
+        self.catch_up()
         self.engine.pause()
 
     def resume(self) -> None:
         """Begin steps again."""
-        self.engine.resume(self._catch_up())
+        self.engine.resume(self.catch_up())
         self._work.set()
 
     def reset_prefix_cache(self, preempt_running: bool) -> bool:
         """See `Engine.reset_prefix_cache`."""
-        self._catch_up()
+        self.catch_up()
         return self.engine.reset_prefix_cache(preempt_running)
 
     async def wait_idle(self) -> None:
@@ -112,14 +112,14 @@ class Rank:
     async def run(self) -> None:
         """Do steps until cancelled."""
         while True:
-            now = self._catch_up()
+            now = self.catch_up()
             if self._under_way is None:
                 self._work.clear()
                 await self._work.wait()
             else:
                 await asyncio.sleep(self._clock.wall_s(max(0.0, self._under_way.step.end_s - now)))
 
-    def _catch_up(self) -> float:
+    def catch_up(self) -> float:
         """Do what the clock says should have been done by now; its time."""
         now = self._clock.now()
         while True:

@@ -32,7 +32,7 @@ async def serve(settings: Settings) -> None:
         stop = _stop_signal()
         await site.start()
         _announce(pod, runner)
-        await stop
+        await pod.run_until(stop)
         await pod.drain(settings.shutdown_timeout_s)
     finally:
         await runner.cleanup()

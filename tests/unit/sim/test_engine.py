@@ -205,7 +205,7 @@ def test_a_forced_reset_preempts_all_and_they_come_back_in_order() -> None:
     model.step()
     assert model.reset_prefix_cache(preempt_running=True)
     step = model.step()
-    assert step.computed_tokens == 20
+    assert (step.computed_tokens, step.preempted) == (20, ["b", "a"])
     assert isinstance(step.events[0], Cleared)
     assert [event.request_id for event in step.events if isinstance(event, Stored)] == ["a", "b"]
     assert finished_at(run(model)) == {"a": 6.0, "b": 6.0}
