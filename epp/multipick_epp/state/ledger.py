@@ -1,7 +1,7 @@
 """Reservations and what they add up to: the rules of charging, which the Redis scripts follow, too."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from multipick_epp.state.protocol import Candidate, Reserved
 from multipick_epp.types import Endpoint, Load, ReservationId
@@ -9,8 +9,7 @@ from multipick_epp.types import Endpoint, Load, ReservationId
 NO_LOAD = Load()
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What one reservation adds to an endpoint: one request, and these tokens."""
 
     endpoint: Endpoint
@@ -63,7 +62,8 @@ class Ledger:
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
         """Note a charge; it replaces what was noted of the reservation."""
-        self.release(reservation)
+        if reservation in self.charges:
+            self.release(reservation)
         self.charges[reservation] = charge
         self._add(charge.endpoint, charge.queued_tokens, 1)
 
@@ -98,9 +98,8 @@ class Ledger:
             self.release(reservation)
 
     def _add(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
-        before = self.load(endpoint)
-        after = Load(before.queued_tokens + queued_tokens, before.in_flight + in_flight)
-        if after == NO_LOAD:
-            self.loads.pop(endpoint, None)
+        queued_before, in_flight_before = self.loads.get(endpoint, NO_LOAD)
+        if queued_before + queued_tokens or in_flight_before + in_flight:
+            self.loads[endpoint] = Load(queued_before + queued_tokens, in_flight_before + in_flight)
         else:
-            self.loads[endpoint] = after
+            self.loads.pop(endpoint, None)

@@ -6,7 +6,7 @@ a call. Replies come in the order of the calls, so a queue of futures is all the
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 
@@ -73,8 +73,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no instances of it
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self.close(LostError("away", str(exc or "closed by the server")))

@@ -22,7 +22,7 @@ class Keys:
     endpoints: str  # SET of endpoints that have a fence
     modes: str  # HASH endpoint -> residency mode
     log: str  # STREAM of changes, capped
-    load: str  # HASH q<endpoint> -> queued tokens, n<endpoint> -> requests in flight; no field for 0
+    load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens; no field for 0
     dropped: str  # HASH endpoint -> times it was dropped
     replicas: str  # ZSET replica -> milliseconds when it renewed its lease: reservations
     owners: str  # ZSET, the same: ingest

@@ -1,14 +1,15 @@
 """Reservations, charged in the store; in this process's own view while the store is away."""
 
 import asyncio
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from functools import lru_cache
 from uuid import uuid4
 
 from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
 from multipick_epp.state.protocol import Candidate, Reserved
-from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.connection import Argument, Connection, LostError
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
@@ -23,6 +24,8 @@ RENEW_S = 1.0
 REAP_AFTER_MS = 7_000
 """A replica whose lease is older is dead. With `RENEW_S`: its reservations are gone within 10 s."""
 REAP_A_CALL = 256
+IN_FLIGHT = 2**35
+"""A load in the store is one number, requests in flight * IN_FLIGHT + queued tokens: see `lua/common.lua`."""
 FORGET_OTHERS_S = 10.0
 """Without the store: after so long most of the requests of other replicas, as we last saw them, have ended."""
 
@@ -58,11 +61,8 @@ class Loads:
             raise ValueError("no candidates")
         connection = self._connection
         if connection is not None:
-            arguments: list[Any] = [reservation]
-            for each in candidates:
-                arguments += (each.endpoint, each.new_tokens, each.unseen_queued, each.unseen_in_flight)
             try:
-                reply = await connection.call(*self._reserve.command(self._charged_keys, *arguments))
+                reply = await connection.call(*self._reserve_command(reservation, candidates))
             except LostError:
                 pass
             except asyncio.CancelledError:
@@ -73,24 +73,30 @@ class Loads:
         self._stats.reserved_here += 1
         before = self._ledger.charges.get(reservation)
         reserved = self._ledger.reserve(reservation, candidates, self.load)
-        self._recount(before, self._ledger.charges[reservation])
+        if before:
+            self._shift(before.endpoint, -before.queued_tokens, -1)
+        charge = self._ledger.charges[reservation]
+        self._shift(charge.endpoint, charge.queued_tokens, 1)
         return reserved
 
     async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
-        before = self._ledger.charges.get(reservation)
-        if self._ledger.progress(reservation, queued_tokens):
-            self._changed(reservation, before)
+        if gone := self._ledger.progress(reservation, queued_tokens):
+            charge = self._ledger.charges[reservation]
+            self._shift(charge.endpoint, -gone, 0)
+            self._send_charge(self._connection, reservation, charge)
 
     async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
         if before := self._ledger.move(reservation, endpoint):
-            self._changed(reservation, before)
+            self._shift(before.endpoint, -before.queued_tokens, -1)
+            self._shift(endpoint, before.queued_tokens, 1)
+            self._send_charge(self._connection, reservation, self._ledger.charges[reservation])
 
     async def release(self, reservation: ReservationId) -> None:
         """See `State`."""
         if before := self._ledger.release(reservation):
-            self._recount(before, None)
+            self._shift(before.endpoint, -before.queued_tokens, -1)
             if self._connection is not None:
                 self._connection.send(*self._release.command(self._charged_keys, reservation))
 
@@ -178,6 +184,13 @@ class Loads:
 
     # ---
 
+    def _reserve_command(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> tuple[Argument, ...]:
+        figures: list[int] = []
+        for each in candidates:
+            figures += (each.new_tokens, each.unseen_queued, each.unseen_in_flight)
+        packed = struct.pack(f"<{len(figures)}q", *figures)
+        return self._reserve.command(self._charged_keys, reservation, packed, *[each.endpoint for each in candidates])
+
     def _undo(self, connection: Connection, reservation: ReservationId) -> None:
         """A reserve was given up, and may have charged something."""
         if charge := self._ledger.charges.get(reservation):
@@ -186,44 +199,36 @@ class Loads:
             connection.send(*self._release.command(self._charged_keys, reservation))
 
     def _reserved(self, reservation: ReservationId, candidates: Sequence[Candidate], reply: list[int]) -> Reserved:
-        winner, *figures = reply
-        pairs = iter(figures)
-        loads = [Load(queued, in_flight) for queued, in_flight in zip(pairs, pairs, strict=True)]
+        winner, *sums = reply
+        loads = [*map(_load, sums)]
         chosen = candidates[winner]
         before = self._ledger.charges.get(reservation)
         known = before is not None and before.endpoint == chosen.endpoint
         if before and not known:
-            self._recount(before, None)
-        for each, seen in zip(candidates, loads, strict=True):
-            self._view[each.endpoint] = seen
+            self._shift(before.endpoint, -before.queued_tokens, -1)
+        self._view.update(zip([each.endpoint for each in candidates], loads, strict=True))
         if not known:
-            charge = Charge(chosen.endpoint, chosen.new_tokens)
-            self._ledger.charge(reservation, charge)
-            self._recount(None, charge)
+            self._ledger.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
+            self._shift(chosen.endpoint, chosen.new_tokens, 1)
         return Reserved(winner, loads)
 
-    def _changed(self, reservation: ReservationId, before: Charge | None) -> None:
-        charge = self._ledger.charges[reservation]
-        self._recount(before, charge)
-        if self._connection is not None:
-            self._send_charge(self._connection, reservation, charge)
+    def _send_charge(self, connection: Connection | None, reservation: ReservationId, charge: Charge) -> None:
+        if connection is not None:
+            arguments = (reservation, charge.endpoint, charge.queued_tokens)
+            connection.send(*self._charge.command(self._charged_keys, *arguments))
 
-    def _send_charge(self, connection: Connection, reservation: ReservationId, charge: Charge) -> None:
-        arguments = (reservation, charge.endpoint, charge.queued_tokens)
-        connection.send(*self._charge.command(self._charged_keys, *arguments))
-
-    def _recount(self, before: Charge | None, after: Charge | None) -> None:
-        """Our own doing, in the view. It may lag what it is subtracted from, hence the lower bound."""
-        for charge, sign in ((before, -1), (after, 1)):
-            if charge is not None:
-                seen = self._view.get(charge.endpoint, NO_LOAD)
-                self._view[charge.endpoint] = Load(
-                    max(0, seen.queued_tokens + sign * charge.queued_tokens), max(0, seen.in_flight + sign)
-                )
+    def _shift(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        """Our own doing, in the view. It may lag what is taken from it, hence the lower bound."""
+        queued_before, in_flight_before = self._view.get(endpoint, NO_LOAD)
+        self._view[endpoint] = Load(max(0, queued_before + queued_tokens), max(0, in_flight_before + in_flight))
 
 
 def _loads(fields: Sequence[bytes]) -> dict[Endpoint, Load]:
-    figures: dict[Endpoint, list[int]] = {}
-    for name, figure in zip(fields[::2], fields[1::2], strict=True):
-        figures.setdefault(Endpoint(name[1:].decode()), [0, 0])[name[:1] == b"n"] = int(figure)
-    return {endpoint: Load(queued, in_flight) for endpoint, (queued, in_flight) in figures.items()}
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return {Endpoint(endpoint.decode()): _load(int(figure)) for endpoint, figure in pairs}
+
+
+@lru_cache(maxsize=8192)  # of sixteen candidates, one or two have changed since the last reply
+def _load(figure: int) -> Load:
+    in_flight, queued_tokens = divmod(figure, IN_FLIGHT)
+    return Load(queued_tokens, in_flight)

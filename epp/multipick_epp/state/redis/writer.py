@@ -162,6 +162,10 @@ class Writer:
                 return Applied.STALE
         except LostError:
             self._owe(endpoint)
+            if self._local is not None:
+                self._local.drop_slots(endpoint)
+                for slot, keys in contents.items():
+                    self._local.change(slot, keys, ())
             return Applied.REFUSED
         # Batch `seq` is in the fence already, so these are pieces that advance nothing.
         outcome = await self.apply([Delta(slot, epoch, seq + 1, seq, keys) for slot, keys in contents.items()])

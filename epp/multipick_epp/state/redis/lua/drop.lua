@@ -11,7 +11,7 @@ end
 redis.call('UNLINK', fence, unpack(KEYS, 7))
 redis.call('SREM', endpoints, endpoint)
 redis.call('HDEL', modes, endpoint)
-redis.call('HDEL', load, 'q' .. endpoint, 'n' .. endpoint)
+redis.call('HDEL', load, endpoint)
 redis.call('HINCRBY', dropped, endpoint, 1)  -- reservations of before don't count any more
 redis.call('XADD', log, 'MAXLEN', '~', ARGV[1], '*', 'drop', endpoint)
 return 1

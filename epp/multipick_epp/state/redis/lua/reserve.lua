@@ -1,50 +1,51 @@
 -- Charges the cheapest candidate of one request.
 -- KEYS: load, this replica's reservations, dropped
--- ARGV: reservation; then of each candidate: endpoint, new tokens, unseen queued tokens, unseen in flight
--- Returns the winner's place, from 0, then queued tokens and in flight of each candidate before the charge.
+-- ARGV: reservation; for all candidates, each as i64: new tokens, unseen queued tokens, unseen in flight; the endpoints
+-- Returns the winner's place, from 0, then each candidate's load before the charge.
 local load, reservations, dropped = KEYS[1], KEYS[2], KEYS[3]
 local id = ARGV[1]
-local count = (#ARGV - 1) / 4
-local winner = nil
+local count = #ARGV - 2
 
-local known = redis.call('HGET', reservations, id)
-if known then
-  local _, _, endpoint = parse(known)
+local function weigh()
+  local figures = {struct.unpack('<' .. string.rep('i8', 3 * count), ARGV[2])}
+  local reply = redis.call('HMGET', load, unpack(ARGV, 3))
+  local least, winner = math.huge, 1
   for i = 1, count do
-    if ARGV[4 * i - 2] == endpoint then
-      winner = i
-      break
+    local sum = tonumber(reply[i] or 0)
+    reply[i] = sum
+    local in_flight = math.floor(sum / IN_FLIGHT)
+    local queued = sum - in_flight * IN_FLIGHT
+    local f = 3 * i
+    local score = (queued + figures[f - 1] + figures[f - 2]) * (in_flight + figures[f] + 1)
+    if score < least then
+      least, winner = score, i
     end
   end
-  if not winner then
-    take_back(load, dropped, known)
-  end
+  return winner, figures[3 * winner - 2], reply
 end
 
-local fields = {}
-for i = 1, count do
-  local endpoint = ARGV[4 * i - 2]
-  fields[2 * i - 1] = 'q' .. endpoint
-  fields[2 * i] = 'n' .. endpoint
+local winner, new_tokens, reply = weigh()
+local endpoint = ARGV[winner + 2]
+local drops = drops_of(dropped, endpoint)
+if redis.call('HSETNX', reservations, id, record_of(new_tokens, drops, endpoint)) == 1 then
+  redis.call('HINCRBY', load, endpoint, IN_FLIGHT + new_tokens)
+  table.insert(reply, 1, winner - 1)
+  return reply
 end
-local figures = redis.call('HMGET', load, unpack(fields))
-local reply = {0}
-local least = math.huge
-local cheapest = 1
+
+-- The reservation is known: it stays where it is, if that is a candidate still.
+local known = redis.call('HGET', reservations, id)
+local _, _, where = parse(known)
 for i = 1, count do
-  local queued = tonumber(figures[2 * i - 1] or 0)
-  local in_flight = tonumber(figures[2 * i] or 0)
-  reply[2 * i] = queued
-  reply[2 * i + 1] = in_flight
-  local score = (queued + ARGV[4 * i - 1] + ARGV[4 * i]) * (in_flight + ARGV[4 * i + 1] + 1)
-  if score < least then
-    least = score
-    cheapest = i
+  if ARGV[i + 2] == where then
+    table.insert(reply, 1, i - 1)
+    return reply
   end
 end
-if not winner then
-  winner = cheapest
-  charge(load, dropped, reservations, id, ARGV[4 * winner - 2], tonumber(ARGV[4 * winner - 1]))
-end
-reply[1] = winner - 1
+take_back(load, dropped, known)
+winner, new_tokens, reply = weigh()
+endpoint = ARGV[winner + 2]
+redis.call('HSET', reservations, id, record_of(new_tokens, drops_of(dropped, endpoint), endpoint))
+redis.call('HINCRBY', load, endpoint, IN_FLIGHT + new_tokens)
+table.insert(reply, 1, winner - 1)
 return reply
