@@ -74,8 +74,7 @@ class Chooser:
         for endpoint, hit in hits.items():
             if (row := row_of.get(endpoint)) is not None:
                 hit_tokens[row] = hit.tokens
-        load = self._state.load
-        loads = [load(endpoint) for endpoint in ready.endpoints]
+        loads = self._state.loads(ready.endpoints)
         return Snapshot(
             prompt_tokens,
             ready.endpoints,

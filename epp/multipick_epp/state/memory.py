@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multipick_epp.blocks import Chains
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.ledger import Ledger
+from multipick_epp.state.ledger import NO_LOAD, Ledger
 from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Reserved, Slot
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
@@ -135,6 +135,11 @@ class MemoryState:
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
         return self._ledger.load(endpoint)
+
+    def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
+        """See `State`."""
+        get = self._ledger.loads.get
+        return [get(endpoint, NO_LOAD) for endpoint in endpoints]
 
     async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
         """See `State`."""

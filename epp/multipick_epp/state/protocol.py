@@ -162,6 +162,9 @@ class State(Index, Protocol):
     def load(self, endpoint: Endpoint) -> Load:
         """The local view of one endpoint's load."""
 
+    def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
+        """The same of many at once, in their order: a decision over 256 endpoints has no time for 256 calls."""
+
     async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
         """Atomically take the candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
 

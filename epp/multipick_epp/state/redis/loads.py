@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from uuid import uuid4
@@ -51,9 +51,12 @@ class Loads:
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
-        if self._connection is None and self._loop.time() - self._away_since > FORGET_OTHERS_S:
-            return self._ledger.load(endpoint)
-        return self._view.get(endpoint, NO_LOAD)
+        return self._best_view().get(endpoint, NO_LOAD)
+
+    def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
+        """See `State`."""
+        get = self._best_view().get
+        return [get(endpoint, NO_LOAD) for endpoint in endpoints]
 
     async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
         """See `State`."""
@@ -138,6 +141,11 @@ class Loads:
         finally:
             self._connection = None
             self._away_since = self._loop.time()
+
+    def _best_view(self) -> Mapping[Endpoint, Load]:
+        """Of all replicas as last read; our own alone once the store was away for long."""
+        long_away = self._connection is None and self._loop.time() - self._away_since > FORGET_OTHERS_S
+        return self._ledger.loads if long_away else self._view
 
     async def leave(self) -> None:
         """Release all reservations and give up the lease, so that the others need not wait for its end."""

@@ -151,6 +151,10 @@ class RedisState:
         """See `State`."""
         return self._loads.load(endpoint)
 
+    def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
+        """See `State`."""
+        return self._loads.loads(endpoints)
+
     async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
         """See `State`."""
         return await self._loads.reserve(reservation, candidates)
