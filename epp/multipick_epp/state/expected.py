@@ -64,7 +64,7 @@ class Expected:
         pending = self._pending.get(bit)
         if pending is None:
             return
-        late = [key for key in keys if pending.get(key, float("inf")) <= now]
+        late = [key for key in keys if key in pending and pending[key] <= now]
         for key in late:
             del pending[key]
         self._size -= len(late)

@@ -53,7 +53,7 @@ def parse_url(url: str) -> Server:
         kind,
         service,
         unix,
-        int(options.get("db", "0") if unix else (path or ["0"])[0]),
+        _database(options.get("db", "0") if unix else (path or ["0"])[0]),
         unquote(username) or None,
         unquote(password) or None,
         options.get("sentinel_password"),
@@ -151,6 +151,12 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     if not host:
         raise ValueError("a Redis URL has host[:port]; special characters in a password are percent-encoded") from None
     return host, port or default_port
+
+
+def _database(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("the path of a Redis URL is the number of a database")
+    return int(text)
 
 
 def _tls(options: dict[str, str]) -> ssl.SSLContext:

@@ -1,0 +1,79 @@
+"""A link begins again whatever ends its session, and says why it is down."""
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+from multipick_epp.state.redis import link as link_module
+from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.link import Link
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "FIRST_PAUSE_S", 0.0)
+
+
+async def test_it_begins_again_after_every_end() -> None:
+    outages: Counter[tuple[str, str]] = Counter()
+    link = Link("loads", Random(0), outages)
+    seen: list[str | None] = []
+    done = asyncio.Event()
+    attempts = 0
+
+    async def open_connection() -> Connection:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise LostError("away", "refused")
+        return Connection(1.0)
+
+    async def session(connection: Connection, link: Link) -> None:
+        seen.append(link.outage)
+        match attempts:
+            case 2:
+                raise LostError("denied")
+            case 3:
+                raise ZeroDivisionError
+            case 4:
+                link.up()
+                seen.append(link.outage)
+                connection.close(LostError("slow"))
+                await asyncio.Event().wait()
+            case _:
+                link.up()
+                done.set()
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(link.run(open_connection, session))
+    await done.wait()
+    assert seen == ["away", "denied", "error", None, "slow"]
+    assert link.outage is None
+    assert outages == {("loads", reason): 1 for reason in ("away", "denied", "error", "slow")}
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_lasting_outage_is_counted_once() -> None:
+    outages: Counter[tuple[str, str]] = Counter()
+    link = Link("tail", Random(0), outages)
+    attempts = 0
+    enough = asyncio.Event()
+
+    async def open_connection() -> Connection:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 5:
+            enough.set()
+        raise LostError("away")
+
+    async def session(connection: Connection, link: Link) -> None:
+        raise AssertionError
+
+    task = asyncio.create_task(link.run(open_connection, session))
+    await link.settled.wait()
+    await enough.wait()
+    assert outages == {("tail", "away"): 1}
+    task.cancel()
