@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.chat_fields import Function, find_media
 from multipick_epp.requests.prompt import Api, Chat, Message, Prompt
 
@@ -68,8 +68,8 @@ class Body(msgspec.Struct):
     output_config: OutputConfig | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     cache_salt: str | None = None
-    max_tokens: int | None = None
-    stream: bool | None = False
+    max_tokens: Any = None
+    stream: Any = False
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -96,8 +96,8 @@ def parse(body: bytes) -> Prompt:
         cache_salt=sent.cache_salt,
         multimodal=media is not None,
         unseen_tokens=media or 0,
-        max_tokens=sent.max_tokens,
-        stream=bool(sent.stream),
+        max_tokens=lenient_int(sent.max_tokens),
+        stream=lenient_bool(sent.stream),
     )
 
 

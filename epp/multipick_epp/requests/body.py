@@ -1,4 +1,6 @@
-"""What all parsers need to know of a body: its bounds, and how to say that it can't be read."""
+"""What all parsers need to know of a body: its bounds, how to say that it can't be read, how strict to be."""
+
+from typing import Any
 
 # A body costs memory and time by the values in it more than by its bytes: `{},` is 3 bytes, and 72 as a Python object.
 # Below SMALL_BYTES the worst body takes some 25 MB and 15 ms. The other bounds leave room for a prompt of 1M token ids,
@@ -25,3 +27,17 @@ def check_size(body: bytes) -> None:
         raise Unreadable("too large")
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_VALUES:
         raise Unreadable("too many values")
+
+
+def lenient_int(value: Any) -> int | None:
+    """A number that does not change the prompt, in any form that engines take (7, 7.0, "7"); None for all else."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def lenient_bool(value: Any) -> bool:
+    """A switch that does not change the prompt, in any form that engines take; false for all else."""
+    return value in (True, 1) or (isinstance(value, str) and value.lower() in ("true", "1", "yes", "on", "t", "y"))

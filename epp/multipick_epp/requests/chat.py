@@ -4,7 +4,7 @@ from typing import Any, Literal, Required, TypedDict
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
 from multipick_epp.requests.prompt import Api, Chat, Message, Prompt
 
@@ -69,12 +69,12 @@ class Body(msgspec.Struct):
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     truncate_prompt_tokens: int | None = None
-    prompt_logprobs: int | None = None
-    echo: bool | None = False
+    prompt_logprobs: Any = None
+    echo: Any = False
     cache_salt: str | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stream: bool | None = False
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    stream: Any = False
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -105,9 +105,9 @@ def parse(body: bytes) -> Prompt:
         cache_salt=sent.cache_salt,
         multimodal=media is not None,
         unseen_tokens=media or 0,
-        reads_cache=sent.prompt_logprobs is None and not sent.echo,
-        max_tokens=sent.max_tokens if sent.max_completion_tokens is None else sent.max_completion_tokens,
-        stream=bool(sent.stream),
+        reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
+        max_tokens=lenient_int(sent.max_tokens if sent.max_completion_tokens is None else sent.max_completion_tokens),
+        stream=lenient_bool(sent.stream),
     )
 
 

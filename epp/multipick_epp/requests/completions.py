@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.chat_fields import check_truncation
 from multipick_epp.requests.prompt import Api, Prompt
 from multipick_epp.requests.token_ids import Prompts, sources
@@ -19,12 +19,12 @@ class Body(msgspec.Struct):
     model: str | None = None
     add_special_tokens: bool = True
     truncate_prompt_tokens: int | None = None
-    prompt_logprobs: int | None = None
-    logprobs: int | None = None
-    echo: bool | None = False
+    prompt_logprobs: Any = None
+    logprobs: Any = None
+    echo: Any = False
     cache_salt: str | None = None
-    max_tokens: int | None = 16
-    stream: bool | None = False
+    max_tokens: Any = 16
+    stream: Any = False
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -45,7 +45,7 @@ def parse(body: bytes) -> Prompt:
         source=first,
         batch=batch,
         cache_salt=sent.cache_salt,
-        reads_cache=sent.prompt_logprobs is None and not (sent.echo and sent.logprobs is not None),
-        max_tokens=sent.max_tokens,
-        stream=bool(sent.stream),
+        reads_cache=sent.prompt_logprobs is None and not (lenient_bool(sent.echo) and sent.logprobs is not None),
+        max_tokens=lenient_int(sent.max_tokens),
+        stream=lenient_bool(sent.stream),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.prompt import Api, Prompt
 from multipick_epp.requests.token_ids import Prompts, sources, token_ids
 
@@ -24,8 +24,8 @@ class Features(msgspec.Struct):
 class VllmSampling(msgspec.Struct):
     """Sampling parameters that matter here."""
 
-    max_tokens: int | None = None
-    prompt_logprobs: int | None = None
+    max_tokens: Any = None
+    prompt_logprobs: Any = None
 
 
 class VllmBody(msgspec.Struct):
@@ -37,13 +37,13 @@ class VllmBody(msgspec.Struct):
     content_parts: list[Any] | None = None
     sampling_params: VllmSampling = msgspec.field(default_factory=VllmSampling)
     cache_salt: str | None = None
-    stream: bool | None = False
+    stream: Any = False
 
 
 class SglangSampling(msgspec.Struct):
     """Sampling parameters that matter here."""
 
-    max_new_tokens: int | None = None
+    max_new_tokens: Any = None
 
 
 class SglangBody(msgspec.Struct):
@@ -57,7 +57,7 @@ class SglangBody(msgspec.Struct):
     audio_data: Any = None
     sampling_params: SglangSampling | list[SglangSampling] | None = None
     lora_path: str | list[str | None] | None = None
-    stream: bool | None = False
+    stream: Any = False
 
 
 _VLLM = msgspec.json.Decoder(VllmBody)
@@ -80,8 +80,8 @@ def parse_vllm(body: bytes) -> Prompt:
         multimodal=bool(offsets),
         unseen_tokens=len(sent.token_ids[known:]),
         reads_cache=sent.sampling_params.prompt_logprobs is None,
-        max_tokens=sent.sampling_params.max_tokens,
-        stream=bool(sent.stream),
+        max_tokens=lenient_int(sent.sampling_params.max_tokens),
+        stream=lenient_bool(sent.stream),
     )
 
 
@@ -102,6 +102,6 @@ def parse_sglang(body: bytes) -> Prompt:
         model=sent.lora_path,
         source=first,
         batch=batch,
-        max_tokens=sampling.max_new_tokens if isinstance(sampling, SglangSampling) else None,
-        stream=bool(sent.stream),
+        max_tokens=lenient_int(sampling.max_new_tokens) if isinstance(sampling, SglangSampling) else None,
+        stream=lenient_bool(sent.stream),
     )

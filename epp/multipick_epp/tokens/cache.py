@@ -3,10 +3,10 @@
 import sys
 from collections import OrderedDict
 
-from multipick_epp.tokens.segments import Ids, Segment
+from multipick_epp.tokens.segments import First, Ids, Segment
 
-_ENTRY_BYTES = 300
-"""What an entry costs besides its text and ids: two objects, their headers, a place in the table and in the order."""
+_ENTRY_BYTES = 250
+"""What an entry costs besides its text and ids: a place in the table and in the order."""
 
 
 class SegmentCache:
@@ -26,7 +26,7 @@ class SegmentCache:
         return self._bytes
 
     def get(self, segment: Segment) -> Ids | None:
-        """The ids, not to be changed."""
+        """The ids, if known."""
         ids = self._entries.get(segment)
         if ids is not None:
             self._entries.move_to_end(segment)
@@ -44,4 +44,5 @@ class SegmentCache:
 
 
 def _cost(segment: Segment, ids: Ids) -> int:
-    return sys.getsizeof(segment.text) + len(ids) * ids.itemsize + _ENTRY_BYTES
+    text = segment.text if isinstance(segment, First) else segment
+    return sys.getsizeof(text) + sys.getsizeof(ids) + _ENTRY_BYTES

@@ -11,11 +11,8 @@ from multipick_epp.tokens.template import ChatTemplate
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
-_NOT_VARIABLES = frozenset({
-    "chat_template", "tokenize", "conversation", "messages", "padding", "truncation", "max_length", "return_tensors",
-    "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
-})  # fmt: skip
-"""Parameters of `apply_chat_template`, not the template's: the engine refuses a request with them, or cuts its text."""
+_NOT_VARIABLES = frozenset({"chat_template", "conversation", "messages"})
+"""The engine refuses a request that gives these as template variables."""
 
 
 class ChatText:
@@ -62,8 +59,8 @@ class ChatText:
         return before if chat.multimodal else text
 
     def _template(self, tools: Any) -> ChatTemplate:
-        name = "tool_use" if tools is not None and "tool_use" in self._templates else "default"
-        template = self._templates.get(name)
+        preferred = "processor" if tools is None else "tool_use"
+        template = self._templates.get(preferred) or self._templates.get("default")
         if template is None:
             raise NoText("no chat template")
         return template

@@ -46,10 +46,12 @@ def inline_system_first(messages: Sequence[Message]) -> list[Message]:
 def _message(sent: Message, content_format: ContentFormat) -> dict[str, Any]:
     """Fields that are not named here don't reach the template. Their order matters where it prints a message."""
     role = sent["role"]
-    parts = _parts(sent.get("content"))
-    if role == "system":
-        parts = list(_without_billing(parts))
-    message: dict[str, Any] = {"role": role, "content": _content(parts, content_format)}
+    content = sent.get("content")
+    plain = isinstance(content, str) and content_format == "string" and not content.startswith(_BILLING)
+    message: dict[str, Any] = {
+        "role": role,
+        "content": content if plain else _content(_parts(content, role), content_format),
+    }
     if role == "assistant":
         calls = sent.get("tool_calls")
         if calls:
@@ -70,10 +72,9 @@ def _message(sent: Message, content_format: ContentFormat) -> dict[str, Any]:
     return message
 
 
-def _parts(content: str | list[str | dict[str, Any]] | None) -> list[str | dict[str, Any]]:
-    if content is None:
-        return []
-    return [content] if isinstance(content, str) else content
+def _parts(content: str | list[str | dict[str, Any]] | None, role: str) -> Sequence[str | dict[str, Any]]:
+    parts = [content] if isinstance(content, str) else content or []
+    return [*_without_billing(parts)] if role == "system" else parts
 
 
 def _content(parts: Sequence[str | dict[str, Any]], content_format: ContentFormat) -> str | list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Any
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
+from multipick_epp.tokens.model_quirks import apply_class, writes_own_chats
+
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -17,7 +19,7 @@ class ModelFiles:
     """What the folder holds."""
 
     backend: Backend
-    templates: Mapping[str, str]  # by name; the usual one is "default"
+    templates: Mapping[str, str]  # by name; the usual one is "default"; none where the engine doesn't use them
     special_tokens: Mapping[str, str]  # `bos_token` and so on: variables for the template
 
 
@@ -32,15 +34,17 @@ def read_model(folder: Path) -> ModelFiles:
         raise ValueError(f"{path} is not a tokenizer: {error}") from error
     backend.no_truncation()  # the engine cuts at the model's context, or refuses
     backend.no_padding()
-    config = _read_config(folder)
+    model = _read_object(folder / "config.json")
+    config = _read_object(folder / "tokenizer_config.json")
+    apply_class(backend, model, config)
     special = _special_tokens(folder, config)
     _add_missing(backend, config, special)
     backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
-    return ModelFiles(backend, _templates(folder, config), special)
+    templates = {} if writes_own_chats(folder, model) else _templates(folder, config)
+    return ModelFiles(backend, templates, special)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
+def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +54,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Files win over tokenizer_config.json, which holds one template or a list of named ones."""
+    """Files win over tokenizer_config.json, which holds one template or a list of named ones.
+
+    `chat_template.json` belongs to the model's processor of images and the like; engines prefer it, but for tools.
+    """
+    processor = _read_object(folder / "chat_template.json").get("chat_template")
+    named = _tokenizer_templates(folder, config)
+    return named | {"processor": processor} if isinstance(processor, str) else named
+
+
+def _tokenizer_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     files = {path.stem: path for path in (folder / "additional_chat_templates").glob("*.jinja")}
     if (default := folder / "chat_template.jinja").is_file():
         files["default"] = default

@@ -11,8 +11,8 @@ few segments were seen before. Two rules keep that exact:
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
@@ -20,18 +20,17 @@ from tokenizers import Tokenizer as Backend
 from multipick_epp.tokens.outcome import NoText
 
 
-class Segment(NamedTuple):
-    """A piece of text between two cuts; never empty."""
+class First(NamedTuple):
+    """The segment that a text begins with; all others are plain strings."""
 
     text: str
-    first: bool  # the text begins with it
 
 
-if TYPE_CHECKING:
-    Ids = array[int]
-else:
-    Ids = array  # has no type parameter at run time before Python 3.12
-"""Token ids as u32: a tenth of the size of a list's ints."""
+Segment = str | First
+"""A piece of text between two cuts; never empty."""
+
+Ids = bytes
+"""Token ids as u32 in this machine's byte order: small, and quick to join."""
 
 
 class Segmenter:
@@ -41,42 +40,32 @@ class Segmenter:
         """Cuts at those of the tokens `cut_at` that allow it."""
         self._backend = backend
         added = backend.get_added_tokens_decoder()
-        wanted = set(cut_at) if not backend.encode_special_tokens else set()
-        self._cuts = {
+        wanted = set() if backend.encode_special_tokens else set(cut_at)
+        clean = {
             token.content: id_
             for id_, token in added.items()
             if token.content in wanted and _is_clean(token, added.values())
         }
-        self._pattern = re.compile("|".join(map(re.escape, self._cuts))) if self._cuts else None
-        self._lead = next(iter(self._cuts), "")
+        self.cuts: Mapping[Segment, Ids] = {text: array("I", [id_]).tobytes() for text, id_ in clean.items()}
+        self._split = re.compile(f"({'|'.join(map(re.escape, clean))})").split if clean else None
+        self._lead = next(iter(clean), "")
 
-    @property
-    def cuts(self) -> Sequence[str]:
-        """The tokens that texts are cut at."""
-        return tuple(self._cuts)
-
-    def split(self, text: str) -> list[Segment | int]:
-        """The text as segments and the ids of the tokens between them, in order."""
-        pieces: list[Segment | int] = []
-        end = 0
-        for match in self._pattern.finditer(text) if self._pattern else ():
-            if match.start() > end:
-                pieces.append(Segment(text[end : match.start()], end == 0))
-            pieces.append(self._cuts[match.group()])
-            end = match.end()
-        if end < len(text):
-            pieces.append(Segment(text[end:], end == 0))
-        return pieces
+    def split(self, text: str) -> list[Segment]:
+        """The text as segments and the `cuts` between them, in order."""
+        if not self._split:
+            return [First(text)] if text else []
+        first, *others = self._split(text)
+        return [First(first), *filter(None, others)] if first else [*filter(None, others)]
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
-        texts = [segment.text if segment.first else self._lead + segment.text for segment in segments]
+        texts = [segment.text if isinstance(segment, First) else self._lead + segment for segment in segments]
         try:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except Exception as error:  # such as a lone surrogate, which no UTF-8 text has
             raise NoText("not a text") from error
         return {
-            segment: array("I", encoding.ids if segment.first else encoding.ids[1:])
+            segment: array("I", encoding.ids if isinstance(segment, First) else encoding.ids[1:]).tobytes()
             for segment, encoding in zip(segments, encodings, strict=True)
         }
 
@@ -85,15 +74,15 @@ def agrees(backend: Backend, segmenter: Segmenter) -> bool:
     """Whether cutting leaves the ids of the probes as they are."""
     return all(
         _joined(segmenter, text) == backend.encode(text, add_special_tokens=False).ids
-        for text in _probes(segmenter.cuts)
+        for text in _probes([cut for cut in segmenter.cuts if isinstance(cut, str)])
     )
 
 
 def _joined(segmenter: Segmenter, text: str) -> list[int]:
-    ids: list[int] = []
-    for piece in segmenter.split(text):
-        ids += [piece] if isinstance(piece, int) else segmenter.tokenise([piece])[piece]
-    return ids
+    pieces = segmenter.split(text)
+    found = segmenter.tokenise([piece for piece in pieces if piece not in segmenter.cuts])
+    found |= segmenter.cuts
+    return array("I", b"".join(found[piece] for piece in pieces)).tolist()
 
 
 _TEXTS = (

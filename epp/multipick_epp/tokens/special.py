@@ -32,4 +32,4 @@ def _surround(backend: Backend, text: str) -> tuple[tuple[int, ...], tuple[int, 
 
 
 def _as_ids(found: tuple[tuple[int, ...], tuple[int, ...]] | None) -> Surround | None:
-    return None if found is None else Surround(array("I", found[0]), array("I", found[1]))
+    return None if found is None else Surround(array("I", found[0]).tobytes(), array("I", found[1]).tobytes())

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NoReturn
 
 import jinja2
@@ -24,6 +25,8 @@ _CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
 
 MAX_RENDER_S = 1.0
 """A template is stopped after this time, where it writes its text piece by piece, as all known ones do."""
+
+_PIECES_A_CHECK = 200
 
 
 class _Generation(Extension):
@@ -72,13 +75,14 @@ class ChatTemplate:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(variables):
-                size += len(piece)
+            stream = self._template.generate(variables)
+            while some := [*islice(stream, _PIECES_A_CHECK)]:
+                size += sum(map(len, some))
                 if size > max_chars:
                     raise NoText("too long")
                 if time.monotonic() > deadline:
                     raise NoText("template too slow")
-                pieces.append(piece)
+                pieces += some
         except NoText:
             raise
         except Exception as error:  # any, since the template is a program that runs on the client's values

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from multipick_epp.tokens.cache import SegmentCache
 from multipick_epp.tokens.chat_text import ChatText
 from multipick_epp.tokens.files import ModelFiles, read_model
 from multipick_epp.tokens.outcome import NoText, Untokenised
-from multipick_epp.tokens.segments import Ids, Segment, Segmenter, agrees
+from multipick_epp.tokens.segments import First, Ids, Segment, Segmenter, agrees
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.special import surround_of
 from multipick_epp.tokens.worker import Worker
@@ -66,6 +67,8 @@ class Tokenizer:
 
         `chat_template` is short for the setting of that name. Raises OSError, ValueError, jinja2.TemplateSyntaxError.
         """
+        # The library would pass each text, however short, to threads of its own: a wait for the scheduler each time.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         return cls(read_model(folder), settings or EngineSettings(chat_template), cache_bytes, threads)
 
     def close(self) -> None:
@@ -81,13 +84,13 @@ class Tokenizer:
         if isinstance(source, TokenIds):
             return source.ids
         try:
-            pieces = self._pieces(source) if _is_small(source) else await self._pieces_in_thread(source)
-            found, missing = self._look_up(pieces)
-            if sum(len(segment.text) for segment in missing) <= INLINE_NEW_CHARS:
+            segments = self._segments(source) if _is_small(source) else await self._segments_in_thread(source)
+            found, missing = self._look_up(segments)
+            if sum(map(_length, missing)) <= INLINE_NEW_CHARS:
                 found |= self._tokenise(missing)
             else:
                 found |= await self._tokenise_in_thread(missing)
-            return self._join(source, pieces, found)
+            return self._join(source, segments, found)
         except NoText as none:
             return Untokenised(none.reason)
 
@@ -96,33 +99,41 @@ class Tokenizer:
         if isinstance(source, TokenIds):
             return source.ids
         try:
-            pieces = self._pieces(source)
-            found, missing = self._look_up(pieces)
-            return self._join(source, pieces, found | self._tokenise(missing))
+            segments = self._segments(source)
+            found, missing = self._look_up(segments)
+            return self._join(source, segments, found | self._tokenise(missing))
         except NoText as none:
             return Untokenised(none.reason)
 
-    def _pieces(self, source: Text | Chat) -> list[Segment | int]:
-        """Touches nothing that another thread writes."""
+    def _segments(self, source: Text | Chat) -> list[Segment]:
+        """Touches nothing that another thread writes. Raises NoText."""
         text = source.text if isinstance(source, Text) else self._text.render(source)
         if len(text) > MAX_CHARS:
             raise NoText("too long")
         return self._segmenter.split(text)
 
-    async def _pieces_in_thread(self, source: Text | Chat) -> list[Segment | int]:
-        future = self._worker.start(_size(source), lambda: self._pieces(source))
+    async def _segments_in_thread(self, source: Text | Chat) -> list[Segment]:
+        future = self._worker.start(_size(source), lambda: self._segments(source))
         if future is None:
             raise NoText("tokenizer is busy")
         return await future
 
-    def _look_up(self, pieces: Sequence[Segment | int]) -> tuple[dict[Segment, Ids], list[Segment]]:
-        """What is known, and what is not, each segment once."""
-        segments = dict.fromkeys(piece for piece in pieces if not isinstance(piece, int))
-        known = {segment: ids for segment in segments if (ids := self._cache.get(segment)) is not None}
-        return known, [segment for segment in segments if segment not in known]
+    def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
+        """What is known, the cuts among them, and what is not, each segment once."""
+        found = dict(self._segmenter.cuts)
+        missing: dict[Segment, None] = {}
+        get = self._cache.get
+        for segment in segments:
+            if segment not in found:
+                ids = get(segment)
+                if ids is None:
+                    missing[segment] = None
+                else:
+                    found[segment] = ids
+        return found, [*missing]
 
     def _tokenise(self, segments: Sequence[Segment]) -> _Found:
-        found = self._segmenter.tokenise(segments)
+        found = self._segmenter.tokenise(segments) if segments else {}
         self._keep(found)
         return found
 
@@ -133,14 +144,14 @@ class Tokenizer:
     async def _tokenise_in_thread(self, segments: Sequence[Segment]) -> _Found:
         new = [segment for segment in segments if segment not in self._jobs]
         if new:
-            job = self._worker.start(sum(len(s.text) for s in new), lambda: self._segmenter.tokenise(new))
+            job = self._worker.start(sum(map(_length, new)), lambda: self._segmenter.tokenise(new))
             if job is None:
                 raise NoText("tokenizer is busy")
             self._jobs |= dict.fromkeys(new, job)
             job.add_done_callback(lambda done: self._finish(new, done))
         jobs = {self._jobs[segment] for segment in segments}
         await asyncio.wait(jobs)  # a request that is cancelled here leaves the jobs alone: others may wait for them
-        found: dict[Segment, Ids] = {}
+        found: _Found = {}
         for done in jobs:
             if done.cancelled():
                 raise NoText("closed")
@@ -153,20 +164,14 @@ class Tokenizer:
         if not job.cancelled() and job.exception() is None:
             self._keep(job.result())
 
-    def _join(self, source: Text | Chat, pieces: Sequence[Segment | int], found: _Found) -> Ids:
-        ids: Ids = array("I")
+    def _join(self, source: Text | Chat, segments: Sequence[Segment], found: _Found) -> "array[int]":
+        parts = [found[segment] for segment in segments]
         if source.add_special_tokens:
             if self._surround is None:
                 raise NoText("special tokens depend on the text")
-            ids.extend(self._surround.before)
-        for piece in pieces:
-            if isinstance(piece, int):
-                ids.append(piece)
-            else:
-                ids.extend(found[piece])
-        if source.add_special_tokens and self._surround and not _is_open(source):
-            ids.extend(self._surround.after)
-        return ids
+            open_end = isinstance(source, Chat) and source.multimodal
+            parts = [self._surround.before, *parts, b"" if open_end else self._surround.after]
+        return array("I", b"".join(parts))
 
 
 def _usual_tokens(files: ModelFiles, text: ChatText) -> set[str]:
@@ -174,11 +179,6 @@ def _usual_tokens(files: ModelFiles, text: ChatText) -> set[str]:
     added = (token.content for token in files.backend.get_added_tokens_decoder().values())
     written = {token for token in added if any(token in source for source in text.sources)}
     return written | set(files.special_tokens.values())
-
-
-def _is_open(source: Text | Chat) -> bool:
-    """Whether the prompt goes on after the text that we have."""
-    return isinstance(source, Chat) and source.multimodal
 
 
 def _is_small(source: Text | Chat) -> bool:
@@ -194,6 +194,10 @@ def _size(source: Text | Chat) -> int:
     return sum(
         len(content) if isinstance(content, str) else sum(map(_part_size, content or ())) for content in contents
     )
+
+
+def _length(segment: Segment) -> int:
+    return len(segment.text if isinstance(segment, First) else segment)
 
 
 def _part_size(part: str | dict[str, Any]) -> int:
