@@ -6,7 +6,7 @@ from aiohttp import web
 
 from multipick_sim.pod.flow import Flow
 from multipick_sim.pod.orders import Order, Refused, bad_request
-from multipick_sim.pod.pod import Pod
+from multipick_sim.pod.pod import Pod, new_id
 from multipick_sim.pod.shapes import DONE, ChatShape, CompletionShape, Shape, Usage, error_body
 
 SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8"}
@@ -80,7 +80,7 @@ class _Generator:
 
     async def _answer_with_abort(self, http: web.Request, order: Order) -> web.StreamResponse:
         """What vLLM says while it shuts down: 200, no text, finish reason "abort"."""
-        shape = _shape(order, "draining")
+        shape = _shape(order, new_id())
         usage = Usage(len(order.prompt), 0, None)
         if not order.stream:
             return _json(shape.whole("", "abort", usage))

@@ -93,7 +93,7 @@ class Pod:
         ids.extend(order.answer)
         lora_id = 1 + settings.loras.index(order.lora) if order.lora else None
         request = Request(
-            request_id=uuid.uuid4().hex[:16],
+            request_id=new_id(),
             prompt_tokens=len(order.prompt),
             output_tokens=len(order.answer),
             block_hashes=block_hashes(ids[:-1], settings.limits.block_size, order.lora, order.salt),
@@ -120,6 +120,11 @@ class Pod:
         engine = Engine(settings.limits, settings.costs)
         metrics = RankMetrics(settings.limits, self._clock)
         return Rank(number, engine, self._clock, metrics, publisher, settings.event_format)
+
+
+def new_id() -> str:
+    """What is unique about a request's id."""
+    return uuid.uuid4().hex[:16]
 
 
 def _nth(port: int, index: int) -> int:

@@ -131,8 +131,10 @@ class Rank:
             if not self.engine.busy or self.engine.now > now:
                 return now
             step = self.engine.step()
-            events = bodies(step.events, self._content, self.engine.limits.block_size, self._format)
-            self._under_way = _UnderWay(step, events)
+            self._under_way = _UnderWay(step, self._bodies(step) if self.publisher is not None else [])
+
+    def _bodies(self, step: Step) -> list[Any]:
+        return bodies(step.events, self._content, self.engine.limits.block_size, self._format)
 
     def _content(self, name: str) -> Content:
         return self._flows[name].content

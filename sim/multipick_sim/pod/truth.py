@@ -12,8 +12,7 @@ from multipick_sim.pod.kv_events import GROUP, Content
 from multipick_sim.pod.rank import Rank
 
 ENTRIES_A_BLOCK = 8
-"""How many known blocks per block of the pool there may be before those that neither are cached nor can be any more
-are forgotten."""
+"""So many block contents are kept for each block of the pool; then those that nobody can look up are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
