@@ -1,6 +1,7 @@
 """Who asks whether to call this picker, and what they hear: a real gRPC client on both ports."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,28 @@ async def test_an_unknown_service_is_not_found(channel: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await check(channel, "something.else")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")])
+async def test_the_port_is_nobody_elses_on_ipv4_and_ipv6(host: str, url: str, health: Health) -> None:
+    if not bindable(host):
+        pytest.skip(f"no {host} on this machine")
+    server = HealthServer(health)
+    port = await server.start(host, 0)
+    async with grpc.aio.insecure_channel(f"{url}{port}") as channel:
+        assert await check(channel, "liveness") == "SERVING"
+    with pytest.raises(RuntimeError):
+        await HealthServer(health).start(host, port)
+    await server.stop()
+
+
+def bindable(host: str) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
 
 
 async def test_a_watch_tells_each_change_once(channel: Any, health: Health) -> None:

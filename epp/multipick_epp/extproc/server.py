@@ -41,7 +41,7 @@ class ExtProcServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
-        bound: int = self._server.add_insecure_port(f"{host}:{port}")
+        bound: int = self._server.add_insecure_port(_address(host, port))
         await self._server.start()
         return bound
 
@@ -82,7 +82,7 @@ class HealthServer:
 
     async def start(self, host: str, port: int) -> int:
         """As `ExtProcServer.start`."""
-        bound: int = self._server.add_insecure_port(f"{host}:{port}")
+        bound: int = self._server.add_insecure_port(_address(host, port))
         await self._server.start()
         return bound
 
@@ -166,6 +166,10 @@ def _server(handlers: tuple[Any, ...], max_message_bytes: int) -> Any:
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers(handlers)
     return server
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _service(data: bytes) -> str:

@@ -1,0 +1,362 @@
+"""What a picker costs: its CPU a request and the latency it adds, against the same Envoy without ext_proc.
+
+One Envoy (one worker thread) with two listeners, with and without ext_proc, before 16 endpoints that answer at once;
+behind it the real `multipick epp` with a tokenizer, shared state in a real Valkey, and the chats of a few
+conversations, of which only the last message is new. Each case is first run as fast as it goes (8 requests at a time;
+32 for answers of 100 events, 4 ms apart), which gives the CPU figures; then at half that rate, with and without
+ext_proc, which gives the latencies until the answer's first byte, counted from when a request was due. With two cores
+or more the picker has the last one to itself, as far as this benchmark goes.
+
+    python bench/ext_proc.py [--seconds 2] [--state memory] [--json FILE]
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvloop
+from multipick_sim.assets import MODEL_DIR
+from multipick_sim.local.bootstrap import Bootstrap, Style, render
+from multipick_sim.local.envoy import Envoy, envoy
+from multipick_sim.local.processes import running
+from multipick_sim.local.valkey import valkey
+from multipick_sim.texts import fixed_text
+
+ENDPOINTS = 16
+CONVERSATIONS = 8
+EVENTS, EVENT_BYTES, EVENT_EVERY_S = 100, 229, 0.004
+STYLES: tuple[Style, ...] = ("standalone", "gateway")
+BODIES = {"standalone": "buffered", "gateway": "full duplex"}
+CASES = [(1024, False), (8192, False), (65536, False), (8192, True)]  # bytes of the chat, answered by events
+PICKER = "import sys; from multipick_cli.main import main; sys.exit(main())"
+METRICS = b'vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:cache_config_info{block_size="16"} 1\n'
+
+
+@dataclass(frozen=True)
+class Row:
+    body: str
+    chat_bytes: int
+    answer: str
+    requests_per_s: float  # as fast as it goes
+    picker_cpu_us: float  # a request, then
+    envoy_cpu_us: float
+    envoy_alone_cpu_us: float
+    p50_ms: float  # at half that rate
+    p99_ms: float
+    alone_p50_ms: float
+    alone_p99_ms: float
+    stages_us: dict[str, float]  # mean wall time of a decision's stages, as fast as it goes
+
+
+class Endpoint(asyncio.Protocol):
+    """A model server that answers at once: metrics, a short JSON text, or events."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        if whole(self.data):
+            start, self.data = self.data[:64], b""
+            if start.startswith(b"GET /metrics"):
+                self.transport.write(answer(METRICS))
+            elif b"events" in start:
+                self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
+                self.transport.write(b"transfer-encoding: chunked\r\n\r\n")
+                self.event(0)
+            else:
+                self.transport.write(answer(b'{"choices":[{"message":{"content":"' + b"x" * 200 + b'"}}]}'))
+
+    def event(self, number: int) -> None:
+        if number == EVENTS:
+            self.transport.write(b"0\r\n\r\n")
+        elif not self.transport.is_closing():
+            event = b"data: " + b"x" * (EVENT_BYTES - 8) + b"\n\n"
+            self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+            asyncio.get_running_loop().call_later(EVENT_EVERY_S, self.event, number + 1)
+
+
+class Client(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def ask(self, request: bytes) -> "asyncio.Future[float]":
+        """Resolves at the end of the answer, to the time of its first byte."""
+        self.data, self.first = b"", 0.0
+        self.done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self.done
+
+    def data_received(self, data: bytes) -> None:
+        self.first = self.first or time.perf_counter()
+        self.data += data
+        if whole(self.data):
+            if self.data.startswith(b"HTTP/1.1 200"):
+                self.done.set_result(self.first)
+            else:
+                self.done.set_exception(RuntimeError(f"a request failed: {self.data[:500]!r}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(f"connection lost: {error}"))
+
+
+def whole(data: bytes) -> bool:
+    """A head and all of its body; enough for the messages here."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    if length:
+        return len(body) >= int(length[1])
+    return body.endswith(b"0\r\n\r\n") if b"chunked" in head else head != data
+
+
+def answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def requests(size: int, events: bool) -> Iterator[bytes]:
+    """Endless chats of `size` bytes or so, whose last message is new each time."""
+    path = b"/v1/chat/completions?" + (b"events" if events else b"json")
+    begun = [begin(number, size - 400, events) for number in range(CONVERSATIONS)]
+    for number in itertools.count():
+        body = begun[number % CONVERSATIONS] + fixed_text(1000 + number, 20).encode() + b'"}]}'
+        head = b"POST %b HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n" % path
+        yield head + b"authorization: Bearer x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def begin(conversation: int, size: int, events: bool) -> bytes:
+    """A chat's body up to the text of its last message."""
+    roles = itertools.cycle(("system", "user", "assistant"))
+    history = fixed_text(conversation, size // 6)
+    turns = [history[at : at + 1200] for at in range(0, len(history), 1200)]
+    messages = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
+    body = json.dumps({"model": "bench", "max_tokens": 100, "stream": events, "messages": messages})
+    return body.encode()[:-2] + b', {"role": "user", "content": "'
+
+
+async def as_fast_as_it_goes(url: str, load: Iterator[bytes], at_once: int, seconds: float) -> int:
+    """How many requests were answered."""
+    until = time.perf_counter() + seconds
+
+    async def one_after_the_other() -> int:
+        client, count = await connect(url), 0
+        while time.perf_counter() < until:
+            await client.ask(next(load))
+            count += 1
+        client.transport.close()
+        return count
+
+    return sum(await asyncio.gather(*(one_after_the_other() for _ in range(at_once))))
+
+
+async def at_a_rate(url: str, load: Iterator[bytes], rate: float, seconds: float) -> list[float]:
+    """Seconds to the first byte of each answer, from when its request was due."""
+    idle: deque[Client] = deque()
+    loop, start = asyncio.get_running_loop(), time.perf_counter()
+
+    async def one(due: float) -> float:
+        request = next(load)
+        await asyncio.sleep(due - time.perf_counter())
+        client = idle.pop() if idle else await connect(url)
+        first = await client.ask(request)
+        idle.append(client)
+        return first - due
+
+    dues = [start + number / rate for number in range(int(rate * seconds))]
+    tasks = []
+    for due in dues:  # made shortly before they are due: building a chat takes time too
+        await asyncio.sleep(due - 0.02 - time.perf_counter())
+        tasks.append(loop.create_task(one(due)))
+    latencies = await asyncio.gather(*tasks)
+    for client in idle:
+        client.transport.close()
+    return sorted(latencies)
+
+
+async def connect(url: str) -> Client:
+    host, _, port = url.removeprefix("http://").partition(":")
+    _, client = await asyncio.get_running_loop().create_connection(Client, host, int(port))
+    return client
+
+
+def cpu_us(pid: int) -> float:
+    """CPU time of a process and its children so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK") + sum(map(cpu_us, map(int, children)))
+
+
+async def stages(admin_url: str) -> dict[str, tuple[float, float]]:
+    """Seconds and count of each stage of a decision so far."""
+    async with aiohttp.ClientSession() as http, http.get(f"{admin_url}/metrics") as response:
+        page = await response.text()
+    pattern = r'^multipick_(?:decision_stage|ext_proc)_seconds_{}{{stage="(\w+)"}} (\S+)$'
+    sums = dict(re.findall(pattern.format("sum"), page, re.MULTILINE))
+    counts = dict(re.findall(pattern.format("count"), page, re.MULTILINE))
+    return {stage: (float(total), float(counts[stage])) for stage, total in sums.items()}
+
+
+async def measure(style: Style, size: int, events: bool, parts: "Parts", seconds: float) -> Row:
+    front, at_once = parts.envoys[style], 32 if events else 8
+    pooled, alone, load = front.url, str(front.direct_url), requests(size, events)
+    await as_fast_as_it_goes(pooled, load, at_once, 0.3 + events)  # warm: connections, conversations, tokens
+    picker, gateway, before = cpu_us(parts.picker), cpu_us(front.pid), await stages(parts.admin_url)
+    started = time.perf_counter()
+    done = await as_fast_as_it_goes(pooled, load, at_once, seconds)
+    took = time.perf_counter() - started
+    picker, gateway = cpu_us(parts.picker) - picker, cpu_us(front.pid) - gateway
+    after = await stages(parts.admin_url)
+    without = cpu_us(front.pid)
+    done_alone = await as_fast_as_it_goes(alone, load, at_once, seconds)
+    without = cpu_us(front.pid) - without
+    rate = done / took / 2
+    latencies = [await at_a_rate(url, load, rate, seconds) for url in (pooled, alone)]
+    percentiles = [(statistics.median(each) * 1e3, each[int(len(each) * 0.99)] * 1e3) for each in latencies]
+    deltas = {stage: (total - before[stage][0], count - before[stage][1]) for stage, (total, count) in after.items()}
+    means = {stage: total / count * 1e6 for stage, (total, count) in deltas.items() if count}
+    answered = f"{EVENTS} events" if events else "json"
+    cpus = (picker / done, gateway / done, without / done_alone)
+    return Row(BODIES[style], size, answered, done / took, *cpus, *percentiles[0], *percentiles[1], means)
+
+
+@dataclass(frozen=True)
+class Parts:
+    picker: int  # process id
+    admin_url: str
+    envoys: dict[Style, Envoy]
+
+
+async def start(stack: AsyncExitStack, state: str) -> Parts:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    everyone, picker_cores = cores()
+    os.sched_setaffinity(0, everyone)
+    serve = [sys.executable, __file__, "--endpoints"]
+    await stack.enter_async_context(running(serve, log=folder / "endpoints"))
+    endpoints = json.loads(await line(folder / "endpoints", "127"))
+    url = "memory" if state == "memory" else (await stack.enter_async_context(valkey())).url
+    config = {
+        "pool": {"name": "bench", "models": ["bench"], "tokenizer": str(MODEL_DIR)},
+        "endpoints": [{"address": endpoint} for endpoint in endpoints],
+        "state": url,
+        "events": {"enabled": False},
+        "listen": {"host": "127.0.0.1", "ext_proc": 0, "health": 0, "admin": 0},
+    }
+    (folder / "picker.yaml").write_text(json.dumps(config))
+    epp = [sys.executable, "-c", PICKER, "epp", "--config", str(folder / "picker.yaml")]
+    os.sched_setaffinity(0, picker_cores)  # the child inherits it
+    picker = await stack.enter_async_context(running(epp, log=folder / "picker"))
+    os.sched_setaffinity(0, everyone)
+    ports = json.loads(await line(folder / "picker", '"listening"'))
+    envoys: dict[Style, Envoy] = {}
+    for style in STYLES:
+        bootstrap = render(Bootstrap(endpoints, [ports["ext_proc"]], style=style, direct_port=0))
+        envoys[style] = await stack.enter_async_context(envoy(bootstrap, log=folder / f"envoy-{style}"))
+    return Parts(picker.pid, f"http://127.0.0.1:{ports['admin']}", envoys)
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """For everybody else, for the picker."""
+    *others, last = sorted(os.sched_getaffinity(0))
+    return (set(others), {last}) if others else ({last}, {last})
+
+
+async def line(log: Path, part: str) -> str:
+    async with asyncio.timeout(60):
+        while True:
+            for each in lines(log):
+                if part in each:
+                    return each
+            await asyncio.sleep(0.05)
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+async def endpoints() -> None:
+    servers = [await asyncio.get_running_loop().create_server(Endpoint, "127.0.0.1", 0) for _ in range(ENDPOINTS)]
+    print(json.dumps([f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]), flush=True)
+    await asyncio.Event().wait()
+
+
+async def bench(seconds: float, state: str) -> list[Row]:
+    async with AsyncExitStack() as stack:
+        parts = await start(stack, state)
+        rows = []
+        for (size, events), style in itertools.product(CASES, STYLES):
+            rows.append(await measure(style, size, events, parts, seconds))
+            print_row(rows[-1])
+        return rows
+
+
+def machine() -> str:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    name, load = model[1] if model else platform.machine(), os.getloadavg()[0]
+    return f"{name}, {os.cpu_count()} cores (load {load:.1f} before), Python {platform.python_version()}"
+
+
+HEAD = (
+    f"{'':>31} | {'CPU us a request':^32} | {'first byte ms at half rate':^34}\n"
+    f"{'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
+    f"{'picker':>7} {'Envoy':>6} {'alone':>6} {'ratio':>6} | {'p50':>6} {'alone':>6} {'p99':>6} {'alone':>6}  added"
+)
+
+
+def print_row(row: Row) -> None:
+    print(
+        f"{row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
+        f"{row.picker_cpu_us:>7.0f} {row.envoy_cpu_us:>6.0f} {row.envoy_alone_cpu_us:>6.0f} "
+        f"{row.picker_cpu_us / row.envoy_alone_cpu_us:>6.1f} | {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
+        f"{row.p99_ms:>6.2f} {row.alone_p99_ms:>6.2f}  {row.p50_ms - row.alone_p50_ms:.2f} / "
+        f"{row.p99_ms - row.alone_p99_ms:.2f}",
+        flush=True,
+    )
+
+
+def print_stages(rows: Sequence[Row]) -> None:
+    names = list(dict.fromkeys(stage for row in rows for stage in row.stages_us))
+    print("\nmean wall time of a decision's stages, us\n" + " " * 30 + "".join(f"{name:>9}" for name in names))
+    for row in rows:
+        figures = "".join(f"{row.stages_us.get(name, 0):>9.0f}" for name in names)
+        print(f"{row.body:<11} {row.chat_bytes:>6} {row.answer:>11}{figures}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; there are four a row")
+    parser.add_argument("--state", choices=["valkey", "memory"], default="valkey")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--endpoints", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.endpoints:
+        uvloop.run(endpoints())
+        return
+    measured_on = machine()
+    print(f"{measured_on}\nratio: the picker's CPU by that of an Envoy without ext_proc\n\n{HEAD}")
+    rows = uvloop.run(bench(options.seconds, options.state))
+    print_stages(rows)
+    if options.json:
+        result = {"machine": measured_on, "state": options.state, "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
