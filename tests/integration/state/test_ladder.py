@@ -1,0 +1,288 @@
+"""Each rung of the ladder, with the real server: what goes wrong there costs no request and no counter."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from multipick_epp.blocks import Chains
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot
+from multipick_epp.state.redis import RedisState
+from multipick_epp.state.redis.connection import Connection
+from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
+from multipick_sim.local.valkey import Valkey
+
+Start = Callable[..., Awaitable[RedisState]]
+Eventually = Callable[..., Awaitable[None]]
+Client = Callable[[str], Awaitable[Connection]]
+
+A, B, C = (Endpoint(f"10.0.0.{number}:8000") for number in (1, 2, 3))
+SLOT = Slot(A, 16)
+CHAIN = [BlockKey(key) for key in range(1, 6)]
+MORE = [BlockKey(key) for key in range(101, 106)]
+LOAD = "{kv:pool}:load"
+
+
+def rid(number: int) -> ReservationId:
+    return ReservationId(f"r{number}")
+
+
+def pick(new_a: int = 10, new_b: int = 10) -> list[Candidate]:
+    return [Candidate(A, new_a), Candidate(B, new_b)]
+
+
+def tokens(state: RedisState, chain: Sequence[BlockKey] = CHAIN) -> int:
+    hit = state.hits(Chains(16 * len(chain) + 1, {16: chain})).get(A)
+    return hit.tokens if hit else 0
+
+
+async def fill(state: RedisState) -> None:
+    """What an owner writes first: `CHAIN` by batch 0."""
+    await state.begin(A, 1)
+    assert list(await state.apply([Delta(SLOT, 1, 0, 0, CHAIN)])) == [Applied.NEW]
+    await state.set_mode(A, Mode.EXACT)
+
+
+async def loads(connection: Connection) -> dict[bytes, int]:
+    fields: Any = await connection.call("HGETALL", LOAD)
+    return {name: int(figure) for name, figure in zip(fields[::2], fields[1::2], strict=True)}
+
+
+async def owner_answers(state: RedisState, contents: Sequence[BlockKey], seq: int) -> list[Endpoint]:
+    """Do what an ingest does that is told of a loss; the endpoints that it was told of."""
+    told: list[Endpoint] = []
+    tasks: set[asyncio.Task[Applied]] = set()
+
+    def lost(endpoint: Endpoint) -> None:
+        told.append(endpoint)
+        tasks.add(asyncio.create_task(state.replace(endpoint, 1, seq, {SLOT: contents})))
+
+    state.on_lost(lost)
+    return told
+
+
+async def test_killed(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
+    one, two = await replica(server.url), await replica(server.url)
+    await fill(one)
+    await eventually(lambda: tokens(two) == 80)
+    await one.reserve(rid(1), pick())
+    await one.reserve(rid(2), pick())
+    await eventually(lambda: two.load(B).in_flight == 1)
+    await server.kill()
+    await eventually(lambda: one.degraded and two.degraded)
+
+    assert tokens(one) == tokens(two) == 80, "the mirror goes on"
+    here = await two.reserve(rid(3), pick())
+    assert list(here.loads) == [Load(10, 1), Load(10, 1)], "and so does what was known of the others' load"
+    await two.expect(A, 16, MORE, ttl_s=60)
+    assert tokens(two, MORE) == 80
+    await one.release(rid(1))
+    await one.progress(rid(2), 4)
+    await two.move(rid(3), B)
+    assert list(await one.apply([Delta(SLOT, 1, 1, 1, MORE[:1])])) == [Applied.REFUSED]
+    assert tokens(one, MORE) == 16, "an ingest in the same process keeps the mirror fresh"
+    assert await one.begin(C, 1)
+    assert await one.clear(C, 1, 0) is Applied.REFUSED
+    assert await one.replace(C, 1, 0, {}) is Applied.REFUSED
+    await one.drop(C)
+    await one.set_mode(A, Mode.APPROX)
+    assert two.stats.reserved_here == 1
+    await eventually(lambda: two.stats.outages["loads", "away"] == 1)
+
+    await server.start()
+    await eventually(lambda: one.degraded is None and two.degraded is None)
+    connection = await client(server.url)
+    assert await loads(connection) == {B.encode(): 2 * 2**35 + 14}, "what happened meanwhile is made up for"
+    await eventually(lambda: one.load(B) == two.load(B) == Load(14, 2))
+    await eventually(lambda: two.mode(A) is Mode.APPROX)
+    await one.release(rid(2))
+    await two.release(rid(3))
+    await two.reserve(rid(4), pick())
+    await two.release(rid(4))
+    await eventually(lambda: one.load(B) == two.load(B) == Load())
+    assert await loads(connection) == {}
+
+
+async def test_restarted_empty(server: Valkey, replica: Start, eventually: Eventually) -> None:
+    owner, other = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    told = await owner_answers(owner, CHAIN[:3], seq=4)
+    await eventually(lambda: tokens(other) == 80)
+    await server.kill()
+    await server.start()
+    await eventually(lambda: tokens(other) == 48)
+    assert set(told) == {A}
+    late = await replica(server.url)
+    assert tokens(late) == 48
+    assert late.mode(A) is Mode.EXACT
+    assert list(await owner.apply([Delta(SLOT, 1, 5, 5, CHAIN[3:])])) == [Applied.NEW]
+    await eventually(lambda: tokens(late) == tokens(other) == 80)
+
+
+async def test_flushed_under_living_connections(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    owner, other = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    await other.reserve(rid(1), pick())
+    await owner_answers(owner, CHAIN[:2], seq=0)
+    connection = await client(server.url)
+    await connection.call("FLUSHALL")
+    await eventually(lambda: tokens(other) == 32)
+    await eventually(lambda: owner.load(A) == Load(10, 1))
+    assert await loads(connection) == {A.encode(): 2**35 + 10}, "the living reservation is charged again"
+
+
+async def test_restarted_with_data(replica: Start, client: Client, eventually: Eventually, server: Valkey) -> None:
+    owner, other = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    await other.reserve(rid(1), pick())
+    await other.reserve(rid(2), pick())
+    await (await client(server.url)).call("SAVE")
+    await server.kill()
+    await eventually(lambda: owner.degraded and other.degraded)
+    await other.release(rid(1))
+    await server.start()
+    await eventually(lambda: owner.degraded is None and other.degraded is None)
+    assert await loads(await client(server.url)) == {B.encode(): 2**35 + 10}
+    assert tokens(await replica(server.url)) == 80
+    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW], "nothing was lost"
+
+
+async def test_restarted_with_old_data(replica: Start, client: Client, eventually: Eventually, server: Valkey) -> None:
+    owner = await replica(server.url)
+    await fill(owner)
+    await (await client(server.url)).call("SAVE")
+    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW]
+    await server.kill()
+    await eventually(lambda: owner.degraded)
+    await server.start()
+    await eventually(lambda: owner.degraded is None)
+    assert list(await owner.apply([Delta(SLOT, 1, 2, 2, (), CHAIN)])) == [Applied.GAP], "the owner has to replace"
+
+
+async def test_paused(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
+    state = await replica(server.url)
+    await fill(state)
+    await state.reserve(rid(1), pick())
+    await eventually(lambda: tokens(state) == 80)
+    server.pause()
+    burst = await asyncio.gather(*(state.reserve(rid(number), pick()) for number in range(2, 12)))
+    assert len(burst) == 10
+    await eventually(lambda: state.degraded == "loads: slow")
+    assert tokens(state) == 80
+    for number in range(1, 9):
+        await state.release(rid(number))
+    server.resume()
+    await eventually(lambda: state.degraded is None)
+    connection = await client(server.url)
+    figures = await loads(connection)
+    assert sum(figures.values()) == 3 * (2**35 + 10), "each charged once, whether the paused server had it or not"
+    for number in range(9, 12):
+        await state.release(rid(number))
+    await eventually(lambda: state.load(A) == state.load(B) == Load())
+    assert await loads(connection) == {}
+
+
+async def test_slow(server: Valkey, replica: Start, proxy: Any, eventually: Eventually) -> None:
+    between = await proxy(server.port)
+    state, other = await replica(f"redis://127.0.0.1:{between.port}"), await replica(server.url)
+    await fill(state)
+    between.delay_s = 0.2
+    await eventually(lambda: state.degraded == "loads: slow")
+    await state.reserve(rid(1), pick())
+    assert state.stats.reserved_here == 1
+    assert list(await state.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW], "the index is not in a hurry"
+    await eventually(lambda: tokens(state, MORE) == tokens(other, MORE) == 80)
+    assert state.degraded == "loads: slow", "it does not come and go"
+    between.delay_s = 0.0
+    await eventually(lambda: state.degraded is None)
+    await eventually(lambda: other.load(A) == Load(10, 1))
+
+
+async def test_out_of_memory(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
+    owner, other = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    told = await owner_answers(owner, CHAIN[:4], seq=9)
+    connection = await client(server.url)
+    await connection.call("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.REFUSED]
+    await eventually(lambda: owner.degraded == "writer: full")
+    assert owner.stats.outages["writer", "full"] == 1
+    await owner.reserve(rid(1), pick())
+    await other.reserve(rid(2), pick())
+    assert await loads(connection) == {A.encode(): 2**35 + 10, B.encode(): 2**35 + 10}, "loads need no memory"
+    await owner.release(rid(1))
+    await other.release(rid(2))
+    await other.expect(B, 16, CHAIN, ttl_s=60)
+    await eventually(lambda: len(owner.hits(Chains(81, {16: CHAIN}))) == 2)
+    assert await loads(connection) == {}
+    assert owner.stats.reserved_here == other.stats.reserved_here == 0
+    assert told == []
+    await connection.call("CONFIG", "SET", "maxmemory", "0")
+    await eventually(lambda: owner.degraded is None)
+    await eventually(lambda: tokens(other) == 64)
+    assert told == [A]
+
+
+async def test_wrong_password(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    connection = await client(server.url)
+    await connection.call("CONFIG", "SET", "requirepass", "right")
+    state = await replica(server.url.replace("redis://", "redis://:wr0ng@"))
+    assert state.degraded is not None
+    assert state.degraded.endswith(": denied")
+    await state.reserve(rid(1), pick())
+    assert state.load(A) == Load(10, 1)
+    assert state.stats.reserved_here == 1
+    assert any(getattr(record, "reason", None) == "denied" for record in caplog.records)
+    assert "wr0ng" not in caplog.text
+    await connection.call("CONFIG", "SET", "requirepass", "wr0ng")
+    await eventually(lambda: state.degraded is None)
+    assert await loads(connection) == {A.encode(): 2**35 + 10}
+
+
+async def test_a_restart_of_the_scripts_cache_costs_nothing(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    state = await replica(server.url)
+    connection = await client(server.url)
+    await connection.call("SCRIPT", "FLUSH")
+    await state.reserve(rid(1), pick())
+    await eventually(lambda: state.stats.outages["loads", "flushed"])
+    await eventually(lambda: state.degraded is None)
+    await state.release(rid(1))
+    await eventually(lambda: state.load(A) == Load())
+    assert await loads(connection) == {}
+
+
+async def test_a_set_that_vanished_shows_as_a_gap(server: Valkey, replica: Start, client: Client) -> None:
+    owner = await replica(server.url)
+    await fill(owner)
+    connection = await client(server.url)
+    name = '{kv:pool}:b:["10.0.0.1:8000",16,"GPU",0,"full_attention",0]'
+    assert await connection.call("UNLINK", name) == 1  # evicted, expired, or deleted by hand
+    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.GAP]
+
+
+async def test_a_reader_that_fell_behind_the_log_loads_the_sets(
+    server: Valkey, replica: Start, client: Client, proxy: Any, eventually: Eventually
+) -> None:
+    owner = await replica(server.url)
+    between = await proxy(server.port)
+    slow = await replica(f"redis://127.0.0.1:{between.port}")
+    await fill(owner)
+    await eventually(lambda: tokens(slow) == 80)
+    between.flowing.clear()
+    for seq in range(1, 300):
+        await owner.apply([Delta(SLOT, 1, seq, seq, [BlockKey(1000 + seq)], [BlockKey(999 + seq)])])
+    await owner.apply([Delta(SLOT, 1, 300, 300, MORE, CHAIN)])
+    await (await client(server.url)).call("XTRIM", "{kv:pool}:log", "MAXLEN", 200)
+    between.flowing.set()
+    await eventually(lambda: slow.stats.bootstraps == 2)
+    await eventually(lambda: tokens(slow, MORE) == 80)
+    assert tokens(slow) == 0
+    assert [tokens(slow, [BlockKey(1000 + seq)]) for seq in (1, 150, 299)] == [0, 0, 16]
