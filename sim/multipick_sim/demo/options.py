@@ -11,7 +11,7 @@ from multipick_sim.engine.presets import PRESETS
 
 MAX_PODS = 64  # processes on one machine
 MAX_SPEED = 1000.0
-DEFAULT_PRESET = "h200-llama-3.3-70b-tp4"
+DEFAULT_PRESET = "h100-llama-3.3-70b-tp8"
 
 
 @dataclass(frozen=True, slots=True)

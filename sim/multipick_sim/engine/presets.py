@@ -102,6 +102,7 @@ QWEN_3_32B = Model(32.8e9, 64, 5120, 64, 8, 128, max_model_len=40_960)
 
 PRESETS = {
     "h100-llama-3.1-8b": Preset(H100, LLAMA_3_1_8B),
+    "h100-llama-3.3-70b-tp8": Preset(H100, LLAMA_3_3_70B, gpus=8),
     "h100-qwen3-32b-tp2": Preset(H100, QWEN_3_32B, gpus=2),
     "h200-llama-3.3-70b-tp4": Preset(H200, LLAMA_3_3_70B, gpus=4),
     "a10-qwen2.5-7b": Preset(A10, QWEN_2_5_7B),

@@ -1,0 +1,104 @@
+"""`multipick demo`: plan, run each policy, report."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from multipick_sim.demo.display import display
+from multipick_sim.demo.options import Options, parse
+from multipick_sim.demo.report import Outcome, agreement_lines, as_json, table, verdict
+from multipick_sim.demo.run import run
+from multipick_sim.demo.stack import StackError
+from multipick_sim.traffic.chats import Shape, chats
+from multipick_sim.traffic.mooncake import TraceError, read_trace
+from multipick_sim.traffic.plan import Session, request_count
+
+ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Run the demo. 0: done, whoever won; 1: a part or a request failed; 2: wrong usage; 128 + n: ended by signal n."""
+    options = parse(arguments)
+    try:
+        sessions = plan(options)
+    except TraceError as error:
+        print(f"multipick demo: {error}", file=sys.stderr)
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_signal(options, sessions))
+
+
+def plan(options: Options) -> tuple[Session, ...]:
+    """The requests to send. Raises TraceError for a trace that can't be read."""
+    if options.trace:
+        return read_trace(options.trace, options.requests)
+    return chats(options.requests, options.seed, Shape())
+
+
+async def _until_signal(options: Options, sessions: tuple[Session, ...]) -> int:
+    """The demo, which the first signal ends in good order; further ones are ignored while it cleans up."""
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(_demo(options, sessions))
+    received: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        if not received:
+            received.append(number)
+            work.cancel()
+
+    for number in ENDED_BY:
+        loop.add_signal_handler(number, end, number)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return 128 + received[0]
+
+
+async def _demo(options: Options, sessions: tuple[Session, ...]) -> int:
+    console = Console()
+    folder = Path(tempfile.mkdtemp(prefix="multipick-demo-"))
+    keep = True
+    try:
+        with display(console) as shown:
+            outcomes = [await run(policy, sessions, options, folder, shown) for policy in options.policies]
+        keep = any(outcome.figures.failed for outcome in outcomes)
+        _tell(console, options, sessions, outcomes)
+    except StackError as error:
+        print(f"multipick demo: {error}", file=sys.stderr)
+    except asyncio.CancelledError:
+        keep = False
+        raise
+    finally:
+        if keep:
+            print(f"multipick demo: the logs are in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+    return 1 if keep else 0
+
+
+def _tell(console: Console, options: Options, sessions: tuple[Session, ...], outcomes: Sequence[Outcome]) -> None:
+    console.print(table(outcomes))
+    lines = [line for outcome in outcomes for line in agreement_lines(outcome)]
+    for line in (*lines, verdict(outcomes)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if options.json:
+        setup = {
+            "traffic": options.trace.name if options.trace else "chats",
+            "requests": request_count(sessions),
+            "sessions": len(sessions),
+            "pods": options.pods,
+            "preset": options.preset,
+            "speed": options.speed,
+            "seed": options.seed,
+        }
+        options.json.write_text(json.dumps(as_json(setup, outcomes), indent=2) + "\n")
