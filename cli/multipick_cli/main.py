@@ -13,6 +13,7 @@ GROUP = "multipick.commands"
 SUMMARIES = {
     "demo": "Envoy, Valkey, a picker and simulated pods on this machine, with traffic and a verdict",
     "epp": "the endpoint picker that Envoy calls by ext_proc",
+    "operator": "the Kubernetes operator: keeps every InferencePool as its object says",
     "recording": "check or make a recording of a real engine",
     "sim": "a simulated vLLM pod",
 }

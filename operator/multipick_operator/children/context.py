@@ -22,18 +22,26 @@ class Context:
     """The defaults, and what the cluster says about this pool."""
 
     defaults: Defaults
-    running_image: str | None = None  # of the engine workload, where there is one
+    pin: str | None = None  # as `pin_of` wrote it on the engines' workload, where there is one
     secret_version: str = ""  # changes when the Secret that the picker reads does
 
     def engine_image(self, pool: Pool) -> str | None:
-        """The spec's image; else the one that runs; else the default.
+        """The spec's image; else the default that this pool was made with; else today's default.
 
         A default that a new operator brings must not restart GPU pods that nobody touched, so it is for new pools.
         None where there is no default for this engine.
         """
         engine = pool.spec.engine
-        return engine.image or self.running_image or self.defaults.engine_images.get(engine.type)
+        if engine.image:
+            return engine.image
+        kind, _, image = (self.pin or "").partition(" ")
+        return image if kind == engine.type.value else self.defaults.engine_images.get(engine.type)
 
     def state_url(self, pool: Pool) -> str | None:
         """Where the pool's pickers share their state; None: nowhere."""
         return pool.spec.index.url if pool.spec.index else self.defaults.state_url
+
+
+def pin_of(pool: Pool, image: str) -> str | None:
+    """Engine and image, to be kept with the workload; None where the spec itself names the image."""
+    return None if pool.spec.engine.image else f"{pool.spec.engine.type.value} {image}"

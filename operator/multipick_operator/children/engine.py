@@ -2,8 +2,10 @@
 
 import msgspec
 
+from multipick_operator.api.crd import GROUP
 from multipick_operator.api.engine import CacheType
 from multipick_operator.api.pool import Pool, Strategy
+from multipick_operator.children.context import pin_of
 from multipick_operator.children.names import (
     ENGINE,
     Manifest,
@@ -15,6 +17,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.pod import cache_claim, pod_template
 
+PIN = f"{GROUP}/default-image"
 ROLLOUT_MARGIN_S = 300  # the default of 600 s in all would call a slow load a failure
 
 
@@ -24,6 +27,8 @@ def engines(pool: Pool, image: str | None) -> list[Manifest]:
     if pool.spec.existing_pods or image is None:
         return [service]
     workload = _group(pool, image) if pool.spec.parallelism.nodes > 1 else _deployment(pool, image)
+    if pin := pin_of(pool, image):
+        workload["metadata"]["annotations"] = {PIN: pin}
     return [*_service_account(pool), *_claim(pool), service, workload]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,11 @@ class ApiServer:
         """An administrator's kubeconfig."""
         return self.folder / "kubeconfig"
 
-    def start(self) -> None:
-        """Start all three and wait until the server is ready. Raises UnavailableError, or RuntimeError with a log."""
+    def start(self, crds: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Start all three and wait until the server is ready. Raises UnavailableError, or RuntimeError with a log.
+
+        `crds` come before the controllers: the garbage collector learns of later ones only every 30 s.
+        """
         programs = binaries(API_SERVER)
         self.folder.mkdir(parents=True, exist_ok=True)
         client, peer, self.port = _free_ports(3)
@@ -81,6 +85,8 @@ class ApiServer:
         )
         self._write_kubeconfig()
         self._wait_ready()
+        for crd in crds:
+            self.install(crd)
         self._run(
             "controllers",
             programs["kube-controller-manager"],
@@ -110,6 +116,22 @@ class ApiServer:
     def apply(self, path: str, manifest: object) -> Any:
         """Server-side apply as `tests`."""
         return self.request("PATCH", f"{path}?fieldManager=tests&force=true", manifest, "application/apply-patch+yaml")
+
+    def install(self, crd: Mapping[str, Any]) -> None:
+        """Apply a CustomResourceDefinition and wait until its objects can be listed."""
+        self.apply(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}", crd)
+        version = next(one["name"] for one in crd["spec"]["versions"] if one["served"])
+        path = f"/apis/{crd['spec']['group']}/{version}/{crd['spec']['names']['plural']}"
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.request("GET", path)
+            except urllib.error.HTTPError:  # 404 at first, then 429 while the storage is made
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def _call(self, method: str, path: str, body: object = None, content: str = "application/json") -> bytes:
         data = None if body is None else json.dumps(body).encode()

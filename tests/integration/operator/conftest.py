@@ -1,12 +1,21 @@
 """A real kube-apiserver for the tests of this folder; they are skipped, with the reason, where it can't be had."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import kopf
 import pytest
-from cluster.apiserver import ApiServer
+from cluster.apiserver import TOKEN, ApiServer
 from cluster.build import UnavailableError
+from cluster.client import Namespace
 from multipick_operator.api.crd import crd
+from multipick_operator.api.engine import EngineType
+from multipick_operator.app import Operator, Settings
+from multipick_operator.children.context import Defaults
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,11 +30,56 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     server = ApiServer(tmp_path_factory.mktemp("apiserver"))
     try:
-        server.start()
+        server.start([crd()])
     except UnavailableError as error:
         pytest.skip(str(error))
     try:
-        server.apply("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferencepools.multipick.dev", crd())
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def namespace(api: ApiServer, request: pytest.FixtureRequest) -> Namespace:
+    name = "t" + format(abs(hash(request.node.nodeid)) % 16**10, "x")
+    api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    return Namespace(api, name)
+
+
+@pytest.fixture
+def settings(namespace: Namespace) -> Settings:
+    return Settings(
+        defaults=Defaults(
+            picker_image="example.com/multipick:1",
+            engine_images={EngineType.VLLM: "example.com/vllm:1", EngineType.SIMULATED: "example.com/multipick:1"},
+        ),
+        lease_namespace=namespace.name,
+        lease_name="operator",
+        identity="one",
+        namespaces=(namespace.name,),
+        resync_s=1.0,
+        discovery_s=1.0,
+        host="127.0.0.1",
+        port=0,
+    )
+
+
+@pytest.fixture
+def running(api: ApiServer, settings: Settings) -> Callable[..., Any]:
+    """An operator of the test's namespace, as a context manager; arguments change its settings."""
+
+    @asynccontextmanager
+    async def run(token: str = TOKEN, **changes: Any) -> AsyncIterator[Operator]:
+        def login() -> kopf.ConnectionInfo:
+            return kopf.ConnectionInfo(server=api.url, ca_path=str(api.ca), token=token)
+
+        operator = Operator(replace(settings, **changes), login)
+        stop = asyncio.Event()
+        task = asyncio.create_task(operator.run(stop))
+        try:
+            yield operator
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 30)
+
+    return run

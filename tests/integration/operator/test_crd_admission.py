@@ -16,16 +16,6 @@ URI = {"model": {"uri": "hf://org/model"}}
 PODS = {"existingPods": {"matchLabels": {"app": "x"}}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _served(api: ApiServer) -> None:
-    for _ in range(200):
-        try:
-            api.request("GET", POOLS)
-            return
-        except urllib.error.HTTPError:
-            continue
-
-
 def create(api: ApiServer, spec: dict[str, Any], name: str = "p") -> Any:
     body = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": name}, "spec": spec}
     return api.request("POST", f"{POOLS}?dryRun=All", body)

@@ -130,9 +130,10 @@ def test_sglang_is_told_nothing_of_vllms(make_pool: MakePool, context: Context) 
 
 def test_a_new_default_image_is_for_new_pools(make_pool: MakePool, context: Context) -> None:
     assert engine(make_pool(), context)["image"] == "example.com/vllm:1"
-    running = replace(context, running_image="example.com/vllm:0")
+    running = replace(context, pin="VLLM example.com/vllm:0")
     assert engine(make_pool(), running)["image"] == "example.com/vllm:0"
     assert engine(make_pool(engine={"image": "mine"}), running)["image"] == "mine"
+    assert engine(make_pool(engine={"type": "SGLang"}), running)["image"] == "example.com/sglang:1"
 
 
 def test_existing_pods_get_a_picker_and_nothing_else(make_pool: MakePool, context: Context) -> None:

@@ -1,0 +1,95 @@
+"""`multipick operator`: the command line."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from uuid import uuid4
+
+import kopf
+
+from multipick_operator import logs
+from multipick_operator.api.engine import EngineType
+from multipick_operator.app import LeaseLostError, Operator, Settings
+from multipick_operator.children.context import Defaults
+from multipick_operator.login import login
+
+log = logging.getLogger(__name__)
+
+STATE_PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
+
+
+def command(argv: Sequence[str]) -> int:
+    """Run until SIGTERM; 2 without access to a cluster, 1 where another operator took the lease."""
+    options = parser().parse_args(argv)
+    logs.configure(options.log_level, options.log_format)
+    try:
+        login()
+    except kopf.LoginError as error:
+        print(f"multipick operator: {error}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_run(settings(options)))
+    except LeaseLostError:
+        log.error("the lease is lost: another operator acts now")
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="multipick operator", description="Keeps every InferencePool as its object says."
+    )
+    add = made.add_argument
+    add("--namespaces", default="", metavar="A,B", help="watch only these (default: all)")
+    add("--pool-selector", metavar="LABELS", help="act only on pools with these labels")
+    add("--picker-image", required=True, help="image of the endpoint pickers")
+    add("--vllm-image", help="default image of engine VLLM")
+    add("--sglang-image", help="default image of engine SGLang")
+    add("--simulated-image", help="default image of engine Simulated (default: the picker's)")
+    add("--state-url", help=f"Redis or Valkey of pools without one; its password is in ${STATE_PASSWORD_ENV}")
+    add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="where the lease lies")
+    add("--lease-name", default="multipick-operator", help="operators that share it take turns")
+    add("--resync", type=float, default=120.0, metavar="SECONDS", help="look at every pool this often")
+    add("--host", default="0.0.0.0", help="address of /metrics and /healthz")
+    add("--port", type=int, default=8080, help="their port")
+    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    add("--log-format", default="json", choices=("json", "text"))
+    return made
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """The options, and the environment, as settings."""
+    images = {
+        EngineType.VLLM: options.vllm_image,
+        EngineType.SGLANG: options.sglang_image,
+        EngineType.SIMULATED: options.simulated_image or options.picker_image,
+    }
+    defaults = Defaults(
+        picker_image=options.picker_image,
+        engine_images={kind: image for kind, image in images.items() if image},
+        state_url=options.state_url,
+        state_password=os.environ.get(STATE_PASSWORD_ENV) or None,
+    )
+    return Settings(
+        defaults=defaults,
+        lease_namespace=options.lease_namespace,
+        lease_name=options.lease_name,
+        identity=f"{os.environ.get('POD_NAME', 'local')}-{uuid4().hex[:8]}",
+        namespaces=tuple(name for name in options.namespaces.split(",") if name),
+        pool_selector=options.pool_selector,
+        resync_s=options.resync,
+        host=options.host,
+        port=options.port,
+    )
+
+
+async def _run(chosen: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Operator(chosen, login).run(stop)

@@ -1,0 +1,90 @@
+"""The Gateway API and its inference extension, whose CRDs come from their Go modules: missing, then there."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import yaml
+from cluster.apiserver import ApiServer
+from cluster.build import UnavailableError, module_folder
+from cluster.client import Namespace, until
+
+Running = Callable[..., Any]
+GIE = "inference.networking.k8s.io/v1"
+GATEWAY = "gateway.networking.k8s.io/v1"
+ROUTED: dict[str, Any] = {
+    "routing": {"gateway": {"httpRoute": {"create": True, "parentRefs": [{"name": "gw"}], "hostnames": ["h.test"]}}}
+}
+
+
+def crds() -> list[dict[str, Any]]:
+    """Gateway, HTTPRoute and the GIE InferencePool."""
+    gateway = module_folder("sigs.k8s.io/gateway-api", "v1.6.1") / "config/crd/standard"
+    extension = module_folder("sigs.k8s.io/gateway-api-inference-extension", "v1.5.0") / "config/crd/bases"
+    files = [
+        gateway / "gateway.networking.k8s.io_gateways.yaml",
+        gateway / "gateway.networking.k8s.io_httproutes.yaml",
+        extension / "inference.networking.k8s.io_inferencepools.yaml",
+    ]
+    return [yaml.safe_load(file.read_text()) for file in files]
+
+
+@pytest.fixture
+async def gateway_api(api: ApiServer) -> AsyncIterator[Callable[[], None]]:
+    """A function that installs the kinds; they go again after the test."""
+    try:
+        found = crds()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+    def install() -> None:
+        for crd in found:
+            api.install(crd)
+
+    yield install
+    for crd in found:
+        api.request("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}")
+
+
+def parents(**conditions: str) -> dict[str, Any]:
+    """What a gateway writes into a status."""
+    time = "2026-11-22T08:00:00Z"
+    listed = [
+        {"type": name, "status": status, "reason": name, "message": "m", "lastTransitionTime": time}
+        for name, status in conditions.items()
+    ]
+    ref = {"name": "gw", "namespace": "default"}
+    return {"status": {"parents": [{"parentRef": ref, "controllerName": "test.dev/gateway", "conditions": listed}]}}
+
+
+async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
+    namespace: Namespace, running: Running, gateway_api: Callable[[], None]
+) -> None:
+    route = namespace.path("httproutes", "p", GATEWAY)
+    extension = namespace.path("inferencepools", "p", GIE)
+    async with running():
+        await namespace.apply(**ROUTED)
+        await namespace.reaches("RouteReady", "False", "KindNotInstalled")
+        gateway_api()
+        await namespace.reaches("RouteReady", "False", "Pending")
+        await namespace.reaches("ResolvedRefs", "False", "GatewayNotFound")
+        spec = {"gatewayClassName": "c", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+        gateway = {"apiVersion": GATEWAY, "kind": "Gateway", "metadata": {"name": "gw"}, "spec": spec}
+        await namespace.call("POST", namespace.path("gateways", group=GATEWAY), gateway)
+        await namespace.reaches("ResolvedRefs", "True", "ResolvedRefs")
+        made = await until(lambda: namespace.find(extension))
+        assert made["spec"]["endpointPickerRef"]["name"] == "p-epp"
+        await namespace.patch(extension + "/status", parents(Accepted="True", ResolvedRefs="True"))
+        await namespace.patch(route + "/status", parents(Accepted="False"))
+        await namespace.reaches("RouteReady", "False", "Accepted")
+        await until(namespace.events, lambda found: "RouteRejected" in [reason for reason, _ in found])
+        await namespace.patch(route + "/status", parents(Accepted="True", ResolvedRefs="True"))
+        await namespace.reaches("RouteReady", "True", "Accepted")
+        pool = await namespace.call("GET", namespace.pool_path())
+        assert pool["status"]["url"] == "http://h.test/v1"
+        await namespace.apply(**ROUTED, engine={"port": 9000})
+        await until(lambda: namespace.find(extension), lambda found: found["spec"]["targetPorts"] == [{"number": 9000}])
+        assert len((await namespace.find(extension))["status"]["parents"]) == 1
+        await namespace.apply(routing={"gateway": {"createInferencePool": False}})
+        await until(lambda: namespace.find(extension), lambda found: found is None)
+        await until(lambda: namespace.find(route), lambda found: found is None)
