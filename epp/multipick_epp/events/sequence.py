@@ -1,0 +1,220 @@
+"""The order of one publisher's batches: what to take, what is missing, when the engine is another one. No I/O.
+
+Facts. A publisher numbers its batches from 0, one count for each engine process. Live messages come in order and never
+twice, but some may be missing, and a subscriber that was away can't tell a restarted engine by its numbers alone. The
+replay socket answers from a given number on with byte-identical payloads, as far back as it keeps them (10,000
+batches), and then an end marker.
+
+Rules.
+1. Fresh, disconnected or with a gap, ask for a replay, from the last taken batch on: if that one comes back with the
+   same bytes, the engine is the same, and the rest follows. Live messages are held meanwhile.
+2. If it doesn't come back, the engine is another one: `Begin`, and everything is replayed from 0. So too if a live
+   number falls back, unless the message is one that a replay brought already.
+3. What no replay can bring is `Lost`; the first batch that can be had is taken all the same.
+4. Without a replay socket: gaps are lost, and after a disconnection the next number in line passes for the same engine.
+5. A quiet publisher is asked now and then (`probe`): the last messages before a silence leave no gap to see.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xxhash import xxh3_64_intdigest
+
+MAX_HELD_BATCHES = 100_000
+MAX_HELD_BYTES = 256 << 20
+MAX_REMEMBERED = 65_536
+MAX_ATTEMPTS = 3  # replays in a row that may break off
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The next batch."""
+
+    seq: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Another engine process: nothing that was known holds. `complete`: its batches come from the first on."""
+
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Batches before the next `Take` can't be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Replay from `start` on, instead of any replay under way."""
+
+    start: int
+
+
+Effect = Take | Begin | Lost | Ask
+
+
+class Sequence:
+    """Each method takes one thing that happened and yields what to do about it, which must be done in order.
+
+    Invariants: `next` is the number after the last taken batch, None before the first; `held` is empty unless `asking`;
+    `_replayed` has the digests of batches that a replay brought and that may still come live.
+    """
+
+    def __init__(self, replay: bool) -> None:
+        self.next: int | None = None
+        self.asking = False
+        self.proven = False  # connected, and the engine is known to be the one whose batches were taken
+        self.gaps = 0
+        self._can_ask = replay
+        self._probing = False  # asking although nothing is missing: live messages needn't wait
+        self._answered = False
+        self._attempts = 0
+        self._given_up = False  # of asking, until the next connection or probe
+        self._last_digest = 0
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._held_bytes = 0
+        self._replayed: dict[int, int] = {}
+
+    @property
+    def catching_up(self) -> bool:
+        """A replay is under way that may bring what is missing, or show that the engine is another one."""
+        return self.asking and not self._probing
+
+    def connected(self) -> Iterator[Effect]:
+        """The subscription stands, for the first time or again."""
+        self._given_up = False
+        if self._can_ask:
+            yield self._ask()
+
+    def disconnected(self) -> None:
+        """The publisher is away; messages may be missed from now on."""
+        self.proven = False
+
+    def restarted(self) -> Iterator[Effect]:
+        """Somebody who knows says that the engine process is a new one."""
+        self._forget()
+        yield Begin(complete=False)
+        if self._can_ask:
+            yield self._ask()
+
+    def probe(self) -> Iterator[Effect]:
+        """Nothing came for a while."""
+        if self._can_ask and not self.asking:
+            self._given_up = False
+            yield self._ask(probing=self.proven)
+
+    def live(self, seq: int, payload: bytes) -> Iterator[Effect]:
+        """A message of the subscription."""
+        if self.asking and not (self._probing and self.next is not None and seq <= self.next):
+            self._hold(seq, payload)
+        elif self.next is None:
+            yield from self._first(seq, payload)
+        elif seq == self.next:
+            self._replayed.clear()
+            self.proven = True
+            yield self._take(seq, payload)
+        elif seq < self.next:
+            if self._replayed.pop(seq, None) != xxh3_64_intdigest(payload):
+                yield from self._another_engine(seq, payload)
+        elif self._can_ask and not self._given_up:
+            self.gaps += 1
+            self._hold(seq, payload)
+            yield self._ask()
+        else:
+            self.gaps += 1
+            self.proven = True
+            yield Lost()
+            yield self._take(seq, payload)
+
+    def replayed(self, seq: int, payload: bytes) -> Iterator[Effect]:
+        """An answer to the last `Ask`."""
+        if not self.asking:
+            return
+        first, self._answered = not self._answered, True
+        if self.next is None:
+            yield Begin(complete=seq == 0)
+        elif first and (not self.proven or seq == self.next - 1):
+            self.proven = seq == self.next - 1 and xxh3_64_intdigest(payload) == self._last_digest
+            if not self.proven:
+                self._forget()
+                yield self._ask()
+                return
+        if self.next is not None and seq < self.next:
+            return
+        if self.next is not None and seq > self.next:
+            if not first and self._attempts < MAX_ATTEMPTS:
+                self._attempts += 1
+                yield self._ask()
+                return
+            yield Lost()
+        self.proven = True
+        yield self._take(seq, payload)
+        self._replayed[seq] = self._last_digest
+        if len(self._replayed) > MAX_REMEMBERED:
+            del self._replayed[next(iter(self._replayed))]
+
+    def replay_ended(self, whole: bool) -> Iterator[Effect]:
+        """The last `Ask` was answered to the end marker, or broke off."""
+        if not self.asking:
+            return
+        self.asking = False
+        if not whole:
+            self._attempts += 1
+            if self._attempts < MAX_ATTEMPTS:
+                yield self._ask()
+                return
+            self._given_up = True
+        elif not self._answered and self.next:
+            self._forget()
+            yield self._ask()
+            return
+        elif not self._answered:
+            if self.next is None:
+                yield Begin(complete=True)
+                self.next = 0
+            self.proven = True
+            self._given_up = True  # there is nothing to replay: what is held now, if it has a gap, is all there is
+        self._attempts = 0
+        held, self._held, self._held_bytes = self._held, deque(), 0
+        for seq, payload in held:
+            yield from self.live(seq, payload)
+        if whole:
+            self._given_up = False
+
+    def _ask(self, probing: bool = False) -> Ask:
+        self.asking, self._answered, self._probing = True, False, probing
+        return Ask(max(0, self.next - 1) if self.next is not None else 0)
+
+    def _first(self, seq: int, payload: bytes) -> Iterator[Effect]:
+        yield Begin(complete=seq == 0)
+        self.proven = True
+        yield self._take(seq, payload)
+
+    def _another_engine(self, seq: int, payload: bytes) -> Iterator[Effect]:
+        self._forget()
+        if seq and self._can_ask and not self._given_up:
+            self._hold(seq, payload)
+            yield self._ask()
+        else:
+            yield from self._first(seq, payload)
+
+    def _take(self, seq: int, payload: bytes) -> Take:
+        self.next = seq + 1
+        self._last_digest = xxh3_64_intdigest(payload)
+        return Take(seq, payload)
+
+    def _hold(self, seq: int, payload: bytes) -> None:
+        """What is too much to hold leaves a gap, which is replayed in its turn."""
+        if len(self._held) < MAX_HELD_BATCHES and self._held_bytes + len(payload) <= MAX_HELD_BYTES:
+            self._held.append((seq, payload))
+            self._held_bytes += len(payload)
+
+    def _forget(self) -> None:
+        self.next = None
+        self.asking = self.proven = False
+        self._attempts = 0
+        self._replayed.clear()

@@ -1,0 +1,190 @@
+"""What one incarnation of one engine caches, as its events tell; pure, fed batch by batch in order.
+
+Rules, each from what the engines do (recordings of vLLM 0.32; its and SGLang's sources):
+1. A block's key comes from the tokens in the event and the key of its parent; groups and tiers whose events carry no
+   whole tokens take the key from the full-attention group, whose blocks have the same hashes (`names`).
+2. Copies are counted (`holding`).
+3. A block stored after a parent proves that the parent, and all before it, are resident: they are in the block table of
+   the request that computed it. True for full attention on the GPU only.
+4. An event from the start of a prompt (no parent) whose blocks, two or more, are all resident stores nothing: it is the
+   report that `kv_cache_report_mode=full` asks for. A repeated prompt of one block does store a second copy. Requests
+   that skip reading the cache (prompt logprobs) look like a report too; their copies go uncounted, which costs a missed
+   hit at worst, where the reverse would leave blocks in the index for ever.
+5. AllBlocksCleared empties the GPU, not the tiers behind it.
+6. Where batches are missing, nothing is dropped, but what we hold is in doubt, and what we lack may be there, until the
+   cache has turned over: as many removals in a row of blocks that we hold as we hold blocks, and no orphan.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from multipick_epp.events.decode import Batch, Removed, Stored
+from multipick_epp.events.holding import Change, Holding
+from multipick_epp.events.names import Names
+from multipick_epp.state.protocol import Slot
+from multipick_epp.types import BlockKey, Endpoint, Mode
+
+GPU = "GPU"
+FULL_ATTENTION = frozenset({"full_attention", "mla_attention", "sink_full_attention"})
+MAX_HOLDINGS = 64
+MAX_BLOCK_SIZE = 1 << 16  # tokens
+MIN_TURN = 256  # removals; fewer prove nothing
+
+
+class Tracker:
+    """Invariants: one holding for each (medium, group); one `Names` for each block size, shared by its holdings;
+    `_clears` happened before every change that the holdings have not told yet.
+    """
+
+    def __init__(self, endpoint: Endpoint, root: Callable[[str | None], BlockKey], complete: bool) -> None:
+        """`root` gives the parent key of prompts by LoRA adapter; `complete`: the engine's first batch comes first."""
+        self.unplaced_blocks = 0  # stored blocks that no slot can take
+        self._endpoint = endpoint
+        self._root = root
+        self._names: dict[int, Names] = {}
+        self._holdings: dict[tuple[str, int], Holding] = {}
+        self._clears: dict[str, None] = {}  # media, in order
+        self._sure = complete
+        self._turned = 0  # removals in a row without a surprise
+
+    @property
+    def mode(self) -> Mode:
+        """EXACT where the GPU's holdings are the engine's, block for block."""
+        return Mode.EXACT if self._sure and not any(holding.unnamed for holding in self._gpu()) else Mode.APPROX
+
+    @property
+    def blocks(self) -> int:
+        """Resident blocks, of all slots."""
+        return sum(len(holding.copies) for holding in self._holdings.values())
+
+    @property
+    def waiting_blocks(self) -> int:
+        """Stored blocks whose parent is unknown."""
+        return sum(names.waiting_blocks for names in self._names.values())
+
+    @property
+    def pending(self) -> int:
+        """Operations that `take` would give."""
+        return sum(len(holding.changes) for holding in self._holdings.values())
+
+    def take(self) -> tuple[Sequence[str], Sequence[Change]]:
+        """What changed since the last call: media that were cleared, then changes, to be told in this order."""
+        clears, self._clears = list(self._clears), {}
+        return clears, [holding.take() for holding in self._holdings.values() if holding.changes]
+
+    def contents(self) -> Mapping[Slot, Sequence[BlockKey]]:
+        """All that is resident, for a state that has to be told anew; `take` goes on from here."""
+        self._clears.clear()
+        for holding in self._holdings.values():
+            holding.changes.clear()
+        return {holding.slot: list(holding.copies) for holding in self._holdings.values()}
+
+    def apply(self, batch: Batch) -> int:
+        """One batch, the next in order. Returns the blocks that it announces, stored and removed."""
+        operations = 0
+        for event in batch.events:
+            if isinstance(event, Stored):
+                self._stored(event)
+                operations += len(event.hashes)
+            elif isinstance(event, Removed):
+                self._removed(event)
+                operations += len(event.hashes)
+            else:
+                self._cleared()
+        if batch.unreadable:
+            self.lost()
+        for names in self._names.values():
+            names.forget([holding.copies for holding in self._holdings.values() if holding.names is names])
+        return operations
+
+    def lost(self) -> None:
+        """Batches are missing between the last one and the next."""
+        self._sure = False
+        self._turned = 0
+        for holding in self._holdings.values():
+            holding.doubt()
+
+    def _stored(self, event: Stored) -> None:
+        if event.remote or not event.hashes:
+            return
+        holding = self._holding(event)
+        if holding is None:
+            self.unplaced_blocks += len(event.hashes)
+            return
+        names = holding.names
+        if _whole(event):
+            self._announce(names, names.learn(event))
+            if event.medium == GPU and event.parent in names.keys:
+                holding.confirm_chain(names.keys[event.parent], names.parents)
+        keys = [names.keys.get(block_hash) for block_hash in event.hashes]
+        if _may_be_report(event) and all(key in holding.copies for key in keys):
+            holding.confirm_chain(names.keys[event.hashes[-1]], names.parents)
+            return
+        for block_hash, key in zip(event.hashes, keys, strict=True):
+            if key is None:
+                holding.add_unnamed(block_hash)
+                self._turned = 0
+            else:
+                holding.add(key)
+
+    def _removed(self, event: Removed) -> None:
+        if event.remote:
+            return
+        holding = self._holdings.get((event.medium, event.group))
+        for block_hash in event.hashes:
+            if holding is None:
+                held = False
+            elif (key := holding.names.keys.get(block_hash)) is not None:
+                held = holding.remove(key)
+            else:
+                held = holding.remove_unnamed(block_hash)
+            if not self._sure and event.medium == GPU:
+                self._turned = self._turned + 1 if held else 0
+        if not self._sure and self._turned >= max(MIN_TURN, sum(len(gpu.copies) for gpu in self._gpu())):
+            self._settle()
+
+    def _cleared(self) -> None:
+        for holding in self._gpu():
+            holding.clear()
+        for names in self._names.values():
+            names.forget_waiting()
+        self._clears[GPU] = None
+        self._settle()
+
+    def _settle(self) -> None:
+        self._sure = True
+        for holding in self._holdings.values():
+            holding.settle()
+
+    def _announce(self, names: Names, hashes: Sequence[int]) -> None:
+        for holding in self._holdings.values():
+            if holding.names is names and holding.unnamed:
+                for block_hash in hashes:
+                    holding.named(block_hash)
+
+    def _gpu(self) -> list[Holding]:
+        return [holding for holding in self._holdings.values() if holding.slot.medium == GPU]
+
+    def _holding(self, event: Stored) -> Holding | None:
+        """The holding that the event is about; None for one that can't be."""
+        holding = self._holdings.get((event.medium, event.group))
+        if holding is not None:
+            return holding if event.block_size in (0, holding.slot.block_size) else None
+        gpu = self._holdings.get((GPU, event.group))  # offload tiers don't say their block size
+        block_size = event.block_size or (gpu.slot.block_size if gpu else 0)
+        if not 0 < block_size <= MAX_BLOCK_SIZE or len(self._holdings) >= MAX_HOLDINGS:
+            return None
+        if block_size not in self._names:
+            self._names[block_size] = Names(block_size, self._root)
+        kind = gpu.slot.kind if gpu and event.medium != GPU else event.kind
+        slot = Slot(self._endpoint, block_size, event.medium, event.group, kind, event.window)
+        holding = Holding(slot, self._names[block_size], self._sure)
+        self._holdings[event.medium, event.group] = holding
+        return holding
+
+
+def _whole(event: Stored) -> bool:
+    return event.kind in FULL_ATTENTION and len(event.tokens) == 4 * event.block_size * len(event.hashes) > 0
+
+
+def _may_be_report(event: Stored) -> bool:
+    return event.parent is None and event.medium == GPU and len(event.hashes) > 1 and _whole(event)

@@ -1,0 +1,222 @@
+"""What batch numbers say: gaps, restarts, duplicates, and what a replay can and can't bring."""
+
+from collections.abc import Iterator
+
+from multipick_epp.events.sequence import MAX_ATTEMPTS, Ask, Begin, Effect, Lost, Sequence, Take
+
+
+def batch(seq: int, engine: str = "a") -> tuple[int, bytes]:
+    return seq, f"{engine}{seq}".encode()
+
+
+def take(seq: int, engine: str = "a") -> Take:
+    return Take(*batch(seq, engine))
+
+
+def done(effects: Iterator[Effect]) -> list[Effect]:
+    return list(effects)
+
+
+def live(sequence: Sequence, *seqs: int, engine: str = "a") -> list[Effect]:
+    return [effect for seq in seqs for effect in sequence.live(*batch(seq, engine))]
+
+
+def replay(sequence: Sequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
+    effects = [effect for seq in seqs for effect in sequence.replayed(*batch(seq, engine))]
+    return effects + done(sequence.replay_ended(whole))
+
+
+def joined(replays: bool = True) -> Sequence:
+    """A sequence that has taken batches 0 to 2 live."""
+    sequence = Sequence(replays)
+    done(sequence.connected())
+    if replays:
+        done(sequence.replay_ended(whole=True))
+    live(sequence, 0, 1, 2)
+    assert sequence.next == 3
+    return sequence
+
+
+class TestWithoutReplay:
+    def test_from_the_first_batch_on_nothing_is_missing(self) -> None:
+        sequence = Sequence(replay=False)
+        assert done(sequence.connected()) == []
+        assert live(sequence, 0, 1) == [Begin(complete=True), take(0), take(1)]
+        assert sequence.proven
+
+    def test_a_late_join_is_incomplete(self) -> None:
+        assert live(Sequence(replay=False), 7, 8) == [Begin(complete=False), take(7), take(8)]
+
+    def test_a_gap_is_lost(self) -> None:
+        sequence = joined(replays=False)
+        assert live(sequence, 5, 6) == [Lost(), take(5), take(6)]
+        assert sequence.gaps == 1
+
+    def test_a_number_that_falls_back_is_another_engine(self) -> None:
+        sequence = joined(replays=False)
+        assert live(sequence, 0, 1, engine="b") == [Begin(complete=True), take(0, "b"), take(1, "b")]
+        assert live(sequence, 1, engine="c") == [Begin(complete=False), take(1, "c")]
+
+    def test_after_a_disconnection_the_next_number_passes_for_the_same_engine(self) -> None:
+        sequence = joined(replays=False)
+        sequence.disconnected()
+        assert done(sequence.connected()) == []
+        assert not sequence.proven
+        assert live(sequence, 3) == [take(3)]
+
+    def test_a_quiet_publisher_is_not_asked(self) -> None:
+        assert done(joined(replays=False).probe()) == []
+
+
+class TestJoining:
+    def test_everything_is_replayed_and_what_comes_live_meanwhile_waits_its_turn(self) -> None:
+        sequence = Sequence(replay=True)
+        assert done(sequence.connected()) == [Ask(0)]
+        assert live(sequence, 2, 3) == []
+        assert replay(sequence, 0, 1, 2) == [Begin(complete=True), take(0), take(1), take(2), take(3)]
+        assert live(sequence, 4) == [take(4)]
+
+    def test_an_engine_that_has_published_nothing_is_known_to_be_empty(self) -> None:
+        sequence = Sequence(replay=True)
+        done(sequence.connected())
+        assert replay(sequence) == [Begin(complete=True)]
+        assert (sequence.proven, sequence.next) == (True, 0)
+
+    def test_a_truncated_replay_is_taken_for_what_it_is(self) -> None:
+        sequence = Sequence(replay=True)
+        done(sequence.connected())
+        assert replay(sequence, 10, 11) == [Begin(complete=False), take(10), take(11)]
+        assert sequence.proven
+
+    def test_without_an_answer_it_goes_on_with_what_comes_live(self) -> None:
+        sequence = Sequence(replay=True)
+        done(sequence.connected())
+        live(sequence, 7)
+        for _ in range(MAX_ATTEMPTS - 1):
+            assert done(sequence.replay_ended(whole=False)) == [Ask(0)]
+        assert done(sequence.replay_ended(whole=False)) == [Begin(complete=False), take(7)]
+        assert live(sequence, 9) == [Lost(), take(9)]
+
+
+class TestGaps:
+    def test_a_gap_is_replayed_from_the_last_batch_taken(self) -> None:
+        sequence = joined()
+        assert live(sequence, 5, 6) == [Ask(2)]
+        assert replay(sequence, 2, 3, 4, 5) == [take(3), take(4), take(5), take(6)]
+        assert (sequence.next, sequence.gaps) == (7, 1)
+
+    def test_a_truncated_replay_loses_what_it_lacks(self) -> None:
+        sequence = joined()
+        live(sequence, 9)
+        assert replay(sequence, 6, 7, 8, 9) == [Lost(), take(6), take(7), take(8), take(9)]
+
+    def test_a_hole_in_a_replay_is_asked_for_again_and_then_lost(self) -> None:
+        sequence = joined()
+        live(sequence, 9)
+        done(sequence.replayed(*batch(2)))
+        for _ in range(MAX_ATTEMPTS):
+            assert done(sequence.replayed(*batch(5))) == [Ask(2)]
+            assert done(sequence.replayed(*batch(2))) == []
+        assert done(sequence.replayed(*batch(5))) == [Lost(), take(5)]
+
+    def test_live_copies_of_replayed_batches_are_dropped(self) -> None:
+        sequence = joined()
+        live(sequence, 5)
+        replay(sequence, 2, 3, 4, 5, 6, 7)
+        assert live(sequence, 6, 7, 8) == [take(8)]
+
+    def test_a_gap_behind_the_end_of_a_replay_is_replayed_in_its_turn(self) -> None:
+        sequence = joined()
+        live(sequence, 5, 9)
+        assert replay(sequence, 2, 3, 4, 5) == [take(3), take(4), take(5), Ask(5)]
+        assert replay(sequence, 5, 6, 7, 8) == [take(6), take(7), take(8), take(9)]
+
+
+class TestRestarts:
+    def test_numbers_that_fall_back_begin_anew(self) -> None:
+        sequence = joined()
+        assert live(sequence, 0, engine="b") == [Begin(complete=True), take(0, "b")]
+
+    def test_what_a_restarted_engine_published_before_is_replayed(self) -> None:
+        sequence = joined()
+        assert live(sequence, 2, engine="b") == [Ask(0)]
+        assert replay(sequence, 0, 1, 2, engine="b") == [
+            Begin(complete=True),
+            *(take(seq, "b") for seq in range(3)),
+        ]
+
+    def test_after_a_disconnection_the_last_batch_must_come_back_the_same(self) -> None:
+        sequence = joined()
+        sequence.disconnected()
+        assert done(sequence.connected()) == [Ask(2)]
+        assert replay(sequence, 2, 3) == [take(3)]
+        assert sequence.proven
+
+    def test_numbers_that_go_on_by_chance_don_t_hide_another_engine(self) -> None:
+        sequence = joined()
+        sequence.disconnected()
+        done(sequence.connected())
+        assert live(sequence, 3, engine="b") == []
+        assert done(sequence.replayed(*batch(2, "b"))) == [Ask(0)]
+        assert replay(sequence, 0, 1, 2, 3, engine="b") == [Begin(complete=True), *(take(s, "b") for s in range(4))]
+
+    def test_an_engine_that_lacks_the_last_batch_is_another(self) -> None:
+        sequence = joined()
+        sequence.disconnected()
+        done(sequence.connected())
+        assert replay(sequence) == [Ask(0)]
+        assert replay(sequence, 0, engine="b") == [Begin(complete=True), take(0, "b")]
+
+    def test_after_a_disconnection_a_truncated_replay_proves_nothing(self) -> None:
+        sequence = joined()
+        sequence.disconnected()
+        done(sequence.connected())
+        assert done(sequence.replayed(*batch(8))) == [Ask(0)]
+        assert replay(sequence, 8, 9) == [Begin(complete=False), take(8), take(9)]
+
+    def test_somebody_else_may_know_of_the_restart(self) -> None:
+        sequence = joined()
+        assert done(sequence.restarted()) == [Begin(complete=False), Ask(0)]
+        assert replay(sequence) == [Begin(complete=True)]
+
+
+class TestSilence:
+    def test_a_probe_brings_what_was_lost_before_the_silence(self) -> None:
+        sequence = joined()
+        assert done(sequence.probe()) == [Ask(2)]
+        assert not sequence.catching_up
+        assert replay(sequence, 2, 3, 4) == [take(3), take(4)]
+
+    def test_live_batches_need_not_wait_for_a_probe(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        assert live(sequence, 3, 4) == [take(3), take(4)]
+        assert replay(sequence, 2, 3, 4, 5) == [take(5)]
+        assert live(sequence, 5, 6) == [take(6)]
+
+    def test_a_gap_that_shows_during_a_probe_is_filled_by_it(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        assert live(sequence, 5) == []
+        assert replay(sequence, 2, 3, 4) == [take(3), take(4), take(5)]
+
+    def test_a_probe_finds_another_engine(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        assert done(sequence.replayed(*batch(2, "b"))) == [Ask(0)]
+
+    def test_a_probe_asks_again_after_replays_had_been_given_up(self) -> None:
+        sequence = joined()
+        live(sequence, 5)
+        for _ in range(MAX_ATTEMPTS):
+            done(sequence.replay_ended(whole=False))
+        assert sequence.next == 6
+        assert done(sequence.probe()) == [Ask(5)]
+        assert replay(sequence, 5) == []
+        assert live(sequence, 8) == [Ask(5)]
+
+
+def test_answers_to_an_old_question_are_ignored() -> None:
+    sequence = joined()
+    assert done(sequence.replayed(*batch(3))) == []
+    assert done(sequence.replay_ended(whole=True)) == []
