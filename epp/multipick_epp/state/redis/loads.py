@@ -10,7 +10,7 @@ from uuid import uuid4
 from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
 from multipick_epp.state.protocol import Candidate, Reserved
 from multipick_epp.state.redis.connection import Argument, Connection, LostError
-from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
+from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
 from multipick_epp.state.redis.scripts import install, load
@@ -126,16 +126,12 @@ class Loads:
         await self._reconcile(connection)
         try:
             link.up()
-            renew_at = refresh_at = 0.0
+            renew_at = 0.0
             while True:
                 now = self._loop.time()
                 if now >= renew_at:
                     renew_at = now + RENEW_S
                     await self._renew(connection, generation)
-                if now >= refresh_at:
-                    refresh_at = now + REFRESH_S
-                    for key in (*self._keys.of_the_pool(), self._keys.reservations(self._replica)):
-                        connection.send("EXPIRE", key, KEEP_S)
                 self._view = _loads(await connection.call("HGETALL", self._keys.load))
                 await asyncio.sleep(POLL_S)
         finally:
@@ -161,6 +157,7 @@ class Loads:
         Raises `LostError` where the store knows our reservations no more; `expected` is the generation that did.
         """
         pool = self._keys
+        connection.send("EXPIRE", pool.reservations(self._replica), KEEP_S)
         generation, there, leases = await connection.call(
             *self._lease.command((pool.replicas, pool.generation), self._replica, uuid4().hex)
         )

@@ -62,7 +62,7 @@ def parse_url(url: str) -> Server:
 
 
 async def open_connection(server: Server, tag: str, stall_s: float) -> Connection:
-    """A connection to the node that has the keys with hash tag `tag`. Raises `LostError`."""
+    """A connection to the node that has the keys that begin with `tag`, braces and all. Raises `LostError`."""
     try:
         async with asyncio.timeout(OPEN_S):
             if server.kind == "sentinel":
@@ -119,7 +119,7 @@ async def _master(server: Server) -> tuple[str, int]:
 
 
 async def _node(server: Server, tag: str) -> tuple[str, int]:
-    slot = crc_hqx(tag.encode(), 0) % 16384
+    slot = crc_hqx(tag.strip("{}").encode(), 0) % 16384
     for host, port in server.hosts:
         try:
             connection = await _dial(_asked(server, server.password), host, port, OPEN_S)

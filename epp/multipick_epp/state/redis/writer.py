@@ -140,7 +140,7 @@ class Writer:
             slots = [slot for slot in await self._slots(endpoint) if medium in (None, slot.medium)]
             names = [slot_name(slot) for slot in slots]
             keys = (self._keys.log, self._keys.fence(endpoint), *map(self._keys.blocks, names))
-            applied = Applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, *names))
+            applied = Applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names))
         except LostError:
             self._owe(endpoint)
             if self._local is not None:
@@ -230,6 +230,8 @@ class Writer:
 
     async def _renew(self, connection: Connection) -> None:
         pool = self._keys
+        for key in pool.of_the_pool():
+            connection.send("EXPIRE", key, KEEP_S)
         if self._owns:
             generation, _, leases = await connection.call(
                 *self._lease.command((pool.owners, pool.generation), self._replica, uuid4().hex)
@@ -248,8 +250,6 @@ class Writer:
                 raise LostError("flushed")  # what a session sets up is to be set up again
 
     async def _refresh(self, connection: Connection) -> None:
-        for key in self._keys.of_the_pool():
-            connection.send("EXPIRE", key, KEEP_S)
         for endpoint in list(self._wrote):
             connection.send("EXPIRE", self._keys.fence(endpoint), KEEP_S)
             for slot in await self._slots(endpoint):
@@ -272,7 +272,7 @@ class Writer:
 
     def _apply_arguments(self, parts: Sequence[Part]) -> tuple[Any, ...]:
         keys: list[Any] = [self._keys.log]
-        arguments: list[Any] = [LOG_ENTRIES, SLOTS_AT_MOST]
+        arguments: list[Any] = [LOG_ENTRIES, SLOTS_AT_MOST, KEEP_S]
         for part in parts:
             name = slot_name(part.slot)
             keys += (self._keys.fence(part.slot.endpoint), self._keys.blocks(name))
@@ -285,7 +285,7 @@ class Writer:
         for _ in range(_TRIES):
             sets = [pool.blocks(slot_name(slot)) for slot in await self._slots(endpoint)]
             keys = (pool.log, pool.endpoints, pool.fence(endpoint), *sets)
-            done = await self._call(self._begin, keys, LOG_ENTRIES, endpoint, epoch, seq, int(force))
+            done = await self._call(self._begin, keys, LOG_ENTRIES, endpoint, epoch, seq, int(force), KEEP_S)
             if done != -1:
                 return bool(done)
         raise LostError("busy", f"{endpoint} has two writers")

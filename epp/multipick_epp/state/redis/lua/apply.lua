@@ -1,7 +1,8 @@
 -- Writes deltas, each if its endpoint's fence lets it (the rules are in fence.py), to the slots' sets and to the log.
 -- KEYS: log; then of each delta: the endpoint's fence, the slot's set
--- ARGV: entries that the log keeps, slots of an endpoint at most; then of each delta: slot, epoch, first, last,
---   number of stored and of removed keys, the record, which ends in these keys, 8 bytes each
+-- ARGV: entries that the log keeps, slots of an endpoint at most, seconds after which a slot that nobody keeps alive
+--   expires; then of each delta: slot, epoch, first, last, number of stored and of removed keys, the record, which
+--   ends in these keys, 8 bytes each
 -- Returns a code for each delta: Applied.
 local REFUSED, STALE, DUPLICATE, NEW, GAP = -2, -1, 0, 1, 2
 local FENCE_FIELDS = 3
@@ -16,7 +17,7 @@ local function cut(record, at, count)
   return keys, at
 end
 
-local function write(fence, set, slot, record, stored, removed)
+local function write(set, record, stored, removed)
   local keys, at = cut(record, #record - 8 * (stored + removed), stored)
   keys[#keys + 1] = ''  -- a set that lost this member was evicted or has expired
   redis.call('SADD', set, unpack(keys))
@@ -29,7 +30,7 @@ end
 
 for i = 1, (#KEYS - 1) / 2 do
   local fence, set = KEYS[2 * i], KEYS[2 * i + 1]
-  local a = 7 * i - 4
+  local a = 7 * i - 3
   local slot, record = ARGV[a], ARGV[a + 6]
   local epoch, first, last = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   local known = redis.call('HMGET', fence, 'epoch', 'last', 'base', slot)
@@ -49,7 +50,10 @@ for i = 1, (#KEYS - 1) / 2 do
       if first > newest + 1 or (known[4] and redis.call('EXISTS', set) == 0) then
         code = GAP
       end
-      write(fence, set, slot, record, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]))
+      write(set, record, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]))
+      if not known[4] then
+        redis.call('EXPIRE', set, ARGV[3])
+      end
       if last > seen or not known[4] then
         redis.call('HSET', fence, slot, math.max(last, seen))
       end

@@ -1,0 +1,75 @@
+"""A replica that dies without a word: its load is released and its endpoints find a new owner."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from multipick_epp.state.protocol import Candidate
+from multipick_epp.state.redis import RedisState
+from multipick_epp.types import Endpoint, Load, ReservationId
+from multipick_sim.local.processes import running
+from multipick_sim.local.valkey import Valkey
+
+PODS = [Endpoint(f"pod-{number}:8000") for number in range(16)]
+RESERVATIONS = 700  # more than one step of reaping takes
+
+VICTIM = """
+import asyncio, sys
+from multipick_epp.state.protocol import Candidate
+from multipick_epp.state.redis import RedisState, parse_url
+from multipick_epp.types import Endpoint, ReplicaId, ReservationId
+
+async def main(url, reservations):
+    state = RedisState(parse_url(url), "pool", ReplicaId("victim"))
+    await state.start()
+    pods = [Candidate(Endpoint(f"pod-{number}:8000"), 10) for number in range(16)]
+    for number in range(int(reservations)):
+        await state.reserve(ReservationId(f"victim-{number}"), pods)
+    await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_kill_9(
+    server: Valkey,
+    replica: Callable[..., Awaitable[RedisState]],
+    eventually: Callable[..., Awaitable[None]],
+    tmp_path: Path,
+) -> None:
+    survivor, other = await replica(server.url), await replica(server.url)
+    mine = ReservationId("mine")
+    command = [sys.executable, "-c", VICTIM, server.url, str(RESERVATIONS)]
+    async with running(command, log=tmp_path / "victim.log") as victim:
+        await eventually(lambda: sum(survivor.load(pod).in_flight for pod in PODS) == RESERVATIONS)
+        await eventually(lambda: len(survivor.owned(PODS)) + len(other.owned(PODS)) < len(PODS))
+        await survivor.reserve(mine, [Candidate(PODS[0], 5)])
+        victim.kill()
+        await victim.wait()
+    died = asyncio.get_running_loop().time()
+    await eventually(lambda: len(survivor.owned(PODS)) + len(other.owned(PODS)) == len(PODS))
+    handed_over = asyncio.get_running_loop().time()
+    await eventually(lambda: sum(survivor.load(pod).in_flight for pod in PODS) == 1)
+    reaped = asyncio.get_running_loop().time()
+    assert survivor.load(PODS[0]) == Load(5, 1)
+    assert survivor.stats.reaped + other.stats.reaped == RESERVATIONS
+    # The promise is 5 s and 10 s; a busy machine gets as much again.
+    assert handed_over - died < 10
+    assert reaped - died < 20
+
+
+async def test_a_replica_that_was_thought_dead_charges_again(
+    server: Valkey,
+    replica: Callable[..., Awaitable[RedisState]],
+    eventually: Callable[..., Awaitable[None]],
+    client: Callable[..., Awaitable[object]],
+) -> None:
+    one, two = await replica(server.url), await replica(server.url)
+    await one.reserve(ReservationId("r"), [Candidate(PODS[0], 5)])
+    connection = await client(server.url)
+    await connection.call("ZADD", "{kv:pool}:replicas", 1, "replica-0")  # type: ignore[attr-defined]
+    await eventually(lambda: two.stats.reaped == 1 or one.stats.recharged or one.load(PODS[0]) == Load(5, 1))
+    await eventually(lambda: one.degraded is None and two.load(PODS[0]) == Load(5, 1))
+    await one.release(ReservationId("r"))
+    await eventually(lambda: one.load(PODS[0]) == two.load(PODS[0]) == Load())
