@@ -2,7 +2,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from multipick_epp.tokens import Tokenizer
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from multipick_epp.requests import parse
 from multipick_epp.requests.prompt import Prompt
 from multipick_epp.tokens import Tokenizer

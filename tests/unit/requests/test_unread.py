@@ -1,0 +1,151 @@
+"""A body that we can't read is no error: it has a reason, out of a few, and goes to some pod."""
+
+import json
+from typing import Any
+
+import pytest
+from multipick_epp.requests import parse
+from multipick_epp.requests.body import MAX_BYTES, MAX_CONTAINERS, MAX_VALUES
+from multipick_epp.requests.prompt import Api, Prompt, Unread
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+RESPONSES = "/v1/responses"
+EMBEDDINGS = "/v1/embeddings"
+MESSAGES = "/v1/messages"
+GENERATE = "/inference/v1/generate"
+SGLANG = "/generate"
+PATHS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, SGLANG)
+U = {"role": "user", "content": "hi"}
+
+
+def reason(path: str, body: Any, headers: dict[str, str] | None = None) -> str:
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    outcome = parse(path, headers or {}, sent)
+    assert isinstance(outcome, Unread), outcome
+    return outcome.reason
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+def tool_calls(*calls: Any) -> dict[str, Any]:
+    return {"messages": [U, {"role": "assistant", "content": "x", "tool_calls": [*calls]}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "why"),
+    [
+        (CHAT, {}, "unexpected fields"),
+        (CHAT, {"messages": "hi"}, "unexpected fields"),
+        (CHAT, {"messages": [{"content": "no role"}]}, "unexpected fields"),
+        (CHAT, {"messages": [{"role": 1, "content": "x"}]}, "unexpected fields"),
+        (CHAT, {"messages": [U], "tools": [{"type": "function"}]}, "unexpected fields"),
+        (CHAT, {"messages": [U], "tools": [{"type": "web", "function": {"name": "f"}}]}, "unexpected fields"),
+        (CHAT, {"messages": [U], "chat_template_kwargs": [1]}, "unexpected fields"),
+        (CHAT, {"messages": [U], "truncate_prompt_tokens": 100}, "truncated prompt"),
+        (CHAT, user([{"type": "text", "text": None}]), "unknown content part"),
+        (CHAT, user([{"text": "no type"}]), "unknown content part"),
+        (CHAT, user([{"type": ["text"], "text": "x"}]), "unknown content part"),
+        (CHAT, user([{"type": "file", "file": {}}]), "unknown content part"),
+        (CHAT, user([{"type": "prompt_embeds", "data": "AA"}]), "unknown content part"),
+        (CHAT, tool_calls({"id": "c"}), "unknown tool call"),
+        (CHAT, tool_calls({"id": "c", "type": "custom", "custom": {}}), "unknown tool call"),
+        (CHAT, tool_calls("c"), "unexpected fields"),
+        (COMPLETIONS, {}, "no prompt"),
+        (COMPLETIONS, {"prompt": []}, "no prompt"),
+        (COMPLETIONS, {"prompt": {"a": 1}}, "unexpected fields"),
+        (COMPLETIONS, {"prompt": ["a", 1]}, "unexpected fields"),
+        (COMPLETIONS, {"prompt": [1, [2]]}, "unexpected fields"),
+        (COMPLETIONS, {"prompt": [1.5]}, "unexpected fields"),
+        (COMPLETIONS, {"prompt": [-1]}, "not token ids"),
+        (COMPLETIONS, {"prompt": [[1], [2**32]]}, "not token ids"),
+        (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix"),
+        (COMPLETIONS, {"prompt": "a", "prompt_embeds": "AA"}, "prompt embeddings"),
+        (EMBEDDINGS, {"input": []}, "no prompt"),
+        (EMBEDDINGS, {"input": "x", "padding": "max_length"}, "padded prompt"),
+        (RESPONSES, {"input": "x", "previous_response_id": "r"}, "stored conversation"),
+        (RESPONSES, {"input": [{"type": "item_reference", "id": "i"}]}, "unknown input item"),
+        (RESPONSES, {"input": [{"type": "reasoning", "encrypted_content": "e"}]}, "encrypted reasoning"),
+        (RESPONSES, {"input": [{"type": "function_call", "name": "f"}]}, "unknown tool call"),
+        (RESPONSES, {"input": [{"role": "assistant", "content": []}]}, "unknown input item"),
+        (RESPONSES, {"input": "x", "tools": [{"type": "function"}]}, "unexpected fields"),
+        (MESSAGES, {"messages": [{"role": "tool", "content": "x"}]}, "unexpected fields"),
+        (MESSAGES, user([{"type": "document", "source": {}}]), "unknown content part"),
+        (MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "tool_use"}]}]}, "unknown tool call"),
+        (MESSAGES, {"messages": [{"role": "system", "content": [{"type": "tool_removal"}]}]}, "tools that change"),
+        (GENERATE, {"token_ids": ["a"]}, "unexpected fields"),
+        (GENERATE, {"token_ids": [-5]}, "not token ids"),
+        (GENERATE, {"token_ids": [1], "content_parts": [{}]}, "media without positions"),
+        (SGLANG, {}, "no prompt"),
+        (SGLANG, {"text": "x", "image_data": "AA"}, "media without positions"),
+        (SGLANG, {"text": ["x", "y"], "lora_path": ["a", None]}, "an adapter for each prompt"),
+    ],
+)
+def test_each_unreadable_body_says_why(path: str, body: dict[str, Any], why: str) -> None:
+    assert reason(path, body) == why
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe{", "not JSON"),
+        (b'{"messages": NaN}', "not JSON"),
+        (b'{"a": "\xff"}', "unexpected fields"),  # in a field that is skipped, nobody minds
+        (b"[]", "unexpected fields"),
+        (b"null", "unexpected fields"),
+        (b'"text"', "unexpected fields"),
+    ],
+)
+def test_what_is_no_object_is_unread(path: str, body: bytes, why: str) -> None:
+    assert reason(path, body) in (why, "no prompt")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"messages":[', b'{"tools":[{"function":{"parameters":{"a":'])
+def test_deep_nesting_is_unread_and_harmless(path: str, opening: bytes) -> None:
+    assert reason(path, b'{"x":' + opening * 20_000) == "nested too deeply"
+
+
+def test_text_that_is_no_utf8_is_unread() -> None:
+    assert reason(CHAT, b'{"messages": [{"role": "user", "content": "\xff"}]}') == "not JSON"
+
+
+@pytest.mark.parametrize("escape", [b"\\ud800", b"\\udfff\\ud800", b"\\ud800x"])
+def test_half_a_character_is_unread(escape: bytes) -> None:
+    assert reason(CHAT, b'{"messages": [{"role": "user", "content": "' + escape + b'"}]}') == "not JSON"
+
+
+def test_a_number_too_large_for_json_is_unread() -> None:
+    assert reason(CHAT, b'{"messages": [], "chat_template_kwargs": {"a": 1e999}}') == "unexpected fields"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b" " * (MAX_BYTES + 1), "too large"),
+        (b'{"a":[' + b"{}," * MAX_CONTAINERS, "too many values"),
+        (b'{"a":[' + b"0," * (MAX_VALUES + 1), "too many values"),
+    ],
+)
+def test_a_body_that_would_take_much_memory_is_not_decoded(body: bytes, why: str) -> None:
+    assert reason(CHAT, body) == why
+
+
+def test_a_million_token_ids_are_read() -> None:
+    body = json.dumps({"prompt": [*range(100_000, 1_100_000)]}).encode()
+    assert isinstance(parse(COMPLETIONS, {}, body), Prompt)
+
+
+def test_a_compressed_body_is_unread() -> None:
+    assert reason(CHAT, {"messages": [U]}, {"content-encoding": "gzip"}) == "compressed body"
+    assert isinstance(parse(CHAT, {"content-encoding": "identity"}, b'{"messages": []}'), Prompt)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions/render", "/tokenize", "/", "", "/v1/messages/x"])
+def test_an_unknown_path_is_unread_whatever_the_body(path: str) -> None:
+    assert parse(path, {}, b"\x00") == Unread(Api.OTHER, "unknown path")
