@@ -1,0 +1,226 @@
+"""One endpoint whose events this process follows: from its addresses to what the index has to be told."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+import zmq
+
+from multipick_epp.events.decode import UndecodableBatch, decode
+from multipick_epp.events.discover import Feed, NoEvents, Ports, Unreachable, discover
+from multipick_epp.events.sequence import Begin, Lost, Take
+from multipick_epp.events.source import Source
+from multipick_epp.events.tracker import Tracker
+from multipick_epp.types import BlockKey, Endpoint, Mode
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 1 << 20  # operations; beyond, the index is told everything anew instead
+_RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
+_PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is told everything again
+_FARTHEST_AHEAD_MS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStats:
+    """One endpoint's feed now, and totals since this process follows it."""
+
+    endpoint: Endpoint
+    mode: Mode | None  # None: nothing is known yet
+    connected: bool
+    blocks: int  # resident, over all slots
+    waiting_blocks: int  # stored, but their parent is unknown
+    operations: int  # blocks stored and removed, as announced
+    batches: int
+    gaps: int
+    restarts: int
+    undecodable: int  # messages and events that could not be read
+    uploads: int  # times that the index was told everything
+    lag_s: float  # from the engine's step to the index, by both clocks
+    why: str  # why there are no events; "" where there are
+
+
+@dataclass(slots=True)
+class Incarnation:
+    """What one engine process told us. Batches are counted from 0 here, whatever number the engine gives them."""
+
+    tracker: Tracker
+    epoch: int
+    batches: int = 0  # taken
+    told: int = -1  # the last batch that the index knows of
+    stale: bool = True  # the index has to be told everything
+    retry_s: float = 0.0  # loop time before which it isn't told so
+    pause_s: float = 0.0  # the last pause between two such attempts
+    oldest_s: float | None = None  # Unix time at which the oldest batch that the index doesn't know was published
+
+    def failed(self, now_s: float) -> None:
+        """The index could not be told: tell it everything, after a pause that grows."""
+        self.stale = True
+        self.pause_s = min(max(2 * self.pause_s, _PAUSE_S[0]), _PAUSE_S[1])
+        self.retry_s = now_s + self.pause_s
+
+
+class Followed:
+    """Invariant: `incarnation` is None until the first thing is known of the engine, and replaced with each restart."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        root: Callable[[str | None], BlockKey],
+        activity: Callable[[], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.feed = feed
+        self.incarnation: Incarnation | None = None
+        self.mode_told: Mode | None = None
+        self.uploads = 0
+        self.touched = False  # something happened since this was last set to False
+        self.task: asyncio.Task[None] | None = None
+        self._root = root
+        self._activity = activity
+        self._now = now
+        self._source: Source | None = None
+        self._epoch = 0
+        self._ahead_ms = 0
+        self._operations = 0
+        self._batches = 0
+        self._restarts = 0
+        self._undecodable = 0
+        self._lag_s = 0.0
+        self._why = "not asked yet"
+
+    def start(self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports) -> None:
+        """Find the publisher and subscribe, in the background."""
+        self.task = asyncio.create_task(self._subscribe(context, session, ports), name=f"events {self.feed.endpoint}")
+
+    def close(self) -> None:
+        """Stop following."""
+        if self.task:
+            self.task.cancel()
+        if self._source:
+            self._source.close()
+
+    def container_started(self, started_ms: int) -> None:
+        """The endpoint's container is known to have started then: an incarnation from before is over."""
+        if self._source and self.incarnation and self.incarnation.epoch < started_ms:
+            self._source.restarted()
+
+    @property
+    def stale(self) -> bool:
+        """The index has to be told everything."""
+        return self.incarnation is not None and self.incarnation.stale
+
+    @property
+    def mode(self) -> Mode | None:
+        """How well the endpoint's cache is known; None: not at all yet."""
+        if self._source is None:
+            return None
+        if self.incarnation is None:  # what another owner, or we before, wrote may still stand in the index
+            return Mode.APPROX if self._source.connected else None
+        return self.incarnation.tracker.mode if self._source.sequence.proven else Mode.APPROX
+
+    @property
+    def catching_up(self) -> bool:
+        """A replay is under way that may change everything."""
+        return self._source is not None and self._source.sequence.catching_up
+
+    def told(self, incarnation: Incarnation, last: int) -> None:
+        """The index knows of all batches up to `last`."""
+        incarnation.told = last
+        incarnation.pause_s = 0.0
+        if incarnation.oldest_s is not None:
+            self._lag_s = max(0.0, self._now() - incarnation.oldest_s)
+            incarnation.oldest_s = None
+
+    def go_past(self, incarnation: Incarnation) -> None:
+        """Somebody wrote under a later epoch than this incarnation's, by a clock ahead of ours: go past it."""
+        self._ahead_ms = min(max(2 * self._ahead_ms, 1000), _FARTHEST_AHEAD_MS)
+        self._epoch = incarnation.epoch = max(int(self._now() * 1000) + self._ahead_ms, self._epoch + 1)
+
+    def stats(self) -> FeedStats:
+        """A snapshot for metrics."""
+        incarnation, source = self.incarnation, self._source
+        oldest_s = incarnation.oldest_s if incarnation else None
+        return FeedStats(
+            self.feed.endpoint,
+            self.mode,
+            source.connected if source else False,
+            incarnation.tracker.blocks if incarnation else 0,
+            incarnation.tracker.waiting_blocks if incarnation else 0,
+            self._operations,
+            self._batches,
+            source.sequence.gaps if source else 0,
+            self._restarts,
+            self._undecodable + (source.malformed if source else 0),
+            self.uploads,
+            self._lag_s if oldest_s is None else max(0.0, self._now() - oldest_s),
+            self._why,
+        )
+
+    async def _subscribe(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports
+    ) -> None:
+        pause_s, longest_s = _RETRY_S
+        while True:
+            try:
+                found = await discover(session, self.feed, ports)
+                if not isinstance(found, NoEvents):
+                    self._source = Source(context, found.events, found.replay, self._sink, self._touch)
+                    self._why = ""
+                    return
+                self._say(found.reason)
+                pause_s = longest_s
+            except Unreachable as error:
+                self._say(f"unreachable: {error}")
+            except zmq.ZMQError as error:
+                self._say(f"address: {error}")
+                pause_s = longest_s
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+
+    def _touch(self) -> None:
+        self.touched = True
+        self._activity()
+
+    def _say(self, why: str) -> None:
+        if why != self._why:
+            log.info("no events", extra={"endpoint": self.feed.endpoint, "why": why})
+        self._why = why
+
+    def _sink(self, effect: Take | Begin | Lost) -> None:
+        if isinstance(effect, Take):
+            self._take(effect.payload)
+        elif isinstance(effect, Begin):
+            self._begin(effect.complete)
+        elif self.incarnation:
+            self.incarnation.tracker.lost()
+            log.warning("events lost", extra={"endpoint": self.feed.endpoint})
+
+    def _begin(self, complete: bool) -> None:
+        self._restarts += self.incarnation is not None
+        self._epoch = max(int(self._now() * 1000), self._epoch + 1)
+        self.incarnation = Incarnation(Tracker(self.feed.endpoint, self._root, complete), self._epoch)
+        log.info("engine found", extra={"endpoint": self.feed.endpoint, "from_its_first_batch": complete})
+
+    def _take(self, payload: bytes) -> None:
+        incarnation = self.incarnation
+        assert incarnation is not None, "a sequence takes nothing before it began"
+        self._batches += 1
+        incarnation.batches += 1
+        try:
+            batch = decode(payload)
+        except UndecodableBatch as error:
+            self._undecodable += 1
+            incarnation.tracker.lost()
+            log.warning("batch not read", extra={"endpoint": self.feed.endpoint, "why": str(error)[:200]})
+            return
+        self._undecodable += batch.unreadable
+        self._operations += incarnation.tracker.apply(batch)
+        if incarnation.oldest_s is None and not self.catching_up:
+            incarnation.oldest_s = batch.published_s
+        if incarnation.tracker.pending > MAX_PENDING:
+            incarnation.tracker.take()
+            incarnation.stale = True
