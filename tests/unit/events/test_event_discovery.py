@@ -1,0 +1,72 @@
+"""Where an endpoint's publisher is: by the engine's answer, or by the pool's ports."""
+
+import json
+from typing import Any
+
+import pytest
+from multipick_epp.events.discover import Addresses, Feed, NoEvents, Ports, by_ports, said
+from multipick_epp.types import Endpoint
+
+FEED = Feed(Endpoint("10.1.2.3:8000"))
+
+
+def answer(**ranks: Any) -> bytes:
+    return json.dumps({rank.removeprefix("rank"): source for rank, source in ranks.items()}).encode()
+
+
+def source(port: int = 5557, **more: Any) -> dict[str, Any]:
+    """As vLLM 0.32 answers, in short."""
+    return {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": f"tcp://*:{port}", "topic": "", **more}
+
+
+def test_the_engines_wildcard_is_the_pods_address() -> None:
+    assert said(FEED, answer(rank0=source(replay_endpoint="tcp://*:5558", buffer_steps=10000))) == Addresses(
+        "tcp://10.1.2.3:5557", "tcp://10.1.2.3:5558"
+    )
+
+
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]", "::"])
+def test_every_form_of_any_host_is_known(host: str) -> None:
+    assert said(FEED, answer(rank0=source(endpoint=f"tcp://{host}:7"))) == Addresses("tcp://10.1.2.3:7")
+
+
+def test_an_ipv6_pod_keeps_its_brackets() -> None:
+    assert said(Feed(Endpoint("[fd00::1]:8000")), answer(rank0=source())) == Addresses("tcp://[fd00::1]:5557")
+
+
+def test_the_endpoints_rank_is_taken() -> None:
+    ranks = answer(rank0=source(1), rank1=source(2))
+    assert said(Feed(FEED.endpoint, rank=1), ranks) == Addresses("tcp://10.1.2.3:2")
+    assert isinstance(said(Feed(FEED.endpoint, rank=2), ranks), NoEvents)
+    assert said(Feed(FEED.endpoint, rank=1), answer(rank0=source(7))) == Addresses("tcp://10.1.2.3:7")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{}", "off"),
+        (b"[1]", "unreadable"),
+        (b"{", "unreadable"),
+        (answer(rank0=source(endpoint="tcp://10.9.9.9:1")), "connects"),
+        (answer(rank0=source(endpoint="ipc:///tmp/x")), "connects"),
+        (answer(rank0={"endpoint": None}), "no rank"),
+    ],
+)
+def test_what_can_not_be_followed_has_a_reason(body: bytes, reason: str) -> None:
+    found = said(FEED, body)
+    assert isinstance(found, NoEvents)
+    assert reason in found.reason
+
+
+def test_a_publisher_that_keeps_nothing_has_no_replay() -> None:
+    assert said(FEED, answer(rank0=source(replay_endpoint="tcp://*:1", buffer_steps=0))) == Addresses(
+        "tcp://10.1.2.3:5557"
+    )
+
+
+def test_ports_go_up_with_the_rank() -> None:
+    assert by_ports(Feed(FEED.endpoint, rank=3), Ports(5557, 5657)) == Addresses(
+        "tcp://10.1.2.3:5560", "tcp://10.1.2.3:5660"
+    )
+    assert by_ports(FEED, Ports(5557)) == Addresses("tcp://10.1.2.3:5557")
+    assert isinstance(by_ports(FEED, Ports()), NoEvents)
