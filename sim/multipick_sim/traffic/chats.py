@@ -37,13 +37,13 @@ class Shape:
     """What the chats are like. Lengths are tokens of text, times engine seconds."""
 
     sessions_per_s: float = 4.0
-    applications: int = 12
+    applications: int = 20
     zipf: float = 1.0  # share of the k-th application ~ k^-zipf
-    system: Range = Range(400, 4000)
-    question: Range = Range(20, 600)
-    answer: Range = Range(30, 400)
+    system: Range = Range(3000, 20_000)  # instructions, tools and documents of an agent
+    question: Range = Range(200, 6000)  # what users write and tools return
+    answer: Range = Range(50, 400)
     mean_turns: float = 4.0  # geometric: each answer is the last one with the same chance
-    mean_think_s: float = 8.0  # exponential
+    mean_think_s: float = 4.0  # exponential
 
     def shares(self) -> Sequence[float]:
         """Each application's share of the sessions; they sum to 1."""
