@@ -1,0 +1,182 @@
+"""`multipick epp`: puts the rooms together, runs them until SIGTERM, and drains."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+import uvloop
+
+from multipick_epp import config as configuration
+from multipick_epp.admin import Admin
+from multipick_epp.config import Config, ConfigError
+from multipick_epp.encoders import Encoders
+from multipick_epp.extproc.driver import Settings as StreamSettings
+from multipick_epp.extproc.health import Health
+from multipick_epp.extproc.server import ExtProcServer, HealthServer
+from multipick_epp.extproc.stream import Bounds
+from multipick_epp.feeds import Feeds
+from multipick_epp.picker import LivePicker, Settings
+from multipick_epp.pods import static
+from multipick_epp.pods.monitor import Monitor
+from multipick_epp.pods.registry import Registry
+from multipick_epp.policy.registry import policy
+from multipick_epp.prompts import PromptReader
+from multipick_epp.stores import make_state, store_url
+from multipick_epp.telemetry import logs
+from multipick_epp.telemetry.collectors import FeedCollector, StateCollector
+from multipick_epp.telemetry.metrics import Metrics
+from multipick_epp.telemetry.streams import StreamMetrics
+from multipick_epp.types import Endpoint, ReplicaId
+
+log = logging.getLogger(__name__)
+
+
+def command(argv: Sequence[str]) -> int:
+    """`multipick epp --config FILE`; 2 for a configuration that can't be used."""
+    parser = argparse.ArgumentParser(
+        prog="multipick epp", description="The endpoint picker that Envoy calls by ext_proc."
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file; its fields are in docs/configuration.md")
+    parser.add_argument("--check", action="store_true", help="only check the file")
+    options = parser.parse_args(argv)
+    try:
+        config = configuration.load(options.config)
+        check(config)
+    except ConfigError as error:
+        print(f"multipick epp: {error}", file=sys.stderr)
+        return 2
+    if options.check:
+        print(f"{options.config}: good")
+        return 0
+    logs.configure(config.log_level, config.log_format)
+    try:
+        uvloop.run(run(config))
+    except (OSError, RuntimeError, ValueError) as error:
+        log.error("the picker can't start", extra={"why": str(error)})
+        return 1
+    return 0
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for what only shows when the parts look at it: names, addresses, secrets, files."""
+    try:
+        policy(config.policy)
+        logs.check(config.log_level, config.log_format)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    static.pods_of(config.endpoints)
+    configuration.secret(config.pool.secret_env)
+    store_url(config)
+    if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
+        raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    app = App(config)
+    try:
+        await app.start()
+        await stop.wait()
+        await app.drain()
+    finally:
+        await app.close()
+
+
+class App:
+    """One picker: its rooms, started from the bottom up and closed the other way."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        secret = configuration.secret(config.pool.secret_env)
+        self.replica = ReplicaId(uuid4().hex[:12])
+        self.metrics = Metrics()
+        self.registry = Registry()
+        self.state = make_state(config, self.replica)
+        self.encoders = Encoders(config, self.registry)
+        stages = self.metrics.stage_seconds
+        reader = PromptReader(
+            self.encoders,
+            config.pool.models,
+            secret,
+            lambda: sorted(self.registry.block_sizes().union(self.state.block_sizes())),
+            lambda stage, seconds: stages.labels(stage).observe(seconds),
+        )
+        settings = Settings(
+            config.policy,
+            policy(config.policy),
+            config.limits.decision_s,
+            config.destinations,
+            config.explain_headers,
+        )
+        self.picker = LivePicker(settings, self.replica, self.state, self.registry, reader, self.metrics, Random())
+        self.health = Health()
+        bounds = Bounds(config.limits.max_read_bytes, config.limits.max_body_bytes)
+        self.ext_proc = ExtProcServer(self.picker, self.health, StreamMetrics(self.metrics), StreamSettings(bounds))
+        self.health_server = HealthServer(self.health)
+        self.feeds = Feeds(config, self.state, secret)
+        self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
+        self.metrics.registry.register(FeedCollector(self.feeds.stats))
+        self.admin = Admin(self.metrics, self.registry, self.state)
+        self.monitor = Monitor(self.registry, self.state.load, lambda: self.picker.mean_new_tokens, config.scrape_s)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen, load the index, follow the pods; ready at the end. Raises OSError, RuntimeError: a port is taken."""
+        listen = self._config.listen
+        ports = {
+            "ext_proc": await self.ext_proc.start(listen.host, listen.ext_proc),
+            "health": await self.health_server.start(listen.host, listen.health),
+            "admin": await self.admin.start(listen.host, listen.admin),
+        }
+        await self.encoders.start()
+        await self.state.start()
+        await self.feeds.start()
+        self.registry.on_change(self.feeds.follow)
+        self.registry.on_gone(self._gone)
+        await self.monitor.start()
+        self._keep(static.follow(self._config, self.registry))
+        self._keep(self.picker.estimate_for_ever())
+        self.health.ready(True)
+        log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
+
+    async def drain(self) -> None:
+        """Not ready at once; go on answering until nothing is open, or the deadline is there."""
+        log.info("draining", extra={"in_flight": self.picker.in_flight})
+        await self.ext_proc.drain(self._config.limits.drain_s)
+
+    async def close(self) -> None:
+        """Release what is left and end everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.picker.close()
+        await self.monitor.close()
+        await self.feeds.close()
+        await self.state.close()
+        await self.encoders.close()
+        await self.admin.close()
+        await self.health_server.stop()
+
+    def _gone(self, endpoint: Endpoint) -> None:
+        self.picker.progress.drop(endpoint)
+        self._keep(self.state.drop(endpoint))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of the picker ended", exc_info=error)

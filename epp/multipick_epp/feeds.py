@@ -1,0 +1,40 @@
+"""The ingest of KV events, as the picker starts it: in this process with a state in memory, else in one of its own."""
+
+from collections.abc import Sequence
+
+from multipick_epp.blocks import root_key
+from multipick_epp.config import Config
+from multipick_epp.events.discover import Feed, Ports
+from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.ingest import Ingest
+from multipick_epp.pods.registry import PodEndpoint
+from multipick_epp.state.protocol import State
+
+
+class Feeds:
+    """Follows the events of the registry's endpoints, unless the configuration says not to."""
+
+    def __init__(self, config: Config, state: State, secret: bytes) -> None:
+        model = config.pool.models[0] if config.pool.models else ""
+        ports = Ports(config.events.port, config.events.replay_port)
+        self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports)
+        self._enabled = config.events.enabled
+
+    async def start(self) -> None:
+        """Begin; there is nothing to follow yet."""
+        if self._enabled:
+            await self._ingest.start()
+
+    async def close(self) -> None:
+        """Stop following. The index keeps what it knows."""
+        if self._enabled:
+            await self._ingest.close()
+
+    def follow(self, pods: Sequence[PodEndpoint]) -> None:
+        """The pool consists of these endpoints from now on."""
+        if self._enabled:
+            self._ingest.follow([Feed(p.endpoint, p.events, p.replay, p.started_ms, p.rank) for p in pods])
+
+    def stats(self) -> Sequence[FeedStats]:
+        """Of each endpoint that is followed here."""
+        return self._ingest.stats() if self._enabled else ()

@@ -1,0 +1,85 @@
+"""Figures that other rooms keep anyway, read when Prometheus asks: the index, its store, the event feeds."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from multipick_epp.events.followed import FeedStats
+from multipick_epp.state.protocol import State
+from multipick_epp.state.stats import StateStats
+
+
+class StateCollector:
+    """The state's own counts."""
+
+    def __init__(self, state: State, stats: StateStats, blocks: Callable[[], int]) -> None:
+        """`blocks` gives the distinct block keys in the mirror."""
+        self._state = state
+        self._stats = stats
+        self._blocks = blocks
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        stats = self._stats
+        yield GaugeMetricFamily("multipick_index_blocks", "Distinct blocks in the index.", self._blocks())
+        yield GaugeMetricFamily(
+            "multipick_state_degraded",
+            "1 while this picker goes by its own view, since the shared state does not answer.",
+            self._state.degraded is not None,
+        )
+        yield GaugeMetricFamily(
+            "multipick_index_lag_seconds", "Age of the newest entry of the shared log when read.", stats.log_lag_s
+        )
+        for name, text, value in (
+            ("index_operations", "Blocks stored and removed in the index.", stats.operations),
+            ("index_holes", "Hits that were cut down because an earlier block was missing.", stats.holes),
+            ("index_expired", "Blocks that were expected and never stored.", stats.expired),
+            ("index_bootstraps", "Times the index was loaded from the shared state.", stats.bootstraps),
+            ("reserved_locally", "Reservations that the local view decided.", stats.reserved_here),
+            ("recharged", "Reservations that the store had lost and was told again.", stats.recharged),
+            ("reaped", "Reservations of dead pickers that this one released.", stats.reaped),
+        ):
+            yield CounterMetricFamily(f"multipick_{name}", text, value)
+        outages = CounterMetricFamily(
+            "multipick_state_outages", "Connections to the store that broke.", labels=["connection", "reason"]
+        )
+        for labels, count in stats.outages.items():
+            outages.add_metric(labels, count)
+        yield outages
+
+
+class FeedCollector:
+    """The event feeds that this picker ingests."""
+
+    def __init__(self, feeds: Callable[[], Sequence[FeedStats]]) -> None:
+        self._feeds = feeds
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        lag = GaugeMetricFamily(
+            "multipick_events_lag_seconds", "From an engine's step to the index, by both clocks.", labels=["endpoint"]
+        )
+        connected = GaugeMetricFamily(
+            "multipick_events_connected", "1 while the endpoint's events can be received.", labels=["endpoint"]
+        )
+        waiting = GaugeMetricFamily(
+            "multipick_events_waiting_blocks", "Stored blocks whose parent is unknown.", labels=["endpoint"]
+        )
+        counters = {
+            name: CounterMetricFamily(f"multipick_events_{name}", text, labels=["endpoint"])
+            for name, text in (
+                ("operations", "Blocks stored and removed, as the engine told."),
+                ("gaps", "Times that batches were missing."),
+                ("restarts", "Times that the engine was another one."),
+                ("undecodable", "Messages and events that could not be read."),
+                ("uploads", "Times that the index was told everything."),
+            )
+        }
+        for feed in self._feeds():
+            labels = [feed.endpoint]
+            lag.add_metric(labels, feed.lag_s)
+            connected.add_metric(labels, feed.connected)
+            waiting.add_metric(labels, feed.waiting_blocks)
+            for name, family in counters.items():
+                family.add_metric(labels, getattr(feed, name))
+        yield from (lag, connected, waiting, *counters.values())
