@@ -69,11 +69,14 @@ def running(api: ApiServer, settings: Settings) -> Callable[..., Any]:
     """An operator of the test's namespace, as a context manager; arguments change its settings."""
 
     @asynccontextmanager
-    async def run(token: str = TOKEN, **changes: Any) -> AsyncIterator[Operator]:
+    async def run(
+        token: str = TOKEN, defaults_changes: dict[str, Any] | None = None, **changes: Any
+    ) -> AsyncIterator[Operator]:
         def login() -> kopf.ConnectionInfo:
             return kopf.ConnectionInfo(server=api.url, ca_path=str(api.ca), token=token)
 
-        operator = Operator(replace(settings, **changes), login)
+        changed = replace(settings, **changes)
+        operator = Operator(replace(changed, defaults=replace(changed.defaults, **defaults_changes or {})), login)
         stop = asyncio.Event()
         task = asyncio.create_task(operator.run(stop))
         try:

@@ -1,0 +1,149 @@
+{{/* Envoy's bootstrap in front of one pool; call with (dict "gateway" values "pool" name "namespace" namespace). */}}
+{{- define "multipick.envoy" -}}
+{{- $gateway := .gateway -}}
+admin:
+  address: {socket_address: {address: 127.0.0.1, port_value: 9901}}
+layered_runtime:
+  layers:
+    - name: static
+      static_layer:
+        # else Envoy ends every ext_proc stream with RST_STREAM
+        envoy.reloadable_features.ext_proc_graceful_grpc_close: true
+static_resources:
+  listeners:
+    - name: llm
+      address: {socket_address: {address: 0.0.0.0, port_value: 8080}}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: llm
+                generate_request_id: true
+                stream_idle_timeout: 0s # a model may think for long
+                route_config:
+                  virtual_hosts:
+                    - name: all
+                      domains: ["*"]
+                      request_body_buffer_limit: {{ $gateway.maxBodyBytes | int64 }}
+                      routes:
+                        - match: {prefix: /}
+                          route:
+                            cluster: pool
+                            timeout: 0s
+                            idle_timeout: 0s
+                            {{- if $gateway.retries }}
+                            retry_policy:
+                              retry_on: connect-failure,refused-stream,reset-before-request,retriable-status-codes
+                              retriable_status_codes: [503]
+                              num_retries: {{ $gateway.retries }}
+                            {{- end }}
+                http_filters:
+                  # what a client says here would be obeyed wherever the picker's word is missing
+                  - name: envoy.filters.http.strip
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+                      mutations:
+                        request_mutations:
+                          - {remove: x-gateway-destination-endpoint}
+                          - {remove: x-gateway-destination-endpoint-subset}
+                          - {remove: x-gateway-destination-endpoint-served}
+                  - name: envoy.filters.http.ext_proc
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor
+                      grpc_service: {envoy_grpc: {cluster_name: pickers, authority: epp}}
+                      failure_mode_allow: true # without a picker requests go round-robin
+                      message_timeout: 5s
+                      processing_mode:
+                        request_header_mode: SEND
+                        request_body_mode: BUFFERED
+                        request_trailer_mode: SEND
+                        response_header_mode: SEND
+                        response_body_mode: NONE # no token passes through the picker
+                        response_trailer_mode: SEND # keeps the stream open until the response ends
+                      metadata_options:
+                        forwarding_namespaces: {untyped: [envoy.lb, envoy.lb.subset_hint]}
+                        receiving_namespaces: {untyped: [envoy.lb]}
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+                      suppress_envoy_headers: true
+    - name: stats # readiness and metrics, and nothing else of the admin interface
+      address: {socket_address: {address: 0.0.0.0, port_value: 9902}}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: stats
+                route_config:
+                  virtual_hosts:
+                    - name: all
+                      domains: ["*"]
+                      routes:
+                        - match: {path: /ready}
+                          route: {cluster: admin}
+                        - match: {path: /stats/prometheus}
+                          route: {cluster: admin}
+                http_filters:
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+    - name: pool
+      # the headless Service of the engines: its addresses are the ready pods
+      type: STRICT_DNS
+      dns_refresh_rate: 2s
+      respect_dns_ttl: false
+      connect_timeout: 1s
+      circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000}]}
+      load_balancing_policy:
+        policies:
+          - typed_extension_config:
+              name: envoy.load_balancing_policies.override_host
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost
+                override_host_sources:
+                  - metadata: {key: envoy.lb, path: [{key: x-gateway-destination-endpoint}]}
+                  - header: x-gateway-destination-endpoint
+                selected_host_key: {key: envoy.lb, path: [{key: x-gateway-destination-endpoint-served}]}
+                fallback_policy:
+                  policies:
+                    - typed_extension_config:
+                        name: envoy.load_balancing_policies.round_robin
+                        typed_config:
+                          "@type": type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin
+      load_assignment:
+        cluster_name: pool
+        endpoints:
+          - lb_endpoints:
+              {{- range $gateway.pool.ports }}
+              - endpoint: {address: {socket_address: {address: {{ $.pool }}-engine.{{ $.namespace }}.svc, port_value: {{ . }}}}}
+              {{- end }}
+    - name: pickers
+      type: STRICT_DNS
+      dns_refresh_rate: 2s
+      connect_timeout: 1s
+      lb_policy: LEAST_REQUEST
+      # every request in flight is an open stream
+      circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000}]}
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config:
+            http2_protocol_options:
+              connection_keepalive: {interval: 30s, timeout: 5s}
+      load_assignment:
+        cluster_name: pickers
+        endpoints:
+          - lb_endpoints:
+              - endpoint: {address: {socket_address: {address: {{ .pool }}-epp.{{ .namespace }}.svc, port_value: 9002}}}
+    - name: admin
+      type: STATIC
+      connect_timeout: 1s
+      load_assignment:
+        cluster_name: admin
+        endpoints:
+          - lb_endpoints:
+              - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9901}}}
+{{- end }}

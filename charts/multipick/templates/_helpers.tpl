@@ -1,0 +1,75 @@
+{{- define "multipick.name" -}}
+{{- if contains "multipick" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-multipick{{ end }}
+{{- end }}
+
+{{/* Labels of everything; call with (dict "root" $ "component" "operator"). */}}
+{{- define "multipick.labels" -}}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{ include "multipick.selector" . }}
+{{- end }}
+
+{{- define "multipick.selector" -}}
+app.kubernetes.io/name: multipick
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "multipick.image" -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* Pod Security Standard "restricted"; call with the user id. */}}
+{{- define "multipick.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "multipick.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "multipick.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "multipick.pullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "multipick.stateUrl" -}}
+{{- if .Values.state.url }}{{ .Values.state.url }}
+{{- else if .Values.valkey.enabled }}redis://{{ include "multipick.name" . }}-valkey.{{ .Release.Namespace }}.svc:6379
+{{- end }}
+{{- end }}
+
+{{/* Name of the Secret with the state's password; empty where there is none. */}}
+{{- define "multipick.stateSecret" -}}
+{{- if .Values.state.url }}{{ .Values.state.passwordSecret.name }}
+{{- else if .Values.valkey.enabled }}{{ .Values.valkey.existingSecret | default (printf "%s-valkey" (include "multipick.name" .)) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,146 @@
+"""The chart, installed by Helm's own library into a real API server, and the operator under the rights it gives."""
+
+import asyncio
+import contextlib
+import urllib.error
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.apiserver import ApiServer
+from cluster.client import Namespace, until
+
+helm = pytest.importorskip("helm_python", reason="Helm's library is not to be had on this platform")
+
+CHART = str(Path(__file__).parents[3] / "charts/multipick")
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferencepools.multipick.dev"
+Running = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def release(namespace: Namespace, values: dict[str, Any]) -> Iterator[Any]:
+    """The chart as release `multipick`, gone again afterwards."""
+    with helm.Config(kubeconfig_path=str(namespace.server.kubeconfig), namespace=namespace.name) as config:
+        config.install(CHART, "multipick", values)
+        try:
+            yield config
+        finally:
+            with contextlib.suppress(helm.HelmError):
+                config.uninstall("multipick")
+
+
+async def token(namespace: Namespace) -> str:
+    """What the operator's pod would have mounted."""
+    path = namespace.path("serviceaccounts", "multipick-operator") + "/token"
+    made = await namespace.call("POST", path, {"spec": {}})
+    text: str = made["status"]["token"]
+    return text
+
+
+@pytest.mark.parametrize("scope", ["cluster", "namespace"])
+async def test_the_operator_needs_no_more_rights_than_the_chart_gives(
+    namespace: Namespace, running: Running, scope: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    namespaces = [namespace.name] if scope == "namespace" else []
+    values = {"crds": {"install": False}, "operator": {"namespaces": namespaces}}
+    everything: dict[str, Any] = {
+        "autoscaling": {"maxReplicas": 3},
+        "networkPolicy": {"enabled": True},
+        "storage": {"cache": {"type": "PVC"}},
+        "model": {"uri": "hf://org/m", "hfTokenSecretRef": {"name": "absent"}},
+    }
+    with release(namespace, values):
+        lease = {"lease_name": "multipick-operator"}
+        defaults = {"state_url": "redis://r:6379", "state_password": "pw"}
+        async with running(
+            token=await token(namespace), namespaces=tuple(namespaces), defaults_changes=defaults, **lease
+        ) as operator:
+            await namespace.apply(**everything)
+            found = await until(namespace.children, lambda found: ("horizontalpodautoscalers", "p-engine") in found)
+            assert ("secrets", "p-epp") in found
+            await namespace.reaches("ResolvedRefs", "False", "SecretNotFound")
+            await until(namespace.events, lambda found: "ChildCreated" in [reason for reason, _ in found])
+            await namespace.apply()
+            gone = {("horizontalpodautoscalers", "p-engine"), ("persistentvolumeclaims", "p-cache")}
+            await until(namespace.children, lambda found: not gone & set(found))
+            await namespace.reaches("Accepted", "True", "Accepted")
+            results = operator.metrics.registry.get_sample_value(
+                "multipick_operator_reconcile_total", {"result": "error"}
+            )
+            assert not results
+            await namespace.call("DELETE", namespace.pool_path())
+            await until(namespace.children, lambda found: not found)
+    assert "forbidden" not in caplog.text.lower()
+
+
+async def test_an_upgrade_keeps_the_password_and_restarts_only_what_changed(namespace: Namespace) -> None:
+    values: dict[str, Any] = {
+        "crds": {"install": False},
+        "gateway": {"enabled": True, "pool": {"name": "demo"}},
+        "operator": {"namespaces": [namespace.name]},
+    }
+
+    async def secret() -> Any:
+        return (await namespace.call("GET", namespace.path("secrets", "multipick-valkey")))["data"]
+
+    async def generations() -> dict[str, int]:
+        found = {}
+        for plural, name in (
+            ("deployments", "multipick-operator"),
+            ("deployments", "multipick-gateway"),
+            ("statefulsets", "multipick-valkey"),
+        ):
+            one = await namespace.call("GET", namespace.path(plural, name, "apps/v1"))
+            found[name] = one["metadata"]["generation"]
+        return found
+
+    with release(namespace, values) as config:
+        password, before = await secret(), await generations()
+        await asyncio.to_thread(config.upgrade, CHART, "multipick", values)
+        assert (await secret(), await generations()) == (password, before)
+        changed = values | {"gateway": values["gateway"] | {"retries": 1}}
+        await asyncio.to_thread(config.upgrade, CHART, "multipick", changed)
+        assert await secret() == password
+        after = await generations()
+        assert {name for name in before if before[name] != after[name]} == {"multipick-gateway"}
+
+
+async def test_uninstalling_keeps_the_crd_and_every_pool(api: ApiServer, namespace: Namespace) -> None:
+    owned = {
+        "metadata": {
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {
+                "meta.helm.sh/release-name": "multipick",
+                "meta.helm.sh/release-namespace": namespace.name,
+            },
+        }
+    }
+    await namespace.patch(CRD, owned)  # the tests' server has it already
+    await namespace.apply()
+    with release(namespace, {"operator": {"namespaces": [namespace.name]}}) as config:
+        config.uninstall("multipick")
+    assert await namespace.find(namespace.pool_path())
+    with pytest.raises(urllib.error.HTTPError):
+        await namespace.call("GET", namespace.path("deployments", "multipick-operator", "apps/v1"))
+    crd = await namespace.call("GET", CRD)
+    assert "deletionTimestamp" not in crd["metadata"]
+
+
+async def test_every_manifest_of_the_chart_is_admitted(namespace: Namespace) -> None:
+    values = {
+        "crds": {"install": False},
+        "gateway": {"enabled": True, "pool": {"name": "demo"}},
+        "networkPolicy": {"enabled": True},
+    }
+    await namespace.patch(
+        f"/api/v1/namespaces/{namespace.name}",
+        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+    )
+    with release(namespace, values):
+
+        async def pods() -> Any:
+            found = await namespace.call("GET", namespace.path("pods"))
+            return {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in found["items"]}
+
+        await until(pods, lambda found: found == {"operator", "gateway", "valkey"})

