@@ -1,0 +1,98 @@
+"""The ingest in a process of its own: `python -m multipick_epp.events.child`, as `process` starts it.
+
+Lines of JSON. On standard input: first `Settings`, which hold the secrets (so they are on no command line), then the
+list of all endpoints to follow, whenever it changes. On standard output: a `Report` every REPORT_S. It ends when its
+input does, so it can't outlive the picker.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from uuid import uuid4
+
+import msgspec
+import uvloop
+
+from multipick_epp.blocks import root_key
+from multipick_epp.events.discover import Feed, Ports
+from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.ingest import Ingest
+from multipick_epp.state.redis.server import Server, parse_url
+from multipick_epp.state.redis.state import RedisState
+from multipick_epp.telemetry import logs
+from multipick_epp.types import ReplicaId
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 1.0
+MAX_LINE_BYTES = 16 << 20
+_MAX_UNREAD_BYTES = 1 << 20
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the ingest has to know."""
+
+    url: str  # of the store
+    password: str | None
+    pool: str
+    model: str  # the base model's name, as the picker seeds its block keys
+    secret: bytes
+    ports: Ports
+    log_level: str = "info"
+    log_format: str = "json"
+
+    def server(self) -> Server:
+        """Where the store is. Raises ValueError for a bad URL."""
+        server = parse_url(self.url)
+        return server if self.password is None else replace(server, password=self.password)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How the ingest is doing."""
+
+    feeds: Sequence[FeedStats]
+    degraded: str | None  # why the store doesn't get it
+
+
+async def run(settings: Settings, lines: asyncio.StreamReader, reports: asyncio.WriteTransport) -> None:
+    """Ingest until `lines` end."""
+    index = RedisState(settings.server(), settings.pool, ReplicaId(uuid4().hex[:12]), picks=False)
+    ingest = Ingest(index, lambda lora: root_key(settings.secret, settings.model, lora), settings.ports)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(index.close)
+        await index.start()
+        stack.push_async_callback(ingest.close)
+        await ingest.start()
+        reporting = asyncio.create_task(_report(index, ingest, reports))
+        stack.callback(reporting.cancel)
+        while line := await lines.readline():
+            ingest.follow(msgspec.json.decode(line, type=list[Feed]))
+
+
+async def _report(index: RedisState, ingest: Ingest, reports: asyncio.WriteTransport) -> None:
+    while True:
+        if reports.get_write_buffer_size() < _MAX_UNREAD_BYTES:
+            reports.write(msgspec.json.encode(Report(ingest.stats(), index.degraded)) + b"\n")
+        await asyncio.sleep(REPORT_S)
+
+
+async def main() -> None:
+    """Connect the standard streams and run."""
+    # Ctrl-C reaches the whole group of processes; the picker decides when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    reports, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(os.dup(1), "wb"))
+    settings = msgspec.json.decode(await lines.readline(), type=Settings)
+    logs.configure(settings.log_level, settings.log_format)
+    await run(settings, lines, reports)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
