@@ -132,6 +132,18 @@ def test_hits_count_as_room_only_where_others_hold_them() -> None:
     assert model.step().admitted == [Admission("b", 16)]
 
 
+def test_the_head_of_the_queue_enters_when_others_cache_what_it_lacked() -> None:
+    model = engine(blocks=8, budget=32, model_len=28)
+    first = request("a", prompt=8, output=9)
+    model.submit(first, 0.0)
+    model.step()
+    follow_up = [*first.block_hashes[:3], 1, 2, 3]  # its prompt quotes an answer that is still being generated
+    model.submit(Request("b", 25, 1, follow_up), model.now)
+    steps = [model.step() for _ in range(4)]
+    assert [step.admitted for step in steps] == [[], [], [], [Admission("b", 12)]]
+    assert steps[-1].events[0] == Stored("a", 2, first.block_hashes[2:3], first.block_hashes[1])
+
+
 def test_no_more_sequences_run_than_allowed() -> None:
     model = engine(seqs=2)
     for name in "abc":
