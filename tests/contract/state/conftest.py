@@ -65,3 +65,9 @@ def eventually() -> Callable[[Callable[[], object]], Awaitable[None]]:
                 await asyncio.sleep(0.002)
 
     return wait
+
+
+@pytest.fixture
+def shared() -> dict[str, State]:
+    """Lives as long as a test, over all the examples that are tried in it."""
+    return {}

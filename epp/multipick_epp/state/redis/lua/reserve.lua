@@ -33,19 +33,22 @@ if redis.call('HSETNX', reservations, id, record_of(new_tokens, drops, endpoint)
   return reply
 end
 
--- The reservation is known: it stays where it is, if that is a candidate still.
+-- The reservation is known: it stays where it is, if that is a candidate still and was not dropped since.
 local known = redis.call('HGET', reservations, id)
-local _, _, where = parse(known)
-for i = 1, count do
-  if ARGV[i + 2] == where then
-    table.insert(reply, 1, i - 1)
-    return reply
+local _, drops_then, where = parse(known)
+if drops_then == drops_of(dropped, where) then
+  for i = 1, count do
+    if ARGV[i + 2] == where then
+      table.insert(reply, 1, i - 1)
+      return reply
+    end
   end
+  take_back(load, dropped, known)
+  winner, new_tokens, reply = weigh()
+  endpoint = ARGV[winner + 2]
+  drops = drops_of(dropped, endpoint)
 end
-take_back(load, dropped, known)
-winner, new_tokens, reply = weigh()
-endpoint = ARGV[winner + 2]
-redis.call('HSET', reservations, id, record_of(new_tokens, drops_of(dropped, endpoint), endpoint))
+redis.call('HSET', reservations, id, record_of(new_tokens, drops, endpoint))
 redis.call('HINCRBY', load, endpoint, IN_FLIGHT + new_tokens)
 table.insert(reply, 1, winner - 1)
 return reply

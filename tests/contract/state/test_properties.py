@@ -1,0 +1,226 @@
+"""Whatever happens in whatever order: the figures add up, and both states say the same."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from multipick_epp.blocks import Chains
+from multipick_epp.state.ledger import Charge, Ledger
+from multipick_epp.state.memory import MemoryState
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot, State
+from multipick_epp.state.redis.keys import keys_of
+from multipick_epp.state.redis.loads import IN_FLIGHT
+from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.redis.server import open_connection, parse_url
+from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
+from multipick_sim.local.valkey import Valkey
+
+PODS = [Endpoint(f"pod-{number}:8000") for number in range(4)]
+CHAIN = [BlockKey((7 << 56) + index) for index in range(12)]
+
+# One server and one pool serve all examples of a test: each example leaves nothing behind, which is the point.
+many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+# --- reservations of several replicas, some of which die
+
+
+@dataclass(frozen=True)
+class Act:
+    verb: str
+    replica: int
+    reservation: int
+    pod: int
+    tokens: int
+
+
+ACTS = st.builds(
+    Act,
+    st.sampled_from(["reserve", "reserve", "reserve", "progress", "move", "release", "release", "drop", "die"]),
+    st.integers(0, 2),
+    st.integers(0, 5),
+    st.integers(0, 3),
+    st.integers(1, 1000),
+)
+
+
+@many
+@given(acts=st.lists(ACTS, max_size=40))
+async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey, acts: list[Act]) -> None:
+    """The scripts themselves, against a ledger for each replica; a drop voids, a death is reaped."""
+    keys = keys_of(uuid.uuid4().hex)
+    names = ("reserve", "charge", "release", "reap", "drop")
+    reserve, charge, release, reap, drop = scripts = [load(name, when_full=True) for name in names]
+    connection = await open_connection(parse_url(server.url), keys.tag, 10.0)
+    await install(connection, *scripts)
+    ledgers = [Ledger() for _ in range(3)]
+
+    def mine(replica: int) -> tuple[Any, ...]:
+        return keys.load, keys.reservations(ReplicaId(str(replica))), keys.dropped
+
+    def total(pod: Endpoint) -> Load:
+        parts = [ledger.load(pod) for ledger in ledgers]
+        return Load(sum(part.queued_tokens for part in parts), sum(part.in_flight for part in parts))
+
+    async def reap_all(replica: int) -> None:
+        await connection.call("ZADD", keys.replicas, 1, str(replica))
+        while await connection.call(*reap.command((*mine(replica), keys.replicas), str(replica), 0, 2)):
+            pass
+        ledgers[replica] = Ledger()
+
+    for act in acts:
+        ledger, name, pod = ledgers[act.replica], ReservationId(f"r{act.reservation}"), PODS[act.pod]
+        match act.verb:
+            case "reserve":
+                packed = b"".join(value.to_bytes(8, "little") for value in (act.tokens, 0, 0) * len(PODS))
+                candidates = [Candidate(each, act.tokens) for each in PODS]
+                expected = ledger.reserve(name, candidates, total)
+                winner, *sums = await connection.call(*reserve.command(mine(act.replica), name, packed, *PODS))
+                assert winner == expected.index
+                assert [Load(each % IN_FLIGHT, each // IN_FLIGHT) for each in sums] == expected.loads
+            case "progress" | "move" if held := ledger.charges.get(name):
+                if act.verb == "move":
+                    held = Charge(pod, held.queued_tokens)
+                ledger.charge(name, held if act.verb == "move" else Charge(held.endpoint, act.tokens))
+                after = ledger.charges[name]
+                command = charge.command(mine(act.replica), name, after.endpoint, after.queued_tokens)
+                await connection.call(*command)
+            case "release":
+                known = ledger.release(name) is not None
+                released = await connection.call(*release.command(mine(act.replica), name))
+                assert released or not known
+            case "drop":
+                fixed = (keys.log, keys.endpoints, keys.modes, keys.load, keys.dropped, keys.fence(pod))
+                await connection.call(*drop.command(fixed, 100, pod))
+                for each in ledgers:
+                    each.drop(pod)
+            case "die":
+                await reap_all(act.replica)
+        fields = await connection.call("HGETALL", keys.load)
+        found = {name.decode(): int(figure) for name, figure in zip(fields[::2], fields[1::2], strict=True)}
+        totals = {pod: total(pod) for pod in PODS if total(pod) != Load()}
+        assert found == {pod: each.in_flight * IN_FLIGHT + each.queued_tokens for pod, each in totals.items()}
+    for replica in range(3):
+        await reap_all(replica)
+    assert await connection.call("EXISTS", keys.load, *(mine(replica)[1] for replica in range(3))) == 0
+    connection.close()
+
+
+# --- one replica through `State`
+
+
+@many
+@given(acts=st.lists(ACTS, max_size=40), cancelled=st.sets(st.integers(0, 39)))
+async def test_counters_come_back_to_zero(state: State, acts: list[Act], cancelled: set[int]) -> None:
+    """Concurrent, out of order, twice, aborted: at the end nothing is left."""
+    prefix = uuid.uuid4().hex
+    tasks: list[asyncio.Task[Any]] = []
+    for place, act in enumerate(acts):
+        name, pod = ReservationId(f"{prefix}-{act.reservation}"), PODS[act.pod]
+        work: Any = {
+            "reserve": lambda n=name, t=act.tokens: state.reserve(n, [Candidate(pod, t) for pod in PODS]),
+            "progress": lambda n=name, t=act.tokens: state.progress(n, t),
+            "move": lambda n=name, p=pod: state.move(n, p),
+            "drop": lambda p=pod: state.drop(p),
+        }.get(act.verb, lambda n=name: state.release(n))
+        tasks.append(asyncio.create_task(work()))
+        if place % 3 == 0:
+            await asyncio.sleep(0)
+        if place in cancelled:
+            tasks[-1].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for reservation in range(6):
+        await state.release(ReservationId(f"{prefix}-{reservation}"))
+    last = ReservationId(f"{prefix}-last")
+    reserved = await state.reserve(last, [Candidate(pod, 1) for pod in PODS])  # the truth's own figures
+    await state.release(last)
+    assert list(reserved.loads) == [Load()] * len(PODS)
+    assert [state.load(pod) for pod in PODS] == [Load()] * len(PODS)
+
+
+# --- the index
+
+
+KINDS = [
+    {"medium": "GPU"},
+    {"medium": "CPU"},
+    {"medium": "GPU", "group": 1, "kind": "sliding_window", "window": 40},
+]
+POSITIONS = st.sets(st.integers(0, len(CHAIN) - 1), max_size=8)
+STEPS = st.one_of(
+    st.tuples(st.just("begin"), st.integers(0, 1), st.integers(1, 3)),
+    st.tuples(
+        *(st.just("apply"), st.integers(0, 1), st.integers(1, 3), st.sampled_from(range(3))),
+        *(st.integers(0, 12), st.integers(0, 3), POSITIONS, POSITIONS),
+    ),
+    st.tuples(
+        *(st.just("clear"), st.integers(0, 1), st.integers(1, 3), st.integers(0, 12)),
+        st.sampled_from([None, "GPU", "CPU"]),
+    ),
+    st.tuples(st.just("replace"), st.integers(0, 1), st.integers(1, 3), st.integers(-1, 9), POSITIONS),
+    st.tuples(st.just("drop"), st.integers(0, 1)),
+)
+
+
+async def take(state: State, step: Sequence[Any], pods: Sequence[Endpoint]) -> object:
+    verb, pod, *rest = step
+    endpoint = pods[pod]
+    match verb:
+        case "begin":
+            return await state.begin(endpoint, rest[0])
+        case "apply":
+            epoch, kind, first, more, stored, removed = rest
+            delta = Delta(
+                *(Slot(endpoint, 16, **KINDS[kind]), epoch, first, first + more),
+                [CHAIN[at] for at in sorted(stored)],
+                [CHAIN[at] for at in sorted(removed - stored)],
+            )
+            return list(await state.apply([delta]))
+        case "clear":
+            return await state.clear(endpoint, *rest)
+        case "replace":
+            epoch, seq, stored = rest
+            return await state.replace(endpoint, epoch, seq, {Slot(endpoint, 16): [CHAIN[at] for at in sorted(stored)]})
+        case _:
+            await state.drop(endpoint)
+            return None
+
+
+@settings(many)
+@given(steps=st.lists(STEPS, max_size=25))
+async def test_both_states_judge_and_hit_alike(
+    replica: Callable[[], Awaitable[State]], shared: dict[str, State], steps: list[Any]
+) -> None:
+    if not shared:
+        shared["writer"], shared["reader"] = await replica(), await replica()
+    writer, reader, memory = shared["writer"], shared["reader"], MemoryState()
+    pods = [Endpoint(f"{uuid.uuid4().hex}:1"), Endpoint(f"{uuid.uuid4().hex}:2")]
+    for step in steps:
+        assert await take(memory, step, pods) == await take(writer, step, pods)
+    mark = Slot(Endpoint(f"{uuid.uuid4().hex}:9"), 16)
+    await writer.replace(mark.endpoint, 1, 0, {mark: CHAIN[:1]})
+    prompt = Chains(16 * len(CHAIN) + 1, {16: CHAIN})
+    for follower in (writer, reader):
+        async with asyncio.timeout(10):
+            while mark.endpoint not in follower.hits(prompt):
+                await asyncio.sleep(0.001)
+        assert {e: hit.tokens for e, hit in follower.hits(prompt).items() if e in pods} == {
+            e: hit.tokens for e, hit in memory.hits(prompt).items()
+        }
+        assert [follower.block_size(pod) for pod in pods] == [memory.block_size(pod) for pod in pods]
+    for endpoint in (*pods, mark.endpoint):
+        await writer.drop(endpoint)
+
+
+def test_codes_are_the_scripts() -> None:
+    assert {each.name: each.value for each in Applied} == {
+        "REFUSED": -2,
+        "STALE": -1,
+        "DUPLICATE": 0,
+        "NEW": 1,
+        "GAP": 2,
+    }
