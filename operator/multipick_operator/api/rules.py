@@ -40,16 +40,16 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "autoscaling is for pods that this pool makes: scale existingPods where they are made",
         ),
         Rule(
-            "self.engine.type == 'VLLM' || self.engine.type == 'Simulated' || self.parallelism.data == 1",
+            "self.engine.type != 'SGLang' || self.parallelism.data == 1",
             "parallelism.data > 1 needs one port a rank, which SGLang does not offer: use replicas",
         ),
         Rule(
-            "self.engine.type == 'VLLM' || !has(self.model.aliases) || size(self.model.aliases) == 0",
-            "model.aliases needs engine.type VLLM: the others serve one name",
+            "self.engine.type != 'SGLang' || !has(self.model.aliases) || size(self.model.aliases) == 0",
+            "model.aliases: SGLang serves one name",
         ),
         Rule(
-            "self.engine.type != 'Simulated' || (self.parallelism.nodes == 1 && !has(self.lora))",
-            "a Simulated engine has one node and no LoRA adapters",
+            "self.engine.type != 'Simulated' || self.parallelism.nodes == 1",
+            "a Simulated engine has one node",
         ),
         Rule(
             f"!self.engine.kvEvents.enabled || {_GAP} >= self.parallelism.data || -{_GAP} >= self.parallelism.data",

@@ -94,15 +94,17 @@ def _sglang(pool: Pool, rank: int, worker: bool) -> list[str]:
 
 
 def _simulated(pool: Pool, rank: int, worker: bool) -> list[str]:
-    engine, events = pool.spec.engine, pool.spec.engine.kv_events
+    spec, engine, events = pool.spec, pool.spec.engine, pool.spec.engine.kv_events
     line = ["multipick", "sim", "serve", "--host", "0.0.0.0", "--port", str(engine.port + rank)]
-    line += ["--model", pool.model_name]
-    line += _option("--block-size", engine.block_size) + _option("--max-model-len", pool.spec.model.max_model_len)
-    line += ["--first-rank", str(rank)] if rank else []
+    line += ["--served-model-name", pool.model_name, *spec.model.aliases]
+    line += _option("--block-size", engine.block_size) + _option("--max-model-len", spec.model.max_model_len)
+    line += ["--data-parallel-rank", str(rank)] if rank else []
     if events.enabled:
         line += ["--events-port", str(events.port + rank), "--replay-port", str(events.replay_port + rank)]
-        line += ["--topic", events.topic] if events.topic else []
-    return [*line, "--shutdown-timeout", str(pool.spec.drain.timeout_seconds)]
+        line += ["--event-topic", events.topic] if events.topic else []
+    if spec.lora and spec.lora.adapters:
+        line += ["--lora", *(one.name for one in spec.lora.adapters)]
+    return [*line, "--shutdown-timeout", str(spec.drain.timeout_seconds)]
 
 
 def _events(pool: Pool, more: dict[str, Any]) -> str:

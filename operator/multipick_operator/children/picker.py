@@ -72,7 +72,6 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
             "enabled": events.enabled,
             "port": events.port,
             "replay_port": events.replay_port,
-            "topic": events.topic,
         },
         "metrics_path": spec.engine.metrics_path,
         "policy": picker.policy,

@@ -1,0 +1,18 @@
+# The operator. Build from the repository's root:  docker build -f docker/operator.Dockerfile -t multipick/operator .
+# Without a package index: put wheels into ./wheels and add  --build-arg PIP_OPTIONS="--no-index --find-links wheels"
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
+ARG PIP_OPTIONS=""
+WORKDIR /src
+COPY . .
+RUN python3 -m venv /opt/multipick \
+ && /opt/multipick/bin/pip install --no-cache-dir --no-compile ${PIP_OPTIONS} ".[operator]" \
+ && rm -rf /opt/multipick/bin/pip* /opt/multipick/lib/python3*/site-packages/pip*
+
+FROM ${BASE}
+COPY --from=build /opt/multipick /opt/multipick
+ENV PATH=/opt/multipick/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["multipick"]
+CMD ["operator", "--help"]

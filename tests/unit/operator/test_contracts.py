@@ -1,0 +1,43 @@
+"""What the operator writes is what the other programs read: their own parsers say so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from multipick_epp import config
+from multipick_operator.api.pool import Pool
+from multipick_operator.children.commands import command
+from multipick_operator.children.context import Context
+from multipick_operator.children.picker import configuration
+from multipick_sim.cli import _parser
+
+MakePool = Callable[..., Pool]
+
+
+def test_the_picker_reads_its_configuration(make_pool: MakePool, context: Context, tmp_path: Path) -> None:
+    pool = make_pool(model={"uri": "hf://org/m", "aliases": ["b"]})
+    written: dict[str, Any] = configuration(pool, context)
+    for section in ("kubernetes", "metrics_path"):  # read by the picker's in-cluster source
+        del written[section]
+    file = tmp_path / "epp.yaml"
+    file.write_text(yaml.safe_dump(written))
+    loaded = config.load(file)
+    assert loaded.pool.models == ("p", "b")
+    assert (loaded.events.port, loaded.events.replay_port) == (5557, 5657)
+    assert loaded.listen.ext_proc == 9002
+
+
+def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> None:
+    pool = make_pool(
+        model={"uri": "/simulated", "aliases": ["b"]},
+        engine={"type": "Simulated", "blockSize": 32, "args": ["--speed", "2"]},
+        parallelism={"data": 2},
+        lora={"adapters": [{"name": "a", "uri": "/a"}]},
+        drain={"timeoutSeconds": 7},
+    )
+    read = _parser().parse_args(command(pool, rank=1, worker=False)[2:])
+    assert read.served_model_name == ["p", "b"]
+    assert read.lora == ["a"]
+    assert (read.port, read.events_port, read.replay_port) == (8001, 5558, 5658)
+    assert (read.data_parallel_rank, read.block_size, read.shutdown_timeout, read.speed) == (1, 32, 7.0, 2.0)
