@@ -28,7 +28,7 @@ from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.registry import policy
 from multipick_epp.prompts import PromptReader
-from multipick_epp.stores import make_state, store_url
+from multipick_epp.stores import make_state, server
 from multipick_epp.telemetry import logs
 from multipick_epp.telemetry.collectors import FeedCollector, StateCollector
 from multipick_epp.telemetry.metrics import Metrics
@@ -73,7 +73,7 @@ def check(config: Config) -> None:
         raise ConfigError(str(error)) from error
     static.pods_of(config.endpoints)
     configuration.secret(config.pool.secret_env)
-    store_url(config)
+    server(config)
     if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
         raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
 

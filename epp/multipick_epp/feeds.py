@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 from multipick_epp.blocks import root_key
 from multipick_epp.config import Config
+from multipick_epp.events.child import Settings
 from multipick_epp.events.discover import Feed, Ports
 from multipick_epp.events.followed import FeedStats
 from multipick_epp.events.ingest import Ingest
+from multipick_epp.events.process import IngestProcess
 from multipick_epp.pods.registry import PodEndpoint
 from multipick_epp.state.protocol import State
+from multipick_epp.stores import MEMORY, store_password, store_url
 
 
 class Feeds:
@@ -17,8 +20,22 @@ class Feeds:
     def __init__(self, config: Config, state: State, secret: bytes) -> None:
         model = config.pool.models[0] if config.pool.models else ""
         ports = Ports(config.events.port, config.events.replay_port)
-        self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports)
         self._enabled = config.events.enabled
+        self._ingest: Ingest | IngestProcess
+        if store_url(config) == MEMORY:
+            self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports)
+        else:
+            settings = Settings(
+                store_url(config),
+                store_password(config),
+                config.pool.name,
+                model,
+                secret,
+                ports,
+                config.log_level,
+                config.log_format,
+            )
+            self._ingest = IngestProcess(settings)
 
     async def start(self) -> None:
         """Begin; there is nothing to follow yet."""
@@ -36,5 +53,5 @@ class Feeds:
             self._ingest.follow([Feed(p.endpoint, p.events, p.replay, p.started_ms, p.rank) for p in pods])
 
     def stats(self) -> Sequence[FeedStats]:
-        """Of each endpoint that is followed here."""
+        """Of each endpoint that this picker follows."""
         return self._ingest.stats() if self._enabled else ()

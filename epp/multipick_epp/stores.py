@@ -13,27 +13,35 @@ MEMORY = "memory"
 URL_VARIABLE = "MULTIPICK_STATE_URL"
 
 
-def store_url(config: Config) -> Server | None:
-    """The server that the pool's pickers share; None for a state in memory. Raises ConfigError for a bad URL.
+def store_url(config: Config) -> str:
+    """Where the pool's pickers share their state, or MEMORY.
 
     The environment variable MULTIPICK_STATE_URL replaces `state`: a URL with a password belongs into a Secret.
     """
-    url = os.environ.get(URL_VARIABLE) or config.state
+    return os.environ.get(URL_VARIABLE) or config.state
+
+
+def store_password(config: Config) -> str | None:
+    """The store's password, where it isn't in the URL. Raises ConfigError where its variable is not set."""
+    return None if config.state_password_env is None else secret(config.state_password_env).decode()
+
+
+def server(config: Config) -> Server | None:
+    """The store; None for a state in memory. Raises ConfigError for a URL that can't be read."""
+    url = store_url(config)
     if url == MEMORY:
         return None
     try:
-        server = parse_url(url)
+        parsed = parse_url(url)
     except ValueError as error:
         raise ConfigError(f"state: {error}") from error
-    if config.state_password_env is None:
-        return server
-    password = secret(config.state_password_env).decode()
-    return replace(server, password=password)
+    password = store_password(config)
+    return parsed if password is None else replace(parsed, password=password)
 
 
 def make_state(config: Config, replica: ReplicaId) -> MemoryState | RedisState:
-    """The pool's state, to be started. The picker's own process ingests only into memory: see `feeds`."""
-    server = store_url(config)
-    if server is None:
+    """The pool's state, to be started. Into a shared one another process ingests: see `feeds`."""
+    store = server(config)
+    if store is None:
         return MemoryState()
-    return RedisState(server, config.pool.name, replica, ingests=False)
+    return RedisState(store, config.pool.name, replica, ingests=False)
