@@ -88,7 +88,7 @@ def _default(field: types.Field, schema: Schema) -> Any:
     if value is NODEFAULT or value is None or value in ({}, (), ""):
         return None
     if isinstance(value, msgspec.Struct):
-        return {name: inner["default"] for name, inner in schema["properties"].items() if "default" in inner}
+        return {name: one["default"] for name, one in schema["properties"].items() if "default" in one} or None
     return msgspec.to_builtins(value)
 
 
