@@ -105,6 +105,7 @@ class Reconciler:
             await self._make(pool, desired(pool, context), turn)
         seen = await self._observe(pool, context, turn)
         changes = Changes(turn.created, turn.updated, turn.deleted, turn.replicas)
+        _log(pool, changes)
         await self._report(pool, manifest, seen, changes)
         if pool.spec.existing_pods:
             turn.again(EXISTING_S)
@@ -249,6 +250,13 @@ class Reconciler:
             self._ready[key] = ready
         for value in ("True", "False", "Unknown"):
             self._metrics.pools.labels(value).set(sum(one == value for one in self._ready.values()))
+
+
+def _log(pool: Pool, changes: Changes) -> None:
+    done = {"created": changes.created, "updated": changes.updated, "deleted": changes.deleted}
+    if told := {verb: [f"{ref.kind}/{ref.name}" for ref in refs] for verb, refs in done.items() if refs}:
+        who = {"namespace": pool.namespace, "pool": pool.name, "generation": pool.generation}
+        log.info("children changed", extra=who | told)
 
 
 async def _nothing() -> None:

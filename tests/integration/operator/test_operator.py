@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster.client import Namespace, until
-from multipick_operator.app import Operator, Settings
+from multipick_operator.app import LeaseLostError, Operator, Settings
 
 Running = Callable[..., Any]
 
@@ -388,6 +388,41 @@ async def test_of_two_operators_one_acts_and_the_other_takes_over(namespace: Nam
         await until(lambda: asyncio.sleep(0, leads(second)))
         await namespace.apply(replicas=3)
         await until(lambda: engine(namespace), lambda found: found["spec"]["replicas"] == 3)
+
+
+async def test_the_lease_of_a_dead_operator_runs_out(namespace: Namespace, running: Running) -> None:
+    lease = {
+        "metadata": {"name": "operator"},
+        "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 2, "renewTime": "2026-11-22T08:00:00.000000Z"},
+    }
+    await namespace.call("POST", namespace.path("leases", group="coordination.k8s.io/v1"), lease)
+    async with running(lease_s=2.0) as operator:
+        await namespace.apply()
+        await made(namespace)
+        assert leads(operator)
+
+
+async def test_an_operator_that_lost_its_lease_ends(namespace: Namespace, running: Running) -> None:
+    async def lose() -> None:
+        async with running(lease_s=3.0) as operator:
+            await until(lambda: asyncio.sleep(0, leads(operator)))
+            path = namespace.path("leases", "operator", "coordination.k8s.io/v1")
+            await namespace.patch(path, {"spec": {"holderIdentity": "another", "leaseDurationSeconds": 600}})
+            await until(lambda: asyncio.sleep(0, not leads(operator)))
+
+    with pytest.raises(LeaseLostError):
+        await lose()
+
+
+async def test_pickers_and_simulated_engines_run_where_pods_are_restricted(
+    namespace: Namespace, running: Running
+) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    await namespace.patch(f"/api/v1/namespaces/{namespace.name}", {"metadata": {"labels": labels}})
+    async with running():
+        await namespace.apply(engine={"type": "Simulated"})
+        await until(lambda: pods(namespace, "engine"))
+        await until(lambda: pods(namespace, "picker"))
 
 
 def leads(operator: Any) -> float:
