@@ -9,5 +9,6 @@ from multipick_epp.tokens.outcome import Untokenised
 from multipick_epp.tokens.remote import RemoteTokenizer
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.tokenizer import Tokenizer
+from multipick_epp.tokens.verify import difference
 
-__all__ = ["EngineSettings", "RemoteTokenizer", "Tokenizer", "Untokenised"]
+__all__ = ["EngineSettings", "RemoteTokenizer", "Tokenizer", "Untokenised", "difference"]

@@ -21,7 +21,7 @@ class ChatText:
     def __init__(
         self, templates: Mapping[str, str], special_tokens: Mapping[str, str], settings: EngineSettings, max_chars: int
     ) -> None:
-        """`templates` by name. Raises jinja2.TemplateSyntaxError."""
+        """`templates` by name. Raises ValueError for what is no template."""
         self._special_tokens = special_tokens
         self._settings = settings
         self._max_chars = max_chars

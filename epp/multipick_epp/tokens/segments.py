@@ -128,4 +128,5 @@ def _is_clean(token: AddedToken, added: Iterable[AddedToken]) -> bool:
 
 def _hides(other: str, token: str) -> bool:
     """Whether a match of `other` can begin before one of `token` and reach into it, or cover it."""
-    return token in other or any(other.endswith(token[:size]) for size in range(1, len(token)))
+    sizes = range(1, min(len(token), len(other)))
+    return token in other or any(other.endswith(token[:size]) for size in sizes)

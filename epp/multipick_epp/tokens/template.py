@@ -48,11 +48,14 @@ class ChatTemplate:
     """A template ready to render."""
 
     def __init__(self, source: str) -> None:
-        """Raises jinja2.TemplateSyntaxError."""
+        """Raises ValueError for what is no template."""
         environment = _environment()
         self.source = source
-        self._template = environment.from_string(source)
-        self.content_format = content_format(environment.parse(source))
+        try:
+            self._template = environment.from_string(source)
+            self.content_format = content_format(environment.parse(source))
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"line {error.lineno} of the chat template: {error.message}") from error
         self.knows_developers = '"developer"' in source or "'developer'" in source
 
     def insists_on_system_first(self) -> bool:

@@ -21,8 +21,11 @@ from multipick_epp.tokens.worker import Worker
 log = logging.getLogger(__name__)
 
 MAX_CHARS = 8_000_000
-"""Longer texts are not tokenised: two million tokens, and seconds of work. The same bound holds for all the text that
-waits for the threads at once; requests beyond it are routed by load."""
+"""Longer texts are not tokenised: two million tokens."""
+
+MAX_NEW_CHARS = 2_000_000
+"""New text that may wait for the threads, of all requests together: a second of work, or eight if it is all digits and
+spaces. What comes beyond it is routed by load."""
 
 INLINE_NEW_CHARS = 1_500
 """New text that is tokenised at once, in half a millisecond; more goes to a thread."""
@@ -30,6 +33,9 @@ INLINE_NEW_CHARS = 1_500
 INLINE_CHARS = 200_000
 INLINE_MESSAGES = 100
 """A chat within both is rendered at once, in about a millisecond; a larger one in a thread."""
+
+_RENDER_SIZE = 20_000
+"""Rendering in a thread counts as so much new text: it takes some 10 ms."""
 
 _Found = dict[Segment, Ids]
 
@@ -51,7 +57,7 @@ class Tokenizer:
             segmenter = Segmenter(files.backend, ())
         self._segmenter = segmenter
         self._cache = SegmentCache(cache_bytes)
-        self._worker = Worker(threads, MAX_CHARS)
+        self._worker = Worker(threads, MAX_NEW_CHARS)
         self._jobs: dict[Segment, asyncio.Future[_Found]] = {}  # the segments that a thread tokenises now, or will
 
     @classmethod
@@ -65,7 +71,7 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Reads tokenizer.json in `folder`, and tokenizer_config.json and chat templates where there are any.
 
-        `chat_template` is short for the setting of that name. Raises OSError, ValueError, jinja2.TemplateSyntaxError.
+        `chat_template` is short for the setting of that name. Raises OSError or ValueError for files that don't fit.
         """
         # The library would pass each text, however short, to threads of its own: a wait for the scheduler each time.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -113,7 +119,7 @@ class Tokenizer:
         return self._segmenter.split(text)
 
     async def _segments_in_thread(self, source: Text | Chat) -> list[Segment]:
-        future = self._worker.start(_size(source), lambda: self._segments(source))
+        future = self._worker.start(_RENDER_SIZE, lambda: self._segments(source))
         if future is None:
             raise NoText("tokenizer is busy")
         return await future

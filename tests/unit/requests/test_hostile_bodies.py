@@ -13,7 +13,7 @@ CHATS = ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embedding
 PATHS = st.sampled_from([*CHATS, "/v1/completions", "/inference/v1/generate", "/generate"])
 
 few = settings(deadline=None, derandomize=True)
-many = settings(few, max_examples=300)
+many = settings(few, max_examples=100)
 
 SCALARS = st.one_of(
     st.none(),

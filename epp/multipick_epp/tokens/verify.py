@@ -1,0 +1,50 @@
+"""Whether the tokenizer here makes the ids that an engine makes: by probes, once an engine is there to ask.
+
+What can differ: other files than the engine's, a template of its command line, a version of `transformers` that loads
+the tokenizer in another way. Each of these makes every prediction of cache hits wrong, and none shows by itself.
+"""
+
+from multipick_epp.requests.prompt import Chat, Text, TokenSource
+from multipick_epp.tokens.outcome import Untokenised
+from multipick_epp.tokens.remote import RemoteTokenizer
+from multipick_epp.tokens.tokenizer import Tokenizer
+
+_TEXT = (
+    "In 2024, 1,234.5 people's    words:\n\n\tdef f(x):\r\n    return x + 10_000  # naïve café 東京 한국어 \u0301e"
+    " <|im_end|> don't I'LL [INST] \u00a0\u200b \ufb01 \u2026 \u2014 \u201cquoted\u201d \U0001f469\u200d\U0001f467"
+)
+_TOOL = {
+    "type": "function",
+    "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}},
+}
+
+PROBES: dict[str, TokenSource] = {
+    "a text": Text(_TEXT),
+    "a text without special tokens": Text(_TEXT, add_special_tokens=False),
+    "a chat": Chat([{"role": "user", "content": _TEXT}]),
+    "a chat with an answer": Chat(
+        [
+            {"role": "user", "content": "1 + 1"},
+            {"role": "assistant", "content": "2"},
+            {"role": "user", "content": [{"type": "text", "text": "and"}, {"type": "text", "text": "2 + 2"}]},
+        ]
+    ),
+    "a chat with tools": Chat([{"role": "user", "content": "hi"}], tools=[_TOOL]),
+}
+
+
+async def difference(local: Tokenizer, engine: RemoteTokenizer) -> str | None:
+    """The first probe that gets other ids from the engine, and how; None if there is none.
+
+    Probes that one of the two refuses are passed over: not every model takes all of them.
+    """
+    for name, probe in PROBES.items():
+        theirs = await engine.encode(probe)
+        ours = await local.encode(probe)
+        if isinstance(theirs, Untokenised) or isinstance(ours, Untokenised):
+            continue
+        if list(ours) != list(theirs):
+            at = next((i for i, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other), None)
+            where = f"from token {at} on" if at is not None else "in length"
+            return f"{name} has {len(ours)} tokens here and {len(theirs)} in the engine; they differ {where}"
+    return None

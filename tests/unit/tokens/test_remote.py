@@ -1,0 +1,208 @@
+"""Where the engine tokenises, its answer counts; whatever else it does, the request goes on without ids."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from multipick_epp.requests import parse
+from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSource
+from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, difference
+from multipick_epp.tokens import remote as remote_module
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Engine:
+    """A server with the `/tokenize` that a test gives it."""
+
+    def __init__(self) -> None:
+        self.address: str | None = None
+        self.asked: list[dict[str, Any]] = []
+        self.answer: Answer = self.count
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(await request.json())
+        return await self.answer(request)
+
+    async def count(self, request: web.Request) -> web.Response:
+        return web.json_response({"count": 3, "max_model_len": 100, "tokens": [1, 2, 3], "token_strs": None})
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine()
+    app = web.Application(client_max_size=10**9)
+    app.router.add_post("/tokenize", engine.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    engine.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield engine
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+def remote(engine: Engine, session: aiohttp.ClientSession, deadline_s: float = 20) -> RemoteTokenizer:
+    return RemoteTokenizer(session, lambda: engine.address, "tiny", deadline_s)
+
+
+U: Any = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        (Text("a"), {"prompt": "a", "add_special_tokens": True}),
+        (Text("a", False), {"prompt": "a", "add_special_tokens": False}),
+        (
+            Chat([U], add_generation_prompt=False, continue_final_message=True, add_special_tokens=True),
+            {"add_generation_prompt": False, "continue_final_message": True, "add_special_tokens": True},
+        ),
+        (Chat([U], tools=[{"a": 1}], chat_template="x"), {"tools": [{"a": 1}], "chat_template": "x"}),
+        (Chat([U], template_kwargs={"x": 1}), {"chat_template_kwargs": {"x": 1}}),
+        (Chat([U], documents=[{"text": "d"}]), {"chat_template_kwargs": {"documents": [{"text": "d"}]}}),
+        (
+            Chat([U], reasoning_effort="low"),
+            {"chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "low"}},
+        ),
+        (
+            Chat([U], thinking_off=True, template_kwargs={"enable_thinking": True}),
+            {"chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "none"}},
+        ),
+    ],
+)
+async def test_the_engine_is_told_all_that_changes_the_ids(
+    engine: Engine, session: aiohttp.ClientSession, source: TokenSource, asked: dict[str, Any]
+) -> None:
+    assert await remote(engine, session).encode(source) == [1, 2, 3]
+    assert engine.asked[0].items() >= {"model": "tiny", **asked}.items()
+
+
+async def test_ids_of_the_request_need_no_engine(engine: Engine, session: aiohttp.ClientSession) -> None:
+    assert await remote(engine, session).encode(TokenIds([7])) == [7]
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("source", [Chat([U], multimodal=True), Chat([U], inline_system=True)])
+async def test_what_the_engine_could_not_be_told_is_not_asked(
+    engine: Engine, session: aiohttp.ClientSession, source: Chat
+) -> None:
+    assert isinstance(await remote(engine, session).encode(source), Untokenised)
+    assert engine.asked == []
+
+
+async def test_without_an_engine_there_are_no_ids(engine: Engine, session: aiohttp.ClientSession) -> None:
+    engine.address = None
+    assert await remote(engine, session).encode(Text("a")) == Untokenised("no engine to ask")
+
+
+async def test_an_engine_that_is_gone_costs_only_the_ids(engine: Engine, session: aiohttp.ClientSession) -> None:
+    with socket.socket() as deaf:  # bound, but nobody listens
+        deaf.bind(("127.0.0.1", 0))
+        engine.address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        assert await remote(engine, session).encode(Text("a")) == Untokenised("engine can't be reached")
+
+
+async def test_a_slow_engine_is_not_waited_for(engine: Engine, session: aiohttp.ClientSession) -> None:
+    hold = asyncio.Event()
+
+    async def never(request: web.Request) -> web.Response:
+        await hold.wait()
+        return web.Response()
+
+    engine.answer = never
+    assert await remote(engine, session, deadline_s=0.05).encode(Text("a")) == Untokenised("engine is slow")
+    hold.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (404, b"{}", "refused by the engine"),
+        (500, b"", "refused by the engine"),
+        (200, b"", "unknown answer of the engine"),
+        (200, b"<html>", "unknown answer of the engine"),
+        (200, b'{"tokens": ["a"]}', "unknown answer of the engine"),
+        (200, b'{"count": 3}', "unknown answer of the engine"),
+        (200, b'{"tokens": ' + b"[" * 100_000, "unknown answer of the engine"),
+    ],
+)
+async def test_an_answer_that_is_none_gives_no_ids(
+    engine: Engine, session: aiohttp.ClientSession, status: int, body: bytes, reason: str
+) -> None:
+    async def say(request: web.Request) -> web.Response:
+        return web.Response(status=status, body=body)
+
+    engine.answer = say
+    assert await remote(engine, session).encode(Text("a")) == Untokenised(reason)
+
+
+async def test_an_endless_answer_is_cut_off(
+    engine: Engine, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_module, "MAX_ANSWER_BYTES", 1_000_000)
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" " * 100_000)
+
+    engine.answer = endless
+    assert await remote(engine, session).encode(Text("a")) == Untokenised("too long")
+
+
+def answering_as(tokenizer: Tokenizer) -> Answer:
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        prompt = parse(path, {}, json.dumps(body).encode())
+        assert isinstance(prompt, Prompt)
+        ids = tokenizer.encode_now(prompt.source)
+        if isinstance(ids, Untokenised):
+            return web.Response(status=400)
+        return web.json_response({"tokens": list(ids)})
+
+    return answer
+
+
+async def test_an_engine_with_the_same_tokenizer_does_not_differ(
+    engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer
+) -> None:
+    engine.answer = answering_as(tokenizer)
+    assert await difference(tokenizer, remote(engine, session)) is None
+    assert len(engine.asked) == 5
+
+
+async def test_an_engine_with_another_template_differs_in_chats(
+    engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer, tiny_model: Path
+) -> None:
+    other = Tokenizer.load(tiny_model, chat_template="{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
+    engine.answer = answering_as(other)
+    found = await difference(tokenizer, remote(engine, session))
+    assert found is not None
+    assert found.startswith("a chat has ")
+    assert "differ from token 0 on" in found
+    other.close()
+
+
+async def test_an_engine_that_refuses_the_probes_does_not_differ(
+    engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer
+) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=400)
+
+    engine.answer = refuse
+    assert await difference(tokenizer, remote(engine, session)) is None
