@@ -37,6 +37,9 @@ from multipick_epp.types import Endpoint, ReplicaId
 
 log = logging.getLogger(__name__)
 
+PICK_GUARD_S = 1.0
+"""A pick that takes so much longer than its own deadline is broken: the gateway chooses then."""
+
 
 def command(argv: Sequence[str]) -> int:
     """`multipick epp --config FILE`; 2 for a configuration that can't be used."""
@@ -121,12 +124,15 @@ class App:
         self.picker = LivePicker(settings, self.replica, self.state, self.registry, reader, self.metrics, Random())
         self.health = Health()
         bounds = Bounds(config.limits.max_read_bytes, config.limits.max_body_bytes)
-        self.ext_proc = ExtProcServer(self.picker, self.health, StreamMetrics(self.metrics), StreamSettings(bounds))
+        guard_s = config.limits.decision_s + PICK_GUARD_S
+        self.ext_proc = ExtProcServer(
+            self.picker, self.health, StreamMetrics(self.metrics), StreamSettings(bounds, guard_s)
+        )
         self.health_server = HealthServer(self.health)
         self.feeds = Feeds(config, self.state, secret)
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
         self.metrics.registry.register(FeedCollector(self.feeds.stats))
-        self.admin = Admin(self.metrics, self.registry, self.state)
+        self.admin = Admin(self.metrics, self.registry, self.state, self.state.index)
         self.monitor = Monitor(self.registry, self.state.load, lambda: self.picker.mean_new_tokens, config.scrape_s)
         self._tasks: set[asyncio.Task[None]] = set()
 

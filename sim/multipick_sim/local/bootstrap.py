@@ -120,7 +120,7 @@ def _ext_proc(style: Style) -> Json:
     config = {
         "grpc_service": {"envoy_grpc": {"cluster_name": "pickers", "authority": "epp"}},
         "failure_mode_allow": style == "standalone",
-        "message_timeout": "5s",
+        "message_timeout": "30s",
         "processing_mode": mode,
         "metadata_options": {
             "forwarding_namespaces": {"untyped": [LB_NAMESPACE, SUBSET_NAMESPACE]},
