@@ -1,9 +1,12 @@
 """The picker's own HTTP port: metrics for Prometheus, endpoints for people and `multipick demo`'s live table."""
 
+import asyncio
+
 import msgspec
 from aiohttp import web
 
 from multipick_epp.pods.registry import Registry
+from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.protocol import State
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import Endpoint
@@ -23,13 +26,26 @@ class EndpointRow(msgspec.Struct, frozen=True):
     mode: str
 
 
-class Admin:
-    """Serves `/metrics`, `/endpoints` and `/healthz`; answers from memory only."""
+class SlotRow(msgspec.Struct, frozen=True):
+    """One cache of an endpoint as `GET /index/ENDPOINT` shows it."""
 
-    def __init__(self, metrics: Metrics, registry: Registry, state: State) -> None:
+    block_size: int  # tokens
+    medium: str
+    group: int
+    blocks: int  # resident, by the engine's events
+    digest: str  # hexadecimal; pickers of one pool show the same where they know the same blocks
+    expected_blocks: int  # beside these: routed, and not yet told of
+
+
+class Admin:
+    """Serves `/metrics`, `/endpoints`, `/index/ENDPOINT` and `/healthz`; answers from memory only."""
+
+    def __init__(self, metrics: Metrics, registry: Registry, state: State, index: LocalIndex) -> None:
         self._metrics = metrics
         self._registry = registry
         self._state = state
+        self._index = index
+        self._digesting = asyncio.Lock()  # one walk over the index at a time, however many ask
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -37,6 +53,7 @@ class Admin:
         app = web.Application()
         app.router.add_get("/metrics", self._page)
         app.router.add_get("/endpoints", self._endpoints)
+        app.router.add_get("/index/{endpoint}", self._digest)
         app.router.add_get("/healthz", self._health)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -85,6 +102,15 @@ class Admin:
 
     async def _endpoints(self, _: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(self.rows()), content_type="application/json")
+
+    async def _digest(self, request: web.Request) -> web.Response:
+        async with self._digesting:
+            digests = await self._index.digest(Endpoint(request.match_info["endpoint"]))
+        rows = [
+            SlotRow(slot.block_size, slot.medium, slot.group, found.blocks, f"{found.total:015x}", found.expected)
+            for slot, found in digests.items()
+        ]
+        return web.Response(body=msgspec.json.encode(rows), content_type="application/json")
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,6 +1,6 @@
 """Optimistic entries: prompts that were routed, before any event says that their blocks were stored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heappop, heappush
 
 from multipick_epp.state.mirror import Mirror
@@ -25,6 +25,10 @@ class Expected:
 
     def __len__(self) -> int:
         return self._size
+
+    def of(self, bit: int) -> Collection[BlockKey]:
+        """The keys that count as held by this cache although the engine has not told of them."""
+        return self._pending.get(bit, {}).keys()
 
     def add(self, bit: int, keys: Sequence[BlockKey], deadline: float) -> None:
         """Count `keys` as held until `deadline` (seconds of the clock that `expire` is called with)."""

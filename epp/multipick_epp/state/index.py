@@ -1,11 +1,13 @@
 """`LocalIndex`: the index in this process, as lookups need it. The log of the shared truth is played into it."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from multipick_epp.blocks import Chains
 from multipick_epp.state.expected import Expected
 from multipick_epp.state.hit import hit_tokens
-from multipick_epp.state.lookup import Depths, depths
+from multipick_epp.state.lookup import SHARDS, Depths, depths
 from multipick_epp.state.mirror import Mirror, indexes
 from multipick_epp.state.protocol import Hit, Slot
 from multipick_epp.state.slots import GPU, SLOTS_AT_MOST, Slots, is_main
@@ -15,10 +17,18 @@ from multipick_epp.types import BlockKey, Endpoint, Mode
 Listener = Callable[[Endpoint, Sequence[BlockKey]], None]
 
 
+class Digest(NamedTuple):
+    """What one cache holds, in three numbers: equal sets of blocks have equal ones, in whatever order they came."""
+
+    blocks: int
+    total: int  # XOR of their keys
+    expected: int  # blocks beside these that no event has told of yet
+
+
 class LocalIndex:
     """Slots, masks, optimistic entries and modes of one pool.
 
-    Nothing here waits or knows of sequences and epochs: what is written has passed the fence already.
+    Nothing here knows of sequences and epochs: what is written has passed the fence already. Only `digest` waits.
     """
 
     def __init__(self, weights: Mapping[str, float], stats: StateStats) -> None:
@@ -126,6 +136,30 @@ class LocalIndex:
     def keys_of(self, endpoint: Endpoint) -> int:
         """Blocks that the endpoint holds, over all its slots."""
         return sum(self._mirror.keys_of[bit] for bit in self._slots.of_endpoint(endpoint).values())
+
+    async def digest(self, endpoint: Endpoint) -> Mapping[Slot, Digest]:
+        """What each of the endpoint's caches holds by its events, to be compared with another replica's index.
+
+        Walks the whole mirror, and lets the loop run after each shard (13 million keys: milliseconds): what changes
+        meanwhile may be counted or not.
+        """
+        slots = dict(self._slots.of_endpoint(endpoint))
+        digests = dict.fromkeys(slots, Digest(0, 0, 0))
+        for shard in range(SHARDS):
+            for slot, bit in slots.items():
+                if self._slots.bits.get(slot) != bit:
+                    continue  # void since
+                expected = self._expected.of(bit)
+                blocks, total, pending = digests[slot]
+                for key in self._mirror.held(bit, shard):
+                    if key in expected:
+                        pending += 1
+                    else:
+                        blocks += 1
+                        total ^= key
+                digests[slot] = Digest(blocks, total, pending)
+            await asyncio.sleep(0)
+        return digests
 
     def __len__(self) -> int:
         """Distinct block keys."""

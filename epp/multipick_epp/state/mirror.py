@@ -1,6 +1,6 @@
 """The mirror: block key -> bitmask of the caches that hold it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from multipick_epp.state.lookup import SHARDS
 from multipick_epp.types import BlockKey
@@ -94,6 +94,10 @@ class Mirror:
         if self._swept == SHARDS:
             self._free.extend(1 << index for index in indexes(self._sweeping))
             self._sweeping = 0
+
+    def held(self, bit: int, shard: int) -> Sequence[BlockKey]:
+        """The keys of one shard that a cache holds; `shard` counts from 0 to SHARDS."""
+        return [key for key, mask in self.shards[shard].items() if mask & bit]
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
