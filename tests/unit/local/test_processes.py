@@ -3,12 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from multipick_sim.local.processes import free_port, running, tethered
+from multipick_sim.local.processes import free_port, held_port, running, tethered
 
 ANNOUNCE_AND_WAIT = "import os, time; print(os.getpid(), flush=True); time.sleep(3600)"
 IGNORE_SIGTERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {ANNOUNCE_AND_WAIT}"
@@ -92,3 +93,13 @@ def test_elsewhere_than_on_linux_the_command_is_run_as_it_is(monkeypatch: pytest
 
 def test_a_free_port_can_be_bound() -> None:
     assert 1024 <= free_port() <= 65535
+
+
+def test_a_held_port_is_a_servers_again_and_again() -> None:
+    port, keeper = held_port()
+    with keeper:
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+                pass
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
