@@ -24,6 +24,7 @@ from multipick_epp.extproc.stream import Bounds
 from multipick_epp.feeds import Feeds
 from multipick_epp.picker import LivePicker, Settings
 from multipick_epp.pods import static
+from multipick_epp.pods.kubernetes import PodWatch, api_url
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.registry import policy
@@ -61,7 +62,7 @@ def command(argv: Sequence[str]) -> int:
     logs.configure(config.log_level, config.log_format)
     try:
         uvloop.run(run(config))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (ConfigError, OSError, RuntimeError, ValueError) as error:
         log.error("the picker can't start", extra={"why": str(error)})
         return 1
     return 0
@@ -75,6 +76,8 @@ def check(config: Config) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     static.pods_of(config.endpoints)
+    if config.kubernetes and (config.endpoints or config.endpoints_file):
+        raise ConfigError("kubernetes: the endpoints are either watched or named")
     configuration.secret(config.pool.secret_env)
     server(config)
     if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
@@ -133,7 +136,14 @@ class App:
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
         self.metrics.registry.register(FeedCollector(self.feeds.stats))
         self.admin = Admin(self.metrics, self.registry, self.state, self.state.index)
-        self.monitor = Monitor(self.registry, self.state.load, lambda: self.picker.mean_new_tokens, config.scrape_s)
+        self.monitor = Monitor(
+            self.registry,
+            self.state.load,
+            lambda: self.picker.mean_new_tokens,
+            config.scrape_s,
+            config.metrics_path,
+            readiness=config.kubernetes is None,  # in a cluster the kubelet's probes decide
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -150,7 +160,7 @@ class App:
         self.registry.on_change(self.feeds.follow)
         self.registry.on_gone(self._gone)
         await self.monitor.start()
-        self._keep(static.follow(self._config, self.registry))
+        await self._find_pods()
         self._keep(self.picker.estimate_for_ever())
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
@@ -172,6 +182,15 @@ class App:
         await self.encoders.close()
         await self.admin.close()
         await self.health_server.stop()
+
+    async def _find_pods(self) -> None:
+        """Fill the registry and keep it true; returns when the pool is known."""
+        if self._config.kubernetes is None:
+            self._keep(static.follow(self._config, self.registry))
+            return
+        watch = PodWatch(self._config.kubernetes, self.registry, api_url())
+        self._keep(watch.follow())
+        await watch.synced.wait()
 
     def _gone(self, endpoint: Endpoint) -> None:
         self.picker.progress.drop(endpoint)

@@ -33,6 +33,15 @@ class StaticEndpoint(Struct, frozen=True, forbid_unknown_fields=True):
     replay: str | None = None  # tcp://ip:port of the replay ROUTER
 
 
+class Kubernetes(Struct, frozen=True, forbid_unknown_fields=True):
+    """The pool's pods in a cluster: the picker watches them. The operator writes this section."""
+
+    namespace: str
+    selector: Annotated[dict[str, str], Meta(min_length=1)]  # labels that all of the pool's pods have
+    ports: Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]  # of rank 0, 1, ...
+    container: str | None = None  # the engine's: a restart of it is a new epoch; None: of any container
+
+
 class Events(Struct, frozen=True, forbid_unknown_fields=True):
     """Where engines publish KV events, for those that don't say so themselves (`GET /kv_event_sources`)."""
 
@@ -65,6 +74,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     pool: Pool
     endpoints: tuple[StaticEndpoint, ...] = ()
     endpoints_file: str | None = None  # YAML list of endpoints, re-read when it changes
+    kubernetes: Kubernetes | None = None  # instead of named endpoints
+    metrics_path: str = "/metrics"  # of the engines
     state: str = "memory"  # or redis://, rediss://, redis+sentinel://: shared with the pool's other pickers
     state_password_env: str | None = None
     events: Events = Events()

@@ -33,12 +33,14 @@ class Monitor:
         load: Callable[[Endpoint], Load],
         tokens_a_request: Callable[[], float],
         interval_s: float,
+        path: str = "/metrics",
         readiness: bool = True,
     ) -> None:
         self._registry = registry
         self._load = load
         self._tokens_a_request = tokens_a_request
         self._interval_s = interval_s
+        self._path = path
         self._readiness = readiness
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -84,7 +86,7 @@ class Monitor:
 
     async def _scrape(self, endpoint: Endpoint) -> Gauges:
         assert self._session is not None
-        async with self._session.get(f"http://{endpoint}/metrics") as response:
+        async with self._session.get(f"http://{endpoint}{self._path}") as response:
             response.raise_for_status()
             page = bytearray()
             async for chunk in response.content.iter_any():

@@ -1,0 +1,68 @@
+from typing import Any
+
+from multipick_epp.pods.pod_objects import ACTIVE_PORTS, view
+
+
+def pod(**changes: Any) -> dict[str, Any]:
+    started = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
+    status = {
+        "podIP": "10.1.2.3",
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [
+            {"name": "engine", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+            {"name": "sidecar", "state": started},
+        ],
+    }
+    return {"metadata": {"uid": "u", **changes.pop("metadata", {})}, "status": status | changes}
+
+
+def test_a_running_pod_gives_an_endpoint_a_port_with_its_rank_and_epoch() -> None:
+    seen = view(pod(), [8000, 8001], "engine")
+    assert seen is not None
+    assert seen.ready
+    assert [(e.endpoint, e.rank, e.started_ms) for e in seen.endpoints] == [
+        ("10.1.2.3:8000", 0, 1767225600000),
+        ("10.1.2.3:8001", 1, 1767225600000),
+    ]
+
+
+def test_without_a_container_name_the_latest_start_counts() -> None:
+    seen = view(pod(), [8000], None)
+    assert seen is not None
+    assert seen.endpoints[0].started_ms == 1767225610000
+
+
+def test_a_pod_under_deletion_is_not_ready_at_once_and_still_known() -> None:
+    seen = view(pod(metadata={"deletionTimestamp": "2026-01-01T00:01:00Z"}), [8000], None)
+    assert seen is not None
+    assert not seen.ready
+    assert len(seen.endpoints) == 1
+
+
+def test_a_pod_that_is_not_ready_keeps_its_endpoints() -> None:
+    seen = view(pod(conditions=[{"type": "Ready", "status": "False"}]), [8000], None)
+    assert seen is not None
+    assert not seen.ready
+    assert seen.endpoints
+
+
+def test_pods_without_an_address_or_at_their_end_give_nothing() -> None:
+    assert view(pod(podIP=None), [8000], None) is None
+    assert view(pod(phase="Failed"), [8000], None) is None
+    assert view({"metadata": {}}, [8000], None) is None
+
+
+def test_active_ports_restrict_the_pools_ports_and_garbage_means_none() -> None:
+    seen = view(pod(metadata={"annotations": {ACTIVE_PORTS: "8001, 9999"}}), [8000, 8001], None)
+    assert seen is not None
+    assert [(e.endpoint, e.rank) for e in seen.endpoints] == [("10.1.2.3:8001", 1)]
+    seen = view(pod(metadata={"annotations": {ACTIVE_PORTS: "all"}}), [8000, 8001], None)
+    assert seen is not None
+    assert not seen.endpoints
+
+
+def test_an_ipv6_address_is_put_in_brackets() -> None:
+    seen = view(pod(podIP="fd00::1"), [8000], None)
+    assert seen is not None
+    assert seen.endpoints[0].endpoint == "[fd00::1]:8000"
