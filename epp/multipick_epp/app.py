@@ -90,12 +90,22 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = App(config)
+    starting, stopping = asyncio.create_task(app.start()), asyncio.create_task(stop.wait())
     try:
-        await app.start()
-        await stop.wait()
-        await app.drain()
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+            await app.drain()
     finally:
+        await _cancelled(starting)
         await app.close()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel what may still run, and wait for its end."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class App:
@@ -147,10 +157,13 @@ class App:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen, load the index, follow the pods; ready at the end. Raises OSError, RuntimeError: a port is taken."""
+        """Load the index, find the pods, then listen. Raises OSError, RuntimeError: a port is taken.
+
+        Whoever asks before the pods are known is refused the connection, as by a picker that is not there: the gateway
+        chooses by itself, or asks another picker. A 503 would be a request lost by us.
+        """
         listen = self._config.listen
         ports = {
-            "ext_proc": await self.ext_proc.start(listen.host, listen.ext_proc),
             "health": await self.health_server.start(listen.host, listen.health),
             "admin": await self.admin.start(listen.host, listen.admin),
         }
@@ -161,7 +174,9 @@ class App:
         self.registry.on_gone(self._gone)
         await self.monitor.start()
         await self._find_pods()
+        await self.monitor.looked()
         self._keep(self.picker.estimate_for_ever())
+        ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
 
@@ -187,6 +202,7 @@ class App:
         """Fill the registry and keep it true; returns when the pool is known."""
         if self._config.kubernetes is None:
             self._keep(static.follow(self._config, self.registry))
+            await self.registry.known.wait()
             return
         watch = PodWatch(self._config.kubernetes, self.registry, api_url())
         self._keep(watch.follow())

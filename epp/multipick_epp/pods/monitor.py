@@ -43,6 +43,7 @@ class Monitor:
         self._path = path
         self._readiness = readiness
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+        self._looks: dict[Endpoint, asyncio.Event] = {}  # of each task; set after its first look
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -52,6 +53,11 @@ class Monitor:
         )
         self._registry.on_change(lambda _: self._follow())
         self._follow()
+
+    async def looked(self) -> None:
+        """Return when each of the registry's endpoints was looked at: after PAGE_TIMEOUT_S at most."""
+        for look in list(self._looks.values()):
+            await look.wait()
 
     async def close(self) -> None:
         """End all tasks."""
@@ -66,7 +72,9 @@ class Monitor:
         endpoints = set(self._registry.all())
         for endpoint in self._tasks.keys() - endpoints:
             self._tasks.pop(endpoint).cancel()
+            self._looks.pop(endpoint).set()
         for endpoint in endpoints - self._tasks.keys():
+            self._looks[endpoint] = asyncio.Event()
             self._tasks[endpoint] = asyncio.create_task(self._watch(endpoint), name=f"monitor {endpoint}")
 
     async def _watch(self, endpoint: Endpoint) -> None:
@@ -82,6 +90,8 @@ class Monitor:
                     self._mark(endpoint, False, "its metrics are late")
             except (aiohttp.ClientError, OSError) as error:
                 self._mark(endpoint, False, str(error) or type(error).__name__)
+            if look := self._looks.get(endpoint):
+                look.set()
             await asyncio.sleep(self._interval_s)
 
     async def _scrape(self, endpoint: Endpoint) -> Gauges:

@@ -1,5 +1,6 @@
 """The endpoints of the pool: who exists, who is ready, and the last gauges of each."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -45,6 +46,7 @@ class Registry:
     """Invariant: `_ready` has exactly the ready endpoints of `_states`, with their figures, in the order they came."""
 
     def __init__(self) -> None:
+        self.known = asyncio.Event()  # set once somebody has said what the pool consists of
         self._states: dict[Endpoint, EndpointState] = {}
         self._ready = _columns([])
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
@@ -60,6 +62,7 @@ class Registry:
 
     def set(self, pods: Iterable[PodEndpoint]) -> None:
         """The pool consists of exactly these endpoints from now on; new ones start as not ready."""
+        self.known.set()
         wanted = {pod.endpoint: pod for pod in pods}
         if wanted == {endpoint: state.pod for endpoint, state in self._states.items()}:
             return

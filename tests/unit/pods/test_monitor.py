@@ -72,3 +72,18 @@ async def test_where_kubernetes_decides_pages_change_gauges_only() -> None:
         await until(lambda: (s := registry.state(endpoint)) is not None and s.gauges is not None)
         assert not registry.ready().endpoints
         await monitor.close()
+
+
+async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it() -> None:
+    registry = Registry()
+    monitor = Monitor(registry, lambda _: Load(), lambda: 100.0, interval_s=60)
+    async with engine(lambda: web.Response(text=PAGE)) as endpoint:
+        registry.set([PodEndpoint(endpoint), PodEndpoint(Endpoint("127.0.0.1:1"))])
+        await monitor.start()
+        async with asyncio.timeout(10):
+            await monitor.looked()
+        assert registry.ready().endpoints == [endpoint]
+        registry.set([])
+        async with asyncio.timeout(10):
+            await monitor.looked()
+        await monitor.close()
