@@ -14,13 +14,14 @@ from rich.console import Console
 
 from multipick_sim.demo.display import display
 from multipick_sim.demo.options import Options, parse
-from multipick_sim.demo.report import Outcome, agreement_lines, as_json, table, verdict
+from multipick_sim.demo.report import Outcome, as_json, remarks, table, verdict
 from multipick_sim.demo.run import run
 from multipick_sim.demo.stack import StackError
 from multipick_sim.traffic.chats import Shape, chats
 from multipick_sim.traffic.mooncake import TraceError, read_trace
 from multipick_sim.traffic.plan import Session, request_count
 
+BELOW_TABLE = "the same requests under each policy, caches empty at its start; times are the simulated engines'"
 ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -88,8 +89,8 @@ async def _demo(options: Options, sessions: tuple[Session, ...]) -> int:
 
 def _tell(console: Console, options: Options, sessions: tuple[Session, ...], outcomes: Sequence[Outcome]) -> None:
     console.print(table(outcomes))
-    lines = [line for outcome in outcomes for line in agreement_lines(outcome)]
-    for line in (*lines, verdict(outcomes)):
+    lines = [line for outcome in outcomes for line in remarks(outcome)]
+    for line in (BELOW_TABLE, *lines, verdict(outcomes)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if options.json:
         setup = {

@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
 from rich.table import Table
 
 from multipick_sim.traffic.records import Record
@@ -33,14 +34,14 @@ class Pod(msgspec.Struct, frozen=True):
 
 
 class Display(Protocol):
-    """Where the demo shows what it does. `begin` starts a run, `ended` and `pods` belong to the last one begun."""
+    """Where the demo shows what it does; in each run `starting`, then `begin`, then `ended` and `pods` as they come."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def say(self, line: str) -> None:
-        """A step of the start, a remark."""
+    def starting(self, policy: str, what: str) -> None:
+        """The next part of a policy's stack is being started."""
 
     def begin(self, policy: str, requests: int) -> None:
         """A policy's traffic starts."""
@@ -79,15 +80,15 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def say(self, line: str) -> None:
-        """Printed above the live part."""
-        self._live.console.print(line, highlight=False, markup=False)
+    def starting(self, policy: str, what: str) -> None:
+        """A moving sign below the bars of earlier runs, which stop."""
+        for task in self._bar.tasks:
+            self._bar.stop_task(task.id)
+        self._live.update(Group(self._bar, Spinner("dots", f"{policy}: starting {what}")), refresh=True)
 
     def begin(self, policy: str, requests: int) -> None:
         """A new bar below those of earlier runs."""
         self._failed = 0
-        for task in self._bar.tasks:
-            self._bar.stop_task(task.id)
         self._bar.add_task(policy, total=requests, failed="")
         self._live.update(self._bar)
 
@@ -123,14 +124,14 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def say(self, line: str) -> None:
-        """One line."""
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+    def starting(self, policy: str, what: str) -> None:
+        """A line each."""
+        self._print(f"{policy}: starting {what}")
 
     def begin(self, policy: str, requests: int) -> None:
         """Counts start at 0."""
         self._policy, self._requests, self._done, self._failed, self._pods = policy, requests, 0, 0, ()
-        self.say(f"{policy}: {requests} requests")
+        self._print(f"{policy}: {requests} requests")
 
     def ended(self, record: Record) -> None:
         """A line whenever another tenth is done."""
@@ -140,7 +141,7 @@ class Lines:
         if self._done * LINES_A_RUN // self._requests > before:
             in_flight = sum(pod.in_flight for pod in self._pods)
             queued = sum(pod.queued_tokens for pod in self._pods)
-            self.say(
+            self._print(
                 f"{self._policy}: {self._done}/{self._requests} done, {self._failed} failed,"
                 f" {in_flight} in flight, {queued:,} tokens queued"
             )
@@ -148,3 +149,6 @@ class Lines:
     def pods(self, pods: Sequence[Pod]) -> None:
         """Kept for the next line."""
         self._pods = pods
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from multipick_sim.traffic.causes import Agreement
 from multipick_sim.traffic.measures import Figures, Spread
 
 EVEN = 0.03  # a smaller relative difference says nothing in one run on one machine
+BUSY = 0.25  # a larger share of the TTFT that this machine's own work takes blurs the comparison
 STATISTICS = ("mean", "p50", "p95", "p99")
 RULE, BASELINE = "lmetric", "round-robin"
 
@@ -21,6 +22,8 @@ class Outcome:
     policy: str
     figures: Figures
     agreement: Agreement
+    decision_s: float  # mean of the picker's decisions, in seconds of this machine
+    speed: float  # engine seconds a second
 
 
 def as_json(setup: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -28,14 +31,20 @@ def as_json(setup: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any
     rows = []
     for outcome in outcomes:
         agreement = asdict(outcome.agreement) | {"share": outcome.agreement.share}
-        rows.append({"policy": outcome.policy, **asdict(outcome.figures), "agreement": agreement})
+        rows.append(
+            {
+                "policy": outcome.policy,
+                **asdict(outcome.figures),
+                "decision_wall_s": outcome.decision_s,
+                "agreement": agreement,
+            }
+        )
     return {"setup": setup, "policies": rows, "verdict": verdict(outcomes)}
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """One column a policy."""
-    shown = Table(title="the same requests under each policy, caches empty at its start; engine time")
-    shown.add_column("")
+    """One column a policy. Times are engine time."""
+    shown = Table("")
     for outcome in outcomes:
         shown.add_column(outcome.policy, justify="right")
     columns = [_column(outcome) for outcome in outcomes]
@@ -44,8 +53,8 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def agreement_lines(outcome: Outcome) -> Iterator[str]:
-    """How well hits were foreseen under this policy, and the causes of the differences."""
+def remarks(outcome: Outcome) -> Iterator[str]:
+    """How well hits were foreseen under this policy, the causes of the differences, and whether the machine kept up."""
     found = outcome.agreement
     yield (
         f"{outcome.policy}: predicted and reported hit are equal for {found.equal} of {found.compared} requests"
@@ -55,6 +64,10 @@ def agreement_lines(outcome: Outcome) -> Iterator[str]:
         yield f"  {count} x {cause}"
     if found.unpredicted:
         yield f"  {found.unpredicted} without a prediction (not routed by the picker)"
+
+    share = outcome.decision_s * outcome.speed / ttft_s if (ttft_s := _mean(outcome.figures.ttft_s)) else 0.0
+    if share > BUSY:
+        yield f"  this machine is too busy: decisions are {share:.0%} of the mean TTFT; try a lower --speed"
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
@@ -90,6 +103,7 @@ def _column(outcome: Outcome) -> dict[str, str]:
     cells["hit rate"] = f"{figures.hit_rate:.1%}"
     cells["imbalance"] = f"{figures.imbalance:.2f}"
     cells["predicted = reported"] = f"{outcome.agreement.share:.1%}"
+    cells["decision, wall"] = _milliseconds(outcome.decision_s)
     cells["requests"] = str(figures.requests)
     cells["failed"] = str(figures.failed)
     return cells

@@ -32,12 +32,12 @@ async def run(policy: str, sessions: Sequence[Session], options: Options, folder
         records.append(record)
         shown.ended(record)
 
-    shown.say(f"{policy}: starting Valkey, {options.pods} pods, a picker and Envoy")
-    async with stack(policy, options, folder) as started:
+    async with stack(policy, options, folder, shown) as started:
         shown.begin(policy, request_count(sessions))
         target = Target(started.url, started.model, options.speed)
         await _first(drive(sessions, target, ended), _look(started.admin_url, shown), started.fail())
-    return Outcome(policy, measure(records, options.pods), agreement(records, options.speed))
+        decision_s = await _mean_decision_s(started.admin_url)
+    return Outcome(policy, measure(records, options.pods), agreement(records, options.speed), decision_s, options.speed)
 
 
 async def _look(admin_url: str, shown: Display) -> None:
@@ -48,6 +48,15 @@ async def _look(admin_url: str, shown: Display) -> None:
             async with http.get("/endpoints") as response:
                 shown.pods(decoder.decode(await response.read()))
             await asyncio.sleep(LOOK_S)
+
+
+async def _mean_decision_s(admin_url: str) -> float:
+    """Seconds from a whole request to its endpoint, by the picker's own metrics; 0 where it made no decision."""
+    async with aiohttp.ClientSession(admin_url) as http, http.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    samples = dict(line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    count = float(samples["multipick_decision_seconds_count"])
+    return float(samples["multipick_decision_seconds_sum"]) / count if count else 0.0
 
 
 async def _first(*work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 
 from multipick_sim.assets import MODEL_DIR
-from multipick_sim.demo.display import Pod
+from multipick_sim.demo.display import Display, Pod
 from multipick_sim.demo.options import Options
 from multipick_sim.local.bootstrap import Bootstrap, render
 from multipick_sim.local.envoy import envoy
@@ -73,16 +73,19 @@ class Stack:
 
 
 @asynccontextmanager
-async def stack(policy: str, options: Options, folder: Path) -> AsyncIterator[Stack]:
+async def stack(policy: str, options: Options, folder: Path, shown: Display) -> AsyncIterator[Stack]:
     """Start everything with empty caches; logs and configuration go to `folder`. Raises StackError where it can't."""
     async with AsyncExitStack() as started:
         try:
+            shown.starting(policy, "Valkey")
             store = await started.enter_async_context(valkey())
+            shown.starting(policy, "the pods")
             pods = [
                 await started.enter_async_context(_child(f"{policy}-pod-{number}", folder, _pod_flags(options)))
                 for number in range(options.pods)
             ]
             endpoints = [await _announced(pod, _served_address) for pod in pods]
+            shown.starting(policy, "the picker")
             config = folder / f"{policy}-picker.yaml"
             config.write_bytes(msgspec.yaml.encode(_picker_config(policy, endpoints, store.url)))
             picker = await started.enter_async_context(
@@ -91,6 +94,7 @@ async def stack(policy: str, options: Options, folder: Path) -> AsyncIterator[St
             listening = await _announced(picker, _listening)
             admin_url = f"http://127.0.0.1:{listening.admin}"
             await _knows_all(picker, admin_url, len(pods))
+            shown.starting(policy, "Envoy")
             bootstrap = render(Bootstrap(endpoints, [listening.ext_proc]))
             gateway = await started.enter_async_context(envoy(bootstrap, log=folder / f"{policy}-envoy.log"))
         except RuntimeError as error:  # Envoy's and Valkey's

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from multipick_epp.types import Mode
+
 from multipick_sim.traffic.plan import ANSWER_OPENING_TOKENS
 from multipick_sim.traffic.records import Record, Segment
 
@@ -19,7 +21,8 @@ EVENT_LAG_S = 0.25  # wall seconds that an event may take to the index: the bar 
 class Cause(StrEnum):
     """Why a predicted hit differs from the reported one."""
 
-    NOT_EXACT = "the picker knew the endpoint's cache only roughly or not at all"
+    BLIND = "the prompt was not read in time or at all, load alone decided"
+    APPROX = "the endpoint's cache was known roughly: events lost, or none had come yet"
     OTHER_TOKENS = "picker and engine made different tokens of the prompt"
     IN_PREFILL = "less predicted: the shared prefix was still in prefill at the pick"
     EVENT_LAG = "less predicted: the shared prefix had just been computed, its events were on their way"
@@ -61,8 +64,8 @@ def agreement(records: Sequence[Record], speed: float) -> Agreement:
 def cause(record: Record, records: Sequence[Record], lag_s: float) -> Cause:
     """Why the two hits of `record` differ; `records` is the whole run, `lag_s` in engine seconds."""
     predicted, reported = record.predicted_tokens or 0, record.cached_tokens or 0
-    if record.mode != "exact":
-        return Cause.NOT_EXACT
+    if record.mode != Mode.EXACT:
+        return Cause.APPROX if record.mode == Mode.APPROX else Cause.BLIND
     if record.counted_tokens != record.prompt_tokens:
         return Cause.OTHER_TOKENS
     computed_s = _computed_s(record, records, max(predicted, reported))

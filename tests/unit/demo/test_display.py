@@ -39,19 +39,28 @@ def test_lines_tell_of_the_progress_ten_times_at_most_and_of_the_end(requests: i
 def test_lines_have_no_control_codes_and_keep_brackets() -> None:
     out = StringIO()
     with Lines(Console(file=out, width=20)) as shown:
-        shown.say("[red] a line that is longer than the console is wide")
-    assert out.getvalue() == "[red] a line that is longer than the console is wide\n"
+        shown.starting("lmetric", "[red] more than fits into the console")
+    assert out.getvalue() == "lmetric: starting [red] more than fits into the console\n"
 
 
 def test_a_terminal_shows_each_policy_and_each_pod() -> None:
     out = StringIO()
     with Screen(Console(file=out, force_terminal=True, width=100)) as shown:
-        shown.say("starting [pods]")
         for policy in ("lmetric", "round-robin"):
+            shown.starting(policy, "Valkey")
             shown.begin(policy, 2)
             shown.ended(record("cut"))
             shown.pods(PODS)
     text = out.getvalue()
-    for part in ("starting [pods]", "lmetric", "round-robin", "1/2", "1 failed", "10.0.0.1:8000", "12,345", "25.0%"):
+    for part in (
+        "lmetric: starting Valkey",
+        "lmetric",
+        "round-robin",
+        "1/2",
+        "1 failed",
+        "10.0.0.1:8000",
+        "12,345",
+        "25.0%",
+    ):
         assert part in text
     assert "not ready" in text

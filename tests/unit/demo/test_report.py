@@ -5,13 +5,20 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from multipick_sim.demo.report import Outcome, agreement_lines, as_json, table, verdict
+from multipick_sim.demo.report import Outcome, as_json, remarks, table, verdict
 from multipick_sim.traffic.causes import Agreement, Cause
 from multipick_sim.traffic.measures import Figures, Spread
 from rich.console import Console
 
 
-def outcome(policy: str, ttft_s: float = 1.0, tpot_s: float = 0.05, hit_rate: float = 0.5, failed: int = 0) -> Outcome:
+def outcome(
+    policy: str,
+    ttft_s: float = 1.0,
+    tpot_s: float = 0.05,
+    hit_rate: float = 0.5,
+    failed: int = 0,
+    decision_s: float = 0.01,
+) -> Outcome:
     figures = Figures(
         requests=100,
         failed=failed,
@@ -25,7 +32,7 @@ def outcome(policy: str, ttft_s: float = 1.0, tpot_s: float = 0.05, hit_rate: fl
         hit_rate=hit_rate,
         imbalance=1.25,
     )
-    return Outcome(policy, figures, Agreement(100, 97, 1, {Cause.EVICTED: 2, Cause.IN_PREFILL: 1}))
+    return Outcome(policy, figures, Agreement(100, 97, 1, {Cause.EVICTED: 2, Cause.IN_PREFILL: 1}), decision_s, 2.0)
 
 
 OTHER = outcome("round-robin")
@@ -90,12 +97,18 @@ def test_the_table_has_a_column_a_policy_and_a_row_a_figure() -> None:
 
 
 def test_disagreements_are_listed_by_cause() -> None:
-    assert list(agreement_lines(outcome("lmetric"))) == [
+    assert list(remarks(outcome("lmetric"))) == [
         "lmetric: predicted and reported hit are equal for 97 of 100 requests (97.0%)",
         f"  2 x {Cause.EVICTED}",
         f"  1 x {Cause.IN_PREFILL}",
         "  1 without a prediction (not routed by the picker)",
     ]
+
+
+def test_a_machine_that_cannot_keep_up_is_told_of() -> None:
+    *_, last = remarks(outcome("lmetric", ttft_s=1.0, decision_s=0.2))
+    assert "decisions are 40% of the mean TTFT" in last
+    assert not any("too busy" in line for line in remarks(outcome("lmetric", ttft_s=1.0, decision_s=0.1)))
 
 
 def test_json_has_a_row_a_policy_with_all_figures() -> None:

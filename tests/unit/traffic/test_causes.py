@@ -85,7 +85,8 @@ def test_a_request_sent_later_that_overtook_explains_a_hit() -> None:
 
 
 def test_an_endpoint_that_was_not_known_exactly_is_the_first_cause() -> None:
-    assert why(replace(late(1.0, 0, 512), mode="blind"), EARLIER) is Cause.NOT_EXACT
+    assert why(replace(late(1.0, 0, 512), mode="blind"), EARLIER) is Cause.BLIND
+    assert why(replace(late(1.0, 0, 512), mode="approx"), EARLIER) is Cause.APPROX
 
 
 def test_a_prompt_that_picker_and_engine_count_differently_has_other_tokens() -> None:
