@@ -8,6 +8,8 @@ from multipick_epp.types import Endpoint, ReplicaId
 
 LOG_ENTRIES = 20_000
 """The log keeps about so many: minutes of a busy pool. A reader that lags more loads the sets again."""
+HINT_ENTRIES = 1_000
+"""Routed prompts, 16 KB each if long. They matter for seconds: what a reader misses of them it learns from events."""
 KEEP_S = 900
 """A pool without any replica is forgotten after so long, by the expiry of all its keys."""
 REFRESH_S = 60.0
@@ -22,6 +24,7 @@ class Keys:
     endpoints: str  # SET of endpoints that have a fence
     modes: str  # HASH endpoint -> residency mode
     log: str  # STREAM of changes, capped
+    hints: str  # STREAM of routed prompts, capped
     load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens; no field for 0
     dropped: str  # HASH endpoint -> times it was dropped
     replicas: str  # ZSET replica -> milliseconds when it renewed its lease: reservations
@@ -42,7 +45,7 @@ class Keys:
     def of_the_pool(self) -> tuple[str, ...]:
         """The keys that belong to no endpoint and no replica."""
         return (
-            *(self.generation, self.endpoints, self.modes, self.log),
+            *(self.generation, self.endpoints, self.modes, self.log, self.hints),
             *(self.load, self.dropped, self.replicas, self.owners),
         )
 
@@ -52,5 +55,5 @@ def keys_of(pool: str) -> Keys:
     if not pool or "{" in pool or "}" in pool:
         raise ValueError(f"not a pool name: {pool!r}")
     tag = f"{{kv:{pool}}}"
-    names = ("gen", "endpoints", "modes", "log", "load", "dropped", "replicas", "owners")
+    names = ("gen", "endpoints", "modes", "log", "hints", "load", "dropped", "replicas", "owners")
     return Keys(tag, *(f"{tag}:{name}" for name in names))

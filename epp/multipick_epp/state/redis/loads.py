@@ -10,7 +10,7 @@ from uuid import uuid4
 from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
 from multipick_epp.state.protocol import Candidate, Reserved
 from multipick_epp.state.redis.connection import Argument, Connection, LostError
-from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, Keys
+from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
 from multipick_epp.state.redis.scripts import install, load
@@ -112,10 +112,10 @@ class Loads:
         self._view.pop(endpoint, None)
 
     def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
-        """Tell the other replicas of a routed prompt. The log is capped, so that this works in a full store, too."""
+        """Tell the other replicas of a routed prompt. The stream is capped: this works in a full store, too."""
         if self._connection is not None:
             record = expect_record(self._replica, endpoint, block_size, keys, ttl_s)
-            self._connection.send(*self._expect.command((self._keys.log,), LOG_ENTRIES, record))
+            self._connection.send(*self._expect.command((self._keys.hints,), HINT_ENTRIES, record))
 
     # --- the link to the store
 

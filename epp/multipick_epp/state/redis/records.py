@@ -1,5 +1,5 @@
-"""What stands in the log and in the sets, as bytes. One record is one field of a stream entry; the field's name is its
-kind: `delta`, `void`, `begin`, `drop`, `expect`, `mode`.
+"""What stands in the streams and in the sets, as bytes. One record is one field of a stream entry; the field's name is
+its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `expect` among the hints.
 """
 
 import struct

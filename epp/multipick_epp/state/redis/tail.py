@@ -4,7 +4,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -53,6 +53,7 @@ class Tail:
         self._stats = stats
         self._generation: bytes | None = None
         self._position: bytes | None = None
+        self._hints_position = b"0-0"
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
         self._loop = asyncio.get_running_loop()
@@ -74,24 +75,28 @@ class Tail:
         before = self._position
         reply = await connection.call(
             *("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", int(1000 * BLOCK_S)),
-            *("STREAMS", self._keys.log, before),
+            *("STREAMS", self._keys.log, self._keys.hints, before, self._hints_position),
         )
         self._forget_unconfirmed()
-        if not reply:
-            return
-        entries = reply[0][1]
-        if len(entries) == ENTRIES_A_READ and await self._trimmed(connection, before):
-            log.warning("the log was trimmed before it was read: loading the sets")
-            self._position = None
-            return
-        await self._play(entries)
+        news = {name.decode(): entries for name, entries in reply or ()}
+        if changes := news.get(self._keys.log):
+            if len(changes) == ENTRIES_A_READ and await self._trimmed(connection, before):
+                log.warning("the log was trimmed before it was read: loading the sets")
+                self._position = None
+                return
+            async for identity in self._play(changes):
+                self._position = identity
+        if hints := news.get(self._keys.hints):
+            async for identity in self._play(hints):
+                self._hints_position = identity
 
     async def _trimmed(self, connection: Connection, position: bytes) -> bool:
         """Whether entries after `position` may be gone. A reader that keeps up never asks."""
         oldest = await connection.call("XRANGE", self._keys.log, "-", "+", "COUNT", 1)
         return not oldest or _order(oldest[0][0]) > _order(position)
 
-    async def _play(self, entries: list[Any]) -> None:
+    async def _play(self, entries: list[Any]) -> AsyncIterator[bytes]:
+        """Play entries; yields the identity of each that is done."""
         turn_ends = self._loop.time() + TURN_S
         for identity, fields in entries:
             for kind, record in zip(fields[::2], fields[1::2], strict=True):
@@ -99,7 +104,7 @@ class Tail:
                     self._play_record(kind, record)
                 except MALFORMED:
                     self._stats.malformed += 1
-            self._position = identity
+            yield identity
             if self._loop.time() >= turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = self._loop.time() + TURN_S
@@ -131,6 +136,7 @@ class Tail:
         """Note the log's end, take the sets, go on from there: what is played twice changes nothing."""
         pool = self._keys
         newest = await connection.call("XREVRANGE", pool.log, "+", "-", "COUNT", 1)
+        newest_hint = await connection.call("XREVRANGE", pool.hints, "+", "-", "COUNT", 1)
         endpoints = {Endpoint(name.decode()) for name in await connection.call("SMEMBERS", pool.endpoints)}
         for endpoint in endpoints:
             await self._load_endpoint(connection, endpoint)
@@ -146,6 +152,7 @@ class Tail:
             self._confirm_until = self._loop.time() + UNCONFIRMED_S
         self._generation = generation
         self._position = newest[0][0] if newest else b"0-0"
+        self._hints_position = newest_hint[0][0] if newest_hint else b"0-0"
         self._stats.bootstraps += 1
         log.info("index loaded", extra={"endpoints": len(endpoints), "keys": len(self._index)})
 
