@@ -127,6 +127,16 @@ class Followed:
         """A replay is under way that may change everything."""
         return self._source is not None and self._source.sequence.catching_up
 
+    def sink(self, effect: Take | Begin | Lost) -> None:
+        """What the sequence makes of the publisher's messages."""
+        if isinstance(effect, Take):
+            self._take(effect.payload)
+        elif isinstance(effect, Begin):
+            self._begin(effect.complete)
+        elif self.incarnation:
+            self.incarnation.tracker.lost()
+            log.warning("events lost", extra={"endpoint": self.feed.endpoint})
+
     def told(self, incarnation: Incarnation, last: int) -> None:
         """The index knows of all batches up to `last`."""
         incarnation.told = last
@@ -168,7 +178,7 @@ class Followed:
             try:
                 found = await discover(session, self.feed, ports)
                 if not isinstance(found, NoEvents):
-                    self._source = Source(context, found.events, found.replay, self._sink, self._touch)
+                    self._source = Source(context, found.events, found.replay, self.sink, self._touch)
                     self._why = ""
                     return
                 self._say(found.reason)
@@ -189,15 +199,6 @@ class Followed:
         if why != self._why:
             log.info("no events", extra={"endpoint": self.feed.endpoint, "why": why})
         self._why = why
-
-    def _sink(self, effect: Take | Begin | Lost) -> None:
-        if isinstance(effect, Take):
-            self._take(effect.payload)
-        elif isinstance(effect, Begin):
-            self._begin(effect.complete)
-        elif self.incarnation:
-            self.incarnation.tracker.lost()
-            log.warning("events lost", extra={"endpoint": self.feed.endpoint})
 
     def _begin(self, complete: bool) -> None:
         self._restarts += self.incarnation is not None

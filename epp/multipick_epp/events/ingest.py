@@ -1,11 +1,6 @@
-"""Follows the events of all endpoints that this replica owns, and tells the index what they change.
+"""Follows the events of all endpoints that this replica owns, and keeps the index to them.
 
-Every engine's batches go into a `Tracker`, which is the truth here; the index is told of the differences at most every
-FLUSH_S, all endpoints together, and of everything where it lost the thread: another owner wrote, the store was away or
-came back empty. So what waits to be told is bounded, however long the store is away.
-
-A flush covers the batches since the last one. Their numbers are counted here from the begin of each incarnation, so
-that they have no holes; a new incarnation, or owner, is a new epoch, which fences off whoever wrote before.
+What changed is told at most every FLUSH_S, all endpoints together; see `telling`.
 """
 
 import asyncio
@@ -17,15 +12,15 @@ import aiohttp
 import zmq
 
 from multipick_epp.events.discover import Feed, Ports
-from multipick_epp.events.followed import FeedStats, Followed, Incarnation
-from multipick_epp.state.protocol import Applied, Delta, Index
+from multipick_epp.events.followed import FeedStats, Followed
+from multipick_epp.events.telling import tell
+from multipick_epp.state.protocol import Index
 from multipick_epp.types import BlockKey, Endpoint
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 0.005
 TICK_S = 0.25  # between two looks at what nobody announces: ownership, retries
-_TOLD = (Applied.NEW, Applied.DUPLICATE)
 
 
 class Ingest:
@@ -66,7 +61,7 @@ class Ingest:
             self._context.destroy(linger=0)
 
     def follow(self, feeds: Iterable[Feed]) -> None:
-        """The pool consists of these endpoints from now on."""
+        """The pool consists of these endpoints from now on. Those that left it are dropped from the index."""
         self._feeds = {feed.endpoint: feed for feed in feeds}
         self._owned_s = 0.0
         self._changed.set()
@@ -88,8 +83,12 @@ class Ingest:
             try:
                 if loop.time() >= self._owned_s:
                     self._owned_s = loop.time() + TICK_S
+                    gone = self._followed.keys() - self._feeds.keys()
                     self._own(self._index.owned(list(self._feeds)))
-                await self._flush()
+                    for endpoint in gone:  # after the last write to it
+                        await self._index.drop(endpoint)
+                due = [followed for followed in self._followed.values() if followed.touched or followed.stale]
+                await tell(self._index, due, loop.time())
             except Exception:
                 log.exception("ingest failed")
                 for followed in self._followed.values():
@@ -119,66 +118,3 @@ class Ingest:
             if feed := self._feeds.get(endpoint):
                 followed = self._followed[endpoint] = Followed(feed, self._root, self._changed.set)
                 followed.start(self._context, self._session, self._ports)
-
-    async def _flush(self) -> None:
-        deltas: list[Delta] = []
-        sent: list[tuple[Followed, Incarnation, range, int]] = []  # with its places in `deltas`, and the last batch
-        now_s = asyncio.get_running_loop().time()
-        due = [followed for followed in self._followed.values() if followed.touched or followed.stale]
-        for followed in due:
-            followed.touched = False
-            incarnation = followed.incarnation
-            if incarnation is None:
-                continue
-            if incarnation.stale:
-                await self._tell_all(followed, incarnation)
-                continue
-            clears, changes = incarnation.tracker.take()
-            first, last = incarnation.told + 1, incarnation.batches - 1
-            if clears and not await self._clear(followed.feed.endpoint, incarnation, clears):
-                incarnation.failed(now_s)
-            elif changes:
-                sent.append((followed, incarnation, range(len(deltas), len(deltas) + len(changes)), last))
-                deltas += [Delta(c.slot, incarnation.epoch, first, last, c.stored, c.removed) for c in changes]
-        applied = await self._index.apply(deltas) if deltas else ()
-        for followed, incarnation, places, last in sent:
-            if all(applied[place] in _TOLD for place in places):
-                followed.told(incarnation, last)
-            else:
-                incarnation.stale = True
-                self._changed.set()
-        for followed in due:
-            await self._tell_mode(followed)
-
-    async def _clear(self, endpoint: Endpoint, incarnation: Incarnation, media: Sequence[str]) -> bool:
-        first = incarnation.told + 1
-        applied = [await self._index.clear(endpoint, incarnation.epoch, first, medium) for medium in media]
-        incarnation.told = first
-        return all(each in _TOLD for each in applied)
-
-    async def _tell_all(self, followed: Followed, incarnation: Incarnation) -> None:
-        """What the index has stays until a replay is through: it may be another owner's, and nearly right."""
-        now_s = asyncio.get_running_loop().time()
-        if followed.catching_up or now_s < incarnation.retry_s:
-            incarnation.tracker.take()
-            return
-        last = incarnation.batches - 1
-        incarnation.stale = False
-        followed.mode_told = None
-        contents = incarnation.tracker.contents()
-        applied = await self._index.replace(followed.feed.endpoint, incarnation.epoch, last, contents)
-        if applied in _TOLD:
-            followed.told(incarnation, last)
-            followed.uploads += 1
-            return
-        if applied is Applied.STALE:
-            followed.go_past(incarnation)
-        incarnation.failed(now_s)
-
-    async def _tell_mode(self, followed: Followed) -> None:
-        """After the blocks, so that nobody takes an old index for an exact one."""
-        mode = followed.mode
-        if mode is None or mode is followed.mode_told or followed.stale:
-            return
-        followed.mode_told = mode
-        await self._index.set_mode(followed.feed.endpoint, mode)

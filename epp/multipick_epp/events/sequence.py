@@ -85,9 +85,14 @@ class Sequence:
         return self.asking and not self._probing
 
     def connected(self) -> Iterator[Effect]:
-        """The subscription stands, for the first time or again."""
+        """The subscription stands, for the first time or again.
+
+        With a replay socket, what arrived before must not be told any more: the replay has it, if it is this engine's.
+        """
         self._given_up = False
         if self._can_ask:
+            self._held.clear()
+            self._held_bytes = 0
             yield self._ask()
 
     def disconnected(self) -> None:
@@ -181,7 +186,10 @@ class Sequence:
         self._attempts = 0
         held, self._held, self._held_bytes = self._held, deque(), 0
         for seq, payload in held:
-            yield from self.live(seq, payload)
+            if whole and not self.asking and self.next is not None and seq < self.next:
+                self._replayed.pop(seq, None)  # if it isn't the same batch, it is an older engine's
+            else:
+                yield from self.live(seq, payload)
         if whole:
             self._given_up = False
 

@@ -7,6 +7,7 @@ changed, so each wake-up reads until nothing is left, with a pause for others af
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -85,8 +86,8 @@ class Source:
                 frames = self._sub.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            self._read_monitor()  # a reconnection before this message was noted before it
-            self._live(frames)
+            if not self._read_monitor():  # else the message may have come before the new connection
+                self._live(frames)
         else:
             self._loop.call_soon(self._on_live)
         self._activity()
@@ -103,18 +104,29 @@ class Source:
             self._read_monitor()
             self._activity()
 
-    def _read_monitor(self) -> None:
+    def _read_monitor(self) -> bool:
+        """Whether there is a new connection, and a replay to come that has all that arrived before."""
+        anew = False
         while True:
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
             except zmq.Again:
-                return
+                return anew
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if self.connected:
                 self._heard()
+                if self._replay is not None:
+                    self._skip_arrived()
+                    anew = True
                 self._do(self.sequence.connected())
             else:
                 self.sequence.disconnected()
+
+    def _skip_arrived(self) -> None:
+        """What came over an earlier connection may be another engine's; what isn't will be replayed."""
+        with suppress(zmq.Again):
+            while True:
+                self._sub.recv_multipart(zmq.NOBLOCK)
 
     def _do(self, effects: Iterator[Effect]) -> None:
         for effect in effects:

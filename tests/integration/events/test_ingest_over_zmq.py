@@ -202,7 +202,7 @@ async def test_a_new_container_is_a_new_engine_whatever_its_batches_say(
     assert picker.stats.restarts == 1
 
 
-async def test_an_endpoint_that_is_no_longer_followed_keeps_its_entries(
+async def test_an_endpoint_that_left_the_pool_is_forgotten(
     picker: Picker, publisher: Any, store: Any, eventually: Any
 ) -> None:
     pod = publisher()
@@ -210,10 +210,24 @@ async def test_an_endpoint_that_is_no_longer_followed_keeps_its_entries(
     picker.follow(pod)
     await eventually(picker.knows(4))
     picker.ingest.follow([])
-    await eventually(lambda: not picker.ingest.stats())
-    assert picker.hit() == 4
+    await eventually(picker.knows(0, Mode.BLIND))
     pod.publish(store([3], 2, IDS[4:6]))
     picker.follow(pod)
+    await eventually(picker.knows(6))
+
+
+async def test_an_endpoint_that_another_replica_owns_keeps_its_entries(
+    picker: Picker, publisher: Any, store: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = publisher()
+    pod.publish(store([1, 2], None, IDS[:4]))
+    picker.follow(pod)
+    await eventually(picker.knows(4))
+    monkeypatch.setattr(picker.state, "owned", lambda endpoints: ())
+    await eventually(lambda: not picker.ingest.stats())
+    assert picker.knows(4)()
+    pod.publish(store([3], 2, IDS[4:6]))
+    monkeypatch.undo()
     await eventually(picker.knows(6))
 
 

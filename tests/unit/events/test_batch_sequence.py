@@ -174,6 +174,20 @@ class TestRestarts:
         assert done(sequence.replayed(*batch(8))) == [Ask(0)]
         assert replay(sequence, 8, 9) == [Begin(complete=False), take(8), take(9)]
 
+    def test_what_waited_from_an_earlier_connection_is_dropped(self) -> None:
+        sequence = joined()
+        live(sequence, 5)
+        sequence.disconnected()
+        assert done(sequence.connected()) == [Ask(2)]
+        assert replay(sequence) == [Ask(0)]
+        assert replay(sequence, 0, engine="b") == [Begin(complete=True), take(0, "b")]
+
+    def test_a_message_that_contradicts_a_whole_replay_is_dropped(self) -> None:
+        sequence = joined()
+        assert live(sequence, 1, engine="old") == [Ask(0)]
+        assert replay(sequence, 0, 1, 2) == [Begin(complete=True), take(0), take(1), take(2)]
+        assert live(sequence, 3) == [take(3)]
+
     def test_somebody_else_may_know_of_the_restart(self) -> None:
         sequence = joined()
         assert done(sequence.restarted()) == [Begin(complete=False), Ask(0)]

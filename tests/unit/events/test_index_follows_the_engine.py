@@ -29,6 +29,7 @@ class Engine:
 
     seed: int
     map_form: bool
+    started: float  # no two engines publish at the same time
     copies: Counter[Prompt] = field(default_factory=Counter)  # by the tokens up to the block's end
     events: list[dict[str, object]] = field(default_factory=list)
     batches: list[bytes] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Engine:
         if not self.events:
             return None
         events = self.events if self.map_form else [list(event.values()) for event in self.events]
-        self.batches.append(msgspec.msgpack.encode([float(len(self.batches)) + self.seed / 1e3, events, 0]))
+        self.batches.append(msgspec.msgpack.encode([self.started + len(self.batches), events, 0]))
         self.events = []
         return len(self.batches) - 1, self.batches[-1]
 
@@ -87,7 +88,7 @@ class Wire:
 
     def __init__(self, map_form: bool, buffer: int | None) -> None:
         self.map_form = map_form
-        self.engine = Engine(1, map_form)
+        self.engine = Engine(1, map_form, 0.0)
         self.buffer = buffer  # batches that the publisher keeps; None: no replay socket
         self.sequence = Sequence(buffer is not None)
         self.tracker: Tracker | None = None
@@ -120,7 +121,9 @@ class Wire:
             self.under_way.popleft()
 
     def answer(self, whole: bool = True) -> None:
-        while self.asked is not None:
+        for _ in range(100):
+            if self.asked is None:
+                return
             start, self.asked = self.asked, None
             kept = max(start, len(self.engine.batches) - (self.buffer or 0))
             for seq in range(kept, len(self.engine.batches) if whole else kept + 1):
@@ -132,18 +135,21 @@ class Wire:
                 self.do(self.sequence.replay_ended(whole))
             if not whole:
                 return
+        raise AssertionError("it asks for ever")
 
     def _asked_anew(self) -> bool:
         return self.asked is not None
 
     def reconnect(self, keep: bool) -> None:
         self.sequence.disconnected()
-        if not keep:
+        if not keep or self.buffer is not None:  # with a replay to come, the source skips what has arrived
             self.under_way.clear()
         self.do(self.sequence.connected())
 
     def restart(self, keep: bool, same_seed: bool) -> None:
-        self.engine = Engine(self.engine.seed + (0 if same_seed else 1), self.map_form)
+        self.engine = Engine(
+            self.engine.seed + (0 if same_seed else 1), self.map_form, self.engine.started + len(self.engine.batches)
+        )
         self.reconnect(keep)
 
     def settle(self) -> None:
