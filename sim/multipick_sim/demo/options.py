@@ -9,6 +9,7 @@ from multipick_epp.policy.registry import names
 
 from multipick_sim.engine.presets import PRESETS
 
+MAX_REQUESTS = 100_000
 MAX_PODS = 64  # processes on one machine
 MAX_SPEED = 1000.0
 DEFAULT_PRESET = "h100-llama-3.3-70b-tp8"
@@ -37,7 +38,7 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     add = parser.add_argument
     add("--trace", type=_readable, metavar="FILE", help="a Mooncake-format trace to send instead of built-in chats")
-    add("--requests", type=_whole(1 << 30), default=400, metavar="N", help="how many (default %(default)s)")
+    add("--requests", type=_whole(MAX_REQUESTS), default=400, metavar="N", help="how many (default %(default)s)")
     add("--pods", type=_whole(MAX_PODS), default=4, metavar="N", help="simulated pods (default %(default)s)")
     add(
         "--policies",

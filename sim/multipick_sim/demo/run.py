@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ async def _look(admin_url: str, shown: Display) -> None:
     decoder = msgspec.json.Decoder(list[Pod])
     async with aiohttp.ClientSession(admin_url) as http:
         while True:
-            async with http.get("/endpoints") as response:
-                shown.pods(decoder.decode(await response.read()))
+            with suppress(aiohttp.ClientError):  # a picker that is gone is told of by `Stack.fail`
+                async with http.get("/endpoints") as response:
+                    shown.pods(decoder.decode(await response.read()))
             await asyncio.sleep(LOOK_S)
 
 

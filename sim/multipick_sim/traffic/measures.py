@@ -37,7 +37,7 @@ class Figures:
     tpot_s: Spread | None
     e2e_s: Spread | None
     hit_rate: float  # cached share of the prompt tokens
-    imbalance: float  # prefilled tokens of the busiest endpoint over the mean of all endpoints; 1 = even
+    imbalance: float  # prefilled tokens of the busiest endpoint over the mean of all; 1 = even
 
 
 def measure(records: Sequence[Record], endpoints: int) -> Figures:
@@ -82,8 +82,9 @@ def percentile(ascending: Sequence[float], share: float) -> float:
 
 
 def _imbalance(answered: Sequence[Record], endpoints: int) -> float:
-    prefilled: Counter[str | None] = Counter()
+    prefilled: Counter[str] = Counter()
     for record in answered:
-        prefilled[record.endpoint] += record.prompt_tokens - (record.cached_tokens or 0)
+        if record.endpoint is not None:
+            prefilled[record.endpoint] += record.prompt_tokens - (record.cached_tokens or 0)
     total = prefilled.total()
     return max(prefilled.values()) * endpoints / total if total else 1.0

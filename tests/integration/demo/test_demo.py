@@ -92,11 +92,11 @@ async def start_demo(tmp_path: Path) -> AsyncIterator[StartDemo]:
 
 async def test_a_run_compares_policies_on_the_same_requests(start_demo: StartDemo, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    demo = await start_demo("--requests", 40, "--pods", 2, "--speed", 4, "--seed", 3, "--json", figures)
+    demo = await start_demo("--requests", 40, "--pods", 2, "--speed", 2, "--seed", 3, "--json", figures)
     status, output, errors = await demo.end()
     assert status == 0, errors
     written = json.loads(figures.read_text())
-    setup = {"requests": 40, "pods": 2, "speed": 4.0, "seed": 3, "traffic": "chats"}
+    setup = {"requests": 40, "pods": 2, "speed": 2.0, "seed": 3, "traffic": "chats"}
     assert written["setup"].items() >= setup.items()
     assert [row["policy"] for row in written["policies"]] == ["lmetric", "round-robin"]
     for row in written["policies"]:
@@ -162,14 +162,14 @@ async def test_being_killed_leaves_no_process_behind(start_demo: StartDemo) -> N
     await demo.is_gone()
 
 
-async def test_a_pod_that_dies_ends_it_and_its_log_is_kept(start_demo: StartDemo) -> None:
+@pytest.mark.parametrize(("part", "name"), [("sim serve", "lmetric-pod-"), ("epp --config", "lmetric-picker")])
+async def test_a_part_that_dies_ends_it_and_the_logs_are_kept(start_demo: StartDemo, part: str, name: str) -> None:
     demo = await start_demo("--requests", 5000, "--pods", 2)
     await demo.says("5000 requests")
-    pod = next(pid for pid, line in demo.processes().items() if "sim serve" in line)
-    os.kill(pod, signal.SIGKILL)
+    os.kill(next(pid for pid, line in demo.processes().items() if part in line), signal.SIGKILL)
     status, _, errors = await demo.end()
     assert status == 1
-    assert "lmetric-pod-" in errors
+    assert f"multipick demo: {name}" in errors
     assert "ended with status -9" in errors
     [kept] = demo.folder.iterdir()
     assert f"the logs are in {kept}" in errors

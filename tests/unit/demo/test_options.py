@@ -28,6 +28,7 @@ def test_arguments_are_read(tmp_path: Path) -> None:
     [
         "--requests 0",
         "--requests many",
+        "--requests 100001",
         "--pods 0",
         "--pods 65",
         "--speed 0",

@@ -13,7 +13,7 @@ def record(
     prompt: int = 100,
     cached: int | None = 0,
     output: int = 11,
-    endpoint: str = "a",
+    endpoint: str | None = "a",
     error: str | None = None,
 ) -> Record:
     return Record(
@@ -92,5 +92,6 @@ def test_nothing_answered_gives_no_figures() -> None:
 def test_imbalance_is_the_busiest_endpoint_over_the_mean(
     prefilled: dict[str, int], endpoints: int, imbalance: float
 ) -> None:
-    records = [record(endpoint=name, prompt=tokens + 50, cached=50) for name, tokens in prefilled.items()]
+    nowhere = record(endpoint=None, prompt=700)  # routed by Envoy's own fallback
+    records = [nowhere, *(record(endpoint=name, prompt=tokens + 50, cached=50) for name, tokens in prefilled.items())]
     assert measure(records, endpoints).imbalance == pytest.approx(imbalance)
