@@ -1,6 +1,7 @@
 """`/v1/chat/completions` and `/v1/completions`: an order in, its answer out, whole or as it comes."""
 
 import time
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -60,7 +61,12 @@ class _Generator:
     async def _stream(self, http: web.Request, order: Order, flow: Flow, shape: Shape) -> web.StreamResponse:
         """The headers go out before the prefill, as vLLM sends them."""
         response = web.StreamResponse(headers=SSE_HEADERS)
-        await response.prepare(http)
+        with suppress(ConnectionResetError):  # the client left between two chunks
+            await response.prepare(http)
+            await self._send(response, order, flow, shape)
+        return response
+
+    async def _send(self, response: web.StreamResponse, order: Order, flow: Flow, shape: Shape) -> None:
         json_text, interval = self._pod.answers.json_text, self._pod.settings.stream_interval
         sent, wanted, opening = 0, 1, shape.opening()
         while True:
@@ -76,7 +82,6 @@ class _Generator:
         if order.include_usage:
             last += shape.usage_chunk(self._usage(flow))
         await response.write(last + DONE)
-        return response
 
     async def _answer_with_abort(self, http: web.Request, order: Order) -> web.StreamResponse:
         """What vLLM says while it shuts down: 200, no text, finish reason "abort"."""
