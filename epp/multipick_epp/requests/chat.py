@@ -24,6 +24,22 @@ class ToolCall(TypedDict):
     type: Literal["function"]
 
 
+class DeclaredFunction(TypedDict, total=False):
+    """The function of a tool in a developer's message."""
+
+    name: Required[str]
+    description: str
+    parameters: dict[str, Any]
+    strict: bool | None
+
+
+class DeveloperTool(TypedDict):
+    """A tool in a developer's message."""
+
+    function: DeclaredFunction
+    type: Literal["function"]
+
+
 class SentMessage(TypedDict, total=False):
     """A message as clients send it."""
 
@@ -112,28 +128,38 @@ def parse(body: bytes) -> Prompt:
 
 
 def message(sent: SentMessage) -> Message:
-    """A message with the older name of `reasoning` renamed and its tool calls checked and in the engine's order.
+    """A message as the engine has it after its own check: with one name for `reasoning`, and known fields first.
 
-    Raises Unreadable.
+    Templates may print a tool or a call as JSON, so the order of its fields matters. Raises Unreadable.
     """
     older = sent.pop("reasoning_content", None)
     if older is not None and sent.get("reasoning") is None:
         sent["reasoning"] = older
-    calls = sent.get("tool_calls")
-    if calls:
+    if calls := sent.get("tool_calls"):
         sent["tool_calls"] = [_tool_call(call) for call in calls]
+    if tools := sent.get("tools"):
+        sent["tools"] = _developer_tools(tools)
     return sent
 
 
-def _tool_call(sent: dict[str, Any]) -> dict[str, Any]:
-    """The engine puts the fields that it knows first, in this order: templates may print a call as JSON."""
+def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
     try:
-        call = msgspec.convert(sent, ToolCall)
+        msgspec.convert(call, ToolCall)
     except msgspec.ValidationError as error:
         raise Unreadable("unknown tool call") from error
-    function: dict[str, Any] = {"arguments": call["function"]["arguments"], "name": call["function"]["name"]}
-    return {"id": call["id"], "function": function | sent["function"], "type": "function"} | _without(sent, "function")
+    function = _known_first(call["function"], "arguments", "name")
+    return _known_first(call | {"function": function}, "id", "function", "type")
 
 
-def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name}
+def _developer_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tools in a message; the engine leaves those alone that are not of its form."""
+    try:
+        msgspec.convert(tools, list[DeveloperTool])
+    except msgspec.ValidationError:
+        return tools
+    names = ("name", "description", "parameters", "strict")
+    return [_known_first(t | {"function": _known_first(t["function"], *names)}, "function", "type") for t in tools]
+
+
+def _known_first(fields: dict[str, Any], *known: str) -> dict[str, Any]:
+    return {name: fields[name] for name in known if name in fields} | fields

@@ -82,9 +82,10 @@ def _content(parts: Sequence[str | dict[str, Any]], content_format: ContentForma
     if content_format == "openai":
         structured = [_structured(part) for part in parts]
         return [{"type": "text", "text": MEDIA_MARK}, *structured] if _has_media(parts) else structured
-    # The engine puts placeholders of media in front of the message's text, each model in its own way.
-    texts = [text for part in parts if (text := _text(part)) is not None]
-    return "\n".join([MEDIA_MARK, *texts] if len(texts) < len(parts) else texts)
+    # The engine puts placeholders of media in front of the message's text, each model in its own way, and leaves out
+    # empty texts.
+    texts = [text for part in parts if (text := _text(part))]
+    return "\n".join([MEDIA_MARK, *texts] if _has_media(parts) else texts)
 
 
 def _has_media(parts: Iterable[str | dict[str, Any]]) -> bool:
