@@ -57,7 +57,7 @@ class Ask:
 Effect = Take | Begin | Lost | Ask
 
 
-class Sequence:
+class BatchSequence:
     """Each method takes one thing that happened and yields what to do about it, which must be done in order.
 
     Invariants: `next` is the number after the last taken batch, None before the first; `held` is empty unless `asking`;

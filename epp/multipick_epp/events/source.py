@@ -13,7 +13,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from multipick_epp.events.decode import MAX_PAYLOAD_BYTES
-from multipick_epp.events.sequence import Ask, Begin, Effect, Lost, Sequence, Take
+from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect, Lost, Take
 
 MAX_A_TURN = 100
 TICK_S = 0.5
@@ -29,7 +29,7 @@ Sink = Callable[[Take | Begin | Lost], None]
 
 
 class Source:
-    """Keeps a subscription up until closed, and hands what its `Sequence` makes of the messages to `sink`."""
+    """Keeps a subscription up until closed, and hands what its `BatchSequence` makes of the messages to `sink`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Source:
         activity: Callable[[], None],
     ) -> None:
         """`activity` is called after each wake-up. Raises zmq.ZMQError for an address that is none."""
-        self.sequence = Sequence(replay is not None)
+        self.sequence = BatchSequence(replay is not None)
         self.connected = False
         self.malformed = 0  # messages without a number and a payload
         self._context = context

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from multipick_epp.events.sequence import MAX_ATTEMPTS, Ask, Begin, Effect, Lost, Sequence, Take
+from multipick_epp.events.sequence import MAX_ATTEMPTS, Ask, BatchSequence, Begin, Effect, Lost, Take
 
 
 def batch(seq: int, engine: str = "a") -> tuple[int, bytes]:
@@ -17,18 +17,18 @@ def done(effects: Iterator[Effect]) -> list[Effect]:
     return list(effects)
 
 
-def live(sequence: Sequence, *seqs: int, engine: str = "a") -> list[Effect]:
+def live(sequence: BatchSequence, *seqs: int, engine: str = "a") -> list[Effect]:
     return [effect for seq in seqs for effect in sequence.live(*batch(seq, engine))]
 
 
-def replay(sequence: Sequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
+def replay(sequence: BatchSequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
     effects = [effect for seq in seqs for effect in sequence.replayed(*batch(seq, engine))]
     return effects + done(sequence.replay_ended(whole))
 
 
-def joined(replays: bool = True) -> Sequence:
+def joined(replays: bool = True) -> BatchSequence:
     """A sequence that has taken batches 0 to 2 live."""
-    sequence = Sequence(replays)
+    sequence = BatchSequence(replays)
     done(sequence.connected())
     if replays:
         done(sequence.replay_ended(whole=True))
@@ -39,13 +39,13 @@ def joined(replays: bool = True) -> Sequence:
 
 class TestWithoutReplay:
     def test_from_the_first_batch_on_nothing_is_missing(self) -> None:
-        sequence = Sequence(replay=False)
+        sequence = BatchSequence(replay=False)
         assert done(sequence.connected()) == []
         assert live(sequence, 0, 1) == [Begin(complete=True), take(0), take(1)]
         assert sequence.proven
 
     def test_a_late_join_is_incomplete(self) -> None:
-        assert live(Sequence(replay=False), 7, 8) == [Begin(complete=False), take(7), take(8)]
+        assert live(BatchSequence(replay=False), 7, 8) == [Begin(complete=False), take(7), take(8)]
 
     def test_a_gap_is_lost(self) -> None:
         sequence = joined(replays=False)
@@ -70,26 +70,26 @@ class TestWithoutReplay:
 
 class TestJoining:
     def test_everything_is_replayed_and_what_comes_live_meanwhile_waits_its_turn(self) -> None:
-        sequence = Sequence(replay=True)
+        sequence = BatchSequence(replay=True)
         assert done(sequence.connected()) == [Ask(0)]
         assert live(sequence, 2, 3) == []
         assert replay(sequence, 0, 1, 2) == [Begin(complete=True), take(0), take(1), take(2), take(3)]
         assert live(sequence, 4) == [take(4)]
 
     def test_an_engine_that_has_published_nothing_is_known_to_be_empty(self) -> None:
-        sequence = Sequence(replay=True)
+        sequence = BatchSequence(replay=True)
         done(sequence.connected())
         assert replay(sequence) == [Begin(complete=True)]
         assert (sequence.proven, sequence.next) == (True, 0)
 
     def test_a_truncated_replay_is_taken_for_what_it_is(self) -> None:
-        sequence = Sequence(replay=True)
+        sequence = BatchSequence(replay=True)
         done(sequence.connected())
         assert replay(sequence, 10, 11) == [Begin(complete=False), take(10), take(11)]
         assert sequence.proven
 
     def test_without_an_answer_it_goes_on_with_what_comes_live(self) -> None:
-        sequence = Sequence(replay=True)
+        sequence = BatchSequence(replay=True)
         done(sequence.connected())
         live(sequence, 7)
         for _ in range(MAX_ATTEMPTS - 1):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.blocks import block_keys, root_key
 from multipick_epp.events.decode import decode
-from multipick_epp.events.sequence import Ask, Begin, Effect, Sequence, Take
+from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect, Take
 from multipick_epp.events.tracker import Tracker
 from multipick_epp.types import BlockKey, Endpoint, Mode
 from xxhash import xxh3_64_intdigest
@@ -90,7 +90,7 @@ class Wire:
         self.map_form = map_form
         self.engine = Engine(1, map_form, 0.0)
         self.buffer = buffer  # batches that the publisher keeps; None: no replay socket
-        self.sequence = Sequence(buffer is not None)
+        self.sequence = BatchSequence(buffer is not None)
         self.tracker: Tracker | None = None
         self.under_way: deque[tuple[int, bytes]] = deque()
         self.asked: int | None = None

@@ -1,0 +1,169 @@
+"""Replays a recording through the picker's own rooms, and compares predicted with reported cached tokens.
+
+Before each request the index is brought to where the engine's messages had brought it. Two things that a picker learns
+otherwise than by messages are taken from the steps: that the engine was restarted (a picker sees the connection break),
+and that a call dropped the cache. vLLM does so at once, but says so only in the batch of its next step.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from multipick_epp.blocks import root_key
+from multipick_epp.events.decode import Batch, Cleared
+from multipick_epp.events.discover import Feed
+from multipick_epp.events.followed import Followed
+from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect
+from multipick_epp.events.telling import tell
+from multipick_epp.pick import PickRequest
+from multipick_epp.prompts import Blind, Encoder, Known, PromptReader
+from multipick_epp.recording.folder import Recording
+from multipick_epp.requests.prompt import TokenIds, TokenSource
+from multipick_epp.state.memory import MemoryState
+from multipick_epp.tokens import Untokenised
+from multipick_epp.types import Endpoint, Mode
+
+_ENGINE = Endpoint("recorded:0")
+_SECRET = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request of the recording."""
+
+    step: str
+    prompt_tokens: int
+    reported: int  # cached tokens, by the engine's usage
+    predicted: int | None  # by the index; None: the prompt could not be read
+    exempt: str = ""  # why the two may differ; "": they may not
+
+    @property
+    def verdict(self) -> str:
+        """equal, DIFFERENT or exempt."""
+        if self.exempt:
+            return "exempt"
+        return "equal" if self.predicted == self.reported else "DIFFERENT"
+
+
+async def check(recording: Recording, encoder: Encoder, models: tuple[str, ...] = ()) -> list[Row]:
+    """A row for each request whose answer reports cached tokens. `models` replaces the recording's own names."""
+    replay = _Replay(recording, encoder, models or tuple(recording.models))
+    return [row for step in recording.steps for row in await replay.step(step)]
+
+
+class TokenIdsOnly:
+    """An encoder for recordings whose prompts are token ids."""
+
+    async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
+        """The ids that the request brings."""
+        return source.ids if isinstance(source, TokenIds) else Untokenised("no tokenizer")
+
+
+class _Replay:
+    """The rooms of one picker, and how many messages they have got."""
+
+    def __init__(self, recording: Recording, encoder: Encoder, models: tuple[str, ...]) -> None:
+        base = models[0] if models else ""
+        self._messages = recording.messages
+        self._told = 0
+        self._state = MemoryState()
+        self._sequence = BatchSequence(replay=False)
+        self._followed = Followed(Feed(_ENGINE), lambda lora: root_key(_SECRET, base, lora), lambda: None)
+        self._reader = PromptReader(encoder, models, _SECRET, self._state.block_sizes, lambda stage, seconds: None)
+
+    async def step(self, step: Mapping[str, Any]) -> list[Row]:
+        """Bring the index to the step's begin, predict, and take note of what the step did to the cache."""
+        begin = step.get("msg_range", (self._told, 0))[0]
+        for message in self._messages[self._told : begin]:
+            self._do(self._sequence.live(message.seq, message.frames[-1]))
+        self._told = max(self._told, begin)
+        await self._tell()
+        together = step.get("parallel")
+        requests = together if together is not None else [step]
+        rows = [row for request in requests if (row := await self._row(step, request, together is not None))]
+        if is_restart(step):
+            self._sequence = BatchSequence(replay=False)
+            self._followed.sink(Begin(complete=True))
+        elif drops_cache(step) and (incarnation := self._followed.incarnation):
+            incarnation.batches += 1
+            incarnation.tracker.apply(Batch(0.0, [Cleared()], 0))
+        return rows
+
+    async def _row(self, step: Mapping[str, Any], request: Mapping[str, Any], together: bool) -> Row | None:
+        usage = usage_of(request)
+        reported = ((usage or {}).get("prompt_tokens_details") or {}).get("cached_tokens")
+        body = request.get("request")
+        if not isinstance(reported, int) or not isinstance(body, dict):
+            return None
+        headers = {name.lower(): value for name, value in (request.get("req_headers") or {}).items()}
+        sent = PickRequest("POST", str(request["path"]), headers, json.dumps(body).encode())
+        read = await self._reader.read(sent)
+        name = str(step.get("step", ""))
+        prompt_tokens = int((usage or {}).get("prompt_tokens") or 0)
+        if isinstance(read, Blind):
+            return Row(name, prompt_tokens, reported, None, f"prompt not read: {read.reason}")
+        exempt = _exempt(read, body, together) or self._unknown()
+        return Row(name, prompt_tokens, reported, self._hit(read), exempt)
+
+    def _hit(self, read: Known) -> int:
+        if not read.reads_cache:
+            return 0
+        hits = (self._state.hits(chains).get(_ENGINE) for chains in read.chains)
+        return sum(hit.tokens for hit in hits if hit)
+
+    def _unknown(self) -> str:
+        incarnation = self._followed.incarnation
+        began_late = bool(self._messages) and self._messages[0].seq != 0
+        if incarnation.tracker.mode is Mode.APPROX if incarnation else began_late:
+            return "the recording lacks messages from before it: the cache is not known whole"
+        return ""
+
+    def _do(self, effects: Iterator[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, Ask):  # which never happens without a replay socket
+                self._followed.sink(effect)
+
+    async def _tell(self) -> None:
+        await tell(self._state, [self._followed], 0.0)
+
+
+def usage_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The usage that an answer reports, whole or streamed; None where it reports none."""
+    response = request.get("response")
+    usage = response.get("usage") if isinstance(response, dict) else None
+    for _, line in request.get("sse", ()):
+        if isinstance(line, str) and line.startswith("data: {"):
+            try:
+                usage = json.loads(line.removeprefix("data: ")).get("usage") or usage
+            except ValueError:
+                continue  # the client left in the middle of it
+    return usage if isinstance(usage, dict) else None
+
+
+def is_restart(step: Mapping[str, Any]) -> bool:
+    """A step without a request, in which the engine was started again."""
+    return "method" not in step and "parallel" not in step and "restart" in str(step.get("step", "")).lower()
+
+
+def drops_cache(step: Mapping[str, Any]) -> bool:
+    """A call after which the engine's cache is empty."""
+    path, _, query = str(step.get("path", "")).partition("?")
+    if step.get("status") != 200:
+        return False
+    if path == "/reset_prefix_cache":
+        response = step.get("response")
+        return not isinstance(response, dict) or response.get("success") is not False
+    if path == "/sleep":
+        return "level=0" not in query
+    return path == "/pause" and "clear_cache=false" not in query and "mode=keep" not in query
+
+
+def _exempt(read: Known, body: Mapping[str, Any], together: bool) -> str:
+    if together:
+        return "sent together with others: requests of one engine step hit each other's blocks"
+    if len(read.chains) > 1:
+        return "several prompts in one request: they hit each other's blocks"
+    if body.get("n", 1) not in (None, 1):
+        return f"n={body['n']}: its samples hit each other's blocks"
+    return ""
