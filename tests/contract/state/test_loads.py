@@ -63,6 +63,12 @@ async def test_without_candidates_there_is_nothing_to_reserve(state: State) -> N
         await state.reserve(rid(1), [])
 
 
+async def test_a_pool_of_thousands_can_be_reserved_among(state: State) -> None:
+    pool = [Candidate(Endpoint(f"pod-{number}:1"), 10 + number) for number in range(3000)]
+    reserved = await state.reserve(rid(1), pool)
+    assert (reserved.index, len(reserved.loads)) == (0, 3000)
+
+
 async def test_progress_lowers_the_queue_and_never_raises_it(state: State) -> None:
     await state.reserve(rid(1), candidates(100))
     await state.progress(rid(1), 60)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from multipick_epp.blocks import Chains
 from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot
-from multipick_epp.state.redis import RedisState
+from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 from multipick_sim.local.valkey import Valkey
@@ -120,6 +120,34 @@ async def test_restarted_empty(server: Valkey, replica: Start, eventually: Event
     await eventually(lambda: tokens(late) == tokens(other) == 80)
 
 
+async def test_what_no_owner_uploads_again_is_forgotten(
+    server: Valkey, replica: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "UNCONFIRMED_S", 0.3)
+    owner, other = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    await eventually(lambda: tokens(other) == 80)
+    await server.kill()
+    await server.start()
+    await eventually(lambda: other.stats.bootstraps >= 2)
+    await eventually(lambda: tokens(other) == 0)
+    assert other.block_size(A) is None
+
+
+async def test_until_an_owner_uploads_again_the_mirror_keeps_what_it_has(
+    server: Valkey, replica: Start, eventually: Eventually
+) -> None:
+    one, two = await replica(server.url), await replica(server.url)
+    await fill(one)
+    await eventually(lambda: tokens(two) == 80)
+    await server.kill()
+    await server.start()
+    for state in (one, two):
+        await eventually(lambda state=state: state.degraded is None and state.stats.bootstraps >= 2)
+        await eventually(lambda state=state: state.stats.outages["tail", "away"])
+        assert tokens(state) == 80
+
+
 async def test_flushed_under_living_connections(
     server: Valkey, replica: Start, client: Client, eventually: Eventually
 ) -> None:
@@ -151,15 +179,17 @@ async def test_restarted_with_data(replica: Start, client: Client, eventually: E
 
 
 async def test_restarted_with_old_data(replica: Start, client: Client, eventually: Eventually, server: Valkey) -> None:
-    owner = await replica(server.url)
+    owner, other = await replica(server.url), await replica(server.url)
     await fill(owner)
     await (await client(server.url)).call("SAVE")
     assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW]
+    await eventually(lambda: tokens(other, MORE) == 80)
     await server.kill()
     await eventually(lambda: owner.degraded)
     await server.start()
     await eventually(lambda: owner.degraded is None)
     assert list(await owner.apply([Delta(SLOT, 1, 2, 2, (), CHAIN)])) == [Applied.GAP], "the owner has to replace"
+    await eventually(lambda: tokens(other) == tokens(other, MORE) == 0)  # as the store: neither more nor less
 
 
 async def test_paused(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:

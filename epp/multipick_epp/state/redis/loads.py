@@ -26,6 +26,8 @@ REAP_AFTER_MS = 7_000
 REAP_A_CALL = 256
 IN_FLIGHT = 2**35
 """A load in the store is one number, requests in flight * IN_FLIGHT + queued tokens: see `lua/common.lua`."""
+CANDIDATES_AT_MOST = 1_000
+"""So many are sent to the store (callers send 16); Lua's stack takes twice as many."""
 FORGET_OTHERS_S = 10.0
 """Without the store: after so long most of the requests of other replicas, as we last saw them, have ended."""
 
@@ -65,7 +67,7 @@ class Loads:
         connection = self._connection
         if connection is not None:
             try:
-                reply = await connection.call(*self._reserve_command(reservation, candidates))
+                reply = await connection.call(*self._reserve_command(reservation, candidates[:CANDIDATES_AT_MOST]))
             except LostError:
                 pass
             except asyncio.CancelledError:
@@ -211,6 +213,7 @@ class Loads:
         known = before is not None and before.endpoint == chosen.endpoint
         if before and not known:
             self._shift(before.endpoint, -before.queued_tokens, -1)
+        loads += [self.load(each.endpoint) for each in candidates[CANDIDATES_AT_MOST:]]
         self._view.update(zip([each.endpoint for each in candidates], loads, strict=True))
         if not known:
             self._ledger.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))

@@ -26,6 +26,7 @@ ENTRIES_A_READ = 128
 MEMBERS_A_SCAN = 2_000
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
+_START = b"0-0"
 MALFORMED = msgspec.MsgspecError, struct.error, ValueError
 """What reading a record raises that none of our writers has written."""
 UNCONFIRMED_S = 30.0
@@ -53,19 +54,22 @@ class Tail:
         self._stats = stats
         self._generation: bytes | None = None
         self._position: bytes | None = None
-        self._hints_position = b"0-0"
+        self._hints_position = _START
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
         self._loop = asyncio.get_running_loop()
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Load what is missing, then follow the log until the connection is lost."""
+        if self._position is not None and not await self._continues(connection):
+            log.warning("the log is not the one that was read: loading the sets")
+            self._position = None
         check_at = 0.0
         while True:
             if self._position is None or self._loop.time() >= check_at:
                 generation = await connection.call("GET", self._keys.generation)
                 check_at = self._loop.time() + BLOCK_S
-                if self._position is None or generation != self._generation:
+                if self._position is None or generation not in (None, self._generation):
                     await self._load(connection, generation)
                 link.up()
             await self._read(connection)
@@ -94,6 +98,12 @@ class Tail:
         """Whether entries after `position` may be gone. A reader that keeps up never asks."""
         oldest = await connection.call("XRANGE", self._keys.log, "-", "+", "COUNT", 1)
         return not oldest or _order(oldest[0][0]) > _order(position)
+
+    async def _continues(self, connection: Connection) -> bool:
+        """Whether this server has the entry that we played last. One restored from a save, or promoted, may not."""
+        assert self._position is not None
+        at = self._position
+        return at == _START or bool(await connection.call("XRANGE", self._keys.log, at, at))
 
     async def _play(self, entries: list[Any]) -> AsyncIterator[bytes]:
         """Play entries; yields the identity of each that is done."""
@@ -145,14 +155,15 @@ class Tail:
             self._index.set_mode(Endpoint(name.decode()), Mode(mode.decode()))
         absent = set(self._index.endpoints()) - endpoints
         if self._generation in (None, generation):
+            self._unconfirmed.clear()
             for endpoint in absent:
                 self._index.drop(endpoint)
         else:
             self._unconfirmed = absent
             self._confirm_until = self._loop.time() + UNCONFIRMED_S
-        self._generation = generation
-        self._position = newest[0][0] if newest else b"0-0"
-        self._hints_position = newest_hint[0][0] if newest_hint else b"0-0"
+        self._generation = generation or self._generation  # none: the store is empty, and nobody has named it yet
+        self._position = newest[0][0] if newest else _START
+        self._hints_position = newest_hint[0][0] if newest_hint else _START
         self._stats.bootstraps += 1
         log.info("index loaded", extra={"endpoints": len(endpoints), "keys": len(self._index)})
 
