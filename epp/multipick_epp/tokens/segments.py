@@ -6,9 +6,11 @@ few segments were seen before. Two rules keep that exact:
 - A text is cut only at tokens that no other added token can hide or overlap, and that take no spaces from their sides.
 - Some tokenizers treat the start of a text in their own way (a space before the first word). Therefore a segment that
   is not the text's first is tokenised behind a cut token, as it stands in the text.
-`agrees` compares with the whole text's ids on probes; where it says no, the text is never cut.
+A segment that is long is cut further between its words, where the vocabulary allows it (`chunks`).
+`agrees` compares with the whole text's ids on probes; where it says no, less is cut, or nothing.
 """
 
+import logging
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +19,10 @@ from typing import NamedTuple
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
+from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
 from multipick_epp.tokens.outcome import NoText
+
+log = logging.getLogger(__name__)
 
 
 class First(NamedTuple):
@@ -36,9 +41,10 @@ Ids = bytes
 class Segmenter:
     """Cuts texts and tokenises segments. Has no state: calls from several threads don't meet."""
 
-    def __init__(self, backend: Backend, cut_at: Iterable[str]) -> None:
-        """Cuts at those of the tokens `cut_at` that allow it."""
+    def __init__(self, backend: Backend, cut_at: Iterable[str], chunk_chars: int | None = None) -> None:
+        """Cuts at those of the tokens `cut_at` that allow it, and what is longer than `chunk_chars` between words."""
         self._backend = backend
+        self._chunk_chars = chunk_chars
         added = backend.get_added_tokens_decoder()
         wanted = set() if backend.encode_special_tokens else set(cut_at)
         clean = {
@@ -52,9 +58,11 @@ class Segmenter:
 
     def split(self, text: str) -> list[Segment]:
         """The text as segments and the `cuts` between them, in order."""
-        if not self._split:
-            return [First(text)] if text else []
-        first, *others = self._split(text)
+        pieces = self._split(text) if self._split else [text]  # segments and cuts in turn, a segment first
+        size = self._chunk_chars
+        if size and max(map(len, pieces)) > size:
+            pieces = [part for i, piece in enumerate(pieces) for part in ([piece] if i % 2 else chunks(piece, size))]
+        first, *others = pieces
         return [First(first), *filter(None, others)] if first else [*filter(None, others)]
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
@@ -68,6 +76,18 @@ class Segmenter:
             segment: array("I", encoding.ids if isinstance(segment, First) else encoding.ids[1:]).tobytes()
             for segment, encoding in zip(segments, encodings, strict=True)
         }
+
+
+def best_segmenter(backend: Backend, cut_at: Iterable[str]) -> Segmenter:
+    """The one that cuts most, of those that change no ids."""
+    tokens = [*cut_at]
+    if allows_chunks(backend) and agrees(backend, Segmenter(backend, tokens, chunk_chars=1)):
+        return Segmenter(backend, tokens, CHUNK_CHARS)
+    by_tokens = Segmenter(backend, tokens)
+    if agrees(backend, by_tokens):
+        return by_tokens
+    log.warning("texts are tokenised whole: cut at special tokens, this tokenizer gives other ids")
+    return Segmenter(backend, ())
 
 
 def agrees(backend: Backend, segmenter: Segmenter) -> bool:

@@ -1,7 +1,6 @@
 """Token ids in this process: for the picker's event loop (`encode`), and for programs without one (`encode_now`)."""
 
 import asyncio
-import logging
 import os
 from array import array
 from collections.abc import Sequence
@@ -13,12 +12,10 @@ from multipick_epp.tokens.cache import SegmentCache
 from multipick_epp.tokens.chat_text import ChatText
 from multipick_epp.tokens.files import ModelFiles, read_model
 from multipick_epp.tokens.outcome import NoText, Untokenised
-from multipick_epp.tokens.segments import First, Ids, Segment, Segmenter, agrees
+from multipick_epp.tokens.segments import First, Ids, Segment, best_segmenter
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.special import surround_of
 from multipick_epp.tokens.worker import Worker
-
-log = logging.getLogger(__name__)
 
 MAX_CHARS = 8_000_000
 """Longer texts are not tokenised: two million tokens."""
@@ -27,7 +24,7 @@ MAX_NEW_CHARS = 2_000_000
 """New text that may wait for the threads, of all requests together: a second of work, or eight if it is all digits and
 spaces. What comes beyond it is routed by load."""
 
-INLINE_NEW_CHARS = 1_500
+INLINE_NEW_CHARS = 2_000
 """New text that is tokenised at once, in half a millisecond; more goes to a thread."""
 
 INLINE_CHARS = 200_000
@@ -50,12 +47,7 @@ class Tokenizer:
         """See `load`."""
         self._text = ChatText(files.templates, files.special_tokens, settings, MAX_CHARS)
         self._surround = surround_of(files.backend)
-        segmenter = Segmenter(files.backend, _usual_tokens(files, self._text))
-        self.cuts = agrees(files.backend, segmenter)
-        if not self.cuts:
-            log.warning("texts are tokenised whole: cut at special tokens, this tokenizer gives other ids")
-            segmenter = Segmenter(files.backend, ())
-        self._segmenter = segmenter
+        self._segmenter = best_segmenter(files.backend, _usual_tokens(files, self._text))
         self._cache = SegmentCache(cache_bytes)
         self._worker = Worker(threads, MAX_NEW_CHARS)
         self._jobs: dict[Segment, asyncio.Future[_Found]] = {}  # the segments that a thread tokenises now, or will

@@ -1,0 +1,36 @@
+"""Cuts a long text between two words, so that a prompt that only grew is not tokenised from its start again.
+
+A cut stands between a letter and a space with a letter after it, where the vocabulary has no token that spans such a
+place: then no tokenizer of these kinds (BPE, WordPiece, Unigram) can join what lies on its two sides. Where the cuts
+are depends on nothing that comes after them, so a text and its continuation share all chunks but the last.
+"""
+
+import re
+
+from tokenizers import Tokenizer as Backend
+
+CHUNK_CHARS = 1_000
+
+_BETWEEN_WORDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
+_SPANS_WORDS = re.compile(r"[A-Za-z][ Ġ▁][A-Za-z]")
+"""A token over such a place; `Ġ` and `▁` are how byte-level and SentencePiece vocabularies write a space."""
+
+
+def allows_chunks(backend: Backend) -> bool:
+    """Whether no token spans a place between two words."""
+    added = (token.content for token in backend.get_added_tokens_decoder().values())
+    return not any(map(_SPANS_WORDS.search, (*backend.get_vocab(), *added)))
+
+
+def chunks(text: str, size: int) -> list[str]:
+    """The text in chunks that end at the first place between words that is `size` characters or more from their start.
+
+    Never empty; a text of one word is one chunk.
+    """
+    parts: list[str] = []
+    start = 0
+    while match := _BETWEEN_WORDS.search(text, start + size - 1):
+        parts.append(text[start : match.end()])
+        start = match.end()
+    parts.append(text[start:])
+    return parts
