@@ -130,6 +130,9 @@ class MemoryState:
             self.index.change(delta.slot, delta.stored, delta.removed)
         return applied
 
+    def on_brought(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """See `State`; there are no other replicas."""
+
     # --- loads
 
     def load(self, endpoint: Endpoint) -> Load:

@@ -157,6 +157,13 @@ class State(Index, Protocol):
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """Call `listener` with each batch of keys that came to an endpoint's GPU cache (full-attention groups)."""
 
+    def on_brought(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """Call `listener` with the keys of each prompt that a replica with a smaller name than ours has routed.
+
+        Two replicas that route equal prompts to an endpoint at the same moment charge it for both, although the engine
+        computes the blocks once. The one that hears this and waits for the same blocks may take its charge back.
+        """
+
     # --- loads: written and read by the picker
 
     def load(self, endpoint: Endpoint) -> Load:

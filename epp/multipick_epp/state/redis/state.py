@@ -145,6 +145,10 @@ class RedisState:
         """See `State`."""
         self.index.listeners.append(listener)
 
+    def on_brought(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """See `State`."""
+        self._tail.on_brought.append(listener)
+
     # --- loads
 
     def load(self, endpoint: Endpoint) -> Load:

@@ -6,10 +6,11 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
-from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.index import Listener, LocalIndex
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
@@ -47,6 +48,7 @@ class Tail:
         stats: StateStats,
     ) -> None:
         """`dropped` is told of each endpoint that some replica dropped."""
+        self.on_brought: list[Listener] = []  # of what a replica with a smaller name routed
         self._keys = keys
         self._replica = replica
         self._index = index
@@ -67,12 +69,18 @@ class Tail:
         check_at = 0.0
         while True:
             if self._position is None or self._loop.time() >= check_at:
-                generation = await connection.call("GET", self._keys.generation)
+                generation = await self._ask_generation(connection)
                 check_at = self._loop.time() + BLOCK_S
-                if self._position is None or generation not in (None, self._generation):
+                if self._position is None or generation != self._generation:
                     await self._load(connection, generation)
                 link.up()
             await self._read(connection)
+
+    async def _ask_generation(self, connection: Connection) -> bytes:
+        name = self._keys.generation
+        if await connection.call("GET", name) is None:  # an empty store, which nobody has named yet
+            await connection.call("SET", name, uuid4().hex, "NX")
+        return bytes(await connection.call("GET", name))
 
     async def _read(self, connection: Connection) -> None:
         assert self._position is not None
@@ -128,6 +136,9 @@ class Tail:
             replica, endpoint, block_size, keys, ttl_s = read_expect(record)
             if replica != self._replica:  # our own we have noted already
                 index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
+                if replica < self._replica:
+                    for listener in self.on_brought:
+                        listener(endpoint, keys)
         elif kind == b"void":
             index.void(slot_named(record))
         elif kind == b"mode":
@@ -142,7 +153,7 @@ class Tail:
             index.drop(endpoint)
             self._dropped(endpoint)
 
-    async def _load(self, connection: Connection, generation: bytes | None) -> None:
+    async def _load(self, connection: Connection, generation: bytes) -> None:
         """Note the log's end, take the sets, go on from there: what is played twice changes nothing."""
         pool = self._keys
         newest = await connection.call("XREVRANGE", pool.log, "+", "-", "COUNT", 1)
@@ -161,7 +172,7 @@ class Tail:
         else:
             self._unconfirmed = absent
             self._confirm_until = self._loop.time() + UNCONFIRMED_S
-        self._generation = generation or self._generation  # none: the store is empty, and nobody has named it yet
+        self._generation = generation
         self._position = newest[0][0] if newest else _START
         self._hints_position = newest_hint[0][0] if newest_hint else _START
         self._stats.bootstraps += 1
