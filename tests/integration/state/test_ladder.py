@@ -96,6 +96,7 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     assert await loads(connection) == {B.encode(): 2 * 2**35 + 14}, "what happened meanwhile is made up for"
     await eventually(lambda: one.load(B) == two.load(B) == Load(14, 2))
     await eventually(lambda: two.mode(A) is Mode.APPROX)
+    assert await connection.call("HGET", "{kv:pool}:dropped", C) == b"1", "a drop is told late"
     await one.release(rid(2))
     await two.release(rid(3))
     await two.reserve(rid(4), pick())

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.state.protocol import Delta, Slot
+from multipick_epp.state.redis.parts import OPERATIONS_A_CALL, calls_of
 from multipick_epp.state.redis.records import (
     delta_record,
     expect_record,
@@ -15,7 +16,6 @@ from multipick_epp.state.redis.records import (
     slot_named,
     unpack_keys,
 )
-from multipick_epp.state.redis.writer import OPERATIONS_A_CALL, calls_of
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
 TEXT = st.text(max_size=20).filter(lambda text: text.isprintable())

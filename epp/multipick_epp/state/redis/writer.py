@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ from multipick_epp.state.protocol import Applied, Delta, Slot
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
 from multipick_epp.state.redis.link import Link
+from multipick_epp.state.redis.parts import Part, calls_of
 from multipick_epp.state.redis.records import delta_record, mode_record, slot_name, slot_named
 from multipick_epp.state.redis.scripts import Script, install, load
 from multipick_epp.state.slots import SLOTS_AT_MOST
@@ -21,8 +21,6 @@ from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
 log = logging.getLogger(__name__)
 
-OPERATIONS_A_CALL = 512
-"""Blocks that one script call writes: it keeps the server busy for about a millisecond."""
 RENEW_S = 1.0
 OWNER_LEASE_MS = 3_500
 """A replica that hasn't renewed for so long ingests nothing any more. With `RENEW_S`: hand-over within 5 s."""
@@ -30,56 +28,11 @@ FORGET_OWNER_MS = 60_000
 _TRIES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A delta, or a piece of one, that fits one call. Only a delta's last piece has its real `last`."""
-
-    slot: Slot
-    epoch: int
-    first: int
-    last: int
-    stored: Sequence[BlockKey]
-    removed: Sequence[BlockKey]
-
-
-def parts_of(delta: Delta) -> Iterator[Part]:
-    """Cut a delta into pieces of at most `OPERATIONS_A_CALL` operations."""
-    stored, removed = len(delta.stored), len(delta.removed)
-    at = 0
-    while stored + removed - at > OPERATIONS_A_CALL:
-        end = at + OPERATIONS_A_CALL
-        yield Part(
-            *(delta.slot, delta.epoch, delta.first, delta.first - 1),
-            delta.stored[at:end],
-            delta.removed[max(0, at - stored) : max(0, end - stored)],
-        )
-        at = end
-    yield Part(
-        *(delta.slot, delta.epoch, delta.first, delta.last), delta.stored[at:], delta.removed[max(0, at - stored) :]
-    )
-
-
-def calls_of(deltas: Sequence[Delta]) -> Iterator[list[tuple[int, Part]]]:
-    """Group the deltas' parts, each with its delta's place, into calls of at most `OPERATIONS_A_CALL` operations."""
-    call: list[tuple[int, Part]] = []
-    size = 0
-    for place, delta in enumerate(deltas):
-        for part in parts_of(delta):
-            operations = max(1, len(part.stored) + len(part.removed))
-            if call and size + operations > OPERATIONS_A_CALL:
-                yield call
-                call, size = [], 0
-            call.append((place, part))
-            size += operations
-    if call:
-        yield call
-
-
 class Writer:
     """Writes what events tell, and keeps count of what the store may have lost of it.
 
     Invariants: `_wrote` has the endpoints that this process has begun or replaced and that aren't dropped; `_owed`
-    those of them that the store does not hold exactly, as far as we know.
+    those of them that the store does not hold exactly, as far as we know; `_gone` those whose drop it has not heard of.
     """
 
     def __init__(self, keys: Keys, replica: ReplicaId, owns: bool, local: LocalIndex | None, stats: StateStats) -> None:
@@ -94,6 +47,7 @@ class Writer:
         self._generation: bytes | None = None
         self._wrote: set[Endpoint] = set()
         self._owed: set[Endpoint] = set()
+        self._gone: set[Endpoint] = set()
         self._modes: dict[Endpoint, Mode] = {}  # as this process set them
         self._listeners: list[Callable[[Endpoint], None]] = []
         self._apply, self._begin, self._clear, self._drop, self._mode, self._lease = map(
@@ -109,6 +63,7 @@ class Writer:
     async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
         """See `State`."""
         self._wrote.add(endpoint)
+        self._gone.discard(endpoint)
         try:
             return await self._void(endpoint, epoch, -1, force=False)
         except LostError:
@@ -156,6 +111,7 @@ class Writer:
     ) -> Applied:
         """See `State`."""
         self._wrote.add(endpoint)
+        self._gone.discard(endpoint)
         self._owed.discard(endpoint)
         try:
             if not await self._void(endpoint, epoch, seq, force=True):
@@ -178,16 +134,17 @@ class Writer:
         self._modes.pop(endpoint, None)
         if self._local is not None:
             self._local.drop(endpoint)
+        self._gone.add(endpoint)
         pool = self._keys
         fixed = (pool.log, pool.endpoints, pool.modes, pool.load, pool.dropped, pool.fence(endpoint))
         try:
             for _ in range(_TRIES):
                 sets = [pool.blocks(slot_name(slot)) for slot in await self._slots(endpoint)]
                 if await self._call(self._drop, (*fixed, *sets), LOG_ENTRIES, endpoint) == 1:
+                    self._gone.discard(endpoint)
                     return
-        except LostError as lost:
-            # Nobody refreshes its keys any more, so that they expire.
-            log.warning("endpoint not dropped in the store", extra={"endpoint": endpoint, "reason": lost.reason})
+        except LostError:
+            return  # told when the store is back
 
     async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
         """See `State`."""
@@ -207,8 +164,10 @@ class Writer:
         await self._renew(connection)
         self._connection = connection
         try:
-            for endpoint, mode in self._modes.items():
+            for endpoint, mode in list(self._modes.items()):
                 await self._send_mode(endpoint, mode)
+            for endpoint in list(self._gone):
+                await self.drop(endpoint)
             link.up()
             refresh_at = 0.0
             while True:
