@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     add = parser.add_argument
     add("--trace", type=_readable, metavar="FILE", help="a Mooncake-format trace to send instead of built-in chats")
-    add("--requests", type=_whole(MAX_REQUESTS), default=400, metavar="N", help="how many (default %(default)s)")
+    add("--requests", type=_whole(MAX_REQUESTS), default=300, metavar="N", help="how many (default %(default)s)")
     add("--pods", type=_whole(MAX_PODS), default=4, metavar="N", help="simulated pods (default %(default)s)")
     add(
         "--policies",
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> Options:
         metavar="A,B",
         help=f"of: {', '.join(names())} (default %(default)s)",
     )
-    add("--speed", type=_speed, default=2.0, metavar="X", help="engine seconds a second (default %(default)s)")
+    add("--speed", type=_speed, default=1.0, metavar="X", help="engine seconds a second (default %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of the built-in chats (default %(default)s)")
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
     add("--json", type=_writable, metavar="FILE", help="write all figures there")
