@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import kopf
 from aiohttp import web
@@ -90,8 +91,8 @@ class Operator:
         kopf_stop = asyncio.Event()
         kept = asyncio.create_task(self._lease.keep())
         watching = asyncio.create_task(self._watch(kopf_stop))
-        others = [asyncio.create_task(self._queue.work(self._handle)) for _ in range(WORKERS)]
-        others.append(asyncio.create_task(self._resync()))
+        workers = [asyncio.create_task(self._queue.work(self._handle)) for _ in range(WORKERS)]
+        resync = asyncio.create_task(self._resync())
         try:
             done, _ = await asyncio.wait((stopped, kept, watching), return_when=asyncio.FIRST_COMPLETED)
             if kept in done:
@@ -99,21 +100,24 @@ class Operator:
             if watching in done:
                 await watching  # raises what ended it
                 raise RuntimeError("the watch ended by itself")
-            kopf_stop.set()
-            with suppress(TimeoutError):
+            resync.cancel()
+            self._queue.close()
+            with suppress(TimeoutError):  # the work in hand is finished under the lease
                 await asyncio.wait_for(self._queue.settle(), SETTLE_S)
         finally:
             kopf_stop.set()
             self._queue.close()
-            for task in others:
+            for task in (resync, *workers):
                 task.cancel()
-            await asyncio.gather(watching, *others, return_exceptions=True)
+            await asyncio.gather(watching, resync, *workers, return_exceptions=True)
             kept.cancel()
         await self._lease.release()
 
     async def _watch(self, stop: asyncio.Event) -> None:
         settings = self._settings
+        identity: Any = settings.identity  # given, because kopf's own needs a user of that name, which images lack
         await kopf.operator(
+            identity=identity,
             registry=watch.registry(self._add, self._gone, self._login),
             settings=watch.settings(settings.namespaces, settings.pool_selector),
             standalone=True,
@@ -124,13 +128,13 @@ class Operator:
 
     async def _handle(self, key: Key) -> float | None:
         self.metrics.queue.set(len(self._queue))
-        result = "error"
         try:
             with self.metrics.seconds.time():
                 delay_s = await self._reconciler.reconcile(key)
-            result = "ok"
-        finally:
-            self.metrics.reconciles.labels(result).inc()
+        except Exception:
+            self.metrics.reconciles.labels("error").inc()
+            raise
+        self.metrics.reconciles.labels("ok").inc()
         return delay_s
 
     async def _resync(self) -> None:

@@ -36,6 +36,7 @@ from multipick_operator.metrics import Metrics
 from multipick_operator.references import Reference, picker_secret, references
 from multipick_operator.status import last_status, status
 from multipick_operator.status.observed import IndexReport, Missing, Observed
+from multipick_operator.status.pods import ready_for_s
 from multipick_operator.status.transitions import Changes, notes
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ Key = tuple[str, str]  # namespace, name
 Probe = Callable[[Pool], Awaitable[IndexReport | None]]
 
 MISSING_S = 15.0  # what is missing is looked for again, since Secrets of others are not watched
+INDEX_S = 15.0  # what pickers know of caches changes without any object's change
 EXISTING_S = 15.0  # pods with labels of their own are not watched either
 FORBIDDEN_S = 30.0
+WARMING_S = 30.0  # for a picker to follow the events of a pod that has just become ready, or of all if it is new itself
 WORKLOADS = ("Deployment", "LeaderWorkerSet")
 
 
@@ -204,6 +207,8 @@ class Reconciler:
             self._pods(pool, selector(pool, PICKER)),
             self._probe(pool) if answering else _nothing(),
         )
+        if not (index and index.ready):
+            turn.again(INDEX_S)
         return Observed(
             workload=workload,
             picker=deployment,
@@ -218,6 +223,7 @@ class Reconciler:
             revision=_revision(workload),
             shared_state=context.state_url(pool) is not None,
             index=index,
+            warming=any(ready_for_s(pod, self._now()) < WARMING_S for pod in [*engine_pods, *picker_pods]),
         )
 
     async def _pods(self, pool: Pool, labels: Mapping[str, str]) -> list[Manifest]:
@@ -256,7 +262,7 @@ def _log(pool: Pool, changes: Changes) -> None:
     done = {"created": changes.created, "updated": changes.updated, "deleted": changes.deleted}
     if told := {verb: [f"{ref.kind}/{ref.name}" for ref in refs] for verb, refs in done.items() if refs}:
         who = {"namespace": pool.namespace, "pool": pool.name, "generation": pool.generation}
-        log.info("children changed", extra=who | told)
+        log.info("children changed", extra=who | {"children": told})
 
 
 async def _nothing() -> None:

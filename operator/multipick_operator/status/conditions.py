@@ -146,6 +146,8 @@ def index_ready(pool: Pool, seen: Observed) -> Verdict:
         return Verdict("False", "EventsDisabled", "engine.kvEvents is off: pickers go by their own routing history")
     if seen.index is None:
         return Verdict("Unknown", "NotReported", "no picker has told yet")
+    if not seen.index.ready and seen.warming:
+        return Verdict("Unknown", "Warming", seen.index.message)
     return Verdict("True" if seen.index.ready else "False", seen.index.reason, seen.index.message)
 
 

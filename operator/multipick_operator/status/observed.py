@@ -40,3 +40,4 @@ class Observed:
     revision: str = ""  # hash of the wanted pod template
     shared_state: bool = False
     index: IndexReport | None = None  # None: not known
+    warming: bool = False  # a pod has just become ready: what pickers know of it is yet to come

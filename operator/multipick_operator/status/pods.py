@@ -1,6 +1,7 @@
 """Why a pod does not serve, in words: read off the pod's own status."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from multipick_operator.children.names import Manifest
@@ -35,6 +36,16 @@ def is_ready(pod: Manifest) -> bool:
     """Its Ready condition holds and it stays."""
     conditions = pod.get("status", {}).get("conditions", [])
     return not is_leaving(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def ready_for_s(pod: Manifest, now: str) -> float:
+    """Seconds since it became ready, by the API server's clock and ours; infinity for one that is not ready."""
+    if not is_ready(pod):
+        return float("inf")
+    since = next(c.get("lastTransitionTime") for c in pod["status"]["conditions"] if c["type"] == "Ready")
+    if since is None:
+        return float("inf")
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
 
 
 def worst(pods: Sequence[Manifest]) -> Trouble | None:

@@ -1,9 +1,10 @@
-"""A real kube-apiserver with etcd and the controller manager: no node, so pods are objects that stay Pending.
+"""A real kube-apiserver with etcd and the controller manager: without a node (`node.py`) pods stay Pending.
 
-Ports are free ones of 127.0.0.1, all files are in one folder, and `stop` ends the processes that `start` began.
+Ports are free ones of its address, all files are in one folder, and `stop` ends the processes that `start` began.
 """
 
 import json
+import secrets
 import socket
 import ssl
 import subprocess
@@ -18,21 +19,21 @@ from typing import Any
 import yaml
 from cluster.build import API_SERVER, binaries
 
-TOKEN = "admin"  # of a server that lives for one test run on the loopback
-
 
 @dataclass(slots=True)
 class ApiServer:
     """The running server. Invariant: `processes` holds exactly what this object started and has not yet ended."""
 
     folder: Path
+    address: str = "127.0.0.1"  # a node's pods need one that they can reach
     port: int = 0
+    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)  # of the administrator
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """Where it listens (https, self-signed)."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.address}:{self.port}"
 
     @property
     def ca(self) -> Path:
@@ -51,8 +52,8 @@ class ApiServer:
         """
         programs = binaries(API_SERVER)
         self.folder.mkdir(parents=True, exist_ok=True)
-        client, peer, self.port = _free_ports(3)
-        (self.folder / "tokens").write_text(f'{TOKEN},admin,admin,"system:masters"\n')
+        client, peer, self.port = _free_ports(self.address)
+        (self.folder / "tokens").write_text(f'{self.token},admin,admin,"system:masters"\n')
         key = self.folder / "sa.key"
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
         self._run(
@@ -71,17 +72,20 @@ class ApiServer:
             "apiserver",
             programs["kube-apiserver"],
             f"--etcd-servers=http://127.0.0.1:{client}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.address}",
+            f"--advertise-address={self.address}",
             f"--secure-port={self.port}",
             f"--cert-dir={self.folder / 'certs'}",
             f"--token-auth-file={self.folder / 'tokens'}",
             "--authorization-mode=RBAC",
+            "--allow-privileged",
+            "--kubelet-preferred-address-types=InternalIP",  # node names resolve nowhere
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             "--service-cluster-ip-range=10.96.0.0/16",
-            "--endpoint-reconciler-type=none",  # 127.0.0.1 is no address for an endpoint
+            # 127.0.0.1 is no address for an endpoint
+            f"--endpoint-reconciler-type={'none' if self.address == '127.0.0.1' else 'lease'}",
         )
         self._write_kubeconfig()
         self._wait_ready()
@@ -136,7 +140,7 @@ class ApiServer:
     def _call(self, method: str, path: str, body: object = None, content: str = "application/json") -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, method=method)
-        request.add_header("authorization", f"Bearer {TOKEN}")
+        request.add_header("authorization", f"Bearer {self.token}")
         request.add_header("content-type", content)
         context = ssl.create_default_context(cafile=str(self.ca))
         with urllib.request.urlopen(request, context=context, timeout=30) as response:
@@ -144,6 +148,7 @@ class ApiServer:
             return answer
 
     def _run(self, name: str, program: Path, *arguments: str) -> None:
+        """Start one of the programs; its log goes beside it."""
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes.append(subprocess.Popen([program, *arguments], stdout=log, stderr=log, cwd=self.folder))
 
@@ -169,16 +174,17 @@ class ApiServer:
             "clusters": [
                 {"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca)}},
             ],
-            "users": [{"name": "admin", "user": {"token": TOKEN}}],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
         }
         self.kubeconfig.write_text(yaml.safe_dump(config))
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
+def _free_ports(address: str) -> list[int]:
+    """Two of the loopback for etcd, one of `address` for the API server."""
+    sockets = [socket.socket() for _ in range(3)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        for one, host in zip(sockets, ("127.0.0.1", "127.0.0.1", address), strict=True):
+            one.bind((host, 0))
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:

@@ -1,7 +1,7 @@
-"""Kubernetes' own programs, built from Go modules into a cache outside the tree.
+"""Kubernetes' own programs, containerd and CoreDNS, built from Go modules into a cache outside the tree.
 
-`go.mod` and `go.sum` in `controlplane/` name every version; the cache's folder is keyed by their contents, so that a
-build is made once a machine. Run this file to build with progress; tests call `binaries`.
+`go.mod` and `go.sum` in the folders beside name every version; the cache's folders are keyed by their contents, so that
+a build is made once a machine. Run this file to build with progress; tests call `binaries`.
 """
 
 import fcntl
@@ -10,22 +10,55 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 VERSION = "v1.36.3"
-PACKAGES = {
-    "etcd": "go.etcd.io/etcd/server/v3",
-    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
-    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
-    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
-    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
-    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
-    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
-}
 API_SERVER = ("etcd", "kube-apiserver", "kube-controller-manager")
+NODE = ("kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "coredns")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A folder beside this file with a go.mod and a go.sum, and what is built from it."""
+
+    name: str
+    packages: Mapping[str, str]
+    flags: tuple[str, ...]
+
+
+_, MAJOR, MINOR = VERSION.replace("v", ".").split(".")[:3]
+_SET = "-X k8s.io/component-base/version"
+MODULES = (
+    Module(
+        "controlplane",
+        {"etcd": "go.etcd.io/etcd/server/v3"}
+        | {
+            name: f"k8s.io/kubernetes/cmd/{name}"
+            for name in (
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+                "kubectl",
+            )
+        },
+        ("-ldflags", f"-s -w {_SET}.gitVersion={VERSION} {_SET}.gitMajor={MAJOR} {_SET}.gitMinor={MINOR}"),
+    ),
+    Module(
+        "containerd",
+        {
+            name: f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+        ("-tags", "no_btrfs,no_zfs,no_devmapper", "-ldflags", "-s -w"),
+    ),
+    Module("coredns", {"coredns": "github.com/coredns/coredns"}, ("-ldflags", "-s -w")),
+)
 
 
 class UnavailableError(Exception):
@@ -37,13 +70,14 @@ def binaries(names: Sequence[str]) -> dict[str, Path]:
 
     Raises UnavailableError where something has to be built and Go is missing, or the build fails.
     """
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    found = {name: Path(assets) / name for name in names if assets and (Path(assets) / name).exists()}
-    folder = _folder()
-    found |= {name: folder / "bin" / name for name in names if name not in found and (folder / "bin" / name).exists()}
-    if missing := [name for name in names if name not in found]:
-        with _lock(folder):
-            found |= {name: _build(folder, name) for name in missing}
+    assets = Path(os.environ["KUBEBUILDER_ASSETS"]) if "KUBEBUILDER_ASSETS" in os.environ else None
+    found = {}
+    for name in names:
+        module = next(one for one in MODULES if name in one.packages)
+        if assets and (assets / name).exists():
+            found[name] = assets / name
+        else:
+            found[name] = _built(module, name)
     return found
 
 
@@ -64,11 +98,11 @@ def module_folder(module: str, version: str) -> Path:
     return Path(line.split('"')[3])
 
 
-def _folder() -> Path:
+def _folder(module: Module) -> Path:
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum"):
-        digest.update((HERE / "controlplane" / name).read_bytes())
-    return cache() / f"controlplane-{digest.hexdigest()[:12]}"
+        digest.update((HERE / module.name / name).read_bytes())
+    return cache() / f"{module.name}-{digest.hexdigest()[:12]}"
 
 
 def _go() -> str:
@@ -78,26 +112,29 @@ def _go() -> str:
     return go
 
 
-def _build(folder: Path, name: str) -> Path:
+def _built(module: Module, name: str) -> Path:
+    folder = _folder(module)
     target = folder / "bin" / name
-    if target.exists():  # another process built it while we waited for the lock
+    if target.exists():
         return target
-    source = folder / "src"
+    with _lock(folder):
+        if not target.exists():  # else another process built it while we waited
+            _build(module, folder / "src", target)
+    return target
+
+
+def _build(module: Module, source: Path, target: Path) -> None:
     source.mkdir(parents=True, exist_ok=True)
     for file in ("go.mod", "go.sum"):
-        shutil.copy(HERE / "controlplane" / file, source / file)
-    _, major, minor = VERSION.replace("v", ".").split(".")[:3]
-    flags = f"-s -w -X k8s.io/component-base/version.gitVersion={VERSION}"
-    flags += f" -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
+        shutil.copy(HERE / module.name / file, source / file)
     part = target.with_suffix(".part")
-    command = [_go(), "build", "-ldflags", flags, "-o", str(part), PACKAGES[name]]
+    command = [_go(), "build", *module.flags, "-o", str(part), module.packages[target.name]]
     environment = os.environ | {"GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
-    print(f"building {name} {VERSION} (once a machine)", file=sys.stderr, flush=True)
+    print(f"building {target.name} (once a machine)", file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UnavailableError(f"{name} can't be built: {done.stderr[-500:]}")
+        raise UnavailableError(f"{target.name} can't be built: {done.stderr[-500:]}")
     part.rename(target)
-    return target
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import kopf
 import pytest
-from cluster.apiserver import TOKEN, ApiServer
+from cluster.apiserver import ApiServer
 from cluster.build import UnavailableError
 from cluster.client import Namespace
 from multipick_operator.api.crd import crd
@@ -65,15 +65,19 @@ def settings(namespace: Namespace) -> Settings:
 
 
 @pytest.fixture
-def running(api: ApiServer, settings: Settings) -> Callable[..., Any]:
-    """An operator of the test's namespace, as a context manager; arguments change its settings."""
+def running(api: ApiServer, settings: Settings, caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
+    """An operator of the test's namespace, as a context manager; arguments change its settings.
+
+    No reconcile may fail, whatever the test does.
+    """
+    caplog.set_level("INFO", "multipick_operator")  # what is not logged can't fail to be
 
     @asynccontextmanager
     async def run(
-        token: str = TOKEN, defaults_changes: dict[str, Any] | None = None, **changes: Any
+        token: str | None = None, defaults_changes: dict[str, Any] | None = None, **changes: Any
     ) -> AsyncIterator[Operator]:
         def login() -> kopf.ConnectionInfo:
-            return kopf.ConnectionInfo(server=api.url, ca_path=str(api.ca), token=token)
+            return kopf.ConnectionInfo(server=api.url, ca_path=str(api.ca), token=token or api.token)
 
         changed = replace(settings, **changes)
         operator = Operator(replace(changed, defaults=replace(changed.defaults, **defaults_changes or {})), login)
@@ -84,5 +88,7 @@ def running(api: ApiServer, settings: Settings) -> Callable[..., Any]:
         finally:
             stop.set()
             await asyncio.wait_for(task, 30)
+        failed = operator.metrics.registry.get_sample_value("multipick_operator_reconcile_total", {"result": "error"})
+        assert not failed, caplog.text[-3000:]
 
     return run

@@ -9,7 +9,7 @@ from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
 from multipick_operator.children import Ref
 from multipick_operator.status import last_status, status
 from multipick_operator.status.observed import IndexReport, Missing, Observed
-from multipick_operator.status.pods import is_ready, trouble
+from multipick_operator.status.pods import is_ready, ready_for_s, trouble
 from multipick_operator.status.transitions import Changes, notes
 
 MakePool = Callable[..., Pool]
@@ -117,6 +117,18 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
             "IndexReady",
             ("False", "RedisUnreachable"),
         ),
+        (
+            {},
+            serving(index=IndexReport(False, "NoEvents", ""), warming=True),
+            "IndexReady",
+            ("Unknown", "Warming"),
+        ),
+        (
+            {},
+            serving(index=IndexReport(True, "EventsArriving", ""), warming=True),
+            "IndexReady",
+            ("True", "EventsArriving"),
+        ),
         ({"autoscaling": {"maxReplicas": 2}}, serving(), "ScalingActive", ("Unknown", "Pending")),
         (
             {"autoscaling": {"maxReplicas": 2}},
@@ -222,6 +234,13 @@ def test_existing_pods_are_counted_one_by_one(make_pool: MakePool) -> None:
     assert (found.replicas, found.ready_replicas) == (2, 1)
     assert condition(found, "Ready").status == "True"
     assert found.selector == "app=x"
+
+
+def test_a_pod_knows_how_long_it_has_been_ready() -> None:
+    ready = pod(conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": NOW}])
+    assert ready_for_s(ready, LATER) == 3600
+    assert ready_for_s(pod(conditions=[{"type": "Ready", "status": "True"}]), LATER) == float("inf")
+    assert ready_for_s(LOADING, LATER) == float("inf")
 
 
 def test_an_out_of_memory_kill_is_named() -> None:
