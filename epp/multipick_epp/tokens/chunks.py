@@ -17,9 +17,10 @@ _SPANS_WORDS = re.compile(r"[A-Za-z][ Ġ▁][A-Za-z]")
 
 
 def allows_chunks(backend: Backend) -> bool:
-    """Whether no token spans a place between two words."""
-    added = (token.content for token in backend.get_added_tokens_decoder().values())
-    return not any(map(_SPANS_WORDS.search, (*backend.get_vocab(), *added)))
+    """Whether no token spans a place between two words. Added tokens are found by their own text, not by merges."""
+    added = {token.content for token in backend.get_added_tokens_decoder().values()}
+    learnt = (token for token in backend.get_vocab(with_added_tokens=False) if token not in added)
+    return not any(map(_SPANS_WORDS.search, learnt)) and not any(map(_BETWEEN_WORDS.search, added))
 
 
 def chunks(text: str, size: int) -> list[str]:
