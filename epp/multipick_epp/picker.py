@@ -78,6 +78,7 @@ class LivePicker:
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
         self.progress = Progress(self._report_progress, time.monotonic)
         state.on_stored(self.progress.stored)
+        state.on_brought(self.progress.brought)
 
     # --- the picker that streams call
 

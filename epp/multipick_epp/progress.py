@@ -7,6 +7,7 @@ its endpoint, that block's tokens and all before them are prefilled, so only the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from multipick_epp.types import BlockKey, Endpoint, ReservationId
 
@@ -68,30 +69,42 @@ class Progress:
         keys: Sequence[BlockKey],
         hit_tokens: int,
     ) -> None:
-        """A prompt was reserved on `endpoint`: `keys` are those of all its full blocks, `hit_tokens` are resident."""
+        """A prompt was reserved on `endpoint`: `keys` are those of all its full blocks, `hit_tokens` are resident.
+
+        Of prompts that were decided at the same time, none knew that another brings the same blocks there. The engine
+        computes them once, so only the first is charged for them: this is reported at once.
+        """
         first = hit_tokens // block_size if keys else 0
         blocks = {key: index for index, key in enumerate(keys[first:], start=first)}
-        self._prefills[reservation] = _Prefill(endpoint, prompt_tokens, block_size, blocks, prompt_tokens - hit_tokens)
+        brought = sum(1 for _ in takewhile(lambda key: (endpoint, key) in self._waiting, blocks))
+        charged = prompt_tokens - hit_tokens
+        left = max(min(1, charged), charged - brought * block_size)
+        self._prefills[reservation] = _Prefill(endpoint, prompt_tokens, block_size, blocks, left)
         for key in blocks:
             self._waiting.setdefault((endpoint, key), set()).add(reservation)
         meter = self._meters.setdefault(endpoint, _Meter())
         if not meter.pending:
             meter.since_s = self.clock()
         meter.pending += 1
+        if left < charged:
+            self.report(reservation, left)
 
     def stored(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> None:
         """Blocks came to the endpoint's cache."""
-        furthest: dict[ReservationId, int] = {}
-        for key in keys:
-            for reservation in self._waiting.get((endpoint, key), ()):
-                index = self._prefills[reservation].blocks[key]
-                furthest[reservation] = max(index, furthest.get(reservation, -1))
-        for reservation, index in furthest.items():
+        for reservation, index in self._reached(endpoint, keys).items():
             prefill = self._prefills[reservation]
             done = (index + 1) * prefill.block_size
             last_full_block = prefill.prompt_tokens // prefill.block_size - 1
             # The tail after the last full block is computed with it: a chunk ends short of the prompt only on a budget.
             self._measured(reservation, 0 if index >= last_full_block else prefill.prompt_tokens - done)
+
+    def brought(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> None:
+        """Another picker, which knew nothing of ours, sent a prompt with these blocks there and pays for them."""
+        for reservation, index in self._reached(endpoint, keys).items():
+            prefill = self._prefills[reservation]
+            left = max(1, prefill.prompt_tokens - (index + 1) * prefill.block_size)
+            if left < prefill.left:
+                self._advance(reservation, left)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """The answer began: nothing of the prompt is queued any more."""
@@ -132,6 +145,15 @@ class Progress:
             if done:
                 budget[endpoint] -= done
                 self._advance(reservation, prefill.left - done)
+
+    def _reached(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> dict[ReservationId, int]:
+        """Reservations that wait for any of `keys`, and the furthest of these in their prompts."""
+        furthest: dict[ReservationId, int] = {}
+        for key in keys:
+            for reservation in self._waiting.get((endpoint, key), ()):
+                index = self._prefills[reservation].blocks[key]
+                furthest[reservation] = max(index, furthest.get(reservation, -1))
+        return furthest
 
     def _measured(self, reservation: ReservationId, left: int) -> None:
         prefill = self._prefills[reservation]

@@ -4,7 +4,7 @@ from multipick_epp.types import BlockKey, Endpoint, ReservationId
 
 POD = Endpoint("10.0.0.1:8000")
 OTHER = Endpoint("10.0.0.2:8000")
-R1, R2 = ReservationId("r1"), ReservationId("r2")
+R1, R2, R3 = ReservationId("r1"), ReservationId("r2"), ReservationId("r3")
 
 
 class Watch:
@@ -44,12 +44,43 @@ def test_a_hit_is_not_waited_for() -> None:
     assert watch.reports == [(R1, 16)]
 
 
-def test_equal_prompts_on_one_endpoint_advance_together() -> None:
+def test_of_equal_prompts_decided_at_once_the_first_is_charged() -> None:
+    watch, keys = Watch(), chain(160)
+    watch.progress.watch(R1, POD, 165, 16, keys, 0)
+    watch.progress.watch(R2, POD, 165, 16, keys, 0)
+    assert watch.reports == [(R2, 5)]
+    watch.progress.stored(POD, keys[:5])
+    assert watch.reports[1:] == [(R1, 85)]
+    watch.progress.stored(POD, keys)
+    assert sorted(watch.reports[2:]) == [(R1, 0), (R2, 0)]
+
+
+def test_of_prompts_with_a_common_beginning_the_second_is_charged_for_its_own_part() -> None:
+    watch, keys = Watch(), chain(160)
+    watch.progress.watch(R1, POD, 100, 16, keys[:6], 0)
+    watch.progress.watch(R2, POD, 160, 16, keys, 32)
+    assert watch.reports == [(R2, 160 - 96)]
+
+
+def test_what_another_picker_brings_is_not_charged_here() -> None:
+    watch, keys = Watch(), chain(160)
+    watch.progress.watch(R1, POD, 100, 16, keys[:6], 0)
+    watch.progress.watch(R2, POD, 160, 16, keys[:8] + chain(32, start=9000), 0)
+    assert watch.reports == [(R2, 64)]
+    watch.progress.brought(OTHER, keys)
+    watch.progress.brought(POD, keys)
+    assert sorted(watch.reports[1:]) == [(R1, 4), (R2, 32)]
+    watch.progress.brought(POD, keys)
+    watch.progress.stored(POD, keys)
+    assert watch.reports[3:] == [(R1, 0)]
+
+
+def test_the_last_token_is_always_charged() -> None:
     watch, keys = Watch(), chain(160)
     watch.progress.watch(R1, POD, 160, 16, keys, 0)
     watch.progress.watch(R2, POD, 160, 16, keys, 0)
-    watch.progress.stored(POD, keys[:5])
-    assert sorted(watch.reports) == [(R1, 80), (R2, 80)]
+    watch.progress.watch(R3, OTHER, 160, 16, keys, 0)
+    assert watch.reports == [(R2, 1)]
 
 
 def test_blocks_of_another_endpoint_mean_nothing() -> None:
@@ -70,8 +101,8 @@ def test_the_first_byte_ends_the_queue() -> None:
 
 def test_a_forgotten_reservation_leaves_nothing_behind() -> None:
     watch, keys = Watch(), chain(160)
-    watch.progress.watch(R1, POD, 160, 16, keys, 0)
-    watch.progress.watch(R2, POD, 160, 16, keys[:4], 0)
+    watch.progress.watch(R1, POD, 160, 16, keys[:4], 0)
+    watch.progress.watch(R2, POD, 160, 16, keys[8:], 128)
     watch.progress.forget(R1)
     watch.progress.forget(R2)
     watch.progress.stored(POD, keys)

@@ -1,0 +1,23 @@
+"""Of replicas that route equal prompts to one endpoint at the same moment, one goes on paying for them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from multipick_epp.state.redis import RedisState
+from multipick_epp.types import BlockKey, Endpoint
+from multipick_sim.local.valkey import Valkey
+
+POD = Endpoint("pod:8000")
+KEYS = [BlockKey(number) for number in range(1, 9)]
+
+
+async def test_the_replica_with_the_smallest_name_hears_of_no_other(
+    server: Valkey, replica: Callable[..., Awaitable[RedisState]], eventually: Callable[..., Awaitable[None]]
+) -> None:
+    heard: list[list[tuple[Endpoint, Sequence[BlockKey]]]] = [[], []]
+    states = [await replica(server.url) for _ in heard]  # replica-0, replica-1
+    for state, notes in zip(states, heard, strict=True):
+        state.on_brought(lambda endpoint, keys, notes=notes: notes.append((endpoint, list(keys))))
+    await states[1].expect(POD, 16, KEYS[:4], 60.0)
+    await states[0].expect(POD, 16, KEYS, 60.0)
+    await eventually(lambda: heard[1] and states[0].index.keys_of(POD) == len(KEYS))
+    assert heard == [[], [(POD, KEYS)]]
