@@ -39,16 +39,30 @@ class Holding:
         self.unnamed: dict[int, int] = {}
         self.confirmed: set[BlockKey] | None = None if sure else set()
         self.changes: dict[BlockKey, bool] = {}
+        names.residents.append(self.copies)
 
-    def add(self, key: BlockKey, copies: int = 1) -> None:
-        """New copies of a block. Of one that was in doubt it isn't known whether the others still exist."""
-        before = self.copies.get(key, 0)
-        if before and self.confirmed is not None and key not in self.confirmed:
-            before = 0
-        self._hold(key, before + copies)
+    def add(self, block_hash: int) -> bool:
+        """A copy of the block came. False where its key isn't known (yet)."""
+        key = self.names.keys.get(block_hash)
+        if key is None:
+            self.unnamed[block_hash] = self.unnamed.get(block_hash, 0) + 1
+            if len(self.unnamed) > MAX_UNNAMED:
+                del self.unnamed[next(iter(self.unnamed))]
+            return False
+        self.names.came(block_hash)
+        # Of a block that was in doubt it isn't known whether the copies before still exist.
+        self._hold(key, self.copies.get(key, 0) + 1 if self._sure_of(key) else 1)
+        return True
 
-    def remove(self, key: BlockKey) -> bool:
-        """One copy went. False for a block that we don't hold."""
+    def remove(self, block_hash: int) -> bool:
+        """A copy of the block went. False for one that we don't hold."""
+        key = self.names.keys.get(block_hash)
+        if key is None:
+            unnamed = self.unnamed.pop(block_hash, 0)
+            if unnamed > 1:
+                self.unnamed[block_hash] = unnamed - 1
+            return unnamed > 0
+        self.names.went(block_hash)
         copies = self.copies.get(key)
         if copies is None:
             return False
@@ -67,28 +81,15 @@ class Holding:
             self._hold(key, 1)
             key = parents[key]
 
-    def add_unnamed(self, block_hash: int) -> None:
-        """A copy of a block whose key isn't known yet."""
-        self.unnamed[block_hash] = self.unnamed.get(block_hash, 0) + 1
-        if len(self.unnamed) > MAX_UNNAMED:
-            del self.unnamed[next(iter(self.unnamed))]
-
-    def remove_unnamed(self, block_hash: int) -> bool:
-        """One copy of such a block went. False for one that we don't hold."""
-        copies = self.unnamed.pop(block_hash, 0)
-        if copies > 1:
-            self.unnamed[block_hash] = copies - 1
-        return copies > 0
-
     def named(self, block_hash: int) -> None:
         """The block's key is known now."""
-        if copies := self.unnamed.pop(block_hash, 0):
-            self.add(self.names.keys[block_hash], copies)
+        for _ in range(self.unnamed.pop(block_hash, 0)):
+            self.add(block_hash)
 
     def doubt(self) -> None:
         """Events were lost: what we hold may be gone. Blocks without a key are dropped: nothing could confirm them."""
         self.confirmed = set()
-        self.copies = dict.fromkeys(self.copies, 1)
+        self.copies.update(dict.fromkeys(self.copies, 1))
         self.unnamed.clear()
 
     def settle(self) -> None:

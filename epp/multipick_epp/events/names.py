@@ -6,27 +6,31 @@ resident: the name outlives the block, since offload tiers and sliding-window gr
 """
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 
 from multipick_epp.blocks import child_key
 from multipick_epp.events.decode import Stored
 from multipick_epp.types import BlockKey
 
 MAX_WAITING_BLOCKS = 8192
-_SLACK = 8192  # names of blocks that left, kept beyond a quarter of those that are resident
+MAX_IDLE = 8192  # names of blocks that no slot holds
 
 
 class Names:
-    """Invariants: `parents` has exactly the keys of `keys.values()`, a root being no key; `_waiting` holds runs of
-    blocks under the hash of the block before them, which is not in `keys`; `waiting_blocks` counts their blocks.
+    """Invariants: a hash in `keys` is in `_idle` if no slot holds a copy of its block, in `_more` (with their number)
+    if there are several, else there is one; `parents` has every key that is resident, a root being no key; `_waiting`
+    holds runs of blocks under the hash of the block before them, which is not in `keys`; `waiting_blocks` counts them.
     """
 
     def __init__(self, block_size: int, root: Callable[[str | None], BlockKey]) -> None:
         self.keys: dict[int, BlockKey] = {}
         self.parents: dict[BlockKey, BlockKey] = {}
+        self.residents: list[Collection[BlockKey]] = []  # of each slot with this block size
         self.waiting_blocks = 0
-        self.dropped_blocks = 0  # waited for a parent until there were too many
         self._step = 4 * block_size
         self._root = root
+        self._idle: dict[int, None] = {}  # oldest first
+        self._more: dict[int, int] = {}
         self._waiting: dict[int, dict[int, Stored]] = {}  # parent's hash -> first hash -> run; oldest parent first
 
     def learn(self, run: Stored) -> Sequence[int]:
@@ -46,25 +50,51 @@ class Names:
                     known = child_key(key, tokens[index * step : (index + 1) * step], extras.get(index, b""))
                     self.keys[block_hash] = known
                     self.parents[known] = key
+                    self._idle[block_hash] = None
                     named.append(block_hash)
                     if block_hash in self._waiting:
                         ready += [(known, child) for child in self._unpark(block_hash)]
                 key = known
         return named
 
+    def came(self, block_hash: int) -> None:
+        """Some slot got a copy of a named block."""
+        if block_hash in self._idle:
+            del self._idle[block_hash]
+        else:
+            self._more[block_hash] = self._more.get(block_hash, 1) + 1
+
+    def went(self, block_hash: int) -> None:
+        """Some slot lost a copy of a named block."""
+        more = self._more.get(block_hash)
+        if more is None:
+            self._idle[block_hash] = None
+        elif more > 2:
+            self._more[block_hash] = more - 1
+        else:
+            del self._more[block_hash]
+
+    def recount(self) -> None:
+        """Slots were emptied, or their copies are in doubt: those that are held count as one."""
+        self._more.clear()
+        self._idle = {
+            name: None for name, key in self.keys.items() if not any(key in resident for resident in self.residents)
+        }
+
+    def trim(self) -> None:
+        """Where there are more than MAX_IDLE idle names, forget the oldest quarter of them."""
+        if len(self._idle) <= MAX_IDLE:
+            return
+        for block_hash in list(islice(self._idle, len(self._idle) - MAX_IDLE * 3 // 4)):
+            del self._idle[block_hash]
+            key = self.keys.pop(block_hash)
+            if not any(key in resident for resident in self.residents):
+                self.parents.pop(key, None)
+
     def forget_waiting(self) -> None:
         """Drop the runs that wait for their parent."""
         self._waiting.clear()
         self.waiting_blocks = 0
-
-    def forget(self, resident: Sequence[Collection[BlockKey]]) -> None:
-        """Drop names of blocks that left, once they are many. Costs nothing but once in thousands of removals."""
-        live = sum(len(keys) for keys in resident)
-        if len(self.keys) <= live + live // 4 + _SLACK:
-            return
-        self.keys = {name: key for name, key in self.keys.items() if any(key in keys for keys in resident)}
-        kept = set(self.keys.values())
-        self.parents = {key: parent for key, parent in self.parents.items() if key in kept}
 
     def _park(self, run: Stored) -> None:
         assert run.parent is not None
@@ -75,7 +105,7 @@ class Names:
         runs[run.hashes[0]] = run
         self.waiting_blocks += len(run.hashes) - (len(before.hashes) if before else 0)
         while self.waiting_blocks > MAX_WAITING_BLOCKS:
-            self.dropped_blocks += sum(len(dropped.hashes) for dropped in self._unpark(next(iter(self._waiting))))
+            self._unpark(next(iter(self._waiting)))
 
     def _unpark(self, parent: int) -> Collection[Stored]:
         runs = self._waiting.pop(parent).values()

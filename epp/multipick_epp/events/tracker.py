@@ -93,7 +93,7 @@ class Tracker:
         if batch.unreadable:
             self.lost()
         for names in self._names.values():
-            names.forget([holding.copies for holding in self._holdings.values() if holding.names is names])
+            names.trim()
         return operations
 
     def lost(self) -> None:
@@ -102,6 +102,8 @@ class Tracker:
         self._turned = 0
         for holding in self._holdings.values():
             holding.doubt()
+        for names in self._names.values():
+            names.recount()
 
     def _stored(self, event: Stored) -> None:
         if event.remote or not event.hashes:
@@ -115,28 +117,19 @@ class Tracker:
             self._announce(names, names.learn(event))
             if event.medium == GPU and event.parent in names.keys:
                 holding.confirm_chain(names.keys[event.parent], names.parents)
-        keys = [names.keys.get(block_hash) for block_hash in event.hashes]
-        if _may_be_report(event) and all(key in holding.copies for key in keys):
+        if _may_be_report(event) and all(names.keys.get(each) in holding.copies for each in event.hashes):
             holding.confirm_chain(names.keys[event.hashes[-1]], names.parents)
             return
-        for block_hash, key in zip(event.hashes, keys, strict=True):
-            if key is None:
-                holding.add_unnamed(block_hash)
+        for block_hash in event.hashes:
+            if not holding.add(block_hash):
                 self._turned = 0
-            else:
-                holding.add(key)
 
     def _removed(self, event: Removed) -> None:
         if event.remote:
             return
         holding = self._holdings.get((event.medium, event.group))
         for block_hash in event.hashes:
-            if holding is None:
-                held = False
-            elif (key := holding.names.keys.get(block_hash)) is not None:
-                held = holding.remove(key)
-            else:
-                held = holding.remove_unnamed(block_hash)
+            held = holding is not None and holding.remove(block_hash)
             if not self._sure and event.medium == GPU:
                 self._turned = self._turned + 1 if held else 0
         if not self._sure and self._turned >= max(MIN_TURN, sum(len(gpu.copies) for gpu in self._gpu())):
@@ -154,6 +147,8 @@ class Tracker:
         self._sure = True
         for holding in self._holdings.values():
             holding.settle()
+        for names in self._names.values():
+            names.recount()
 
     def _announce(self, names: Names, hashes: Sequence[int]) -> None:
         for holding in self._holdings.values():

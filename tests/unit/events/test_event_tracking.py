@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from multipick_epp.blocks import block_keys, encode_extra, root_key, token_bytes
 from multipick_epp.events.decode import Batch, Cleared, Event, Removed, Stored
-from multipick_epp.events.names import MAX_WAITING_BLOCKS
+from multipick_epp.events.names import MAX_IDLE, MAX_WAITING_BLOCKS, Names
 from multipick_epp.events.tracker import MIN_TURN, Tracker
 from multipick_epp.state.protocol import Slot
 from multipick_epp.types import BlockKey, Endpoint, Mode
@@ -245,11 +245,36 @@ def test_a_clear_makes_it_exact() -> None:
     assert (tracker.mode, held(tracker)) == (Mode.EXACT, set(KEYS))
 
 
-def test_names_of_blocks_that_left_are_forgotten_in_the_end(tracker: Tracker) -> None:
-    for number in range(40_000):
-        tell(tracker, stored([number], None, [number, 0]), removed(number))
+def names_of(tracker: Tracker) -> Names:
     (names,) = tracker._names.values()
-    assert len(names.keys) == len(names.parents) < 10_000
+    return names
+
+
+def test_names_of_blocks_that_left_are_forgotten_in_the_end(tracker: Tracker) -> None:
+    for number in range(MAX_IDLE + 1000):
+        tell(tracker, stored([number], None, [number, 0]), removed(number))
+    assert len(names_of(tracker).keys) == len(names_of(tracker).parents) <= MAX_IDLE
+
+
+def test_names_are_forgotten_even_if_the_block_stays_under_another(tracker: Tracker) -> None:
+    """Engines may hash more than the block (tokens that follow it): many hashes, one key."""
+    tell(tracker, stored([1], None, IDS[:2]))
+    for number in range(2, MAX_IDLE + 1000):
+        tell(tracker, stored([number], None, IDS[:2]), removed(number))
+    assert held(tracker) == {KEYS[0]}
+    assert len(names_of(tracker).keys) <= MAX_IDLE + 1
+    tell(tracker, removed(1))
+    assert held(tracker) == set()
+
+
+def test_a_resident_blocks_name_is_never_forgotten(tracker: Tracker) -> None:
+    tell(tracker, prompt(), stored([102], 101, IDS[2:4]), removed(102))  # one of its two copies
+    for number in range(1000, MAX_IDLE + 2000):
+        tell(tracker, stored([number], None, [number, 0]), removed(number))
+    tell(tracker, stored([105], 104, [9, 10]))
+    assert set(KEYS) < held(tracker)
+    tell(tracker, *(removed(block_hash) for block_hash in range(101, 106)))
+    assert held(tracker) == set()
 
 
 def test_hostile_events_have_no_place(tracker: Tracker) -> None:
