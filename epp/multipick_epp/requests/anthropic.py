@@ -92,6 +92,7 @@ def parse(body: bytes) -> Prompt:
             thinking_off=sent.thinking is not None and sent.thinking.type == "disabled",
             inline_system=any(message.role == "system" for message in sent.messages),
             multimodal=media is not None,
+            size=len(body),
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,

@@ -37,12 +37,12 @@ def parse(body: bytes) -> Prompt:
     if sent.padding == "max_length":
         raise Unreadable("padded prompt")
     if sent.messages is not None:
-        return _parse_chat(sent, sent.messages)
+        return _parse_chat(sent, sent.messages, len(body))
     first, *batch = sources(sent.input, sent.add_special_tokens is not False)
     return Prompt(api=Api.EMBEDDINGS, model=sent.model, source=first, batch=batch, cache_salt=sent.cache_salt)
 
 
-def _parse_chat(sent: Body, sent_messages: list[SentMessage]) -> Prompt:
+def _parse_chat(sent: Body, sent_messages: list[SentMessage], size: int) -> Prompt:
     messages = [message(m) for m in sent_messages]
     media = find_media(messages)
     return Prompt(
@@ -56,6 +56,7 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage]) -> Prompt:
             chat_template=sent.chat_template,
             template_kwargs=sent.chat_template_kwargs or {},
             multimodal=media is not None,
+            size=size,
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,

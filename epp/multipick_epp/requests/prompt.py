@@ -64,6 +64,7 @@ class Chat:
     thinking_off: bool = False  # the effort is the least that the template knows, `reasoning_effort` is not used
     inline_system: bool = False  # later system messages join the first one, where the template insists on that
     multimodal: bool = False  # some message has images, audio or video
+    size: int = field(default=0, compare=False)  # bytes of its body: tells little work from much
 
 
 TokenSource = TokenIds | Text | Chat

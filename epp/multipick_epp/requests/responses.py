@@ -97,6 +97,7 @@ def parse(body: bytes) -> Prompt:
             template_kwargs=sent.chat_template_kwargs or {},
             reasoning_effort=sent.reasoning.effort if sent.reasoning else None,
             multimodal=media is not None,
+            size=len(body),
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,

@@ -132,12 +132,14 @@ def _without_billing(parts: Iterable[str | dict[str, Any]]) -> Iterable[str | di
 
 
 def _parsed_call(call: dict[str, Any]) -> dict[str, Any]:
-    """A call with its arguments as an object, which is what templates expect; {} where they are none."""
+    """A call with its arguments as an object, which is what templates expect; {} where they are none. Raises NoText."""
     function = call["function"]
     try:
         arguments = json.loads(function["arguments"] or "{}")
     except json.JSONDecodeError:
         arguments = {}
+    except (ValueError, RecursionError) as error:  # a number or a nesting that Python refuses, and so the engine
+        raise NoText("arguments of a tool call") from error
     return {**call, "function": {**function, "arguments": arguments if isinstance(arguments, dict) else {}}}
 
 

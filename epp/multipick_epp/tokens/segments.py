@@ -70,7 +70,7 @@ class Segmenter:
         texts = [segment.text if isinstance(segment, First) else self._lead + segment for segment in segments]
         try:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        except Exception as error:  # such as a lone surrogate, which no UTF-8 text has
+        except Exception as error:  # the library raises many, and none that it names
             raise NoText("not a text") from error
         return {
             segment: array("I", encoding.ids if isinstance(segment, First) else encoding.ids[1:]).tobytes()

@@ -5,7 +5,6 @@ import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
@@ -82,7 +81,10 @@ class Tokenizer:
         if isinstance(source, TokenIds):
             return source.ids
         try:
-            segments = self._segments(source) if _is_small(source) else await self._segments_in_thread(source)
+            if _is_small(source):
+                segments = self._segments(source)
+            else:
+                segments = await self._worker.run(_RENDER_SIZE, lambda: self._segments(source))
             found, missing = self._look_up(segments)
             if sum(map(_length, missing)) <= INLINE_NEW_CHARS:
                 found |= self._tokenise(missing)
@@ -108,13 +110,9 @@ class Tokenizer:
         text = source.text if isinstance(source, Text) else self._text.render(source)
         if len(text) > MAX_CHARS:
             raise NoText("too long")
+        if not text.isascii():
+            _check_unicode(text)
         return self._segmenter.split(text)
-
-    async def _segments_in_thread(self, source: Text | Chat) -> list[Segment]:
-        future = self._worker.start(_RENDER_SIZE, lambda: self._segments(source))
-        if future is None:
-            raise NoText("tokenizer is busy")
-        return await future
 
     def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
         """What is known, the cuts among them, and what is not, each segment once."""
@@ -143,8 +141,6 @@ class Tokenizer:
         new = [segment for segment in segments if segment not in self._jobs]
         if new:
             job = self._worker.start(sum(map(_length, new)), lambda: self._segmenter.tokenise(new))
-            if job is None:
-                raise NoText("tokenizer is busy")
             self._jobs |= dict.fromkeys(new, job)
             job.add_done_callback(lambda done: self._finish(new, done))
         jobs = {self._jobs[segment] for segment in segments}
@@ -179,24 +175,19 @@ def _usual_tokens(files: ModelFiles, text: ChatText) -> set[str]:
     return written | set(files.special_tokens.values())
 
 
+def _check_unicode(text: str) -> None:
+    """Raises NoText for half a character, which JSON can hold in the arguments of a tool call, and UTF-8 can not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NoText("not a text") from error
+
+
 def _is_small(source: Text | Chat) -> bool:
-    few = isinstance(source, Text) or len(source.messages) <= INLINE_MESSAGES
-    return few and _size(source) <= INLINE_CHARS
-
-
-def _size(source: Text | Chat) -> int:
-    """Characters, roughly."""
     if isinstance(source, Text):
-        return len(source.text)
-    contents = (message.get("content") for message in source.messages)
-    return sum(
-        len(content) if isinstance(content, str) else sum(map(_part_size, content or ())) for content in contents
-    )
+        return len(source.text) <= INLINE_CHARS
+    return source.size <= INLINE_CHARS and len(source.messages) <= INLINE_MESSAGES
 
 
 def _length(segment: Segment) -> int:
     return len(segment.text if isinstance(segment, First) else segment)
-
-
-def _part_size(part: str | dict[str, Any]) -> int:
-    return len(part if isinstance(part, str) else part.get("text") or "")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from multipick_epp.tokens.outcome import NoText
+
 _T = TypeVar("_T")
 
 
@@ -17,14 +19,31 @@ class Worker:
         self._max_waiting = max_waiting
         self._waiting = 0  # the sum of the sizes of all work that is not finished; 0 when idle
 
-    def start(self, size: int, work: Callable[[], _T]) -> "asyncio.Future[_T] | None":
-        """The coming result of `work`; None where too much waits already. Work that is cancelled never starts."""
+    def start(self, size: int, work: Callable[[], _T]) -> "asyncio.Future[_T]":
+        """The coming result of `work`, which is dropped if the future is cancelled before it begins.
+
+        Raises NoText where too much waits already, and after `close`.
+        """
         if self._waiting + size > self._max_waiting:
-            return None
+            raise NoText("tokenizer is busy")
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError as error:
+            raise NoText("closed") from error
         self._waiting += size
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
         future.add_done_callback(lambda _: self._done(size))
         return future
+
+    async def run(self, size: int, work: Callable[[], _T]) -> _T:
+        """The result of `work`, for this caller alone. Raises NoText as `start` does, and if it is closed meanwhile."""
+        future = self.start(size, work)
+        try:
+            await asyncio.wait([future])
+        finally:
+            future.cancel()  # where the caller is; no harm to a result
+        if future.cancelled():
+            raise NoText("closed")
+        return future.result()
 
     def _done(self, size: int) -> None:
         self._waiting -= size

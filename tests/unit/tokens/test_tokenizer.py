@@ -187,6 +187,24 @@ async def test_a_half_character_in_the_arguments_of_a_tool_call_is_untokenised(t
     tokenizer.close()
 
 
+@pytest.mark.parametrize(
+    "arguments", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000], ids=["lists", "objects", "digits"]
+)
+async def test_arguments_of_a_tool_call_that_python_refuses_are_untokenised(
+    tokenizer: Tokenizer, arguments: str
+) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    source = Chat([{"role": "assistant", "content": "x", "tool_calls": [call]}])
+    assert await tokenizer.encode(source) == Untokenised("arguments of a tool call")
+
+
+async def test_after_closing_only_small_prompts_have_ids(tokenizer: Tokenizer) -> None:
+    tokenizer.close()
+    assert ids_of(await tokenizer.encode(chat("hello")))
+    assert await tokenizer.encode(chat(LONG)) == Untokenised("closed")
+    assert await tokenizer.encode(Chat(MANY)) == Untokenised("closed")  # type: ignore[arg-type]
+
+
 async def test_closing_ends_what_waits(tokenizer: Tokenizer, slow: Slow) -> None:
     waiting = [asyncio.ensure_future(tokenizer.encode(chat(f"{index}{LONG}"))) for index in range(10)]
     await asyncio.sleep(0)
