@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+BUILDER ?= $(firstword $(shell command -v docker podman buildah 2>/dev/null))
+BASE ?= python:3.12-slim
+REGISTRY ?= multipick
+TAG ?= dev
+CODE := cli epp sim operator tests bench
 
-.PHONY: demo test lint fmt proto clean
+.PHONY: demo test e2e lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
@@ -16,13 +21,16 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready  ## Envoy, Valkey, a picker and simulated pods on this machine
 	$(BIN)/multipick demo $(ARGS)
 
-test: lint  ## every test that this machine can run
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
+test: lint  ## every test that this machine can run, but those on a whole cluster
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration
+
+e2e: $(VENV)/.ready  ## a pool on a real one-node cluster, or on the one that KUBECONFIG names
+	$(BIN)/python -m pytest tests/e2e
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy cli epp sim tests bench
+	$(BIN)/mypy $(CODE)
 
 fmt: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
@@ -30,6 +38,14 @@ fmt: $(VENV)/.ready
 
 proto: $(VENV)/.ready  ## regenerate the modules of epp/multipick_epp/proto from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=epp/multipick_epp/proto --pyi_out=epp/multipick_epp/proto $(notdir $(wildcard proto/*.proto))
+
+manifests: $(VENV)/.ready  ## regenerate the CRD and install.yaml from the operator's types and the chart
+	$(BIN)/python manifests/render.py
+
+images:  ## operator and picker, with docker, podman or buildah
+	@test -n "$(BUILDER)" || { echo "make images needs docker, podman or buildah"; exit 1; }
+	$(BUILDER) build -f docker/epp.Dockerfile --build-arg BASE=$(BASE) -t $(REGISTRY)/epp:$(TAG) .
+	$(BUILDER) build -f docker/operator.Dockerfile --build-arg BASE=$(BASE) -t $(REGISTRY)/operator:$(TAG) .
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
