@@ -25,7 +25,7 @@ test: lint  ## every test that this machine can run, but those on a whole cluste
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration
 
 e2e: $(VENV)/.ready  ## a pool on a real one-node cluster, or on the one that KUBECONFIG names
-	$(BIN)/python -m pytest tests/e2e
+	MULTIPICK_E2E=1 $(BIN)/python -m pytest tests/e2e
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
