@@ -150,10 +150,10 @@ def decode(payload: bytes) -> Batch:
 def _event(raw: Raw) -> Event:
     first = memoryview(raw)[0]
     event = _array.decode(raw) if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD) else _map.decode(raw)
-    if isinstance(event, _RemovedMap | _RemovedArray):
+    if isinstance(event, (_RemovedMap, _RemovedArray)):
         remote = isinstance(event, _RemovedMap) and event.locality == "REMOTE"
         return Removed(_hashes(event.block_hashes), event.medium or "GPU", event.group_idx or 0, remote)
-    if isinstance(event, _StoredMap | _StoredArray):
+    if isinstance(event, (_StoredMap, _StoredArray)):
         return _stored(event)
     return Cleared()
 

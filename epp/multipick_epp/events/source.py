@@ -81,22 +81,25 @@ class Source:
     def _on_live(self) -> None:
         if self._sub.closed:
             return
-        for _ in range(MAX_A_TURN):
-            try:
-                frames = self._sub.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            if not self._read_monitor():  # else the message may have come before the new connection
-                self._live(frames)
-        else:
+        messages: list[list[bytes]] = []
+        with suppress(zmq.Again):
+            while len(messages) < MAX_A_TURN:
+                messages.append(self._sub.recv_multipart(zmq.NOBLOCK))
+        if len(messages) == MAX_A_TURN:
             self._loop.call_soon(self._on_live)
+        if not messages:
+            return
+        # A connection is noted before what comes over it, so none of these is from one that isn't noted by now.
+        if not self._read_monitor():
+            self._heard()
+            for frames in messages:
+                self._live(frames)
         self._activity()
 
     def _live(self, frames: list[bytes]) -> None:
         if len(frames) < 2 or len(frames[-2]) != 8:
             self.malformed += 1
             return
-        self._heard()
         self._do(self.sequence.live(int.from_bytes(frames[-2], "big"), frames[-1]))
 
     def _on_monitor(self) -> None:
@@ -107,11 +110,8 @@ class Source:
     def _read_monitor(self) -> bool:
         """Whether there is a new connection, and a replay to come that has all that arrived before."""
         anew = False
-        while True:
-            try:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
-            except zmq.Again:
-                return anew
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if self.connected:
                 self._heard()
@@ -121,6 +121,7 @@ class Source:
                 self._do(self.sequence.connected())
             else:
                 self.sequence.disconnected()
+        return anew
 
     def _skip_arrived(self) -> None:
         """What came over an earlier connection may be another engine's; what isn't will be replayed."""
