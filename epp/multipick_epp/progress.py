@@ -135,15 +135,19 @@ class Progress:
         return tokens / meter.rate if meter and meter.rate else None
 
     def estimate(self, elapsed_s: float, silent: Callable[[Endpoint], bool]) -> None:
-        """On endpoints that send no events, let the oldest prompts advance at the measured rate for `elapsed_s`."""
+        """Let prompts that no event can tell of advance at the measured rate for `elapsed_s`, the oldest first.
+
+        Those on endpoints that send no events, and everywhere those without a block to wait for: a prompt that was not
+        read, the tail of one that hits. Other prompts take their turn of the engine's time, and wait for their events.
+        """
         budget: dict[Endpoint, float] = {}
         for reservation, prefill in list(self._prefills.items()):
             endpoint = prefill.endpoint
             if endpoint not in budget:
-                budget[endpoint] = self._meters[endpoint].rate * elapsed_s if silent(endpoint) else 0.0
+                budget[endpoint] = self._meters[endpoint].rate * elapsed_s
             done = min(int(budget[endpoint]), prefill.left)
-            if done:
-                budget[endpoint] -= done
+            budget[endpoint] -= done
+            if done and (not prefill.blocks or silent(endpoint)):
                 self._advance(reservation, prefill.left - done)
 
     def _reached(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> dict[ReservationId, int]:

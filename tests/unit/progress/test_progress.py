@@ -131,9 +131,20 @@ def test_nothing_is_estimated_where_events_come_or_no_rate_is_known() -> None:
     watch.now = 2.0
     watch.progress.first_byte(R1)
     assert watch.progress.prefill_seconds(POD, 1000) == 2.0
-    watch.progress.watch(R2, POD, 1000, 0, (), 0)
+    watch.progress.watch(R2, POD, 1000, 16, chain(1000), 0)
     watch.progress.estimate(5.0, lambda _: False)
     assert watch.reports == [(R1, 0)]
+
+
+def test_a_prompt_without_blocks_advances_by_estimate_even_where_events_come() -> None:
+    watch = Watch()
+    watch.progress.watch(R1, POD, 1000, 0, (), 0)
+    watch.now = 1.0
+    watch.progress.first_byte(R1)  # 1,000 tokens in one second
+    watch.progress.watch(R1, POD, 160, 16, chain(160), 0)
+    watch.progress.watch(R2, POD, 5000, 0, (), 0)  # not read: no block of it is known
+    watch.progress.estimate(1.0, lambda _: False)
+    assert watch.reports[1:] == [(R2, 5000 - (1000 - 160))]  # the older prompt is computed first
 
 
 def test_time_without_prompts_does_not_lower_the_rate() -> None:
