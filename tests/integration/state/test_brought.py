@@ -15,8 +15,12 @@ async def test_the_replica_with_the_smallest_name_hears_of_no_other(
 ) -> None:
     heard: list[list[tuple[Endpoint, Sequence[BlockKey]]]] = [[], []]
     states = [await replica(server.url) for _ in heard]  # replica-0, replica-1
+
+    def listener(notes: list[tuple[Endpoint, Sequence[BlockKey]]]) -> Callable[[Endpoint, Sequence[BlockKey]], None]:
+        return lambda endpoint, keys: notes.append((endpoint, list(keys)))
+
     for state, notes in zip(states, heard, strict=True):
-        state.on_brought(lambda endpoint, keys, notes=notes: notes.append((endpoint, list(keys))))
+        state.on_brought(listener(notes))
     await states[1].expect(POD, 16, KEYS[:4], 60.0)
     await states[0].expect(POD, 16, KEYS, 60.0)
     await eventually(lambda: heard[1] and states[0].index.keys_of(POD) == len(KEYS))
