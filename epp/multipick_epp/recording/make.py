@@ -52,7 +52,6 @@ async def record(
     Raises NoRecording where the engine or its publisher doesn't answer.
     """
     context: zmq.asyncio.Context = zmq.asyncio.Context()
-    context.set(zmq.LINGER, 0)
     messages: list[Message] = []
     sub = context.socket(zmq.SUB)
     sub.setsockopt(zmq.RCVHWM, 0)
