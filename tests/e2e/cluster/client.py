@@ -70,9 +70,11 @@ class Namespace:
         found = [one for one in pool.get("status", {}).get("conditions", []) if one["type"] == kind]
         return (found[0]["status"], found[0]["reason"]) if found else ("", "")
 
-    async def reaches(self, kind: str, status: str, reason: str, name: str = "p") -> None:
+    async def reaches(
+        self, kind: str, status: str, reason: str, name: str = "p", patience_s: float = PATIENCE_S
+    ) -> None:
         """The pool's condition comes to this."""
-        await until(lambda: self.condition(kind, name), lambda found: found == (status, reason))
+        await until(lambda: self.condition(kind, name), lambda found: found == (status, reason), patience_s)
 
     async def events(self) -> list[tuple[str, str]]:
         found = await self.call("GET", self.path("events"))
@@ -89,12 +91,12 @@ class Namespace:
         return found
 
 
-async def until(look: Callable[[], Any], good: Callable[[Any], bool] = bool) -> Any:
+async def until(look: Callable[[], Any], good: Callable[[Any], bool] = bool, patience_s: float = PATIENCE_S) -> Any:
     """What `look` finds as soon as it is good. Fails with what it found last."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         found = await look()
         if good(found):
             return found
-        assert time.monotonic() < deadline, f"still {str(found)[:2000]} after {PATIENCE_S:.0f} s"
+        assert time.monotonic() < deadline, f"still {str(found)[:2000]} after {patience_s:.0f} s"
         await asyncio.sleep(0.05)

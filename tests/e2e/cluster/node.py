@@ -7,6 +7,7 @@ namespace of their own.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -282,8 +283,6 @@ def _pause_image(archive: Path) -> Path:
 
 
 def _sha256(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
 
 
