@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.owners import owned_by
 from multipick_epp.state.protocol import Applied, Delta, Slot
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
@@ -154,7 +155,7 @@ class Writer:
         try:
             await self._send_mode(endpoint, mode)
         except LostError:
-            return  # sent again when the store is back
+            return  # told again when the store is back
 
     # --- the link to the store
 
@@ -164,14 +165,13 @@ class Writer:
         await self._renew(connection)
         self._connection = connection
         try:
-            for endpoint, mode in list(self._modes.items()):
-                await self._send_mode(endpoint, mode)
             for endpoint in list(self._gone):
                 await self.drop(endpoint)
             link.up()
             refresh_at = 0.0
             while True:
                 self._tell_owed()
+                await self._tell_modes()
                 now = asyncio.get_running_loop().time()
                 if now >= refresh_at:
                     refresh_at = now + REFRESH_S
@@ -255,9 +255,20 @@ class Writer:
         fields = await self._connection.call("HKEYS", self._keys.fence(endpoint))
         return [slot_named(name) for name in fields if name.startswith(b"[")]
 
-    async def _send_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+    async def _tell_modes(self) -> None:
+        """Repeat how well the endpoints that are ours are known; what we said of others is void.
+
+        While replicas come, or the store has forgotten the leases, two take an endpoint for theirs: without repetition
+        the last word could stay that of the one that was wrong.
+        """
+        self._modes = {
+            endpoint: self._modes[endpoint] for endpoint in owned_by(self._replica, self._modes, self.owners)
+        }
+        await asyncio.gather(*(self._send_mode(endpoint, mode) for endpoint, mode in self._modes.items()))
+
+    def _send_mode(self, endpoint: Endpoint, mode: Mode) -> "asyncio.Future[Any]":
         keys = (self._keys.log, self._keys.modes)
-        await self._call(self._mode, keys, LOG_ENTRIES, endpoint, str(mode), mode_record(endpoint, mode))
+        return self._call(self._mode, keys, LOG_ENTRIES, endpoint, str(mode), mode_record(endpoint, mode))
 
     def _refused(self, part: Part) -> None:
         self._owe(part.slot.endpoint)
