@@ -79,6 +79,7 @@ class Process:
     async def kill(self) -> None:
         """SIGKILL for it and all that it started, as the end of a container."""
         os.killpg(self.pid, signal.SIGKILL)
+        await self.ended()
         await self.stop()
 
     async def stop(self) -> None:
@@ -174,6 +175,16 @@ class Stack:
         [blocks] = (await self._get(f"http://{pod.endpoint}/sim/cache")).values()
         return block_keys_of(blocks)
 
+    async def total(self, metric: str) -> float:
+        """A counter without labels, over all pickers."""
+        total = 0.0
+        for picker in self.pickers:
+            async with self.admin.get(f"{picker.url}/metrics") as response:
+                found = re.search(rf"^{metric} (\S+)$", await response.text(), re.MULTILINE)
+            assert found, f"no metric {metric}"
+            total += float(found[1])
+        return total
+
     # --- conditions
 
     async def known(self) -> None:
@@ -250,6 +261,10 @@ def xor(keys: set[BlockKey]) -> int:
     return total
 
 
+async def stop_all(processes: Sequence[Process]) -> None:
+    await asyncio.gather(*(process.stop() for process in processes))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a stack consists of."""
@@ -269,8 +284,7 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
         ports = ("--port", 0, "--events-port", 0, "--replay-port", 0)
         serve = ("sim", "serve", "--served-model-name", MODEL, "--dev", *ports, *plan.flags)
         pods = [Pod(f"pod-{number}", folder, serve) for number in range(plan.pods)]
-        for pod in pods:
-            started.push_async_callback(pod.stop)
+        started.push_async_callback(stop_all, pods)
         await asyncio.gather(*(pod.serve() for pod in pods))
         config = {
             "pool": {"name": POOL, "models": [MODEL], "tokenizer": str(MODEL_DIR)},
@@ -281,8 +295,8 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
         }
         pickers = [Picker(f"picker-{number}", folder, config | dict(plan.config)) for number in range(plan.pickers)]
         for picker in pickers:
-            started.push_async_callback(picker.stop)
             started.callback(picker.let_go)
+        started.push_async_callback(stop_all, pickers)
         await asyncio.gather(*(picker.serve() for picker in pickers))
         bootstrap = Bootstrap([pod.endpoint for pod in pods], [picker.port for picker in pickers], plan.style)
         gateway = await started.enter_async_context(envoy(render(bootstrap), log=folder / "envoy.log"))

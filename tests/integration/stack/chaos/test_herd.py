@@ -1,0 +1,45 @@
+"""Pickers that decide at the same moment don't all choose the same pods."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+from multipick_sim.texts import fixed_text
+
+if TYPE_CHECKING:
+    from tests.integration.stack.conftest import Stack, StartStack
+
+PODS, BURST, TOKENS = 16, 200, 500
+STANDING_STILL = ("--speed", 0.0001)  # no prefill ends while the test looks
+
+
+async def spread(stack: "Stack", seeds: Sequence[int]) -> list[int]:
+    """Requests in flight on the pods, fewest first, once a burst of completions of these texts is on them."""
+    bodies = [{"model": "demo", "prompt": fixed_text(seed, TOKENS), "max_tokens": 10} for seed in seeds]
+    burst = [asyncio.create_task(stack.post("/v1/completions", body)) for body in bodies]
+    in_flight: list[int] = []
+    async with asyncio.timeout(60):
+        while sum(in_flight) < len(burst):
+            in_flight = [row["in_flight"] for row in (await stack.rows(stack.pickers[0])).values()]
+            await asyncio.sleep(0.02)
+    for request in burst:
+        request.cancel()
+    await asyncio.gather(*burst, return_exceptions=True)
+    await stack.idle()
+    return sorted(in_flight)
+
+
+@pytest.mark.parametrize("pickers", [1, 4])
+async def test_a_burst_spreads_over_idle_pods_however_many_pickers_decide(
+    start_stack: "StartStack", pickers: int
+) -> None:
+    stack = await start_stack(pods=PODS, pickers=pickers, flags=STANDING_STILL)
+    assert await spread(stack, range(BURST)) == [12] * 8 + [13] * 8
+    # Of one and the same prompt, a pod that is already known to get it looks better than one that is not: in the worst
+    # case one is known, and all else is decided before any more is, which by P x B gives it 64, and the others 9 each.
+    # Where half of the pods are known, they get 20 each, and the others 4.
+    same = await spread(stack, [-1] * BURST)
+    print(f"equal prompts: {same}")
+    assert same[0] >= 3
+    assert same[-1] <= 70

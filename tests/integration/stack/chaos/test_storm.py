@@ -1,0 +1,127 @@
+"""Ten thousand requests while pickers, owners of the ingest and the store are killed and come back.
+
+A run by default sends fewer, to be quick; MULTIPICK_STORM_REQUESTS says how many.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from multipick_sim.texts import fixed_text
+from multipick_sim.traffic.sse import Answer, AnswerError
+
+if TYPE_CHECKING:
+    from tests.integration.stack.conftest import Picker, Stack, StartStack
+
+REQUESTS = int(os.environ.get("MULTIPICK_STORM_REQUESTS", "4000"))
+AT_ONCE = 48
+PODS, PICKERS = 16, 4
+SMALL_CACHE = ("--speed", 50, "--num-gpu-blocks", 600, "--max-model-len", 4096, "--stream-interval", 16)
+PREFIXES = [fixed_text(-number, 120) for number in range(1, 41)]
+
+
+@dataclass
+class Traffic:
+    """Requests, so many at once, whose clients sometimes leave; what became of each."""
+
+    stack: "Stack"
+    rng: Random
+    ended: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    predicted: Counter[str] = field(default_factory=Counter)  # by how far the predicted hit was from the real one
+
+    async def send(self, count: int) -> None:
+        numbers = iter(range(count))
+
+        async def client() -> None:
+            for number in numbers:
+                await self._one(number)
+                self.ended += 1
+
+        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+
+    async def reaches(self, share: float) -> None:
+        while self.ended < share * REQUESTS:
+            await asyncio.sleep(0.05)
+
+    async def _one(self, number: int) -> None:
+        text = self.rng.choice(PREFIXES) + fixed_text(number, self.rng.randint(10, 200))
+        stays, patience_s = self.rng.random() < 0.85, self.rng.random() * 0.05
+        body = {
+            "model": "demo",
+            "prompt": text,
+            "max_tokens": self.rng.randint(1, 40) if stays else 1000,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if stays:
+            self.outcomes[await self._whole(body)] += 1
+        else:
+            with_patience = asyncio.wait_for(self._whole(body), patience_s)
+            (outcome,) = await asyncio.gather(with_patience, return_exceptions=True)
+            self.outcomes["left" if isinstance(outcome, TimeoutError) else str(outcome)] += 1
+
+    async def _whole(self, body: object) -> str:
+        answer = Answer()
+        try:
+            async with self.stack.http.post("/v1/completions", json=body) as response:
+                async for chunk in response.content.iter_any():
+                    answer.feed(chunk, 0.0)
+                if response.status != 200:
+                    return f"{response.status} {bytes(answer._data[:300])!r}"
+                usage = answer.finish()
+        except (aiohttp.ClientError, AnswerError) as error:
+            return repr(error)
+        hit = response.headers.get("x-multipick-hit-tokens", "")
+        self.predicted["without" if not hit else "right" if hit == str(usage.cached_tokens) else "wrong"] += 1
+        return "whole"
+
+
+async def hurt(stack: "Stack", traffic: Traffic) -> None:
+    """One thing after the other, in the middle of the traffic."""
+    store, (victim, owner, *_) = stack.store, stack.pickers
+    await traffic.reaches(0.1)
+    await victim.kill()
+    await traffic.reaches(0.2)
+    os.kill(await ingest_of(owner), signal.SIGKILL)
+    await traffic.reaches(0.3)
+    await victim.serve()
+    await traffic.reaches(0.45)
+    await store.kill()
+    await traffic.reaches(0.55)
+    await store.start()
+    await traffic.reaches(0.7)
+    await store.kill()
+    await traffic.reaches(0.75)
+    shutil.rmtree(store.folder / "appendonlydir")
+    await store.start()
+
+
+async def ingest_of(picker: "Picker") -> int:
+    while (pid := picker.ingest_pid) is None:
+        await asyncio.sleep(0.05)
+    return pid
+
+
+@pytest.mark.timeout(900)
+async def test_no_failure_of_ours_costs_a_request(start_stack: "StartStack") -> None:
+    stack = await start_stack(
+        pods=PODS, pickers=PICKERS, flags=SMALL_CACHE, store={"appendonly": "yes", "appendfsync": "everysec"}
+    )
+    traffic = Traffic(stack, Random(1))
+    await asyncio.gather(traffic.send(REQUESTS), hurt(stack, traffic))
+    print(f"outcomes {dict(traffic.outcomes)}, predicted hits {dict(traffic.predicted)}")
+    assert traffic.outcomes.keys() == {"whole", "left"}
+    await stack.idle()
+    await stack.settled()
+    await stack.known()
+    assert await stack.total("multipick_reserved_locally_total") > 0, "requests went on while the store was away"
+    assert not [pod.endpoint for pod in stack.pods if "Traceback" in pod.said()]
+    assert not [picker.port for picker in stack.pickers if "Traceback" in picker.said()]
