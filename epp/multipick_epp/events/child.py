@@ -89,7 +89,10 @@ async def main() -> None:
     lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     reports, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(os.dup(1), "wb"))
-    settings = msgspec.json.decode(await lines.readline(), type=Settings)
+    first = await lines.readline()
+    if not first:
+        return  # the picker is gone already
+    settings = msgspec.json.decode(first, type=Settings)
     logs.configure(settings.log_level, settings.log_format)
     await run(settings, lines, reports)
 

@@ -15,7 +15,8 @@ def session(model: str) -> Iterator[dict[str, Any]]:
     yield _step("version", "GET", "/version")
     yield _step("event sources", "GET", "/kv_event_sources")
     yield _step("models", "GET", "/v1/models")
-    ids = [Random(7).randrange(100, 1000) for _ in range(2000)]
+    rng = Random(7)
+    ids = [rng.randrange(100, 1000) for _ in range(2000)]
     yield _completion("cold", model, ids[:700])
     yield _completion("repeat", model, ids[:700])
     yield _completion("longer", model, ids[:1100])
