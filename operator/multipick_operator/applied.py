@@ -1,4 +1,4 @@
-"""Remembers what was applied, so that a reconcile without a change writes nothing."""
+"""Remembers what was applied for one pool, so that a reconcile without a change writes nothing."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ class Applied:
     """Invariant: for each child, the hash of the manifest last applied and the fingerprint of what came of it."""
 
     def __init__(self) -> None:
-        self._of: dict[tuple[str, Ref], tuple[str, str]] = {}
+        self._of: dict[Ref, tuple[str, str]] = {}
 
-    def is_current(self, namespace: str, ref: Ref, manifest: Manifest, live: Manifest | None) -> bool:
+    def is_current(self, ref: Ref, manifest: Manifest, live: Manifest | None) -> bool:
         """The live object is what came of applying this very manifest."""
-        known = self._of.get((namespace, ref))
+        known = self._of.get(ref)
         return live is not None and known == (_hash(manifest), fingerprint(ref, live))
 
-    def remember(self, namespace: str, ref: Ref, manifest: Manifest, result: Manifest) -> None:
+    def remember(self, ref: Ref, manifest: Manifest, result: Manifest) -> None:
         """The manifest was applied, and the API server answered with `result`."""
-        self._of[namespace, ref] = (_hash(manifest), fingerprint(ref, result))
+        self._of[ref] = (_hash(manifest), fingerprint(ref, result))
 
-    def forget(self, namespace: str, ref: Ref) -> None:
+    def forget(self, ref: Ref) -> None:
         """The child is gone, or no longer ours."""
-        self._of.pop((namespace, ref), None)
+        self._of.pop(ref, None)
 
 
 def fingerprint(ref: Ref, live: Manifest) -> str:

@@ -71,7 +71,7 @@ class Round:
 
 
 class Reconciler:
-    """All pools of one operator. Invariant: `_ready` has the Ready status last written of each pool that exists."""
+    """All pools of one operator. Invariant: `_ready` and `_applied` have keys of pools that exist, only."""
 
     def __init__(
         self, api: Kube, kinds: Kinds, defaults: Defaults, metrics: Metrics, probe: Probe, now: Callable[[], str]
@@ -82,7 +82,7 @@ class Reconciler:
         self._probe = probe
         self._now = now
         self._kinds = kinds
-        self._applied = Applied()
+        self._applied: dict[Key, Applied] = {}
         self._ready: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -94,6 +94,7 @@ class Reconciler:
         manifest = await self._api.find(kube.get(Ref(API_VERSION, KIND, name), namespace))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._count(key, None)
+            self._applied.pop(key, None)
             return None  # the garbage collector deletes what the pool owns
         try:
             pool = pool_of(manifest)
@@ -163,7 +164,7 @@ class Reconciler:
             turn.refusals.append(f"{ref.kind} {ref.name} exists and is not this pool's: delete or rename one of them")
             turn.again(FORBIDDEN_S)
             return False
-        if self._applied.is_current(pool.namespace, ref, manifest, live):
+        if self._memory(pool).is_current(ref, manifest, live):
             return True
         try:
             result: Manifest = await self._api.send(kube.apply(manifest))
@@ -176,7 +177,7 @@ class Reconciler:
                 turn.again(FORBIDDEN_S)
             return False
         self._metrics.applies.labels(ref.kind, "ok").inc()
-        self._applied.remember(pool.namespace, ref, manifest, result)
+        self._memory(pool).remember(ref, manifest, result)
         turn.live[ref] = result
         if live is None:
             turn.created.append(ref)
@@ -192,7 +193,7 @@ class Reconciler:
         except ApiError as error:
             if error.status not in (404, 409):  # gone, or another object by now
                 raise
-        self._applied.forget(pool.namespace, ref)
+        self._memory(pool).forget(ref)
         turn.live[ref] = None
         turn.deleted.append(ref)
 
@@ -248,6 +249,9 @@ class Reconciler:
                 await self._api.send(kube.event(manifest, *note, self._now()))
             except ApiError as error:  # an Event is news, not work: a full quota for them must not stop a pool
                 log.warning("event not written", extra={"pool": pool.name, "reason": note.reason, "why": str(error)})
+
+    def _memory(self, pool: Pool) -> Applied:
+        return self._applied.setdefault((pool.namespace, pool.name), Applied())
 
     def _count(self, key: Key, ready: str | None) -> None:
         if ready is None:

@@ -68,14 +68,14 @@ def test_a_fingerprint_is_of_what_people_change(change: dict[str, Any], same: bo
 
 def test_what_was_applied_is_current_until_either_side_changes() -> None:
     applied = Applied()
-    assert not applied.is_current("ns", DEPLOYMENT, {"m": 1}, LIVE)
-    applied.remember("ns", DEPLOYMENT, {"m": 1}, LIVE)
-    assert applied.is_current("ns", DEPLOYMENT, {"m": 1}, LIVE)
-    assert not applied.is_current("ns", DEPLOYMENT, {"m": 2}, LIVE)
-    assert not applied.is_current("ns", DEPLOYMENT, {"m": 1}, LIVE | {"spec": {}})
-    assert not applied.is_current("ns", DEPLOYMENT, {"m": 1}, None)
-    applied.forget("ns", DEPLOYMENT)
-    assert not applied.is_current("ns", DEPLOYMENT, {"m": 1}, LIVE)
+    assert not applied.is_current(DEPLOYMENT, {"m": 1}, LIVE)
+    applied.remember(DEPLOYMENT, {"m": 1}, LIVE)
+    assert applied.is_current(DEPLOYMENT, {"m": 1}, LIVE)
+    assert not applied.is_current(DEPLOYMENT, {"m": 2}, LIVE)
+    assert not applied.is_current(DEPLOYMENT, {"m": 1}, LIVE | {"spec": {}})
+    assert not applied.is_current(DEPLOYMENT, {"m": 1}, None)
+    applied.forget(DEPLOYMENT)
+    assert not applied.is_current(DEPLOYMENT, {"m": 1}, LIVE)
 
 
 def test_what_a_spec_names_is_looked_for_once() -> None:
