@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -84,6 +84,7 @@ async def stack(policy: str, options: Options, folder: Path, shown: Display) -> 
                 await started.enter_async_context(_child(f"{policy}-pod-{number}", folder, _pod_flags(options)))
                 for number in range(options.pods)
             ]
+            started.callback(_terminate, pods)  # all at once; each is then waited for
             endpoints = [await _announced(pod, _served_address) for pod in pods]
             shown.starting(policy, "the picker")
             config = folder / f"{policy}-picker.yaml"
@@ -109,6 +110,12 @@ async def _child(name: str, folder: Path, arguments: Sequence[str]) -> AsyncIter
     env = {name: value for name, value in os.environ.items() if not name.startswith("MULTIPICK_")}
     async with running([*_MULTIPICK, *arguments], log=log, env=env) as process:
         yield Child(name, process, log)
+
+
+def _terminate(children: Sequence[Child]) -> None:
+    for child in children:
+        with suppress(ProcessLookupError):
+            child.process.terminate()
 
 
 def _pod_flags(options: Options) -> Sequence[str]:
