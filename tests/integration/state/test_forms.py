@@ -224,6 +224,7 @@ async def test_failover_by_sentinel(replica: Start, client: Client, eventually: 
             await one.apply([Delta(SLOT, 1, 0, 0, CHAIN)])
             await two.reserve(ONE, [Candidate(A, 100)])
             assert await (await client(master.url)).call("WAIT", 1, 10_000) == 1
+            await eventually(lambda: tokens(two) == len(CHAIN) * 16)
             await master.kill()
             await eventually(lambda: one.degraded and two.degraded)
             assert tokens(two) == len(CHAIN) * 16
