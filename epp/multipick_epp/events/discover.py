@@ -71,13 +71,23 @@ async def discover(session: aiohttp.ClientSession, feed: Feed, ports: Ports) -> 
     if feed.events is not None:
         return Addresses(feed.events, feed.replay)
     try:
-        async with session.get(f"http://{feed.endpoint}/kv_event_sources", timeout=_ANSWER_TIMEOUT) as response:
+        url = f"http://{feed.endpoint}/kv_event_sources"
+        async with session.get(url, timeout=_ANSWER_TIMEOUT, allow_redirects=False) as response:
             if response.status in (500, 502, 503, 504):
                 raise Unreachable(f"status {response.status}")
-            body = await response.content.read(MAX_ANSWER_BYTES) if response.status == 200 else b""
+            body = await _read(response) if response.status == 200 else b""
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unreachable(str(error) or type(error).__name__) from error
     return said(feed, body) if body else by_ports(feed, ports)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise Unreachable(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
 
 
 def said(feed: Feed, body: bytes) -> Addresses | NoEvents:

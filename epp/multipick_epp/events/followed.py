@@ -10,7 +10,7 @@ import aiohttp
 import zmq
 
 from multipick_epp.events.decode import UndecodableBatch, decode
-from multipick_epp.events.discover import Feed, NoEvents, Ports, Unreachable, discover
+from multipick_epp.events.discover import Addresses, Feed, NoEvents, Ports, Unreachable, discover
 from multipick_epp.events.sequence import Begin, Lost, Take
 from multipick_epp.events.source import Source
 from multipick_epp.events.tracker import Tracker
@@ -33,6 +33,7 @@ class FeedStats:
     connected: bool
     blocks: int  # resident, over all slots
     waiting_blocks: int  # stored, but their parent is unknown
+    unplaced_blocks: int  # stored, but of no slot that can be
     operations: int  # blocks stored and removed, as announced
     batches: int
     gaps: int
@@ -160,6 +161,7 @@ class Followed:
             source.connected if source else False,
             incarnation.tracker.blocks if incarnation else 0,
             incarnation.tracker.waiting_blocks if incarnation else 0,
+            incarnation.tracker.unplaced_blocks if incarnation else 0,
             self._operations,
             self._batches,
             source.sequence.gaps if source else 0,
@@ -173,23 +175,31 @@ class Followed:
     async def _subscribe(
         self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports
     ) -> None:
+        """Also later: an engine that was started again may publish elsewhere."""
+        followed: Addresses | None = None
         pause_s, longest_s = _RETRY_S
         while True:
-            try:
-                found = await discover(session, self.feed, ports)
-                if not isinstance(found, NoEvents):
-                    self._source = Source(context, found.events, found.replay, self.sink, self._touch)
-                    self._why = ""
-                    return
-                self._say(found.reason)
-                pause_s = longest_s
-            except Unreachable as error:
-                self._say(f"unreachable: {error}")
-            except zmq.ZMQError as error:
-                self._say(f"address: {error}")
-                pause_s = longest_s
+            if self._source is None or not self._source.connected:
+                try:
+                    found = await discover(session, self.feed, ports)
+                    if isinstance(found, NoEvents):
+                        self._say(found.reason)
+                    elif found != followed:
+                        self._open(context, found)
+                        followed = found
+                except Unreachable as error:
+                    self._say(f"unreachable: {error}")
+                except zmq.ZMQError as error:
+                    self._say(f"address: {error}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
+
+    def _open(self, context: "zmq.Context[zmq.Socket[bytes]]", addresses: Addresses) -> None:
+        if self._source:
+            self._source.close()
+            self._source = None
+        self._source = Source(context, addresses.events, addresses.replay, self.sink, self._touch)
+        self._why = ""
 
     def _touch(self) -> None:
         self.touched = True

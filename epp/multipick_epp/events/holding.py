@@ -87,10 +87,9 @@ class Holding:
             self.add(block_hash)
 
     def doubt(self) -> None:
-        """Events were lost: what we hold may be gone. Blocks without a key are dropped: nothing could confirm them."""
+        """Events were lost: what we hold may be gone."""
         self.confirmed = set()
         self.copies.update(dict.fromkeys(self.copies, 1))
-        self.unnamed.clear()
 
     def settle(self) -> None:
         """The cache has turned over since: drop what is still in doubt, and be sure of the rest."""

@@ -9,7 +9,8 @@ Rules, each from what the engines do (recordings of vLLM 0.32; its and SGLang's 
 4. An event from the start of a prompt (no parent) whose blocks, two or more, are all resident stores nothing: it is the
    report that `kv_cache_report_mode=full` asks for. A repeated prompt of one block does store a second copy. Requests
    that skip reading the cache (prompt logprobs) look like a report too; their copies go uncounted, which costs a missed
-   hit at worst, where the reverse would leave blocks in the index for ever.
+   hit at worst, where the reverse would leave blocks in the index for ever. After lost events, when we may lack what is
+   reported, any event from the start of two blocks or more adds only what we lack.
 5. AllBlocksCleared empties the GPU, not the tiers behind it.
 6. Where batches are missing, nothing is dropped, but what we hold is in doubt, and what we lack may be there, until the
    cache has turned over: as many removals in a row of blocks that we hold as we hold blocks, and no orphan.
@@ -21,10 +22,9 @@ from multipick_epp.events.decode import Batch, Removed, Stored
 from multipick_epp.events.holding import Change, Holding
 from multipick_epp.events.names import Names
 from multipick_epp.state.protocol import Slot
+from multipick_epp.state.slots import GPU, is_sliding
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
-GPU = "GPU"
-FULL_ATTENTION = frozenset({"full_attention", "mla_attention", "sink_full_attention"})
 MAX_HOLDINGS = 64
 MAX_BLOCK_SIZE = 1 << 16  # tokens
 MIN_TURN = 256  # removals; fewer prove nothing
@@ -98,8 +98,13 @@ class Tracker:
 
     def lost(self) -> None:
         """Batches are missing between the last one and the next."""
-        self._sure = False
         self._turned = 0
+        in_doubt_already = not self._sure and not any(holding.confirmed for holding in self._holdings.values())
+        self._sure = False
+        for holding in self._holdings.values():
+            holding.unnamed.clear()  # nothing could confirm them
+        if in_doubt_already:  # an engine that nothing can be read of must not cost us a pass over all blocks each time
+            return
         for holding in self._holdings.values():
             holding.doubt()
         for names in self._names.values():
@@ -113,16 +118,29 @@ class Tracker:
             self.unplaced_blocks += len(event.hashes)
             return
         names = holding.names
-        if _whole(event):
+        if len(event.tokens) == 4 * event.block_size * len(event.hashes) and not is_sliding(holding.slot):
             self._announce(names, names.learn(event))
-            if event.medium == GPU and event.parent in names.keys:
-                holding.confirm_chain(names.keys[event.parent], names.parents)
-        if _may_be_report(event) and all(names.keys.get(each) in holding.copies for each in event.hashes):
-            holding.confirm_chain(names.keys[event.hashes[-1]], names.parents)
-            return
+            if event.medium == GPU and self._proves(event, holding):
+                return
         for block_hash in event.hashes:
             if not holding.add(block_hash):
                 self._turned = 0
+
+    def _proves(self, event: Stored, holding: Holding) -> bool:
+        """Rules 3 and 4: note what the event proves; True where it is taken for a report."""
+        keys, parents = holding.names.keys, holding.names.parents
+        if event.parent in keys:
+            holding.confirm_chain(keys[event.parent], parents)
+            return False
+        if event.parent is not None or len(event.hashes) < 2:
+            return False
+        new = [block_hash for block_hash in event.hashes if keys[block_hash] not in holding.copies]
+        if new and self._sure:
+            return False
+        for block_hash in new:
+            holding.add(block_hash)
+        holding.confirm_chain(keys[event.hashes[-1]], parents)
+        return True
 
     def _removed(self, event: Removed) -> None:
         if event.remote:
@@ -170,16 +188,8 @@ class Tracker:
             return None
         if block_size not in self._names:
             self._names[block_size] = Names(block_size, self._root)
-        kind = gpu.slot.kind if gpu and event.medium != GPU else event.kind
-        slot = Slot(self._endpoint, block_size, event.medium, event.group, kind, event.window)
+        kind, window = (gpu.slot.kind, gpu.slot.window) if gpu else (event.kind, event.window)
+        slot = Slot(self._endpoint, block_size, event.medium, event.group, kind, window)
         holding = Holding(slot, self._names[block_size], self._sure)
         self._holdings[event.medium, event.group] = holding
         return holding
-
-
-def _whole(event: Stored) -> bool:
-    return event.kind in FULL_ATTENTION and len(event.tokens) == 4 * event.block_size * len(event.hashes) > 0
-
-
-def _may_be_report(event: Stored) -> bool:
-    return event.parent is None and event.medium == GPU and len(event.hashes) > 1 and _whole(event)

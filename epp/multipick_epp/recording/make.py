@@ -22,7 +22,6 @@ from multipick_epp.recording.session import session as built_in
 
 SUBSCRIBED_S = 10.0  # at most, until the publisher has taken the subscription
 REPLAY_S = 3.0  # without an answer
-MAX_ANSWER_BYTES = 64 << 20
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 _END = b"\xff" * 8
 
@@ -159,7 +158,7 @@ async def _send(http: aiohttp.ClientSession, url: str, step: Mapping[str, Any]) 
                     [time.time() - started, line.decode(errors="replace")] async for line in response.content
                 ]
             else:
-                done["response"] = _readable(await response.content.read(MAX_ANSWER_BYTES))
+                done["response"] = _readable(await response.read())
     except (aiohttp.ClientError, TimeoutError) as error:
         done |= {"status": 0, "response": {"__error__": str(error) or type(error).__name__}}
     return done | {"t_end": time.time()}
@@ -168,7 +167,7 @@ async def _send(http: aiohttp.ClientSession, url: str, step: Mapping[str, Any]) 
 async def _json(http: aiohttp.ClientSession, url: str) -> Any:
     try:
         async with http.get(url) as response:
-            return _readable(await response.content.read(MAX_ANSWER_BYTES))
+            return _readable(await response.read())
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NoRecording(f"{url}: {error}") from error
 
@@ -176,7 +175,7 @@ async def _json(http: aiohttp.ClientSession, url: str) -> Any:
 async def _metrics(http: aiohttp.ClientSession, url: str) -> str:
     """The engine's own lines of its metrics page."""
     async with http.get(f"{url}/metrics") as response:
-        page = (await response.content.read(MAX_ANSWER_BYTES)).decode(errors="replace")
+        page = (await response.read()).decode(errors="replace")
     return "".join(f"{line}\n" for line in page.splitlines() if line.startswith(("vllm:", "sglang:")))
 
 

@@ -321,3 +321,20 @@ class TestDiscovery:
         picker.ingest.follow([Feed(endpoint)])
         await eventually(lambda: any("off" in stats.why for stats in picker.ingest.stats()))
         assert picker.state.mode(endpoint) is Mode.BLIND
+
+    async def test_an_engine_that_publishes_elsewhere_after_a_restart_is_found(
+        self, picker: Picker, publisher: Any, store: Any, eventually: Any, engine: Any
+    ) -> None:
+        def source(pod: Any) -> dict[str, Any]:
+            return {"endpoint": f"tcp://*:{pod.port}", "replay_endpoint": f"tcp://*:{pod.replay_port}"}
+
+        before = publisher()
+        answer = {"0": source(before)}
+        endpoint = await engine(answer)
+        picker.ingest.follow([Feed(endpoint)])
+        await eventually(picker.knows(0, endpoint=endpoint))
+        before.stop()
+        again = publisher()
+        again.publish(store([1, 2], None, IDS[:4]))
+        answer["0"] = source(again)
+        await eventually(picker.knows(4, endpoint=endpoint))

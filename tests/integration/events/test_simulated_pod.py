@@ -123,7 +123,7 @@ async def test_a_recording_of_it_is_predicted_exactly(
     assert hits["repeat"] > 600
     assert hits["salted again"] > 600
     assert hits["salted"] == hits["cold"] == hits["whole blocks"] == 0
-    assert 300 < hits["other end"] < 400
+    assert 300 < hits["other end"] <= 400
     assert hits["next turn"] > hits["chat"]
     assert (folder / "metrics_00_start.txt").read_text().startswith("vllm:")
 

@@ -109,6 +109,14 @@ def test_a_full_report_adds_no_copies(tracker: Tracker) -> None:
     assert held(tracker) == set()
 
 
+def test_a_full_report_to_one_who_joined_late_adds_what_is_lacking_and_no_copies() -> None:
+    tracker = Tracker(POD, root, complete=False)
+    tell(tracker, stored([103], 102, IDS[4:6]), prompt())  # an orphan, and its parents with it
+    assert held(tracker) == set(KEYS)
+    tell(tracker, removed(103))
+    assert held(tracker) == {KEYS[0], KEYS[1], KEYS[3]}
+
+
 def test_a_prompt_stored_again_after_its_head_went_counts_copies_of_the_rest(tracker: Tracker) -> None:
     tell(tracker, prompt(), removed(101), prompt(), removed(102))
     assert held(tracker) == set(KEYS)
