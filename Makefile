@@ -7,7 +7,7 @@ BUILDER ?= $(firstword $(shell command -v docker podman buildah 2>/dev/null))
 BASE ?= python:3.12-slim
 REGISTRY ?= multipick
 TAG ?= dev
-CODE := cli epp sim operator tests bench
+CODE := cli epp sim operator manifests tests bench
 
 .PHONY: demo test e2e lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
