@@ -5,16 +5,16 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 from uuid import uuid4
 
 import uvloop
 
 from multipick_epp import config as configuration
 from multipick_epp.admin import Admin
+from multipick_epp.background import Background
 from multipick_epp.config import Config, ConfigError
 from multipick_epp.encoders import Encoders
 from multipick_epp.extproc.driver import Settings as StreamSettings
@@ -154,7 +154,7 @@ class App:
             config.metrics_path,
             readiness=config.kubernetes is None,  # in a cluster the kubelet's probes decide
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def start(self) -> None:
         """Load the index, find the pods, then listen. Raises OSError, RuntimeError: a port is taken.
@@ -175,7 +175,7 @@ class App:
         await self.monitor.start()
         await self._find_pods()
         await self.monitor.looked()
-        self._keep(self.picker.estimate_for_ever())
+        self._background.run(self.picker.estimate_for_ever())
         ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
@@ -187,9 +187,7 @@ class App:
 
     async def close(self) -> None:
         """Release what is left and end everything."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.cancel()
         await self.picker.close()
         await self.monitor.close()
         await self.feeds.close()
@@ -201,23 +199,13 @@ class App:
     async def _find_pods(self) -> None:
         """Fill the registry and keep it true; returns when the pool is known."""
         if self._config.kubernetes is None:
-            self._keep(static.follow(self._config, self.registry))
+            self._background.run(static.follow(self._config, self.registry))
             await self.registry.known.wait()
             return
         watch = PodWatch(self._config.kubernetes, self.registry, api_url())
-        self._keep(watch.follow())
+        self._background.run(watch.follow())
         await watch.synced.wait()
 
     def _gone(self, endpoint: Endpoint) -> None:
         self.picker.progress.drop(endpoint)
-        self._keep(self.state.drop(endpoint))
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("a task of the picker ended", exc_info=error)
+        self._background.run(self.state.drop(endpoint))

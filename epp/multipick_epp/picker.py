@@ -8,11 +8,11 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
+from multipick_epp.background import Background
 from multipick_epp.choice import Chooser
 from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.pods.registry import Registry
@@ -72,7 +72,7 @@ class LivePicker:
         self._metrics = metrics
         self._numbers = itertools.count(1)
         self._live: dict[ReservationId, Endpoint] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._telling = Background()  # the state is told without waiting for it
         self._chooser = Chooser(settings.rank, state, rng, observe)
         self._observe = observe
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
@@ -115,7 +115,7 @@ class LivePicker:
             return
         self._live[reservation] = endpoint
         self.progress.forget(reservation)
-        self._run(self._state.move(reservation, endpoint))
+        self._telling.run(self._state.move(reservation, endpoint))
 
     def first_byte(self, reservation: ReservationId) -> None:
         """Prefill is over."""
@@ -126,7 +126,7 @@ class LivePicker:
         if self._live.pop(reservation, None) is None:
             return
         self.progress.forget(reservation)
-        self._run(self._state.release(reservation))
+        self._telling.run(self._state.release(reservation))
 
     # --- life of the picker
 
@@ -153,8 +153,7 @@ class LivePicker:
         """Release what is left and wait until the state was told."""
         for reservation in list(self._live):
             self.release(reservation)
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._telling.finish()
 
     # --- steps of a decision
 
@@ -177,7 +176,7 @@ class LivePicker:
         try:
             reserved = await self._state.reserve(reservation, candidates)
         except asyncio.CancelledError:
-            self._run(self._state.release(reservation))  # it may have been charged before we were cancelled
+            self._telling.run(self._state.release(reservation))  # it may have been charged before we were cancelled
             raise
         self._observe("reserve", time.perf_counter() - started)
         return reserved.index
@@ -198,7 +197,9 @@ class LivePicker:
         keys = chains.by_size.get(size, ())
         self.progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
         if missing := keys[hit_tokens // size :]:
-            self._run(self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued + new_tokens)))
+            self._telling.run(
+                self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued + new_tokens))
+            )
 
     def _expected_s(self, endpoint: Endpoint, tokens: int) -> float:
         """How long a routed prompt counts as resident without an event: until it must have been prefilled, or, where
@@ -239,15 +240,4 @@ class LivePicker:
         return NoPick(503, error_body(api_of(request.path), 503, message), reason, retry_after(RETRY_AFTER_S))
 
     def _report_progress(self, reservation: ReservationId, left: int) -> None:
-        self._run(self._state.progress(reservation, left))
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Tell the state without waiting for it; `close` waits for what is under way."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("state not told", exc_info=error)
+        self._telling.run(self._state.progress(reservation, left))
