@@ -77,3 +77,30 @@ async def test_a_lasting_outage_is_counted_once() -> None:
     await enough.wait()
     assert outages == {("tail", "away"): 1}
     task.cancel()
+
+
+async def test_it_can_be_ended_while_a_session_ends() -> None:
+    link = Link("tail", Random(0), Counter())
+    ending, end = asyncio.Event(), asyncio.Event()
+    connections: list[Connection] = []
+
+    async def open_connection() -> Connection:
+        connections.append(Connection(1.0))
+        return connections[-1]
+
+    async def session(connection: Connection, link: Link) -> None:
+        try:
+            connection.close(LostError("away"))
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await end.wait()
+
+    task = asyncio.create_task(link.run(open_connection, session))
+    await ending.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(task), 10)
+    assert len(connections) == 1

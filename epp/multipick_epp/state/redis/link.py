@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from random import Random
 
 from multipick_epp.state.redis.connection import Connection, LostError
@@ -63,10 +62,9 @@ class Link:
                 raise connection.lost.result()
             work.result()
         finally:
-            work.cancel()
-            with suppress(asyncio.CancelledError, LostError):
-                await work
             connection.close()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)  # not `await work`: its end is not our cancellation
 
     def _down(self, lost: LostError) -> None:
         if self.outage != lost.reason:
