@@ -12,7 +12,7 @@ from multipick_sim.local.processes import running
 from multipick_sim.local.valkey import Valkey
 
 PODS = [Endpoint(f"pod-{number}:8000") for number in range(16)]
-RESERVATIONS = 700  # more than one step of reaping takes
+RESERVATIONS = 3000  # many steps of reaping
 
 VICTIM = """
 import asyncio, sys

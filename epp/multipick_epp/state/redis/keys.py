@@ -25,7 +25,7 @@ class Keys:
     modes: str  # HASH endpoint -> residency mode
     log: str  # STREAM of changes, capped
     hints: str  # STREAM of routed prompts, capped
-    load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens; no field for 0
+    load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens
     dropped: str  # HASH endpoint -> times it was dropped
     replicas: str  # ZSET replica -> milliseconds when it renewed its lease: reservations
     owners: str  # ZSET, the same: ingest

@@ -30,6 +30,7 @@ CANDIDATES_AT_MOST = 1_000
 """So many are sent to the store (callers send 16); Lua's stack takes twice as many."""
 FORGET_OTHERS_S = 10.0
 """Without the store: after so long most of the requests of other replicas, as we last saw them, have ended."""
+_TABLE = b""  # the field that makes a hash a table: see `lua/common.lua`
 
 
 class Loads:
@@ -159,10 +160,10 @@ class Loads:
         Raises `LostError` where the store knows our reservations no more; `expected` is the generation that did.
         """
         pool = self._keys
-        connection.send("EXPIRE", pool.reservations(self._replica), KEEP_S)
-        generation, there, leases = await connection.call(
-            *self._lease.command((pool.replicas, pool.generation), self._replica, uuid4().hex)
-        )
+        mine = pool.reservations(self._replica)
+        keys = (pool.replicas, pool.generation, pool.load, mine)
+        generation, there, leases = await connection.call(*self._lease.command(keys, self._replica, uuid4().hex))
+        connection.send("EXPIRE", mine, KEEP_S)
         if expected is not None and not (there and generation == expected):
             raise LostError("flushed" if generation != expected else "reaped")
         for name, age in zip(leases[::2], leases[1::2], strict=True):
@@ -172,13 +173,17 @@ class Loads:
 
     async def _reap_replica(self, connection: Connection, replica: ReplicaId) -> None:
         keys = (self._keys.load, self._keys.reservations(replica), self._keys.dropped, self._keys.replicas)
-        while reaped := await connection.call(*self._reap.command(keys, replica, REAP_AFTER_MS, REAP_A_CALL)):
+        cursor: bytes | None = None
+        while cursor != b"0":
+            arguments = (replica, REAP_AFTER_MS, REAP_A_CALL, cursor or 0)
+            cursor, reaped = await connection.call(*self._reap.command(keys, *arguments))
             self._stats.reaped += reaped
 
     async def _reconcile(self, connection: Connection) -> None:
         """Make the store's record of our reservations the ledger's, and use the connection from then on."""
         fields = await connection.call("HGETALL", self._keys.reservations(self._replica))
         recorded = dict(zip(fields[::2], fields[1::2], strict=True))
+        recorded.pop(_TABLE, None)
         for reservation, charge in self._ledger.charges.items():
             record = recorded.pop(reservation.encode(), b"")
             if record.split(b" ", 2)[::2] != [b"%d" % charge.queued_tokens, charge.endpoint.encode()]:
@@ -205,8 +210,10 @@ class Loads:
         else:
             connection.send(*self._release.command(self._charged_keys, reservation))
 
-    def _reserved(self, reservation: ReservationId, candidates: Sequence[Candidate], reply: list[int]) -> Reserved:
-        winner, *sums = reply
+    def _reserved(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], reply: tuple[int, list[int]]
+    ) -> Reserved:
+        winner, sums = reply
         loads = [*map(_load, sums)]
         chosen = candidates[winner]
         before = self._ledger.charges.get(reservation)
@@ -233,7 +240,7 @@ class Loads:
 
 def _loads(fields: Sequence[bytes]) -> dict[Endpoint, Load]:
     pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {Endpoint(endpoint.decode()): _load(int(figure)) for endpoint, figure in pairs}
+    return {Endpoint(name.decode()): _load(int(figure)) for name, figure in pairs if name != _TABLE}
 
 
 @lru_cache(maxsize=8192)  # of sixteen candidates, one or two have changed since the last reply

@@ -11,12 +11,12 @@ if known then
     if drops_then ~= drops then
       return 0
     end
-    add(load, endpoint, queued - before)
+    redis.call('HINCRBY', load, endpoint, queued - before)
     redis.call('HSET', reservations, id, record_of(queued, drops, endpoint))
     return 1
   end
   take_back(load, dropped, known)
 end
-add(load, endpoint, IN_FLIGHT + queued)
+redis.call('HINCRBY', load, endpoint, IN_FLIGHT + queued)
 redis.call('HSET', reservations, id, record_of(queued, drops, endpoint))
 return 1

@@ -4,11 +4,12 @@
 -- Below 2^53 it is exact here: up to 2^18 requests and 2^35 tokens.
 local IN_FLIGHT = 2^35
 
--- Adds to an endpoint's load. One that is 0 has no field, so that the hash is as small as the pool.
-local function add(load, endpoint, amount)
-  if redis.call('HINCRBY', load, endpoint, amount) == 0 then
-    redis.call('HDEL', load, endpoint)
-  end
+-- A hash of a few hundred short fields is kept as a list, and searched from its start each time, unless it has a long
+-- value. This field is no endpoint and no reservation.
+local TABLE = ''
+
+local function keep_as_table(hash)
+  redis.call('HSETNX', hash, TABLE, 'This value is longer than the 64 bytes up to which a hash may be kept as a list.')
 end
 
 -- How often the endpoint was dropped: charges from before the last time are void.
@@ -29,6 +30,6 @@ end
 local function take_back(load, dropped, record)
   local queued, drops, endpoint = parse(record)
   if drops == drops_of(dropped, endpoint) then
-    add(load, endpoint, -IN_FLIGHT - queued)
+    redis.call('HINCRBY', load, endpoint, -IN_FLIGHT - queued)
   end
 end

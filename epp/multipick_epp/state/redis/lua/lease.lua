@@ -1,5 +1,5 @@
 -- Renews a replica's lease.
--- KEYS: leases, generation of the store's data
+-- KEYS: leases, generation of the store's data; then hashes that are to be tables
 -- ARGV: this replica, the name of a new generation if there is none
 -- Returns the generation, whether the lease was there before, and each lease's name and age in milliseconds.
 local time = redis.call('TIME')
@@ -7,6 +7,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
 local there = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
 redis.call('ZADD', KEYS[1], now, ARGV[1])
+for i = 3, #KEYS do
+  keep_as_table(KEYS[i])
+end
 local leases = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 2, #leases, 2 do
   leases[i] = now - leases[i]
