@@ -10,7 +10,7 @@ from multipick_sim.traffic.causes import Agreement
 from multipick_sim.traffic.measures import Figures, Spread
 
 EVEN = 0.03  # a smaller relative difference says nothing in one run on one machine
-BUSY = 0.25  # a larger share of the TTFT that this machine's own work takes blurs the comparison
+BUSY = 0.15  # of the mean TTFT; where decisions take more, this machine is measured rather than the policy
 STATISTICS = ("mean", "p50", "p95", "p99")
 RULE, BASELINE = "lmetric", "round-robin"
 
@@ -65,8 +65,7 @@ def remarks(outcome: Outcome) -> Iterator[str]:
     if found.unpredicted:
         yield f"  {found.unpredicted} without a prediction (not routed by the picker)"
 
-    share = outcome.decision_s * outcome.speed / ttft_s if (ttft_s := _mean(outcome.figures.ttft_s)) else 0.0
-    if share > BUSY:
+    if (share := _decision_share(outcome)) > BUSY:
         yield f"  this machine is too busy: decisions are {share:.0%} of the mean TTFT; try a lower --speed"
 
 
@@ -86,8 +85,10 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     said = [f"{name} {form(mine)} against {form(theirs)}{_change(mine, theirs)}" for name, mine, theirs, form in pairs]
     said.append(f"hit rate {rule.figures.hit_rate:.1%} against {other.figures.hit_rate:.1%}")
     failed = rule.figures.failed + other.figures.failed
-    lost = f"; {failed} requests failed" if failed else ""
-    return f"{RULE} {_judge(signs)} {other.policy}: {', '.join(said)}{lost}"
+    doubts = [f"failed requests: {failed}"] if failed else []
+    if max(_decision_share(rule), _decision_share(other)) > BUSY:
+        doubts.append("this machine was too busy to tell for sure")
+    return "; ".join([f"{RULE} {_judge(signs)} {other.policy}: {', '.join(said)}", *doubts])
 
 
 def _column(outcome: Outcome) -> dict[str, str]:
@@ -107,6 +108,12 @@ def _column(outcome: Outcome) -> dict[str, str]:
     cells["requests"] = str(figures.requests)
     cells["failed"] = str(figures.failed)
     return cells
+
+
+def _decision_share(outcome: Outcome) -> float:
+    """The picker's mean decision as a share of the mean TTFT."""
+    ttft_s = _mean(outcome.figures.ttft_s)
+    return outcome.decision_s * outcome.speed / ttft_s if ttft_s else 0.0
 
 
 def _mean(spread: Spread | None) -> float | None:

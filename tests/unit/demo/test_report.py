@@ -62,7 +62,7 @@ def test_the_verdict_says_by_how_much() -> None:
 
 
 def test_the_verdict_tells_of_failed_requests() -> None:
-    assert verdict([outcome("lmetric", failed=2), outcome("round-robin", failed=1)]).endswith("; 3 requests failed")
+    assert verdict([outcome("lmetric", failed=2), outcome("round-robin", failed=1)]).endswith("; failed requests: 3")
 
 
 def test_round_robin_is_the_baseline_and_without_it_the_first_other_policy() -> None:
@@ -108,7 +108,15 @@ def test_disagreements_are_listed_by_cause() -> None:
 def test_a_machine_that_cannot_keep_up_is_told_of() -> None:
     *_, last = remarks(outcome("lmetric", ttft_s=1.0, decision_s=0.2))
     assert "decisions are 40% of the mean TTFT" in last
-    assert not any("too busy" in line for line in remarks(outcome("lmetric", ttft_s=1.0, decision_s=0.1)))
+    assert not any("too busy" in line for line in remarks(outcome("lmetric", ttft_s=1.0, decision_s=0.05)))
+
+
+def test_a_verdict_from_a_machine_that_was_too_busy_in_either_run_says_so() -> None:
+    doubt = "; this machine was too busy to tell for sure"
+    busy = outcome("round-robin", decision_s=0.2)
+    assert verdict([outcome("lmetric", ttft_s=0.5), busy]).endswith(doubt)
+    assert verdict([outcome("lmetric", ttft_s=0.5, failed=1), busy]).endswith("; failed requests: 1" + doubt)
+    assert doubt not in verdict([outcome("lmetric", ttft_s=0.5), OTHER])
 
 
 def test_json_has_a_row_a_policy_with_all_figures() -> None:
