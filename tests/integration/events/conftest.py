@@ -25,7 +25,8 @@ class Publisher:
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
         self._topic_in_replay = topic_in_replay
         self._context = zmq.Context()
-        self._pub = self._context.socket(zmq.PUB)
+        self._pub = self._context.socket(zmq.XPUB)  # a PUB that can be asked for its subscribers
+        self._subscribed = False
         self._pub.setsockopt(zmq.SNDHWM, 0)
         self.port = self._bind(self._pub, port)
         self._router: zmq.Socket[bytes] | None = None
@@ -54,6 +55,12 @@ class Publisher:
             self._kept.append((seq, payload))
             if not lost:
                 self._pub.send_multipart([b"kv@pod@model", seq.to_bytes(8, "big"), payload])
+
+    def subscribed(self) -> bool:
+        """Somebody's subscription has arrived: what is published now reaches him. Connected is not yet subscribed."""
+        with self._lock:
+            self._subscribed |= bool(self._pub.poll(0))
+        return self._subscribed
 
     def stop(self) -> None:
         """As a killed process: its sockets are gone, what was under way with them."""
