@@ -168,7 +168,7 @@ class Stack:
             fields = await connection.call("HGETALL", keys_of(POOL).load)
         finally:
             connection.close()
-        # A zero is kept for an endpoint that had load, and a field without a name makes the hash a table (docs/state.md).
+        # An endpoint that had load keeps a zero, and a field without a name makes the hash a table (docs/state.md).
         return {each: sums for each, sums in zip(fields[::2], fields[1::2], strict=True) if each and int(sums)}
 
     async def cached(self, pod: Pod) -> set[BlockKey]:
