@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._waiting: deque[tuple[float, asyncio.Future[Any] | None]] = deque()
         self._out: list[bytes] = []
+        self._turn_s = 0.0  # when the first of `_out` was written
         self._alarm: asyncio.TimerHandle | None = None
         self._suspect: object = None
 
@@ -102,9 +103,10 @@ class Connection(asyncio.Protocol):
 
     def _write(self, command: tuple[Argument, ...], reply: asyncio.Future[Any] | None) -> None:
         if not self._out:
+            self._turn_s = self._loop.time()
             self._loop.call_soon(self._flush)
         self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows no length but 1
-        self._waiting.append((self._loop.time(), reply))
+        self._waiting.append((self._turn_s, reply))
         if self._alarm is None:
             self._alarm = self._loop.call_later(self._stall_s, self._watch)
 

@@ -67,15 +67,21 @@ class Loads:
             raise ValueError("no candidates")
         connection = self._connection
         if connection is not None:
+            endpoints = [each.endpoint for each in candidates]
+            figures: list[int] = []
+            for each in candidates[:CANDIDATES_AT_MOST]:
+                figures += (each.new_tokens, each.unseen_queued, each.unseen_in_flight)
+            packed = struct.pack(f"<{len(figures)}q", *figures)
+            arguments: list[Argument] = [reservation, packed, *endpoints[:CANDIDATES_AT_MOST]]
             try:
-                reply = await connection.call(*self._reserve_command(reservation, candidates[:CANDIDATES_AT_MOST]))
+                reply = await connection.call(*self._reserve.command(self._charged_keys, *arguments))
             except LostError:
                 pass
             except asyncio.CancelledError:
                 self._undo(connection, reservation)
                 raise
             else:
-                return self._reserved(reservation, candidates, reply)
+                return self._reserved(reservation, candidates, endpoints, reply)
         self._stats.reserved_here += 1
         before = self._ledger.charges.get(reservation)
         reserved = self._ledger.reserve(reservation, candidates, self.load)
@@ -196,13 +202,6 @@ class Loads:
 
     # ---
 
-    def _reserve_command(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> tuple[Argument, ...]:
-        figures: list[int] = []
-        for each in candidates:
-            figures += (each.new_tokens, each.unseen_queued, each.unseen_in_flight)
-        packed = struct.pack(f"<{len(figures)}q", *figures)
-        return self._reserve.command(self._charged_keys, reservation, packed, *[each.endpoint for each in candidates])
-
     def _undo(self, connection: Connection, reservation: ReservationId) -> None:
         """A reserve was given up, and may have charged something."""
         if charge := self._ledger.charges.get(reservation):
@@ -211,7 +210,11 @@ class Loads:
             connection.send(*self._release.command(self._charged_keys, reservation))
 
     def _reserved(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], reply: tuple[int, list[int]]
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        endpoints: Sequence[Endpoint],
+        reply: tuple[int, list[int]],
     ) -> Reserved:
         winner, sums = reply
         loads = [*map(_load, sums)]
@@ -220,8 +223,8 @@ class Loads:
         known = before is not None and before.endpoint == chosen.endpoint
         if before and not known:
             self._shift(before.endpoint, -before.queued_tokens, -1)
-        loads += [self.load(each.endpoint) for each in candidates[CANDIDATES_AT_MOST:]]
-        self._view.update(zip([each.endpoint for each in candidates], loads, strict=True))
+        loads += map(self.load, endpoints[CANDIDATES_AT_MOST:])
+        self._view.update(zip(endpoints, loads, strict=True))
         if not known:
             self._ledger.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
             self._shift(chosen.endpoint, chosen.new_tokens, 1)
