@@ -2,13 +2,14 @@
 
 In: a `TokenSource` of one request. Out: its token ids, or `Untokenised` with the reason: such a request is routed by
 load. `Tokenizer` does it here, with the model's tokenizer.json and chat template; `RemoteTokenizer` asks an engine,
-for models without these files. Called by the picker; the simulator uses `Tokenizer` too.
+for models without these files; `compare` tells whether the two agree. Called by the picker; the simulator uses
+`Tokenizer` too.
 """
 
 from multipick_epp.tokens.outcome import Untokenised
 from multipick_epp.tokens.remote import RemoteTokenizer
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.tokenizer import Tokenizer
-from multipick_epp.tokens.verify import difference
+from multipick_epp.tokens.verify import Verdict, compare
 
-__all__ = ["EngineSettings", "RemoteTokenizer", "Tokenizer", "Untokenised", "difference"]
+__all__ = ["EngineSettings", "RemoteTokenizer", "Tokenizer", "Untokenised", "Verdict", "compare"]

@@ -14,6 +14,9 @@ from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.outcome import NoText, Untokenised
 
 MAX_ANSWER_BYTES = 32_000_000
+_NOBODY, _SLOW, _AWAY = "no engine to ask", "engine is slow", "engine can't be reached"
+UNANSWERED = frozenset({_NOBODY, _SLOW, _AWAY})
+"""Reasons of `Untokenised` that say nothing about the prompt: the same engine may give its ids the next time."""
 
 
 class _Answer(msgspec.Struct):
@@ -38,16 +41,16 @@ class RemoteTokenizer:
             return source.ids
         address = self._address()
         if address is None:
-            return Untokenised("no engine to ask")
+            return Untokenised(_NOBODY)
         try:
             body = {"model": self._model} | _body(source)
             return await self._ask(f"{address}/tokenize", msgspec.json.encode(body))
         except NoText as none:
             return Untokenised(none.reason)
         except TimeoutError:
-            return Untokenised("engine is slow")
+            return Untokenised(_SLOW)
         except (aiohttp.ClientError, OSError):
-            return Untokenised("engine can't be reached")
+            return Untokenised(_AWAY)
 
     async def _ask(self, url: str, body: bytes) -> Sequence[int]:
         headers = {"content-type": "application/json"}

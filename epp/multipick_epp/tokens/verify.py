@@ -4,9 +4,11 @@ What can differ: other files than the engine's, a template of its command line, 
 the tokenizer in another way. Each of these makes every prediction of cache hits wrong, and none shows by itself.
 """
 
+from dataclasses import dataclass
+
 from multipick_epp.requests.prompt import Chat, Text, TokenSource
 from multipick_epp.tokens.outcome import Untokenised
-from multipick_epp.tokens.remote import RemoteTokenizer
+from multipick_epp.tokens.remote import UNANSWERED, RemoteTokenizer
 from multipick_epp.tokens.tokenizer import Tokenizer
 
 _TEXT = (
@@ -33,18 +35,33 @@ PROBES: dict[str, TokenSource] = {
 }
 
 
-async def difference(local: Tokenizer, engine: RemoteTokenizer) -> str | None:
-    """The first probe that gets other ids from the engine, and how; None if there is none.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the probes showed. `alike` is None where that is nothing: the engine was away, or refuses them all."""
 
-    Probes that one of the two refuses are passed over: not every model takes all of them.
+    alike: bool | None
+    words: str
+
+
+async def compare(local: Tokenizer, engine: RemoteTokenizer) -> Verdict:
+    """Ask for each probe's ids until one differs.
+
+    Probes that one of the two refuses are passed over: not every model takes all of them. One that the engine doesn't
+    answer leaves all open: it may be the one that differs.
     """
+    compared = 0
     for name, probe in PROBES.items():
         theirs = await engine.encode(probe)
         ours = await local.encode(probe)
+        if isinstance(theirs, Untokenised) and theirs.reason in UNANSWERED:
+            return Verdict(None, theirs.reason)
         if isinstance(theirs, Untokenised) or isinstance(ours, Untokenised):
             continue
         if list(ours) != list(theirs):
             at = next((i for i, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other), None)
             where = f"from token {at} on" if at is not None else "in length"
-            return f"{name} has {len(ours)} tokens here and {len(theirs)} in the engine; they differ {where}"
-    return None
+            return Verdict(
+                False, f"{name} has {len(ours)} tokens here and {len(theirs)} in the engine; they differ {where}"
+            )
+        compared += 1
+    return Verdict(True, f"{compared} probes agree") if compared else Verdict(None, "refused by the engine")

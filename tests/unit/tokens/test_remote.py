@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from multipick_epp.requests import parse
 from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSource
-from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, difference
+from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, Verdict, compare
 from multipick_epp.tokens import remote as remote_module
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -182,7 +182,7 @@ async def test_an_engine_with_the_same_tokenizer_does_not_differ(
     engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer
 ) -> None:
     engine.answer = answering_as(tokenizer)
-    assert await difference(tokenizer, remote(engine, session)) is None
+    assert (await compare(tokenizer, remote(engine, session))).alike is True
     assert len(engine.asked) == 5
 
 
@@ -191,18 +191,47 @@ async def test_an_engine_with_another_template_differs_in_chats(
 ) -> None:
     other = Tokenizer.load(tiny_model, chat_template="{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
     engine.answer = answering_as(other)
-    found = await difference(tokenizer, remote(engine, session))
-    assert found is not None
-    assert found.startswith("a chat has ")
-    assert "differ from token 0 on" in found
+    found = await compare(tokenizer, remote(engine, session))
+    assert found.alike is False
+    assert found.words.startswith("a chat has ")
+    assert "differ from token 0 on" in found.words
     other.close()
 
 
-async def test_an_engine_that_refuses_the_probes_does_not_differ(
+async def test_of_an_engine_that_refuses_the_probes_nothing_is_known(
     engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer
 ) -> None:
     async def refuse(request: web.Request) -> web.Response:
         return web.Response(status=400)
 
     engine.answer = refuse
-    assert await difference(tokenizer, remote(engine, session)) is None
+    assert (await compare(tokenizer, remote(engine, session))).alike is None
+    assert len(engine.asked) == 5
+
+
+async def test_an_engine_that_refuses_chats_is_compared_by_texts(
+    engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer
+) -> None:
+    answer = answering_as(tokenizer)
+
+    async def texts_only(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=400) if "messages" in await request.json() else await answer(request)
+
+    engine.answer = texts_only
+    assert await compare(tokenizer, remote(engine, session)) == Verdict(True, "2 probes agree")
+
+
+async def test_an_engine_that_leaves_after_some_probes_is_not_taken_to_agree(
+    engine: Engine, session: aiohttp.ClientSession, tokenizer: Tokenizer
+) -> None:
+    answer = answering_as(tokenizer)
+
+    async def twice(request: web.Request) -> web.StreamResponse:
+        if len(engine.asked) < 3:
+            return await answer(request)
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    engine.answer = twice
+    assert await compare(tokenizer, remote(engine, session)) == Verdict(None, "engine can't be reached")
