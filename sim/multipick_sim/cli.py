@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-parallel-size", type=_at_least(1), default=1, metavar="N", help="engines behind this port")
     add("--data-parallel-rank", type=_at_least(0), default=0, metavar="N", help="rank of the first of them")
     add(
+        "--enable-prefix-caching",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="cache prompts, and tell of them in KV events (default: yes)",
+    )
+    add(
         "--enable-prompt-tokens-details",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -113,6 +119,7 @@ def _limits(preset: Limits, arguments: argparse.Namespace) -> Limits:
         max_num_seqs=arguments.max_num_seqs or min(seqs, budget),
         max_num_batched_tokens=budget,
         max_model_len=arguments.max_model_len or min(preset.max_model_len, (blocks - 1) * preset.block_size),
+        enable_prefix_caching=arguments.enable_prefix_caching,
     )
 
 

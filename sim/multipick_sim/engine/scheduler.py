@@ -172,7 +172,7 @@ class Scheduler:
         request, pool = seq.request, self.pool
         known_tokens = request.prompt_tokens + seq.generated
         # The last known token is always computed: its logits are what the next one is sampled from.
-        limit = (known_tokens - 1) // self.limits.block_size
+        limit = (known_tokens - 1) // self.limits.block_size if self.limits.enable_prefix_caching else 0
         hits = pool.lookup(request.block_hashes, limit)
         if self.limits.blocks_for(known_tokens) - len(hits) + pool.unheld(hits) > pool.free:
             missing = request.block_hashes[len(hits)] if len(hits) < limit else None
@@ -209,7 +209,7 @@ class Scheduler:
         """Make the blocks findable that so many tokens fill: when they are scheduled, before they are computed."""
         full = tokens // self.limits.block_size
         first = seq.cached
-        if full > first:
+        if full > first and self.limits.enable_prefix_caching:
             hashes = seq.request.block_hashes
             parent = hashes[first - 1] if first else None
             self.pool.cache(seq.request.request_id, first, seq.blocks[first:full], hashes[first:full], parent)

@@ -13,6 +13,7 @@ class Limits:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2048
     max_model_len: int = 32_768  # tokens, prompt and answer
+    enable_prefix_caching: bool = True  # without, nothing is cached, and nothing told of
 
     def __post_init__(self) -> None:
         if min(self.block_size, self.max_num_seqs, self.max_model_len) < 1:

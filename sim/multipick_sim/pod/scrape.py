@@ -113,7 +113,7 @@ class PodMetrics:
                 size,
                 "auto",
                 size,
-                "True",
+                str(limits.enable_prefix_caching),
                 str(rank.number),
                 "None",
                 str(tokens / limits.max_model_len),

@@ -103,6 +103,17 @@ def test_a_full_hit_still_computes_the_last_block() -> None:
     assert step.computed_tokens == 4 + 1
 
 
+def test_without_prefix_caching_nothing_is_hit_and_nothing_told_of() -> None:
+    model = Engine(Limits(33, 4, 8, 16, 64, enable_prefix_caching=False), SECOND_A_STEP)
+    for name in ("a", "b"):
+        model.submit(request(name, prompt=12, output=6, prefix="same"), 0.0)
+    steps = run(model)
+    assert [admission.hit_tokens for step in steps for admission in step.admitted] == [0, 0]
+    assert sum(step.computed_tokens for step in steps) == 24
+    assert not any(step.events for step in steps)
+    assert model.pool.free == 32
+
+
 def test_equal_prompts_of_one_step_hit_what_the_first_of_them_stores() -> None:
     model = engine()
     for name in "abc":
