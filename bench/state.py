@@ -4,8 +4,8 @@
    20% on 2, 8% on 4, 2% on 16; prompts share an 8-block head on a quarter of the endpoints and reach 100, 60 and 30% of
    the hit depth on three).
 2. ingest: one owner writes, another process follows: block operations a second, staleness, CPU of all three.
-3. reserve + release: CPU of client and server a pair, time of a reserve, with one picker and four, beside redis-py's
-   own calls of the same scripts.
+3. reserve + release of prompts that are all new: CPU of client and server a pair, time of a reserve, with one picker
+   and four, beside redis-py's own calls of the same scripts.
 4. pruning: how often the choice among the contenders of a stale view is not the choice among all, and what it costs.
 
     python bench/state.py [--parts index ingest reserve pruning] [--small] [--json FILE]
@@ -37,7 +37,7 @@ from multipick_epp.policy.contenders import contenders
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.snapshot import Snapshot
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Repeat, Slot
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.scripts import Script, load
@@ -48,6 +48,7 @@ from multipick_sim.local.valkey import valkey
 BLOCK: Final = 16
 POOL: Final = "bench"
 CANDIDATES: Final = 16
+REST: Final = 5  # tokens after a prompt's last full block
 PARTS: Final = ("index", "ingest", "reserve", "pruning")
 MARK: Final = Endpoint("mark:1")
 Row = dict[str, Any]
@@ -201,10 +202,13 @@ async def pick_ours(url: str, name: str, endpoints: int, sent: int, concurrency:
     await state.start()
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
-    async def reserve(reservation: ReservationId, candidates: Sequence[Candidate]) -> None:
-        await state.reserve(reservation, candidates)
+    async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
+        await state.reserve(reservation, candidates, Repeat(key, REST))
 
-    row = await drive(name, pool, sent, concurrency, seconds, reserve, state.release)
+    async def release(reservation: ReservationId) -> None:
+        state.release(reservation)
+
+    row = await drive(name, pool, sent, concurrency, seconds, reserve, release)
     row["reserved_here"] = state.stats.reserved_here
     await state.close()
     return row
@@ -219,11 +223,11 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
         await client.script_load(script.text)
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
-    async def reserve(reservation: ReservationId, candidates: Sequence[Candidate]) -> None:
-        figures = [value for each in candidates for value in (each.new_tokens, 0, 0)]
+    async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
+        figures = [REST, *(value for each in candidates for value in (each.new_tokens, 0, 0))]
         packed = struct.pack(f"<{len(figures)}q", *figures)
-        arguments = (*names, reservation, packed, *(each.endpoint for each in candidates))
-        await client.evalsha(scripts[0].sha, 3, *arguments)  # type: ignore[arg-type]
+        arguments = (*names, keys.routed(key), reservation, packed, *(each.endpoint for each in candidates))
+        await client.evalsha(scripts[0].sha, 4, *arguments)  # type: ignore[arg-type]
 
     async def release(reservation: ReservationId) -> None:
         await client.evalsha(scripts[1].sha, 3, *names, reservation)
@@ -239,7 +243,7 @@ async def drive(
     sent: int,
     concurrency: int,
     seconds: float,
-    reserve: Callable[[ReservationId, Sequence[Candidate]], Coroutine[Any, Any, None]],
+    reserve: Callable[[ReservationId, Sequence[Candidate], BlockKey], Coroutine[Any, Any, None]],
     release: Callable[[ReservationId], Coroutine[Any, Any, None]],
 ) -> Row:
     rng = Random(name)
@@ -252,7 +256,7 @@ async def drive(
         while (started := time.perf_counter()) < ends:
             turn += 1
             reservation = ReservationId(f"{name}-{number}-{turn}")
-            await reserve(reservation, samples[turn % 200])
+            await reserve(reservation, samples[turn % 200], BlockKey(rng.getrandbits(60)))
             times.append((time.perf_counter() - started) * 1e6)
             await release(reservation)
 

@@ -188,7 +188,7 @@ class App:
     async def close(self) -> None:
         """Release what is left and end everything."""
         await self._background.cancel()
-        await self.picker.close()
+        self.picker.close()
         await self.monitor.close()
         await self.feeds.close()
         await self.state.close()

@@ -9,7 +9,7 @@ from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.contenders import contenders
 from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
 from multipick_epp.prompts import Blind, Known
-from multipick_epp.state.protocol import Candidate, Hit, State
+from multipick_epp.state.protocol import Candidate, Hit, Repeat, State
 from multipick_epp.types import Endpoint
 
 NO_HIT = Hit(0)
@@ -22,6 +22,7 @@ class Choice(NamedTuple):
     ranking: Ranking
     rows: Sequence[int]  # of the snapshot: among whom to reserve, best first
     candidates: Sequence[Candidate]  # the same, as `State.reserve` wants them
+    repeat: Repeat | None  # where some of these would have to prefill more than the rest of the prompt's last block
 
 
 class Chooser:
@@ -55,7 +56,7 @@ class Chooser:
         ]
         self._observe("lookup", looked_up - started)
         self._observe("policy", time.perf_counter() - looked_up)
-        return Choice(snapshot, ranking, rows, candidates)
+        return Choice(snapshot, ranking, rows, candidates, _repeat(prompt, candidates))
 
     def _hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
         if isinstance(prompt, Blind) or not prompt.reads_cache:
@@ -87,3 +88,15 @@ class Chooser:
             picked=ready.picked,
             turn=self._turn,
         )
+
+
+def _repeat(prompt: Known | Blind, candidates: Sequence[Candidate]) -> Repeat | None:
+    if isinstance(prompt, Blind) or not prompt.reads_cache or len(prompt.chains) != 1:
+        return None
+    chains = prompt.chains[0]
+    size = min(chains.by_size, default=0)
+    usable = chains.usable(size) if size else 0
+    if not 0 < usable <= len(chains.by_size[size]):
+        return None
+    repeat = Repeat(chains.by_size[size][usable - 1], chains.prompt_tokens - usable * size)
+    return repeat if any(each.new_tokens > repeat.new_tokens for each in candidates) else None

@@ -8,19 +8,18 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from multipick_epp.background import Background
-from multipick_epp.choice import Chooser
+from multipick_epp.choice import Choice, Chooser
 from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.progress import Progress
 from multipick_epp.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.requests.errors import api_of, error_body, retry_after
-from multipick_epp.state.protocol import Candidate, State
+from multipick_epp.state.protocol import Reserved, State
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import Endpoint, Mode, ReplicaId, ReservationId
 
@@ -72,7 +71,6 @@ class LivePicker:
         self._metrics = metrics
         self._numbers = itertools.count(1)
         self._live: dict[ReservationId, Endpoint] = {}
-        self._telling = Background()  # the state is told without waiting for it
         self._chooser = Chooser(settings.rank, state, rng, observe)
         self._observe = observe
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
@@ -93,8 +91,11 @@ class LivePicker:
         choice = self._chooser.choose(prompt, ready)
         snapshot = choice.snapshot
         reservation = ReservationId(f"{self._replica}-{next(self._numbers)}")
-        row = choice.rows[await self._reserve(reservation, choice.candidates)]
+        reserved = await self._reserve(reservation, choice)
+        row = choice.rows[reserved.index]
         endpoint, hit_tokens = snapshot.endpoints[row], snapshot.hit_tokens[row]
+        if reserved.new_tokens < snapshot.new_tokens(row):  # an equal prompt went there while we decided
+            hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
         mode = self._mode(prompt, endpoint)
         self._charge(reservation, endpoint, prompt, hit_tokens, snapshot.queued_tokens[row])
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
@@ -115,7 +116,7 @@ class LivePicker:
             return
         self._live[reservation] = endpoint
         self.progress.forget(reservation)
-        self._telling.run(self._state.move(reservation, endpoint))
+        self._state.move(reservation, endpoint)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """Prefill is over."""
@@ -126,7 +127,7 @@ class LivePicker:
         if self._live.pop(reservation, None) is None:
             return
         self.progress.forget(reservation)
-        self._telling.run(self._state.release(reservation))
+        self._state.release(reservation)
 
     # --- life of the picker
 
@@ -149,11 +150,10 @@ class LivePicker:
             self.progress.estimate(now - before, lambda endpoint: self._state.mode(endpoint) is Mode.BLIND)
             before = now
 
-    async def close(self) -> None:
-        """Release what is left and wait until the state was told."""
+    def close(self) -> None:
+        """Release what is left."""
         for reservation in list(self._live):
             self.release(reservation)
-        await self._telling.finish()
 
     # --- steps of a decision
 
@@ -171,15 +171,15 @@ class LivePicker:
             self._metrics.fallbacks.labels(prompt.reason).inc()
         return prompt
 
-    async def _reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> int:
+    async def _reserve(self, reservation: ReservationId, choice: Choice) -> Reserved:
         started = time.perf_counter()
         try:
-            reserved = await self._state.reserve(reservation, candidates)
+            reserved = await self._state.reserve(reservation, choice.candidates, choice.repeat)
         except asyncio.CancelledError:
-            self._telling.run(self._state.release(reservation))  # it may have been charged before we were cancelled
+            self._state.release(reservation)  # it may have been charged before we were cancelled
             raise
         self._observe("reserve", time.perf_counter() - started)
-        return reserved.index
+        return reserved
 
     def _charge(
         self, reservation: ReservationId, endpoint: Endpoint, prompt: Known | Blind, hit_tokens: int, queued: int
@@ -197,9 +197,7 @@ class LivePicker:
         keys = chains.by_size.get(size, ())
         self.progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
         if missing := keys[hit_tokens // size :]:
-            self._telling.run(
-                self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued + new_tokens))
-            )
+            self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued + new_tokens))
 
     def _expected_s(self, endpoint: Endpoint, tokens: int) -> float:
         """How long a routed prompt counts as resident without an event: until it must have been prefilled, or, where
@@ -240,4 +238,4 @@ class LivePicker:
         return NoPick(503, error_body(api_of(request.path), 503, message), reason, retry_after(RETRY_AFTER_S))
 
     def _report_progress(self, reservation: ReservationId, left: int) -> None:
-        self._telling.run(self._state.progress(reservation, left))
+        self._state.progress(reservation, left)

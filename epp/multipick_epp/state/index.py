@@ -133,6 +133,11 @@ class LocalIndex:
         """The endpoint's slots."""
         return list(self._slots.of_endpoint(endpoint))
 
+    def holds(self, endpoint: Endpoint, key: BlockKey) -> bool:
+        """Whether the block is resident on the endpoint's GPU, or expected there."""
+        slots = self._slots.of_endpoint(endpoint)
+        return any(self._holds(key, bit) for slot, bit in slots.items() if slot.medium == GPU)
+
     def keys_of(self, endpoint: Endpoint) -> int:
         """Blocks that the endpoint holds, over all its slots."""
         return sum(self._mirror.keys_of[bit] for bit in self._slots.of_endpoint(endpoint).values())

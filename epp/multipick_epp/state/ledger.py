@@ -1,10 +1,11 @@
 """Reservations and what they add up to: the rules of charging, which the Redis scripts follow, too."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from multipick_epp.state.protocol import Candidate, Reserved
-from multipick_epp.types import Endpoint, Load, ReservationId
+from multipick_epp.state.protocol import Candidate, Repeat, Reserved
+from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 NO_LOAD = Load()
 
@@ -30,6 +31,18 @@ def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load]) -> int:
     return scores.index(min(scores))
 
 
+def repeated(
+    candidates: Sequence[Candidate], repeat: Repeat, holds: Callable[[Endpoint, BlockKey], bool]
+) -> Sequence[Candidate]:
+    """The candidates as they are now that some hold the prompt."""
+    return [
+        replace(each, new_tokens=repeat.new_tokens)
+        if each.new_tokens > repeat.new_tokens and holds(each.endpoint, repeat.key)
+        else each
+        for each in candidates
+    ]
+
+
 class Ledger:
     """Invariant: the load of an endpoint is the sum of the charges on it; endpoints without any have no entry."""
 
@@ -53,12 +66,13 @@ class Ledger:
         if known is not None:
             for index, each in enumerate(candidates):
                 if each.endpoint == known.endpoint:
-                    return Reserved(index, loads)
+                    return Reserved(index, each.new_tokens, loads)
             self.release(reservation)
             loads = [load(each.endpoint) for each in candidates]
         index = cheapest(candidates, loads)
-        self.charge(reservation, Charge(candidates[index].endpoint, candidates[index].new_tokens))
-        return Reserved(index, loads)
+        chosen = candidates[index]
+        self.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
+        return Reserved(index, chosen.new_tokens, loads)
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
         """Note a charge; it replaces what was noted of the reservation."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from multipick_epp.blocks import Chains
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.ledger import NO_LOAD, Ledger
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Reserved, Slot
+from multipick_epp.state.ledger import NO_LOAD, Ledger, repeated
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Repeat, Reserved, Slot
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 
@@ -85,7 +85,7 @@ class MemoryState:
         self._ledger.drop(endpoint)
         self.index.drop(endpoint)
 
-    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """See `State`."""
         self.index.expect(endpoint, block_size, keys, self._clock() + ttl_s)
 
@@ -144,18 +144,22 @@ class MemoryState:
         get = self._ledger.loads.get
         return [get(endpoint, NO_LOAD) for endpoint in endpoints]
 
-    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+    async def reserve(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+    ) -> Reserved:
         """See `State`."""
+        if repeat is not None:
+            candidates = repeated(candidates, repeat, self.index.holds)
         return self._ledger.reserve(reservation, candidates, self._ledger.load)
 
-    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+    def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
         self._ledger.progress(reservation, queued_tokens)
 
-    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+    def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
         self._ledger.move(reservation, endpoint)
 
-    async def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId) -> None:
         """See `State`."""
         self._ledger.release(reservation)

@@ -68,10 +68,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """A prompt whose equal may have gone to a candidate a moment ago, before the caller could have heard of it."""
+
+    key: BlockKey  # of the last block that can hit
+    new_tokens: int  # what a candidate that gets, or has, an equal prompt would have to prefill; at least 1
+
+
+@dataclass(frozen=True, slots=True)
 class Reserved:
     """The outcome of a reserve: the winner was charged `new_tokens` and one request."""
 
     index: int  # the winner's place among the candidates
+    new_tokens: int  # fewer than the candidate's where an equal prompt went there just before
     loads: Sequence[Load]  # of every candidate, before the charge, in the candidates' order
 
 
@@ -134,12 +143,14 @@ class Index(Protocol):
 class State(Index, Protocol):
     """Index, loads and leases of one pool.
 
-    Methods that are not async never leave the process: they read a mirror that trails the shared truth by milliseconds.
+    Methods that are not async return at once: those that ask read a mirror that trails the shared truth by
+    milliseconds, those that tell (`expect`, `progress`, `move`, `release`) change the local view now and the shared
+    truth soon, in the order of the calls.
     """
 
     # --- index: read by the picker
 
-    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes."""
 
     def mode(self, endpoint: Endpoint) -> Mode:
@@ -172,18 +183,22 @@ class State(Index, Protocol):
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
         """The same of many at once, in their order: a decision over 256 endpoints has no time for 256 calls."""
 
-    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+    async def reserve(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+    ) -> Reserved:
         """Atomically take the candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
 
         Callers shuffle equals. A reservation id that is known already is not charged twice: the same outcome again.
+        With `repeat`, a candidate to which any replica has reserved an equal prompt counts as holding it: else those of
+        a burst of equal prompts that know of one such candidate would all crowd there.
         Raises ValueError where there are no candidates.
         """
 
-    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+    def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """Of the reserved tokens only `queued_tokens` are still to be prefilled. Never raises the figure."""
 
-    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+    def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """Another endpoint served the request: what is left of the charge moves there."""
 
-    async def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId) -> None:
         """The request ended: take back its charge. Unknown reservations are ignored."""

@@ -286,7 +286,7 @@ async def test_expected_blocks_count_at_once_and_end_with_their_time(state: Stat
     await state.begin(A, EPOCH)
     await write(state, delta(SLOT_A, 0, stored=chain[:1]))
     await eventually(lambda: tokens(state, chain) == {A: 16})
-    await state.expect(A, SIZE, chain, ttl_s=0.05)
+    state.expect(A, SIZE, chain, ttl_s=0.05)
     assert tokens(state, chain) == {A: 64}
     await eventually(lambda: tokens(state, chain) == {A: 16})
 
@@ -294,20 +294,20 @@ async def test_expected_blocks_count_at_once_and_end_with_their_time(state: Stat
 async def test_expected_blocks_that_were_stored_stay(state: State, eventually: Eventually) -> None:
     chain = keys(4)
     await state.begin(A, EPOCH)
-    await state.expect(A, SIZE, chain, ttl_s=0.2)
+    state.expect(A, SIZE, chain, ttl_s=0.2)
     assert tokens(state, chain) == {A: 64}
     await write(state, delta(SLOT_A, 0, stored=chain[:3]))
     await eventually(lambda: tokens(state, chain) == {A: 48})
 
 
 async def test_an_endpoint_without_events_is_known_by_what_was_routed_there(state: State) -> None:
-    await state.expect(A, SIZE, keys(4), ttl_s=60)
+    state.expect(A, SIZE, keys(4), ttl_s=60)
     assert tokens(state, keys(4)) == {A: 64}
     assert state.block_size(A) == SIZE
 
 
 async def test_a_new_incarnation_voids_what_was_expected(state: State, eventually: Eventually) -> None:
-    await state.expect(A, SIZE, keys(4), ttl_s=60)
+    state.expect(A, SIZE, keys(4), ttl_s=60)
     await state.begin(A, EPOCH)
     await eventually(lambda: tokens(state, keys(4)) == {})
 
@@ -370,7 +370,7 @@ async def test_what_one_replica_writes_and_expects_every_replica_sees(
     await write(one, delta(SLOT_A, 0, stored=chain))
     await one.set_mode(A, Mode.EXACT)
     await eventually(lambda: two.hits(prompt(*chain)) == {A: Hit(48, Mode.EXACT)})
-    await one.expect(B, SIZE, chain[:2], ttl_s=60)
+    one.expect(B, SIZE, chain[:2], ttl_s=60)
     await eventually(lambda: tokens(two, chain) == {A: 48, B: 32})
     three = await replica()  # comes late: loads the sets
     assert tokens(three, chain) == {A: 48}

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-from multipick_epp.state.protocol import Candidate, State
-from multipick_epp.types import Endpoint, Load, ReservationId
+from multipick_epp.state.protocol import Candidate, Repeat, State
+from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -54,7 +54,7 @@ async def test_a_known_reservation_is_not_charged_twice(state: State) -> None:
     elsewhere = await state.reserve(rid(1), [Candidate(B, 20)])
     assert elsewhere.index == 0
     assert (state.load(A), state.load(B)) == (Load(), Load(20, 1))
-    await state.release(rid(1))
+    state.release(rid(1))
     assert (state.load(A), state.load(B)) == (Load(), Load())
 
 
@@ -71,26 +71,26 @@ async def test_a_pool_of_thousands_can_be_reserved_among(state: State) -> None:
 
 async def test_progress_lowers_the_queue_and_never_raises_it(state: State) -> None:
     await state.reserve(rid(1), candidates(100))
-    await state.progress(rid(1), 60)
+    state.progress(rid(1), 60)
     assert state.load(A) == Load(60, 1)
-    await state.progress(rid(1), 80)
+    state.progress(rid(1), 80)
     assert state.load(A) == Load(60, 1)
-    await state.progress(rid(1), -5)
+    state.progress(rid(1), -5)
     assert state.load(A) == Load(0, 1)
-    await state.progress(rid(9), 1)
-    await state.release(rid(1))
+    state.progress(rid(9), 1)
+    state.release(rid(1))
     assert state.load(A) == Load()
 
 
 async def test_a_move_takes_what_is_left_along(state: State) -> None:
     await state.reserve(rid(1), candidates(100))
-    await state.progress(rid(1), 60)
-    await state.move(rid(1), B)
+    state.progress(rid(1), 60)
+    state.move(rid(1), B)
     assert (state.load(A), state.load(B)) == (Load(), Load(60, 1))
-    await state.move(rid(1), B)
-    await state.move(rid(9), A)
+    state.move(rid(1), B)
+    state.move(rid(9), A)
     assert (state.load(A), state.load(B)) == (Load(), Load(60, 1))
-    await state.release(rid(1))
+    state.release(rid(1))
     assert (state.load(A), state.load(B)) == (Load(), Load())
 
 
@@ -98,9 +98,9 @@ async def test_a_release_twice_is_a_release_once(state: State) -> None:
     await state.reserve(rid(1), candidates(7))
     await state.reserve(rid(2), candidates(7))
     for _ in range(3):
-        await state.release(rid(1))
+        state.release(rid(1))
     assert state.load(A) == Load(7, 1)
-    await state.release(rid(2))
+    state.release(rid(2))
     assert state.load(A) == Load()
 
 
@@ -109,8 +109,8 @@ async def test_the_load_of_a_dropped_endpoint_is_void(state: State) -> None:
     await state.drop(A)
     assert state.load(A) == Load()
     await state.reserve(rid(2), candidates(5))  # the address has come back
-    await state.progress(rid(1), 1)
-    await state.release(rid(1))
+    state.progress(rid(1), 1)
+    state.release(rid(1))
     reserved = await state.reserve(rid(3), [Candidate(A, 1), Candidate(B, 10_000)])
     assert list(reserved.loads) == [Load(5, 1), Load()]
 
@@ -143,6 +143,32 @@ async def test_loads_are_the_pools_not_the_replicas(
     await eventually(lambda: (one.load(A), one.load(B)) == (Load(50, 1), Load(60, 1)))
     await one.close()  # releases what it reserved
     await eventually(lambda: (two.load(A), two.load(B)) == (Load(), Load(60, 1)))
+
+
+async def test_a_candidate_that_an_equal_prompt_went_to_counts_as_holding_it(state: State) -> None:
+    repeat = Repeat(BlockKey(77), new_tokens=3)
+    first = await state.reserve(rid(1), candidates(100, 100, 100), repeat)
+    state.expect(A, 16, [BlockKey(76), BlockKey(77)], 60.0)
+    assert (first.index, first.new_tokens) == (0, 100)
+    second = await state.reserve(rid(2), [Candidate(A, 100), Candidate(B, 600)], repeat)
+    assert (second.index, second.new_tokens) == (0, 3)  # 103 x 2 against 600; it would be 400 without the repeat
+    assert state.load(A) == Load(103, 2)
+    other = await state.reserve(rid(3), [Candidate(A, 10), Candidate(B, 33)], Repeat(BlockKey(78), new_tokens=3))
+    assert (other.index, other.new_tokens) == (1, 33)
+
+
+async def test_equal_prompts_that_were_decided_blindly_spread_evenly(replica: Callable[[], Awaitable[State]]) -> None:
+    """All know of the first one alone when they decide: without the repeat its pod would get a third of them."""
+    replicas = [await replica() for _ in range(4)]
+    repeat = Repeat(BlockKey(77), new_tokens=3)
+    pool = [Candidate(Endpoint(f"pod-{number}:8000"), 1000) for number in range(16)]
+    first = await replicas[0].reserve(rid(0), pool, repeat)
+    known = [*pool]
+    known[first.index] = Candidate(pool[first.index].endpoint, repeat.new_tokens)
+    others = await asyncio.gather(*(replicas[n % 4].reserve(rid(n), known, repeat) for n in range(1, 200)))
+    chosen = Counter(reserved.index for reserved in (first, *others))
+    assert len(chosen) == 16
+    assert max(chosen.values()) - min(chosen.values()) <= 1
 
 
 async def test_a_burst_over_four_replicas_spreads_as_over_one(replica: Callable[[], Awaitable[State]]) -> None:

@@ -78,10 +78,11 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
         ledger, name, pod = ledgers[act.replica], ReservationId(f"r{act.reservation}"), PODS[act.pod]
         match act.verb:
             case "reserve":
-                packed = b"".join(value.to_bytes(8, "little") for value in (act.tokens, 0, 0) * len(PODS))
+                packed = b"".join(value.to_bytes(8, "little") for value in (0, *(act.tokens, 0, 0) * len(PODS)))
                 candidates = [Candidate(each, act.tokens) for each in PODS]
                 expected = ledger.reserve(name, candidates, total)
-                winner, sums = await connection.call(*reserve.command(mine(act.replica), name, packed, *PODS))
+                reply = await connection.call(*reserve.command(mine(act.replica), name, packed, *PODS))
+                winner, _, sums = reply
                 assert winner == expected.index
                 assert [Load(each % IN_FLIGHT, each // IN_FLIGHT) for each in sums] == expected.loads
             case "progress" | "move" if held := ledger.charges.get(name):
@@ -124,23 +125,28 @@ async def test_counters_come_back_to_zero(state: State, acts: list[Act], cancell
     tasks: list[asyncio.Task[Any]] = []
     for place, act in enumerate(acts):
         name, pod = ReservationId(f"{prefix}-{act.reservation}"), PODS[act.pod]
-        work: Any = {
-            "reserve": lambda n=name, t=act.tokens: state.reserve(n, [Candidate(pod, t) for pod in PODS]),
-            "progress": lambda n=name, t=act.tokens: state.progress(n, t),
-            "move": lambda n=name, p=pod: state.move(n, p),
-            "drop": lambda p=pod: state.drop(p),
-        }.get(act.verb, lambda n=name: state.release(n))
-        tasks.append(asyncio.create_task(work()))
+        match act.verb:
+            case "reserve":
+                pods = [Candidate(pod, act.tokens) for pod in PODS]
+                tasks.append(asyncio.create_task(state.reserve(name, pods)))
+            case "drop":
+                tasks.append(asyncio.create_task(state.drop(pod)))
+            case "progress":
+                state.progress(name, act.tokens)
+            case "move":
+                state.move(name, pod)
+            case _:
+                state.release(name)
         if place % 3 == 0:
             await asyncio.sleep(0)
-        if place in cancelled:
+        if place in cancelled and tasks:
             tasks[-1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     for reservation in range(6):
-        await state.release(ReservationId(f"{prefix}-{reservation}"))
+        state.release(ReservationId(f"{prefix}-{reservation}"))
     last = ReservationId(f"{prefix}-last")
     reserved = await state.reserve(last, [Candidate(pod, 1) for pod in PODS])  # the truth's own figures
-    await state.release(last)
+    state.release(last)
     assert list(reserved.loads) == [Load()] * len(PODS)
     assert [state.load(pod) for pod in PODS] == [Load()] * len(PODS)
 

@@ -21,7 +21,7 @@ async def test_the_replica_with_the_smallest_name_hears_of_no_other(
 
     for state, notes in zip(states, heard, strict=True):
         state.on_brought(listener(notes))
-    await states[1].expect(POD, 16, KEYS[:4], 60.0)
-    await states[0].expect(POD, 16, KEYS, 60.0)
+    states[1].expect(POD, 16, KEYS[:4], 60.0)
+    states[0].expect(POD, 16, KEYS, 60.0)
     await eventually(lambda: heard[1] and states[0].index.keys_of(POD) == len(KEYS))
     assert heard == [[], [(POD, KEYS)]]

@@ -47,14 +47,14 @@ async def do_everything(one: RedisState, two: RedisState, eventually: Eventually
     assert list(await one.apply([Delta(SLOT, 1, 1, 1, (), CHAIN[500:])])) == [Applied.NEW]
     await one.set_mode(A, Mode.EXACT)
     await eventually(lambda: tokens(two) == 8000 and two.mode(A) is Mode.EXACT)
-    await two.expect(A, 16, CHAIN[500:600], ttl_s=60)
+    two.expect(A, 16, CHAIN[500:600], ttl_s=60)
     await eventually(lambda: tokens(one) == 9600)
     reserved = await two.reserve(ONE, [Candidate(A, 100)])
     assert list(reserved.loads) == [Load()]
-    await two.progress(ONE, 40)
+    two.progress(ONE, 40)
     await eventually(lambda: one.load(A) == Load(40, 1))
-    await two.move(ONE, Endpoint("elsewhere:1"))
-    await two.release(ONE)
+    two.move(ONE, Endpoint("elsewhere:1"))
+    two.release(ONE)
     await eventually(lambda: one.load(A) == Load())
     assert await one.clear(A, 1, 2) is Applied.NEW
     await eventually(lambda: tokens(two) == 0)

@@ -76,11 +76,11 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     assert tokens(one) == tokens(two) == 80, "the mirror goes on"
     here = await two.reserve(rid(3), pick())
     assert list(here.loads) == [Load(10, 1), Load(10, 1)], "and so does what was known of the others' load"
-    await two.expect(A, 16, MORE, ttl_s=60)
+    two.expect(A, 16, MORE, ttl_s=60)
     assert tokens(two, MORE) == 80
-    await one.release(rid(1))
-    await one.progress(rid(2), 4)
-    await two.move(rid(3), B)
+    one.release(rid(1))
+    one.progress(rid(2), 4)
+    two.move(rid(3), B)
     assert list(await one.apply([Delta(SLOT, 1, 1, 1, MORE[:1])])) == [Applied.REFUSED]
     assert tokens(one, MORE) == 16, "an ingest in the same process keeps the mirror fresh"
     assert await one.begin(C, 1)
@@ -98,10 +98,10 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     await eventually(lambda: one.load(B) == two.load(B) == Load(14, 2))
     await eventually(lambda: two.mode(A) is Mode.APPROX)
     assert await connection.call("HGET", "{kv:pool}:dropped", C) == b"1", "a drop is told late"
-    await one.release(rid(2))
-    await two.release(rid(3))
+    one.release(rid(2))
+    two.release(rid(3))
     await two.reserve(rid(4), pick())
-    await two.release(rid(4))
+    two.release(rid(4))
     await eventually(lambda: one.load(B) == two.load(B) == Load())
     assert await loads(connection) == {}
 
@@ -172,7 +172,7 @@ async def test_restarted_with_data(replica: Start, client: Client, eventually: E
     await (await client(server.url)).call("SAVE")
     await server.kill()
     await eventually(lambda: owner.degraded and other.degraded)
-    await other.release(rid(1))
+    other.release(rid(1))
     await server.start()
     await eventually(lambda: owner.degraded is None and other.degraded is None)
     assert await loads(await client(server.url)) == {B.encode(): 2**35 + 10}
@@ -205,14 +205,14 @@ async def test_paused(server: Valkey, replica: Start, client: Client, eventually
     await eventually(lambda: state.degraded == "loads: slow")
     assert tokens(state) == 80
     for number in range(1, 9):
-        await state.release(rid(number))
+        state.release(rid(number))
     server.resume()
     await eventually(lambda: state.degraded is None)
     connection = await client(server.url)
     figures = await loads(connection)
     assert sum(figures.values()) == 3 * (2**35 + 10), "each charged once, whether the paused server had it or not"
     for number in range(9, 12):
-        await state.release(rid(number))
+        state.release(rid(number))
     await eventually(lambda: state.load(A) == state.load(B) == Load())
     assert await loads(connection) == {}
 
@@ -245,9 +245,9 @@ async def test_out_of_memory(server: Valkey, replica: Start, client: Client, eve
     await owner.reserve(rid(1), pick())
     await other.reserve(rid(2), pick())
     assert await loads(connection) == {A.encode(): 2**35 + 10, B.encode(): 2**35 + 10}, "loads need no memory"
-    await owner.release(rid(1))
-    await other.release(rid(2))
-    await other.expect(B, 16, CHAIN, ttl_s=60)
+    owner.release(rid(1))
+    other.release(rid(2))
+    other.expect(B, 16, CHAIN, ttl_s=60)
     await eventually(lambda: len(owner.hits(Chains(81, {16: CHAIN}))) == 2)
     assert await loads(connection) == {}
     assert owner.stats.reserved_here == other.stats.reserved_here == 0
@@ -286,7 +286,7 @@ async def test_a_restart_of_the_scripts_cache_costs_nothing(
     await state.reserve(rid(1), pick())
     await eventually(lambda: state.stats.outages["loads", "flushed"])
     await eventually(lambda: state.degraded is None)
-    await state.release(rid(1))
+    state.release(rid(1))
     await eventually(lambda: state.load(A) == Load())
     assert await loads(connection) == {}
 

@@ -66,5 +66,5 @@ async def test_a_replica_that_was_thought_dead_charges_again(
     await connection.call("ZADD", "{kv:pool}:replicas", 1, "replica-0")
     await eventually(lambda: two.stats.reaped == 1 or one.stats.recharged or one.load(PODS[0]) == Load(5, 1))
     await eventually(lambda: one.degraded is None and two.load(PODS[0]) == Load(5, 1))
-    await one.release(ReservationId("r"))
+    one.release(ReservationId("r"))
     await eventually(lambda: one.load(PODS[0]) == two.load(PODS[0]) == Load())

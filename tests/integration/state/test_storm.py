@@ -25,11 +25,11 @@ async def requests(name: str, state: RedisState, rng: Random, count: int) -> Non
         await state.reserve(reservation, [Candidate(pod, rng.randint(1, 900)) for pod in rng.sample(PODS, 4)])
         for _ in range(rng.randint(0, 3)):
             await asyncio.sleep(rng.random() * 0.02)
-            await state.progress(reservation, rng.randint(0, 900))
+            state.progress(reservation, rng.randint(0, 900))
             if rng.random() < 0.2:
-                await state.move(reservation, rng.choice(PODS))
+                state.move(reservation, rng.choice(PODS))
         for _ in range(rng.randint(1, 2)):
-            await state.release(reservation)
+            state.release(reservation)
 
     running: set[asyncio.Task[None]] = set()
     for number in range(count):
@@ -39,7 +39,7 @@ async def requests(name: str, state: RedisState, rng: Random, count: int) -> Non
         if rng.random() < 0.1:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await state.release(ReservationId(f"{name}-{number}"))  # as a picker does that was cancelled
+            state.release(ReservationId(f"{name}-{number}"))  # as a picker does that was cancelled
     outcomes = await asyncio.gather(*running, return_exceptions=True)
     assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)], "no request is lost"
 

@@ -13,7 +13,7 @@ from multipick_epp.pods.unseen import Unseen
 from multipick_epp.policy.registry import policy
 from multipick_epp.prompts import Blind, Known, PromptReader
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Delta, Reserved, Slot
+from multipick_epp.state.protocol import Candidate, Delta, Repeat, Reserved, Slot
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 
@@ -110,7 +110,7 @@ async def test_release_takes_the_whole_charge_back_once() -> None:
     endpoint = pick.endpoints[0]
     bench.picker.release(pick.reservation)
     bench.picker.release(pick.reservation)
-    await bench.picker.close()
+    bench.picker.close()
     assert bench.state.load(endpoint) == Load(0, 0)
     assert bench.picker.in_flight == 0
 
@@ -135,7 +135,7 @@ async def test_a_routed_prompt_counts_as_resident_before_any_event() -> None:
     bench.registry.scraped(B, Gauges(block_size=16), Unseen())
     bench.registry.scraped(C, Gauges(block_size=16), Unseen())
     first = await bench.pick()
-    await bench.picker.close()  # the reservation is gone, the expectation stays
+    bench.picker.close()  # the reservation is gone, the expectation stays
     second = await bench.pick()
     assert second.endpoints == first.endpoints
     assert second.response_headers["x-multipick-hit-tokens"] == "992"
@@ -220,8 +220,10 @@ async def test_several_prompts_in_one_request_are_weighed_together() -> None:
 class Slow(MemoryState):
     """Its reserve is carried out, but the answer takes until it is cancelled."""
 
-    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
-        await super().reserve(reservation, candidates)
+    async def reserve(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+    ) -> Reserved:
+        await super().reserve(reservation, candidates, repeat)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -233,7 +235,7 @@ async def test_a_pick_that_is_cancelled_while_reserving_leaves_no_charge() -> No
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await bench.picker.close()
+    bench.picker.close()
     assert not any(bench.state.load(e).in_flight for e in (A, B, C))
 
 

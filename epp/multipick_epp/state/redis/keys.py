@@ -4,7 +4,7 @@ them together, and an ACL user can be limited to them: `~{kv:<pool>}:*`.
 
 from dataclasses import dataclass
 
-from multipick_epp.types import Endpoint, ReplicaId
+from multipick_epp.types import BlockKey, Endpoint, ReplicaId
 
 LOG_ENTRIES = 20_000
 """The log keeps about so many: minutes of a busy pool. A reader that lags more loads the sets again."""
@@ -41,6 +41,10 @@ class Keys:
     def reservations(self, replica: ReplicaId) -> str:
         """HASH reservation -> what it charges, and where."""
         return f"{self.tag}:r:{replica}"
+
+    def routed(self, key: BlockKey) -> str:
+        """STRING: the endpoints that prompts ending in this block were reserved on in the last seconds."""
+        return f"{self.tag}:p:{key:x}"
 
     def of_the_pool(self) -> tuple[str, ...]:
         """The keys that belong to no endpoint and no replica."""

@@ -8,12 +8,13 @@ from functools import lru_cache
 from uuid import uuid4
 
 from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
-from multipick_epp.state.protocol import Candidate, Reserved
+from multipick_epp.state.protocol import Candidate, Repeat, Reserved
 from multipick_epp.state.redis.connection import Argument, Connection, LostError
 from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
 from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.redis.view import View
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
 
@@ -44,7 +45,7 @@ class Loads:
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._ledger = Ledger()
-        self._view: dict[Endpoint, Load] = {}  # of all replicas: as last read, and what we did since
+        self._view = View()
         self._connection: Connection | None = None
         self._away_since = self._loop.time()
         self._reserve, self._charge, self._release, self._reap, self._lease, self._expect = (
@@ -61,54 +62,61 @@ class Loads:
         get = self._best_view().get
         return [get(endpoint, NO_LOAD) for endpoint in endpoints]
 
-    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+    async def reserve(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
+    ) -> Reserved:
         """See `State`."""
         if not candidates:
             raise ValueError("no candidates")
         connection = self._connection
         if connection is not None:
             endpoints = [each.endpoint for each in candidates]
-            figures: list[int] = []
+            keys: tuple[str, ...] = self._charged_keys
+            figures = [0]
+            if repeat is not None:
+                keys = (*keys, self._keys.routed(repeat.key))
+                figures[0] = repeat.new_tokens
             for each in candidates[:CANDIDATES_AT_MOST]:
                 figures += (each.new_tokens, each.unseen_queued, each.unseen_in_flight)
             packed = struct.pack(f"<{len(figures)}q", *figures)
             arguments: list[Argument] = [reservation, packed, *endpoints[:CANDIDATES_AT_MOST]]
+            mark = self._view.asks()
             try:
-                reply = await connection.call(*self._reserve.command(self._charged_keys, *arguments))
+                reply = await connection.call(*self._reserve.command(keys, *arguments))
             except LostError:
                 pass
             except asyncio.CancelledError:
                 self._undo(connection, reservation)
                 raise
             else:
-                return self._reserved(reservation, candidates, endpoints, reply)
+                return self._reserved(reservation, mark, endpoints, reply)
         self._stats.reserved_here += 1
         before = self._ledger.charges.get(reservation)
         reserved = self._ledger.reserve(reservation, candidates, self.load)
         if before:
-            self._shift(before.endpoint, -before.queued_tokens, -1)
+            self._view.shift(before.endpoint, -before.queued_tokens, -1)
         charge = self._ledger.charges[reservation]
-        self._shift(charge.endpoint, charge.queued_tokens, 1)
+        self._view.shift(charge.endpoint, charge.queued_tokens, 1)
         return reserved
 
-    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+    def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
         if gone := self._ledger.progress(reservation, queued_tokens):
             charge = self._ledger.charges[reservation]
-            self._shift(charge.endpoint, -gone, 0)
+            self._change(charge.endpoint, -gone, 0)
             self._send_charge(self._connection, reservation, charge)
 
-    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+    def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
         if before := self._ledger.move(reservation, endpoint):
-            self._shift(before.endpoint, -before.queued_tokens, -1)
-            self._shift(endpoint, before.queued_tokens, 1)
+            self._change(before.endpoint, -before.queued_tokens, -1)
+            self._change(endpoint, before.queued_tokens, 1)
             self._send_charge(self._connection, reservation, self._ledger.charges[reservation])
 
-    async def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId) -> None:
         """See `State`."""
         if before := self._ledger.release(reservation):
-            self._shift(before.endpoint, -before.queued_tokens, -1)
+            self._change(before.endpoint, -before.queued_tokens, -1)
             if self._connection is not None:
                 self._connection.send(*self._release.command(self._charged_keys, reservation))
 
@@ -118,7 +126,7 @@ class Loads:
             self._ledger.release(reservation)
             if self._connection is not None:
                 self._connection.send(*self._release.command(self._charged_keys, reservation))
-        self._view.pop(endpoint, None)
+        self._view.drop(endpoint)
 
     def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """Tell the other replicas of a routed prompt. The stream is capped: this works in a full store, too."""
@@ -141,7 +149,8 @@ class Loads:
                 if now >= renew_at:
                     renew_at = now + RENEW_S
                     await self._renew(connection, generation)
-                self._view = _loads(await connection.call("HGETALL", self._keys.load))
+                mark = self._view.asks()
+                self._view.read(mark, _loads(await connection.call("HGETALL", self._keys.load)))
                 await asyncio.sleep(POLL_S)
         finally:
             self._connection = None
@@ -150,12 +159,12 @@ class Loads:
     def _best_view(self) -> Mapping[Endpoint, Load]:
         """Of all replicas as last read; our own alone once the store was away for long."""
         long_away = self._connection is None and self._loop.time() - self._away_since > FORGET_OTHERS_S
-        return self._ledger.loads if long_away else self._view
+        return self._ledger.loads if long_away else self._view.loads
 
     async def leave(self) -> None:
         """Release all reservations and give up the lease, so that the others need not wait for its end."""
         for reservation in list(self._ledger.charges):
-            await self.release(reservation)
+            self.release(reservation)
         if self._connection is not None:
             with suppress(LostError):
                 await self._connection.call("ZREM", self._keys.replicas, self._replica)
@@ -212,33 +221,33 @@ class Loads:
     def _reserved(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        mark: int,
         endpoints: Sequence[Endpoint],
-        reply: tuple[int, list[int]],
+        reply: tuple[int, int, list[int]],
     ) -> Reserved:
-        winner, sums = reply
+        winner, new_tokens, sums = reply
         loads = [*map(_load, sums)]
-        chosen = candidates[winner]
+        endpoint = endpoints[winner]
         before = self._ledger.charges.get(reservation)
-        known = before is not None and before.endpoint == chosen.endpoint
+        known = before is not None and before.endpoint == endpoint
         if before and not known:
-            self._shift(before.endpoint, -before.queued_tokens, -1)
+            self._view.shift(before.endpoint, -before.queued_tokens, -1)
+        self._view.read_some(mark, endpoints[:CANDIDATES_AT_MOST], loads)
         loads += map(self.load, endpoints[CANDIDATES_AT_MOST:])
-        self._view.update(zip(endpoints, loads, strict=True))
         if not known:
-            self._ledger.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
-            self._shift(chosen.endpoint, chosen.new_tokens, 1)
-        return Reserved(winner, loads)
+            self._ledger.charge(reservation, Charge(endpoint, new_tokens))
+            self._view.shift(endpoint, new_tokens, 1)
+        return Reserved(winner, new_tokens, loads)
 
     def _send_charge(self, connection: Connection | None, reservation: ReservationId, charge: Charge) -> None:
         if connection is not None:
             arguments = (reservation, charge.endpoint, charge.queued_tokens)
             connection.send(*self._charge.command(self._charged_keys, *arguments))
 
-    def _shift(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
-        """Our own doing, in the view. It may lag what is taken from it, hence the lower bound."""
-        queued_before, in_flight_before = self._view.get(endpoint, NO_LOAD)
-        self._view[endpoint] = Load(max(0, queued_before + queued_tokens), max(0, in_flight_before + in_flight))
+    def _change(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        """Our own doing, of which the store is told now, if it is there."""
+        change = self._view.shift if self._connection is None else self._view.sends
+        change(endpoint, queued_tokens, in_flight)
 
 
 def _loads(fields: Sequence[bytes]) -> dict[Endpoint, Load]:

@@ -9,7 +9,7 @@ from random import Random
 from multipick_epp.blocks import Chains
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Reserved, Slot
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Repeat, Reserved, Slot
 from multipick_epp.state.redis import loads, tail, writer
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.link import Link, Session
@@ -119,7 +119,7 @@ class RedisState:
         """See `State`."""
         self._writer.on_lost(listener)
 
-    async def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """See `State`."""
         self.index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
         self._loads.expect(endpoint, block_size, keys, ttl_s)
@@ -159,18 +159,20 @@ class RedisState:
         """See `State`."""
         return self._loads.loads(endpoints)
 
-    async def reserve(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved:
+    async def reserve(
+        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+    ) -> Reserved:
         """See `State`."""
-        return await self._loads.reserve(reservation, candidates)
+        return await self._loads.reserve(reservation, candidates, repeat)
 
-    async def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
+    def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
-        await self._loads.progress(reservation, queued_tokens)
+        self._loads.progress(reservation, queued_tokens)
 
-    async def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+    def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
-        await self._loads.move(reservation, endpoint)
+        self._loads.move(reservation, endpoint)
 
-    async def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId) -> None:
         """See `State`."""
-        await self._loads.release(reservation)
+        self._loads.release(reservation)

@@ -1,13 +1,26 @@
 -- Charges the cheapest candidate of one request.
--- KEYS: load, this replica's reservations, dropped
--- ARGV: reservation; for all candidates, each as i64: new tokens, unseen queued tokens, unseen in flight; the endpoints
--- Returns the winner's place, from 0, and each candidate's load before the charge.
+-- KEYS: load, this replica's reservations, dropped; and where an equal prompt may have gone just before: routed
+-- ARGV: reservation; as i64: new tokens where an equal prompt went, then for each candidate new tokens, unseen queued
+-- tokens, unseen in flight; the endpoints
+-- Returns the winner's place, from 0, its new tokens, and each candidate's load before the charge.
+local ROUTED_MS = 2000  -- after so long, every picker has long heard of it by the stream of hints
 local load, reservations, dropped = KEYS[1], KEYS[2], KEYS[3]
 local id = ARGV[1]
 local count = #ARGV - 2
+local figures = {struct.unpack('<' .. string.rep('i8', 1 + 3 * count), ARGV[2])}
+local routed = KEYS[4] and redis.call('GET', KEYS[4])
+
+if routed then
+  local again = figures[1]
+  for i = 1, count do
+    local f = 3 * i - 1
+    if figures[f] > again and string.find(routed, ' ' .. ARGV[i + 2] .. ' ', 1, true) then
+      figures[f] = again
+    end
+  end
+end
 
 local function weigh()
-  local figures = {struct.unpack('<' .. string.rep('i8', 3 * count), ARGV[2])}
   local loads = redis.call('HMGET', load, unpack(ARGV, 3))
   local least, winner = math.huge, 1
   for i = 1, count do
@@ -16,29 +29,37 @@ local function weigh()
     local queued = sum % IN_FLIGHT
     local in_flight = (sum - queued) / IN_FLIGHT
     local f = 3 * i
-    local score = (queued + figures[f - 1] + figures[f - 2]) * (in_flight + figures[f] + 1)
+    local score = (queued + figures[f] + figures[f - 1]) * (in_flight + figures[f + 1] + 1)
     if score < least then
       least, winner = score, i
     end
   end
-  return winner, figures[3 * winner - 2], loads
+  return winner, figures[3 * winner - 1], loads
+end
+
+local function charged(winner, new_tokens, loads)
+  local endpoint = ARGV[winner + 2]
+  redis.call('HINCRBY', load, endpoint, IN_FLIGHT + new_tokens)
+  if KEYS[4] and new_tokens > figures[1] then
+    redis.call('SET', KEYS[4], (routed or ' ') .. endpoint .. ' ', 'PX', ROUTED_MS)
+  end
+  return {winner - 1, new_tokens, loads}
 end
 
 local winner, new_tokens, loads = weigh()
 local endpoint = ARGV[winner + 2]
 local drops = drops_of(dropped, endpoint)
 if redis.call('HSETNX', reservations, id, record_of(new_tokens, drops, endpoint)) == 1 then
-  redis.call('HINCRBY', load, endpoint, IN_FLIGHT + new_tokens)
-  return {winner - 1, loads}
+  return charged(winner, new_tokens, loads)
 end
 
 -- The reservation is known: it stays where it is, if that is a candidate still and was not dropped since.
 local known = redis.call('HGET', reservations, id)
-local _, drops_then, where = parse(known)
+local queued, drops_then, where = parse(known)
 if drops_then == drops_of(dropped, where) then
   for i = 1, count do
     if ARGV[i + 2] == where then
-      return {i - 1, loads}
+      return {i - 1, queued, loads}
     end
   end
   take_back(load, dropped, known)
@@ -47,5 +68,4 @@ if drops_then == drops_of(dropped, where) then
   drops = drops_of(dropped, endpoint)
 end
 redis.call('HSET', reservations, id, record_of(new_tokens, drops, endpoint))
-redis.call('HINCRBY', load, endpoint, IN_FLIGHT + new_tokens)
-return {winner - 1, loads}
+return charged(winner, new_tokens, loads)

@@ -1,0 +1,57 @@
+"""This process's view of the loads of all replicas: as last read from the store, and what we did since."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from multipick_epp.state.ledger import NO_LOAD
+from multipick_epp.types import Endpoint, Load
+
+Change = tuple[Endpoint, int, int]  # queued tokens and requests in flight, more or less
+
+
+class View:
+    """A reply of the store tells how things were when it was written: without what we sent after the question.
+
+    Invariant: `_sent` has, oldest first, the changes that were sent since the question of the last whole reading, the
+    last of them being number `_number`.
+    """
+
+    def __init__(self) -> None:
+        self.loads: dict[Endpoint, Load] = {}
+        self._sent: deque[Change] = deque()
+        self._number = 0
+
+    def asks(self) -> int:
+        """To be called where a question is sent; give the mark with its answer."""
+        return self._number
+
+    def sends(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        """We change a load, and tell the store of it now, after all questions so far."""
+        self._sent.append((endpoint, queued_tokens, in_flight))
+        self._number += 1
+        self.shift(endpoint, queued_tokens, in_flight)
+
+    def shift(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        """A load has changed, in the store, too. The view may lag what is taken from it, hence the lower bound."""
+        queued_before, in_flight_before = self.loads.get(endpoint, NO_LOAD)
+        self.loads[endpoint] = Load(max(0, queued_before + queued_tokens), max(0, in_flight_before + in_flight))
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """The endpoint is gone."""
+        self.loads.pop(endpoint, None)
+
+    def read(self, mark: int, loads: Mapping[Endpoint, Load]) -> None:
+        """The store told of all endpoints; questions that are asked before this one have been answered."""
+        self.loads = dict(loads)
+        while len(self._sent) > self._number - mark:
+            self._sent.popleft()
+        for change in self._sent:
+            self.shift(*change)
+
+    def read_some(self, mark: int, endpoints: Sequence[Endpoint], loads: Sequence[Load]) -> None:
+        """The store told of these endpoints."""
+        self.loads.update(zip(endpoints, loads, strict=True))
+        for back in range(min(self._number - mark, len(self._sent)), 0, -1):
+            change = self._sent[-back]
+            if change[0] in endpoints:
+                self.shift(*change)
