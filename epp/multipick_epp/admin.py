@@ -1,10 +1,12 @@
 """The picker's own HTTP port: metrics for Prometheus, endpoints for people and `multipick demo`'s live table."""
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
 
+from multipick_epp.checks.status import Status
 from multipick_epp.pods.registry import Registry
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.protocol import State
@@ -38,13 +40,16 @@ class SlotRow(msgspec.Struct, frozen=True):
 
 
 class Admin:
-    """Serves `/metrics`, `/endpoints`, `/index/ENDPOINT` and `/healthz`; answers from memory only."""
+    """Serves `/metrics`, `/status`, `/endpoints`, `/index/ENDPOINT` and `/healthz`; answers from memory only."""
 
-    def __init__(self, metrics: Metrics, registry: Registry, state: State, index: LocalIndex) -> None:
+    def __init__(
+        self, metrics: Metrics, registry: Registry, state: State, index: LocalIndex, status: Callable[[], Status]
+    ) -> None:
         self._metrics = metrics
         self._registry = registry
         self._state = state
         self._index = index
+        self._status = status
         self._digesting = asyncio.Lock()  # one walk over the index at a time, however many ask
         self._runner: web.AppRunner | None = None
 
@@ -52,6 +57,7 @@ class Admin:
         """Listen; returns the port. Raises OSError where it is taken."""
         app = web.Application()
         app.router.add_get("/metrics", self._page)
+        app.router.add_get("/status", self._report)
         app.router.add_get("/endpoints", self._endpoints)
         app.router.add_get("/index/{endpoint}", self._digest)
         app.router.add_get("/healthz", self._health)
@@ -99,6 +105,9 @@ class Admin:
             self._metrics.unseen_in_flight.labels(row.endpoint).set(row.unseen_in_flight)
             self._metrics.endpoint_ready.labels(row.endpoint).set(row.ready)
         return web.Response(body=self._metrics.page(), headers={"content-type": "text/plain; version=0.0.4"})
+
+    async def _report(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(self._status()), content_type="application/json")
 
     async def _endpoints(self, _: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(self.rows()), content_type="application/json")

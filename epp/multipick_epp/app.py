@@ -5,6 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -15,6 +16,8 @@ import uvloop
 from multipick_epp import config as configuration
 from multipick_epp.admin import Admin
 from multipick_epp.background import Background
+from multipick_epp.checks.checker import Checker, Expected
+from multipick_epp.checks.status import Endpoints, Status
 from multipick_epp.config import Config, ConfigError
 from multipick_epp.encoders import Encoders
 from multipick_epp.extproc.driver import Settings as StreamSettings
@@ -31,7 +34,7 @@ from multipick_epp.policy.registry import policy
 from multipick_epp.prompts import PromptReader
 from multipick_epp.stores import make_state, server
 from multipick_epp.telemetry import logs
-from multipick_epp.telemetry.collectors import FeedCollector, StateCollector
+from multipick_epp.telemetry.collectors import CheckCollector, FeedCollector, StateCollector
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.telemetry.streams import StreamMetrics
 from multipick_epp.types import Endpoint, ReplicaId
@@ -145,7 +148,16 @@ class App:
         self.feeds = Feeds(config, self.state, secret)
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
         self.metrics.registry.register(FeedCollector(self.feeds.stats))
-        self.admin = Admin(self.metrics, self.registry, self.state, self.state.index)
+        self.checker = Checker(
+            self.registry,
+            Expected(config.pool.models, config.pool.block_size),
+            self.feeds.stats,
+            lambda endpoint: self.state.block_size(endpoint) is not None,
+            None if config.pool.tokenizer is None else self.encoders.compare,
+            self.encoders.learn,
+        )
+        self.metrics.registry.register(CheckCollector(lambda: self.checker.mismatches, lambda: self.encoders.local))
+        self.admin = Admin(self.metrics, self.registry, self.state, self.state.index, self.status)
         self.monitor = Monitor(
             self.registry,
             self.state.load,
@@ -176,9 +188,22 @@ class App:
         await self._find_pods()
         await self.monitor.looked()
         self._background.run(self.picker.estimate_for_ever())
+        self._background.run(self.checker.run())
         ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
+
+    def status(self) -> Status:
+        """What `GET /status` shows."""
+        modes = Counter(self.state.mode(endpoint) for endpoint in self.registry.ready().endpoints)
+        return Status(
+            self.replica,
+            self.state.degraded,
+            self.feeds.degraded,
+            "local" if self.encoders.local else "engine",
+            Endpoints(modes.total(), self.checker.checked, modes),
+            self.checker.mismatches,
+        )
 
     async def drain(self) -> None:
         """Not ready at once; go on answering until nothing is open, or the deadline is there."""

@@ -21,6 +21,7 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     models: tuple[str, ...] = ()  # names of the base model; any other name in a request is a LoRA adapter's
     tokenizer: str | None = None  # folder with tokenizer.json and tokenizer_config.json; None: the engine's /tokenize
+    block_size: Annotated[int, Meta(ge=1)] | None = None  # tokens, as the engines were told; another one is reported
     chat_template: str | None = None  # file that replaces the tokenizer's template, as `vllm serve --chat-template`
     secret_env: str | None = None  # environment variable with the secret that seeds the block keys
 

@@ -1,8 +1,12 @@
-"""Where token ids come from: the model's tokenizer in this process, else the pool's own engines."""
+"""Where token ids come from: the model's tokenizer in this process, else the pool's own engines.
+
+Ids that are not the engines' make every predicted hit wrong. So where most engines turn out to make others (`checks`
+compares), they are asked instead, as if no tokenizer were configured: slower, and right.
+"""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,13 +15,16 @@ import aiohttp
 from multipick_epp.config import Config
 from multipick_epp.pods.registry import Registry
 from multipick_epp.requests.prompt import TokenSource
-from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised
+from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, Verdict, compare
+from multipick_epp.types import Endpoint
 
 log = logging.getLogger(__name__)
 
+PROBE_S = 5.0  # for one answer of an engine, when nothing waits for it
+
 
 class Encoders:
-    """`prompts.Encoder` as configured."""
+    """`prompts.Encoder` as configured. Invariant: `_others` is empty while the tokenizer here is trusted."""
 
     def __init__(self, config: Config, registry: Registry) -> None:
         self._config = config
@@ -26,22 +33,48 @@ class Encoders:
         self._local: Tokenizer | None = None
         self._remote: RemoteTokenizer | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._others: Collection[Endpoint] = ()  # whose engines make other ids than the tokenizer here
+
+    @property
+    def local(self) -> bool:
+        """Ids are made here."""
+        return self._local is not None and not self._others
 
     async def start(self) -> None:
         """Load the tokenizer, or get ready to ask engines. Raises OSError or ValueError for files that don't fit."""
-        pool = self._config.pool
-        if pool.tokenizer is not None:
-            self._local = await asyncio.to_thread(_load, Path(pool.tokenizer), pool.chat_template)
-            return
-        log.warning("no tokenizer is configured: prompts are sent to the engines' /tokenize, which costs milliseconds")
+        pool, limits = self._config.pool, self._config.limits
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64))
         model = pool.models[0] if pool.models else ""
-        self._remote = RemoteTokenizer(self._session, self._address, model, self._config.limits.decision_s)
+        self._remote = RemoteTokenizer(self._session, self._address, model, limits.decision_s)
+        if pool.tokenizer is not None:
+            self._local = await asyncio.to_thread(_load, Path(pool.tokenizer), pool.chat_template)
+        else:
+            log.warning("no tokenizer is configured: prompts go to the engines' /tokenize, which costs milliseconds")
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """See `prompts.Encoder`."""
-        encoder = self._local or self._remote
+        encoder = self._local if self.local else self._remote
         return await encoder.encode(source) if encoder else Untokenised("not started")
+
+    async def compare(self, endpoint: Endpoint, model: str) -> Verdict:
+        """Whether the tokenizer here makes the ids that this engine makes for `model`."""
+        assert self._local is not None
+        assert self._session is not None
+        return await compare(self._local, RemoteTokenizer(self._session, lambda: f"http://{endpoint}", model, PROBE_S))
+
+    def learn(self, alike: int, others: Collection[Endpoint]) -> None:
+        """So many engines make the ids that are made here, and these make others: the greater number is followed.
+
+        One engine that differs from the rest is that engine's fault, and asking engines would not mend its hits.
+        """
+        followed = others if len(others) > alike else ()
+        if followed and not self._others:
+            log.error(
+                "the tokenizer is not the engines': prompts go to their /tokenize", extra={"engines": len(others)}
+            )
+        elif self._others and not followed:
+            log.info("the tokenizer is the engines' again", extra={"engines": alike})
+        self._others = followed
 
     async def close(self) -> None:
         """End threads and connections."""
@@ -51,7 +84,8 @@ class Encoders:
             await self._session.close()
 
     def _address(self) -> str | None:
-        endpoints = self._registry.ready().endpoints
+        ready = self._registry.ready().endpoints
+        endpoints = [endpoint for endpoint in ready if endpoint in self._others] or ready
         return f"http://{self._rng.choice(endpoints)}" if endpoints else None
 
 

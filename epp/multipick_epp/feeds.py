@@ -55,3 +55,8 @@ class Feeds:
     def stats(self) -> Sequence[FeedStats]:
         """Of each endpoint that this picker follows."""
         return self._ingest.stats() if self._enabled else ()
+
+    @property
+    def degraded(self) -> str | None:
+        """Why what engines say doesn't reach the shared state; None while it does, or nobody listens to them."""
+        return self._ingest.degraded if self._enabled and isinstance(self._ingest, IngestProcess) else None

@@ -28,6 +28,7 @@ class Sent:
     requests: int = 0
     prompt_tokens: int = 0
     hit_tokens: int = 0  # of the prompt tokens, predicted as resident
+    longest_prompt: int = 0  # tokens
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class EndpointState:
 
     pod: PodEndpoint
     ready: bool = False
+    incarnation: int = 0  # grows whenever the engine may be another one: it became ready, or its container was started
     gauges: Gauges | None = None  # None until the first scrape
     unseen: Unseen = field(default_factory=Unseen)
     picked: int = 0  # requests that this picker sent there since the last scrape
@@ -70,8 +72,9 @@ class Registry:
         for endpoint in gone:
             del self._states[endpoint]
         for endpoint, pod in wanted.items():
-            if endpoint in self._states:
-                self._states[endpoint].pod = pod
+            if state := self._states.get(endpoint):
+                state.incarnation += state.pod.started_ms != pod.started_ms
+                state.pod = pod
             else:
                 self._states[endpoint] = EndpointState(pod)
         self._refresh()
@@ -86,6 +89,7 @@ class Registry:
         state = self._states.get(endpoint)
         if state is not None and state.ready != ready:
             state.ready = ready
+            state.incarnation += ready
             self._refresh()
 
     def scraped(self, endpoint: Endpoint, gauges: Gauges, unseen: Unseen) -> None:
@@ -103,6 +107,7 @@ class Registry:
             state.sent.requests += 1
             state.sent.prompt_tokens += prompt_tokens
             state.sent.hit_tokens += hit_tokens
+            state.sent.longest_prompt = max(state.sent.longest_prompt, prompt_tokens)
             if (row := self._ready.row_of.get(endpoint)) is not None:
                 self._ready.picked[row] = state.picked
 

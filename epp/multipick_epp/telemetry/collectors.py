@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from multipick_epp.checks.mismatch import Mismatch
 from multipick_epp.events.followed import FeedStats
 from multipick_epp.state.protocol import State
 from multipick_epp.state.stats import StateStats
@@ -83,3 +84,25 @@ class FeedCollector:
             for name, family in counters.items():
                 family.add_metric(labels, getattr(feed, name))
         yield from (lag, connected, waiting, *counters.values())
+
+
+class CheckCollector:
+    """What the checks of the engines found."""
+
+    def __init__(self, mismatches: Callable[[], Sequence[Mismatch]], local_tokens: Callable[[], bool]) -> None:
+        self._mismatches = mismatches
+        self._local_tokens = local_tokens
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        found = GaugeMetricFamily(
+            "multipick_endpoint_mismatch",
+            "1 where an engine is not what the pool expects, by what: model, tokenizer, block-size, events.",
+            labels=["endpoint", "kind"],
+        )
+        for one in self._mismatches():
+            found.add_metric([one.endpoint, one.kind], 1)
+        yield found
+        yield GaugeMetricFamily(
+            "multipick_tokens_local", "1 while token ids are made here; 0: engines are asked.", self._local_tokens()
+        )

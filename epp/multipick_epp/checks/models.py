@@ -1,0 +1,47 @@
+"""Asks an engine for the names of its models."""
+
+import aiohttp
+import msgspec
+
+from multipick_epp.checks.mismatch import Served
+from multipick_epp.types import Endpoint
+
+MAX_ANSWER_BYTES = 1 << 20
+
+
+class _Card(msgspec.Struct):
+    id: str
+    parent: str | None = None  # the base model of an adapter
+    owned_by: str = ""
+
+
+class _Cards(msgspec.Struct):
+    data: list[_Card]
+
+
+_cards = msgspec.json.Decoder(_Cards)
+
+
+async def served(session: aiohttp.ClientSession, endpoint: Endpoint) -> Served | None:
+    """`GET /v1/models`; None for an engine that doesn't say (not reached, wants a key, speaks otherwise)."""
+    try:
+        async with session.get(f"http://{endpoint}/v1/models", allow_redirects=False) as response:
+            if response.status != 200:
+                return None
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    return None
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
+    return read(bytes(body))
+
+
+def read(body: bytes) -> Served | None:
+    """The names in an answer; None for what is none."""
+    try:
+        cards = _cards.decode(body).data
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return Served([card.id for card in cards if card.parent is None], any(card.owned_by == "sglang" for card in cards))

@@ -1,0 +1,30 @@
+"""`GET /status`: how this picker does, in words; the operator's conditions are made of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from multipick_epp.checks.mismatch import Mismatch
+from multipick_epp.types import Mode, ReplicaId
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """How many endpoints."""
+
+    ready: int
+    checked: int  # ready, and their engines have answered all that they were asked
+    modes: Mapping[Mode, int]  # ready, by how well the index knows their caches
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What one picker says of itself and of its engines."""
+
+    replica: ReplicaId
+    state: (
+        str | None
+    )  # why it goes by its own view, as "link: reason"; None: the shared state answers, or there is none
+    ingest: str | None  # why KV events don't reach the shared state; None where they do
+    tokens: Literal["local", "engine"]  # where token ids come from: the pool's tokenizer here, or an engine's /tokenize
+    endpoints: Endpoints
+    mismatches: Sequence[Mismatch]

@@ -1,0 +1,220 @@
+"""Engines are asked once, beside the requests, until they answer; what is found comes and goes with its cause."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+from multipick_epp.checks import checker as checker_module
+from multipick_epp.checks.checker import Checker, Expected
+from multipick_epp.checks.mismatch import Kind
+from multipick_epp.events.followed import FeedStats
+from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.unseen import Unseen
+from multipick_epp.tokens import Verdict
+from multipick_epp.types import Endpoint
+
+ALIKE, OTHER, UNKNOWN = Verdict(True, ""), Verdict(False, "a chat differs"), Verdict(None, "engine is slow")
+
+
+@dataclass
+class Engine:
+    """Answers `/v1/models`, and is compared."""
+
+    model: str | None = "m"  # None: refuses to say
+    verdict: Verdict = ALIKE
+    hold: asyncio.Event | None = None  # answers once this is set
+    endpoint: Endpoint = field(init=False)
+    asked: int = 0
+    compared: list[str] = field(default_factory=list)  # the models it was compared by
+
+    async def models(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        if self.hold:
+            await self.hold.wait()
+        if self.model is None:
+            return web.Response(status=401)
+        return web.json_response({"data": [{"id": self.model, "owned_by": "vllm"}]})
+
+
+@dataclass
+class Checked:
+    """A checker, and what it was told and tells."""
+
+    registry: Registry
+    engines: Sequence[Engine]
+    looks: int = 0
+    learnt: tuple[int, Collection[Endpoint]] = (0, ())
+    feeds: Sequence[FeedStats] = ()
+
+    def __post_init__(self) -> None:
+        self.checker = Checker(self.registry, Expected(["m"], 16), self.look, lambda _: False, self.compare, self.learn)
+
+    def look(self) -> Sequence[FeedStats]:
+        self.looks += 1
+        return self.feeds
+
+    async def compare(self, endpoint: Endpoint, model: str) -> Verdict:
+        [engine] = [engine for engine in self.engines if engine.endpoint == endpoint]
+        engine.compared.append(model)
+        return engine.verdict
+
+    def learn(self, alike: int, others: Collection[Endpoint]) -> None:
+        self.learnt = alike, others
+
+    def kinds(self) -> list[Kind]:
+        return [one.kind for one in self.checker.mismatches]
+
+    async def looked(self, count: int) -> None:
+        """So many looks went by."""
+        end = self.looks + count
+        await eventually(lambda: self.looks >= end)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+Start = Callable[..., Awaitable[Checked]]
+
+
+@pytest.fixture
+async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """A running checker over these engines, all of which are ready."""
+    monkeypatch.setattr(checker_module, "LOOK_S", 0.002)
+    monkeypatch.setattr(checker_module, "EVENTS_S", 0.02)
+    monkeypatch.setattr(checker_module, "_PAUSE_S", (0.002, 0.005))
+    monkeypatch.setattr(checker_module, "ASK_S", 0.3)
+    runners: list[web.AppRunner] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def begin(*engines: Engine) -> Checked:
+        registry = Registry()
+        for engine in engines:
+            app = web.Application()
+            app.router.add_get("/v1/models", engine.models)
+            runners.append(web.AppRunner(app, handler_cancellation=True))
+            await runners[-1].setup()
+            await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
+            engine.endpoint = Endpoint(f"127.0.0.1:{runners[-1].addresses[0][1]}")
+        registry.set([PodEndpoint(engine.endpoint) for engine in engines])
+        for engine in engines:
+            registry.mark(engine.endpoint, True)
+        checked = Checked(registry, engines)
+        tasks.append(asyncio.create_task(checked.checker.run()))
+        return checked
+
+    yield begin
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def test_an_engine_that_matches_is_asked_once_and_nothing_is_said(start: Start) -> None:
+    engine = Engine()
+    checked = await start(engine)
+    await eventually(lambda: checked.checker.checked == 1)
+    await checked.looked(20)
+    assert checked.kinds() == []
+    assert (engine.asked, engine.compared) == (1, ["m"])
+    assert checked.learnt == (1, [])
+
+
+async def test_an_engine_of_another_model_is_compared_by_its_own_name(start: Start) -> None:
+    engine = Engine(model="other", verdict=OTHER)
+    checked = await start(engine)
+    await eventually(lambda: checked.kinds() == [Kind.MODEL, Kind.TOKENIZER])
+    assert engine.compared == ["other"]
+    assert checked.learnt == (0, [engine.endpoint])
+
+
+async def test_an_engine_that_does_not_answer_is_asked_again_and_others_are_not_held_up(start: Start) -> None:
+    deaf, well = Engine(hold=asyncio.Event()), Engine()
+    checked = await start(deaf, well)
+    await eventually(lambda: checked.checker.checked == 1)
+    assert well.asked == 1
+    await eventually(lambda: deaf.asked >= 2)  # given up after ASK_S, and tried again
+    assert checked.kinds() == []
+    assert deaf.hold is not None
+    deaf.hold.set()
+    await eventually(lambda: checked.checker.checked == 2)
+
+
+async def test_what_an_engine_refuses_to_say_is_not_held_against_it(start: Start) -> None:
+    engine = Engine(model=None, verdict=UNKNOWN)
+    checked = await start(engine)
+    await eventually(lambda: engine.asked >= 3)
+    assert checked.kinds() == []
+    assert checked.checker.checked == 0
+    assert checked.learnt == (0, [])
+
+
+async def test_an_engine_that_was_started_again_is_asked_again_and_a_cure_is_seen(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", checker_module.__name__)
+    engine = Engine(verdict=OTHER)
+    checked = await start(engine)
+    await eventually(lambda: checked.kinds() == [Kind.TOKENIZER])
+    await checked.looked(10)
+    checked.registry.mark(engine.endpoint, False)
+    await eventually(lambda: checked.kinds() == [])  # of an engine that serves nobody nothing is said
+    assert checked.learnt == (0, [engine.endpoint]), "what is known holds until another engine answers"
+    engine.verdict = ALIKE
+    checked.registry.mark(engine.endpoint, True)
+    await eventually(lambda: checked.learnt == (1, []))
+    await eventually(lambda: checked.kinds() == [])
+    assert engine.asked == 2
+    told = [record.message for record in caplog.records]
+    assert told.count("engine does not match") <= 2, "once an incarnation, whatever the number of looks"
+    assert told[-1] == "engine matches again"
+
+
+async def test_a_container_that_was_started_again_is_another_engine(start: Start) -> None:
+    engine = Engine()
+    checked = await start(engine)
+    await eventually(lambda: checked.checker.checked == 1)
+    checked.registry.set([PodEndpoint(engine.endpoint, started_ms=1)])
+    await eventually(lambda: engine.asked == 2)
+
+
+async def test_an_endpoint_that_left_is_forgotten(start: Start) -> None:
+    one, other = Engine(verdict=OTHER), Engine()
+    checked = await start(one, other)
+    await eventually(lambda: checked.learnt == (1, [one.endpoint]))
+    checked.registry.set([PodEndpoint(other.endpoint)])
+    await eventually(lambda: checked.learnt == (1, []))
+    assert checked.kinds() == []
+
+
+async def test_a_block_size_is_taken_from_the_engines_metrics(start: Start) -> None:
+    engine = Engine()
+    checked = await start(engine)
+    checked.registry.scraped(engine.endpoint, Gauges(block_size=32), Unseen())
+    await eventually(lambda: checked.kinds() == [Kind.BLOCK_SIZE])
+    checked.registry.scraped(engine.endpoint, Gauges(block_size=16), Unseen())
+    await eventually(lambda: checked.kinds() == [])
+
+
+async def test_silence_is_told_when_it_lasts(start: Start) -> None:
+    engine = Engine()
+    checked = await start(engine)
+    silent = FeedStats(
+        engine.endpoint, None, connected=True, blocks=0, waiting_blocks=0, unplaced_blocks=0, operations=0, batches=0,
+        gaps=0, restarts=0, undecodable=0, uploads=0, lag_s=0.0, why="",
+    )  # fmt: skip
+    checked.feeds = [silent]
+    await checked.looked(20)
+    assert checked.kinds() == []
+    checked.registry.chosen(engine.endpoint, 500, 0)
+    await eventually(lambda: checked.kinds() == [Kind.EVENTS])
+    checked.feeds = []
+    await eventually(lambda: checked.kinds() == [])
