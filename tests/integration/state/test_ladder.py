@@ -194,6 +194,31 @@ async def test_restarted_with_old_data(replica: Start, client: Client, eventuall
     await eventually(lambda: tokens(other) == tokens(other, MORE) == 0)  # as the store: neither more nor less
 
 
+async def test_restarted_with_old_data_while_no_event_comes(
+    replica: Start, client: Client, eventually: Eventually, server: Valkey
+) -> None:
+    owner, other = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    await (await client(server.url)).call("SAVE")
+    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW]
+    told = await owner_answers(owner, [*CHAIN, *MORE], seq=1)
+    await server.kill()
+    await eventually(lambda: owner.degraded and other.degraded)
+    await server.start()
+    await eventually(lambda: told)
+    await eventually(lambda: tokens(other) == tokens(other, MORE) == 80)
+    late = await replica(server.url)
+    assert tokens(late) == tokens(late, MORE) == 80
+    await (await client(server.url)).call("SAVE")
+    told.clear()
+    await server.kill()
+    await eventually(lambda: owner.degraded)
+    await server.start()
+    await eventually(lambda: owner.degraded is None)
+    assert list(await owner.apply([Delta(SLOT, 1, 2, 2, (), CHAIN)])) == [Applied.NEW]
+    assert not told, "nothing was lost, so nothing is uploaded"
+
+
 async def test_paused(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
     state = await replica(server.url)
     await fill(state)

@@ -32,8 +32,9 @@ _TRIES = 5
 class Writer:
     """Writes what events tell, and keeps count of what the store may have lost of it.
 
-    Invariants: `_wrote` has the endpoints that this process has begun or replaced and that aren't dropped; `_owed`
-    those of them that the store does not hold exactly, as far as we know; `_gone` those whose drop it has not heard of.
+    Invariants: `_wrote` has the endpoints that this process has begun or replaced and that aren't dropped, with the
+    last epoch and sequence that were written; `_owed` those of them that the store does not hold exactly, as far as we
+    know; `_gone` those whose drop it has not heard of.
     """
 
     def __init__(self, keys: Keys, replica: ReplicaId, owns: bool, local: LocalIndex | None, stats: StateStats) -> None:
@@ -46,7 +47,7 @@ class Writer:
         self._stats = stats
         self._connection: Connection | None = None
         self._generation: bytes | None = None
-        self._wrote: set[Endpoint] = set()
+        self._wrote: dict[Endpoint, tuple[int, int]] = {}
         self._owed: set[Endpoint] = set()
         self._gone: set[Endpoint] = set()
         self._modes: dict[Endpoint, Mode] = {}  # as this process set them
@@ -63,7 +64,7 @@ class Writer:
 
     async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
         """See `State`."""
-        self._wrote.add(endpoint)
+        self._wrote.setdefault(endpoint, (epoch, -1))
         self._gone.discard(endpoint)
         try:
             return await self._void(endpoint, epoch, -1, force=False)
@@ -85,8 +86,9 @@ class Writer:
                 codes = [Applied.REFUSED] * len(call)
                 for _, part in call:
                     self._refused(part)
-            for (place, _), code in zip(call, codes, strict=True):
+            for (place, part), code in zip(call, codes, strict=True):
                 outcome[place] = _worse(outcome[place], Applied(code))
+                self._note(part.slot.endpoint, part.epoch, part.last, outcome[place])
         self._stats.applied.update(outcome)
         return outcome
 
@@ -97,6 +99,7 @@ class Writer:
             names = [slot_name(slot) for slot in slots]
             keys = (self._keys.log, self._keys.fence(endpoint), *map(self._keys.blocks, names))
             applied = Applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names))
+            self._note(endpoint, epoch, seq, applied)
         except LostError:
             self._owe(endpoint)
             if self._local is not None:
@@ -111,7 +114,7 @@ class Writer:
         self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
     ) -> Applied:
         """See `State`."""
-        self._wrote.add(endpoint)
+        self._wrote[endpoint] = (epoch, seq)
         self._gone.discard(endpoint)
         self._owed.discard(endpoint)
         try:
@@ -130,7 +133,7 @@ class Writer:
 
     async def drop(self, endpoint: Endpoint) -> None:
         """See `State`."""
-        self._wrote.discard(endpoint)
+        self._wrote.pop(endpoint, None)
         self._owed.discard(endpoint)
         self._modes.pop(endpoint, None)
         if self._local is not None:
@@ -163,6 +166,7 @@ class Writer:
         """Renew the lease, watch over the store's data, keep the keys alive; until the connection is lost."""
         await install(connection, self._apply, self._begin, self._clear, self._drop, self._mode, self._lease)
         await self._renew(connection)
+        await self._compare(connection)
         self._connection = connection
         try:
             for endpoint in list(self._gone):
@@ -204,9 +208,17 @@ class Writer:
         before, self._generation = self._generation, generation
         if before is not None and generation != before:
             log.warning("the store lost its data", extra={"endpoints": len(self._wrote)})
-            self._owed |= self._wrote
+            self._owed.update(self._wrote)
             if self._connection is not None:
                 raise LostError("flushed")  # what a session sets up is to be set up again
+
+    async def _compare(self, connection: Connection) -> None:
+        """A store that came back with an older save lacks what we wrote since, and no event may come for long."""
+        wrote = list(self._wrote.items())
+        fences = [connection.call("HMGET", self._keys.fence(endpoint), "epoch", "last") for endpoint, _ in wrote]
+        for (endpoint, ours), fence in zip(wrote, await asyncio.gather(*fences), strict=True):
+            if tuple(int(field) for field in fence if field is not None) < ours:
+                self._owed.add(endpoint)
 
     async def _refresh(self, connection: Connection) -> None:
         for endpoint in list(self._wrote):
@@ -274,6 +286,10 @@ class Writer:
         self._owe(part.slot.endpoint)
         if self._local is not None:
             self._local.change(part.slot, part.stored, part.removed)
+
+    def _note(self, endpoint: Endpoint, epoch: int, last: int, applied: Applied) -> None:
+        if applied > Applied.STALE and endpoint in self._wrote:
+            self._wrote[endpoint] = max(self._wrote[endpoint], (epoch, last))
 
     def _owe(self, endpoint: Endpoint) -> None:
         if endpoint in self._wrote:

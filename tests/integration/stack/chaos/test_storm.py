@@ -98,10 +98,18 @@ async def hurt(stack: "Stack", traffic: Traffic) -> None:
     await traffic.reaches(0.55)
     await store.start()
     await traffic.reaches(0.7)
+    await reaped(stack)
     await store.kill()
     await traffic.reaches(0.75)
     shutil.rmtree(store.folder / "appendonlydir")
     await store.start()
+
+
+async def reaped(stack: "Stack") -> None:
+    """The other pickers have released what the killed one had reserved."""
+    async with asyncio.timeout(60):
+        while not await stack.total("multipick_reaped_total"):
+            await asyncio.sleep(0.1)
 
 
 async def ingest_of(picker: "Picker") -> int:
