@@ -143,13 +143,15 @@ class Checker:
         self, endpoint: Endpoint, engine: _Engine, state: EndpointState, feed: FeedStats | None, now_s: float
     ) -> list[Mismatch]:
         size = state.gauges.block_size if state.gauges else None
-        silent = mismatch.events(feed, self._known(endpoint), state.sent.longest_prompt, size)
+        other = mismatch.model(self._expected.models, engine.served) if engine.served else None
+        longest = state.sent.longest_prompt if other is None else 0  # an engine of another model refuses our prompts
+        silent = mismatch.events(feed, self._known(endpoint), longest, size)
         if silent is None:
             engine.silent_s = None
         elif engine.silent_s is None:
             engine.silent_s = now_s
         words = {
-            Kind.MODEL: mismatch.model(self._expected.models, engine.served) if engine.served else None,
+            Kind.MODEL: other,
             Kind.TOKENIZER: engine.tokens.words if engine.tokens and engine.tokens.alike is False else None,
             Kind.BLOCK_SIZE: mismatch.block_size(self._expected.block_size, size),
             Kind.EVENTS: silent if engine.silent_s is not None and now_s - engine.silent_s >= EVENTS_S else None,
@@ -165,6 +167,6 @@ def _log(before: Sequence[Mismatch], now: Sequence[Mismatch]) -> None:
     was, is_ = {(one.kind, one.endpoint) for one in before}, {(one.kind, one.endpoint) for one in now}
     for one in now:
         if (one.kind, one.endpoint) not in was:
-            log.warning("engine does not match", extra={"kind": one.kind, "endpoint": one.endpoint, "why": one.words})
+            log.warning("engine mismatch", extra={"kind": one.kind, "endpoint": one.endpoint, "why": one.words})
     for kind, endpoint in sorted(was - is_):
-        log.info("engine matches again", extra={"kind": kind, "endpoint": endpoint})
+        log.info("engine mismatch is over", extra={"kind": kind, "endpoint": endpoint})

@@ -180,13 +180,28 @@ class Stack:
         """A counter without labels, over all pickers."""
         total = 0.0
         for picker in self.pickers:
-            async with self.admin.get(f"{picker.url}/metrics") as response:
-                found = re.search(rf"^{metric} (\S+)$", await response.text(), re.MULTILINE)
+            found = re.search(rf"^{metric} (\S+)$", await self.metrics(picker), re.MULTILINE)
             assert found, f"no metric {metric}"
             total += float(found[1])
         return total
 
+    async def metrics(self, picker: Picker) -> str:
+        async with self.admin.get(f"{picker.url}/metrics") as response:
+            return await response.text()
+
     # --- conditions
+
+    async def status(self, good: Callable[[Json], object]) -> Json:
+        """What the first picker says of itself, once it is good."""
+        found: Json = {}
+
+        async def bad() -> object:
+            nonlocal found
+            found = await self._get(f"{self.pickers[0].url}/status")
+            return None if good(found) else found
+
+        await eventually(bad)
+        return found
 
     async def known(self) -> None:
         """Every picker follows every pod."""
@@ -274,6 +289,7 @@ class Plan:
     pods: int = 2
     pickers: int = 1
     flags: Sequence[object] = ()  # of each pod
+    each: Sequence[Sequence[object]] = ()  # of the first, second, ... pod, instead of free ports: to differ, or be sick
     config: Mapping[str, object] = field(default_factory=dict)  # added to each picker's
     store: Mapping[str, str] = field(default_factory=dict)  # Valkey's settings
 
@@ -283,8 +299,9 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as started:
         server = await started.enter_async_context(valkey(plan.store))
         ports = ("--port", 0, "--events-port", 0, "--replay-port", 0)
-        serve = ("sim", "serve", "--served-model-name", MODEL, "--dev", *ports, *plan.flags)
-        pods = [Pod(f"pod-{number}", folder, serve) for number in range(plan.pods)]
+        serve = ("sim", "serve", "--served-model-name", MODEL, "--dev", *plan.flags)
+        own = plan.each or [ports] * plan.pods
+        pods = [Pod(f"pod-{number}", folder, (*serve, *flags)) for number, flags in enumerate(own)]
         started.push_async_callback(stop_all, pods)
         await asyncio.gather(*(pod.serve() for pod in pods))
         config = {
@@ -305,7 +322,8 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
         http = await started.enter_async_context(aiohttp.ClientSession(gateway.url, connector=connector))
         admin = await started.enter_async_context(aiohttp.ClientSession())
         stack = Stack(http, admin, pods, pickers, server)
-        await stack.known()
+        if not plan.each:
+            await stack.known()
         yield stack
 
 
@@ -319,6 +337,7 @@ class StartStack(Protocol):
         pods: int = ...,
         pickers: int = ...,
         flags: Sequence[object] = ...,
+        each: Sequence[Sequence[object]] = ...,
         config: Mapping[str, object] = ...,
         store: Mapping[str, str] = ...,
     ) -> Stack: ...

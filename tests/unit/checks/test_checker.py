@@ -174,8 +174,8 @@ async def test_an_engine_that_was_started_again_is_asked_again_and_a_cure_is_see
     await eventually(lambda: checked.kinds() == [])
     assert engine.asked == 2
     told = [record.message for record in caplog.records]
-    assert told.count("engine does not match") <= 2, "once an incarnation, whatever the number of looks"
-    assert told[-1] == "engine matches again"
+    assert told.count("engine mismatch") <= 2, "once an incarnation, whatever the number of looks"
+    assert told[-1] == "engine mismatch is over"
 
 
 async def test_a_container_that_was_started_again_is_another_engine(start: Start) -> None:
