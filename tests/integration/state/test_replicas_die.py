@@ -68,3 +68,23 @@ async def test_a_replica_that_was_thought_dead_charges_again(
     await eventually(lambda: one.degraded is None and two.load(PODS[0]) == Load(5, 1))
     one.release(ReservationId("r"))
     await eventually(lambda: one.load(PODS[0]) == two.load(PODS[0]) == Load())
+
+
+async def test_a_store_that_forgot_the_leases_makes_nobody_the_owner_of_all(
+    server: Valkey,
+    replica: Callable[..., Awaitable[RedisState]],
+    eventually: Callable[..., Awaitable[None]],
+    client: Callable[..., Awaitable[Connection]],
+) -> None:
+    one, two = await replica(server.url), await replica(server.url)
+    await eventually(lambda: len(one.owned(PODS)) + len(two.owned(PODS)) == len(PODS))
+    before = one.owned(PODS), two.owned(PODS)
+    seen = []
+
+    def both_know_of_each_other_again() -> bool:
+        seen.append((one.owned(PODS), two.owned(PODS)))
+        return all(state.degraded is None and state.stats.outages["writer", "flushed"] for state in (one, two))
+
+    await (await client(server.url)).call("FLUSHALL")
+    await eventually(both_know_of_each_other_again)
+    assert all(owned == before for owned in seen)

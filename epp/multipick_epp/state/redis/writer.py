@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
 from multipick_epp.state.protocol import Applied, Delta, Slot
 from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.parts import Part, calls_of
@@ -23,9 +23,6 @@ from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 log = logging.getLogger(__name__)
 
 RENEW_S = 1.0
-OWNER_LEASE_MS = 3_500
-"""A replica that hasn't renewed for so long ingests nothing any more. With `RENEW_S`: hand-over within 5 s."""
-FORGET_OWNER_MS = 60_000
 _TRIES = 5
 
 
@@ -39,10 +36,9 @@ class Writer:
 
     def __init__(self, keys: Keys, replica: ReplicaId, owns: bool, local: LocalIndex | None, stats: StateStats) -> None:
         """`owns`: this replica takes its part of the endpoints. `local` is written to while the store is away."""
-        self.owners: tuple[ReplicaId, ...] = (replica,) if owns else ()
         self._keys = keys
         self._replica = replica
-        self._owns = owns
+        self._lease = IngestLease(keys, replica, owns)
         self._local = local
         self._stats = stats
         self._connection: Connection | None = None
@@ -52,9 +48,14 @@ class Writer:
         self._gone: set[Endpoint] = set()
         self._modes: dict[Endpoint, Mode] = {}  # as this process set them
         self._listeners: list[Callable[[Endpoint], None]] = []
-        self._apply, self._begin, self._clear, self._drop, self._mode, self._lease = map(
-            load, ("apply", "begin", "clear", "drop", "mode", "lease")
+        self._apply, self._begin, self._clear, self._drop, self._mode = map(
+            load, ("apply", "begin", "clear", "drop", "mode")
         )
+
+    @property
+    def owners(self) -> tuple[ReplicaId, ...]:
+        """The replicas that share the endpoints' events."""
+        return self._lease.owners
 
     def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
         """See `State`."""
@@ -164,7 +165,8 @@ class Writer:
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, watch over the store's data, keep the keys alive; until the connection is lost."""
-        await install(connection, self._apply, self._begin, self._clear, self._drop, self._mode, self._lease)
+        self._lease.connected()
+        await install(connection, self._apply, self._begin, self._clear, self._drop, self._mode, self._lease.script)
         await self._renew(connection)
         await self._compare(connection)
         self._connection = connection
@@ -187,24 +189,15 @@ class Writer:
 
     async def leave(self) -> None:
         """Give up the lease, so that the others need not wait for its end."""
-        if self._connection is not None and self._owns:
+        if self._connection is not None:
             with suppress(LostError):
-                await self._connection.call("ZREM", self._keys.owners, self._replica)
+                await self._lease.give_up(self._connection)
 
     async def _renew(self, connection: Connection) -> None:
         pool = self._keys
         for key in pool.of_the_pool():
             connection.send("EXPIRE", key, KEEP_S)
-        if self._owns:
-            generation, _, leases = await connection.call(
-                *self._lease.command((pool.owners, pool.generation), self._replica, uuid4().hex)
-            )
-            ages = {ReplicaId(name.decode()): age for name, age in zip(leases[::2], leases[1::2], strict=True)}
-            self.owners = tuple(sorted(owner for owner, age in ages.items() if age < OWNER_LEASE_MS))
-            for owner in (owner for owner, age in ages.items() if age > FORGET_OWNER_MS):
-                connection.send("ZREM", pool.owners, owner)
-        else:
-            generation = await connection.call("GET", pool.generation)
+        generation = await self._lease.renew(connection)
         before, self._generation = self._generation, generation
         if before is not None and generation != before:
             log.warning("the store lost its data", extra={"endpoints": len(self._wrote)})
