@@ -1,55 +1,46 @@
-"""Asks a pool's pickers how well they know what the engines cache."""
+"""Asks a pool's pickers how they do: `GET /status` of each, at its own address, since each may be cut off by itself."""
 
-import json
-from typing import Any
+import asyncio
+from collections.abc import Sequence
 
 import aiohttp
 
-from multipick_operator.api.pool import Pool
-from multipick_operator.children.names import picker_name
 from multipick_operator.children.picker import ADMIN_PORT
-from multipick_operator.status.observed import IndexReport
+from multipick_operator.status.pickers import MAX_ANSWER_BYTES, PickerReport, read
 
 TIMEOUT = aiohttp.ClientTimeout(total=2)
-MAX_BYTES = 4 << 20
+MAX_PICKERS = 16
 
 
 class PickerProbe:
-    """`GET /endpoints` of the pickers' Service, whose rows carry the residency mode of each endpoint."""
+    """One client for all pools."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, pool: Pool) -> IndexReport | None:
-        """One picker's view; None where none answers in words we know."""
+    async def ask(self, addresses: Sequence[str]) -> list[PickerReport]:
+        """What those at these IP addresses say, within TIMEOUT; who doesn't answer in words we know is left out."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=TIMEOUT)
-        url = f"http://{picker_name(pool)}.{pool.namespace}:{ADMIN_PORT}/endpoints"
-        try:
-            async with self._session.get(url) as answer:
-                if answer.status != 200:
-                    return None
-                return report(json.loads(await answer.content.read(MAX_BYTES)))
-        except (aiohttp.ClientError, TimeoutError, ValueError):
-            return None
+        answers = await asyncio.gather(*(self._ask(self._session, one) for one in addresses[:MAX_PICKERS]))
+        return [answer for answer in answers if answer is not None]
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session:
             await self._session.close()
 
-
-def report(rows: Any) -> IndexReport | None:
-    """What the rows of `/endpoints` say; None for what is no such list, or without a ready endpoint."""
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return None
-    modes = [str(row.get("mode", "")) for row in rows if row.get("ready")]
-    if not modes:
-        return None
-    exact = modes.count("exact")
-    message = f"{exact} of {len(modes)} endpoints known exactly"
-    if exact == len(modes):
-        return IndexReport(True, "EventsArriving", message)
-    if "blind" in modes:
-        return IndexReport(False, "NoEvents", f"{message}; {modes.count('blind')} send no KV events that can be used")
-    return IndexReport(False, "EventsIncomplete", f"{message}; events of the others were lost, and will be again whole")
+    async def _ask(self, session: aiohttp.ClientSession, address: str) -> PickerReport | None:
+        host = f"[{address}]" if ":" in address else address
+        try:
+            async with session.get(f"http://{host}:{ADMIN_PORT}/status", allow_redirects=False) as answer:
+                if answer.status != 200:
+                    return None
+                body = bytearray()
+                async for chunk in answer.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        return None
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+        return read(bytes(body))

@@ -35,17 +35,18 @@ from multipick_operator.kube import ApiError, Kube
 from multipick_operator.metrics import Metrics
 from multipick_operator.references import Reference, picker_secret, references
 from multipick_operator.status import last_status, status
-from multipick_operator.status.observed import IndexReport, Missing, Observed
-from multipick_operator.status.pods import ready_for_s
+from multipick_operator.status.observed import Missing, Observed
+from multipick_operator.status.pickers import PickerReport, all_is_well
+from multipick_operator.status.pods import is_ready, ready_for_s
 from multipick_operator.status.transitions import Changes, notes
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # namespace, name
-Probe = Callable[[Pool], Awaitable[IndexReport | None]]
+Probe = Callable[[Sequence[str]], Awaitable[list[PickerReport]]]
 
 MISSING_S = 15.0  # what is missing is looked for again, since Secrets of others are not watched
-INDEX_S = 15.0  # what pickers know of caches changes without any object's change
+REPORTS_S = 15.0  # what pickers tell changes without any object's change
 EXISTING_S = 15.0  # pods with labels of their own are not watched either
 FORBIDDEN_S = 30.0
 WARMING_S = 30.0  # for a picker to follow the events of a pod that has just become ready, or of all if it is new itself
@@ -201,15 +202,13 @@ class Reconciler:
         engine, picker = engine_name(pool), picker_name(pool)
         workload = _first(turn.live, engine, *WORKLOADS)
         deployment = turn.live.get(Ref("apps/v1", "Deployment", picker))
-        answering = bool(deployment and deployment.get("status", {}).get("readyReplicas"))
         labels = endpoint_labels(pool) if pool.spec.existing_pods else selector(pool, ENGINE)
-        engine_pods, picker_pods, index = await asyncio.gather(
-            self._pods(pool, labels),
-            self._pods(pool, selector(pool, PICKER)),
-            self._probe(pool) if answering else _nothing(),
+        engine_pods, picker_pods = await asyncio.gather(
+            self._pods(pool, labels), self._pods(pool, selector(pool, PICKER))
         )
-        if not (index and index.ready):
-            turn.again(INDEX_S)
+        reports = await self._probe([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
+        if not all_is_well(reports):
+            turn.again(REPORTS_S)
         return Observed(
             workload=workload,
             picker=deployment,
@@ -223,7 +222,7 @@ class Reconciler:
             image=context.engine_image(pool),
             revision=_revision(workload),
             shared_state=context.state_url(pool) is not None,
-            index=index,
+            reports=reports,
             warming=any(ready_for_s(pod, self._now()) < WARMING_S for pod in [*engine_pods, *picker_pods]),
         )
 
@@ -269,8 +268,8 @@ def _log(pool: Pool, changes: Changes) -> None:
         log.info("children changed", extra=who | {"children": told})
 
 
-async def _nothing() -> None:
-    return None
+def _answers(pod: Manifest) -> bool:
+    return is_ready(pod) and bool(pod["status"].get("podIP"))
 
 
 def _is_owned(pool: Pool, live: Manifest) -> bool:

@@ -13,6 +13,7 @@ CONDITION_TYPES = (
     "PickerReady",
     "RouteReady",
     "IndexReady",
+    "EnginesMatch",
     "ScalingActive",
 )
 

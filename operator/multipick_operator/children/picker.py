@@ -56,6 +56,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
                 "name": f"{pool.namespace}/{pool.name}",
                 "models": [pool.model_name, *spec.model.aliases],
                 "tokenizer": tokenizer and tokenizer.source,
+                "block_size": spec.engine.block_size,
                 "secret_env": None if spec.index or not context.defaults.state_password else SEED_ENV,
             }
         ),

@@ -4,16 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from multipick_operator.api.pool import Pool
+from multipick_operator.status import pickers
 from multipick_operator.status.observed import Observed
 from multipick_operator.status.pods import CAPACITY, FAILURES, is_ready, worst
-
-
-class Verdict(NamedTuple):
-    """A condition without its times."""
-
-    status: str  # True, False, Unknown
-    reason: str
-    message: str
+from multipick_operator.status.verdict import Verdict
 
 
 class Counts(NamedTuple):
@@ -141,14 +135,20 @@ def route_ready(pool: Pool, seen: Observed) -> Verdict | None:
 
 
 def index_ready(pool: Pool, seen: Observed) -> Verdict:
-    """The pickers know what the engines cache. Serving goes on without."""
+    """The pickers know what the engines cache, and share it. Serving goes on without."""
+    found = pickers.index_ready(seen.reports)
+    if found.reason == "RedisUnreachable":
+        return found
     if not pool.spec.engine.kv_events.enabled:
         return Verdict("False", "EventsDisabled", "engine.kvEvents is off: pickers go by their own routing history")
-    if seen.index is None:
-        return Verdict("Unknown", "NotReported", "no picker has told yet")
-    if not seen.index.ready and seen.warming:
-        return Verdict("Unknown", "Warming", seen.index.message)
-    return Verdict("True" if seen.index.ready else "False", seen.index.reason, seen.index.message)
+    if found.status == "False" and seen.warming:
+        return Verdict("Unknown", "Warming", found.message)
+    return found
+
+
+def engines_match(pool: Pool, seen: Observed) -> Verdict:
+    """The engines are what requests, tokenizer and spec take them for. They may serve all the same."""
+    return pickers.engines_match(seen.reports)
 
 
 def scaling_active(pool: Pool, seen: Observed) -> Verdict | None:
@@ -174,6 +174,7 @@ JUDGES: dict[str, Judge] = {
     "PickerReady": picker_ready,
     "RouteReady": route_ready,
     "IndexReady": index_ready,
+    "EnginesMatch": engines_match,
     "ScalingActive": scaling_active,
 }
 NEEDED = ("Accepted", "Available", "PickerReady", "RouteReady")

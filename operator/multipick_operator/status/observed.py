@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from multipick_operator.children.names import Manifest
+from multipick_operator.status.pickers import PickerReport
 
 
 class Missing(NamedTuple):
@@ -12,15 +13,6 @@ class Missing(NamedTuple):
 
     kind: str  # Secret, PersistentVolumeClaim, Gateway; or a kind that the API server doesn't serve
     name: str  # empty for a whole kind
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What the pickers say of their index."""
-
-    ready: bool
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +31,5 @@ class Observed:
     image: str | None = None  # of the engines; None: no default for this engine
     revision: str = ""  # hash of the wanted pod template
     shared_state: bool = False
-    index: IndexReport | None = None  # None: not known
+    reports: Sequence[PickerReport] = ()  # of the pickers that answered
     warming: bool = False  # a pod has just become ready: what pickers know of it is yet to come

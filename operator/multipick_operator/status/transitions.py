@@ -34,6 +34,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("ResolvedRefs", ""): "RefNotFound",
     ("RouteReady", ""): "RouteRejected",
     ("IndexReady", ""): "IndexDegraded",
+    ("EnginesMatch", ""): "EngineMismatch",
     ("ScalingActive", ""): "ScalingInactive",
     ("Progressing", "ProgressDeadlineExceeded"): "RolloutStuck",
     ("Progressing", "InsufficientCapacity"): "InsufficientCapacity",

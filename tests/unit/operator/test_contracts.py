@@ -3,23 +3,29 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import yaml
 from multipick_epp import config
+from multipick_epp.checks.mismatch import Kind, Mismatch
+from multipick_epp.checks.status import Endpoints, Status
+from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.commands import command
 from multipick_operator.children.context import Context
 from multipick_operator.children.picker import configuration
+from multipick_operator.status.pickers import PickerReport, engines_match, index_ready, read
 from multipick_sim.cli import _parser
 
 MakePool = Callable[..., Pool]
 
 
 def test_the_picker_reads_its_configuration(make_pool: MakePool, context: Context, tmp_path: Path) -> None:
-    pool = make_pool(model={"uri": "hf://org/m", "aliases": ["b"]})
+    pool = make_pool(model={"uri": "hf://org/m", "aliases": ["b"]}, engine={"blockSize": 32})
     file = tmp_path / "epp.yaml"
     file.write_text(yaml.safe_dump(configuration(pool, context)))
     loaded = config.load(file)
     assert loaded.pool.models == ("p", "b")
+    assert loaded.pool.block_size == 32
     assert (loaded.events.port, loaded.events.replay_port) == (5557, 5657)
     assert loaded.listen.ext_proc == 9002
     assert loaded.kubernetes is not None
@@ -39,3 +45,28 @@ def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> 
     assert read.lora == ["a"]
     assert (read.port, read.events_port, read.replay_port) == (8001, 5558, 5658)
     assert (read.data_parallel_rank, read.block_size, read.shutdown_timeout, read.speed) == (1, 32, 7.0, 2.0)
+
+
+def status_of(*mismatches: Mismatch, state: str | None = None) -> PickerReport | None:
+    """A picker's own words, as the operator reads them."""
+    endpoints = Endpoints(2, 1, {Mode.EXACT: 2})
+    return read(msgspec.json.encode(Status(ReplicaId("r"), state, None, "local", endpoints, mismatches)))
+
+
+def test_the_operator_reads_the_pickers_status() -> None:
+    found = status_of(Mismatch(Kind.MODEL, Endpoint("10.0.0.1:8000"), "it serves x"), state="loads: away")
+    assert found is not None
+    assert (found.state, found.ingest) == ("loads: away", None)
+    assert (found.endpoints.ready, found.endpoints.checked, found.endpoints.modes) == (2, 1, {"exact": 2})
+    assert [(one.kind, one.endpoint, one.words) for one in found.mismatches] == [
+        ("model", "10.0.0.1:8000", "it serves x")
+    ]
+
+
+def test_every_kind_of_mismatch_has_a_reason_of_its_own() -> None:
+    reasons = set()
+    for kind in Kind:
+        found = status_of(Mismatch(kind, Endpoint("10.0.0.1:8000"), "w"))
+        assert found is not None
+        reasons |= {one.reason for one in (index_ready([found]), engines_match([found])) if one.status == "False"}
+    assert reasons == {"ModelMismatch", "TokenizerMismatch", "BlockSizeMismatch", "NoEvents"}

@@ -5,7 +5,6 @@ from multipick_operator import kube
 from multipick_operator.api.pool import pool_of
 from multipick_operator.applied import Applied, fingerprint
 from multipick_operator.children import Ref, catalogue
-from multipick_operator.probe import report
 from multipick_operator.references import Reference, references
 from multipick_operator.watch import CHILDREN
 
@@ -104,20 +103,3 @@ def test_what_a_spec_names_is_looked_for_once() -> None:
         ("Gateway", "g"),
     ]
     assert named[-1] == Reference(Ref("gateway.networking.k8s.io/v1", "Gateway", "g"), "infra")
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([{"ready": True, "mode": "exact"}], (True, "EventsArriving")),
-        ([{"ready": True, "mode": "exact"}, {"ready": True, "mode": "blind"}], (False, "NoEvents")),
-        ([{"ready": True, "mode": "approx"}], (False, "EventsIncomplete")),
-        ([{"ready": False, "mode": "blind"}], None),
-        ([], None),
-        ({"error": "x"}, None),
-        (["x"], None),
-    ],
-)
-def test_the_pickers_rows_become_a_verdict(rows: Any, expected: tuple[bool, str] | None) -> None:
-    found = report(rows)
-    assert (found and (found.ready, found.reason)) == expected

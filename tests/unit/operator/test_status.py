@@ -8,7 +8,8 @@ from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
 from multipick_operator.children import Ref
 from multipick_operator.status import last_status, status
-from multipick_operator.status.observed import IndexReport, Missing, Observed
+from multipick_operator.status.observed import Missing, Observed
+from multipick_operator.status.pickers import Endpoints, Mismatch, PickerReport
 from multipick_operator.status.pods import is_ready, ready_for_s, trouble
 from multipick_operator.status.transitions import Changes, notes
 
@@ -36,6 +37,16 @@ def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
 
 def ended(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
     return {"terminated": {"exitCode": code, "message": message, "reason": reason}}
+
+
+WELL = PickerReport(endpoints=Endpoints(ready=2, checked=2, modes={"exact": 2}))
+replaced = msgspec.structs.replace
+
+
+def silent(report: PickerReport) -> PickerReport:
+    found = [Mismatch("events", "10.0.0.1:8000", "no KV events can be had: the engine has its events off")]
+    endpoints = Endpoints(ready=2, checked=2, modes={"exact": 1, "blind": 1})
+    return replaced(report, endpoints=endpoints, mismatches=found)
 
 
 UNSCHEDULABLE = pod(
@@ -66,6 +77,7 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         "Progressing": "True",
         "PickerReady": "True",
         "IndexReady": "Unknown",
+        "EnginesMatch": "Unknown",
     }
     assert {one.type for one in found.conditions} <= set(CONDITION_TYPES)
     assert found.selector == "multipick.dev/pool=p,multipick.dev/role=engine"
@@ -113,19 +125,33 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         ({"engine": {"kvEvents": {"enabled": False}}}, serving(), "IndexReady", ("False", "EventsDisabled")),
         (
             {},
-            serving(index=IndexReport(False, "RedisUnreachable", "timeout")),
+            serving(reports=[WELL, replaced(WELL, state="loads: away")]),
             "IndexReady",
             ("False", "RedisUnreachable"),
         ),
         (
             {},
-            serving(index=IndexReport(False, "NoEvents", ""), warming=True),
+            serving(reports=[silent(WELL)], warming=True),
             "IndexReady",
             ("Unknown", "Warming"),
         ),
         (
+            {"engine": {"kvEvents": {"enabled": False}}},
+            serving(reports=[replaced(WELL, state="loads: away")], warming=True),
+            "IndexReady",
+            ("False", "RedisUnreachable"),
+        ),
+        (
+            {"engine": {"kvEvents": {"enabled": False}}},
+            serving(reports=[WELL]),
+            "IndexReady",
+            ("False", "EventsDisabled"),
+        ),
+        ({}, serving(reports=[silent(WELL)]), "IndexReady", ("False", "NoEvents")),
+        ({}, serving(reports=[silent(WELL)], warming=True), "EnginesMatch", ("True", "EnginesMatch")),
+        (
             {},
-            serving(index=IndexReport(True, "EventsArriving", ""), warming=True),
+            serving(reports=[WELL], warming=True),
             "IndexReady",
             ("True", "EventsArriving"),
         ),
@@ -199,7 +225,8 @@ def test_a_pool_without_a_route_has_no_such_condition(make_pool: MakePool) -> No
 
 
 def test_a_degraded_index_does_not_stop_serving(make_pool: MakePool) -> None:
-    seen = serving(index=IndexReport(False, "RedisUnreachable", "timeout"))
+    seen = serving(reports=[replaced(WELL, state="loads: away")])
+    assert outcome(make_pool(), seen, "IndexReady")[0] == "False"
     assert outcome(make_pool(), seen, "Ready") == ("True", "Serving")
 
 

@@ -1,0 +1,101 @@
+"""What pickers say of themselves and of the engines, as verdicts."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from multipick_operator.status.pickers import (
+    Endpoints,
+    Mismatch,
+    PickerReport,
+    all_is_well,
+    engines_match,
+    index_ready,
+    read,
+)
+
+WELL = PickerReport(endpoints=Endpoints(ready=2, checked=2, modes={"exact": 2}))
+
+
+def report(*mismatches: tuple[str, str, str], modes: dict[str, int] | None = None, **fields: Any) -> PickerReport:
+    endpoints = Endpoints(2, 2, {"exact": 2} if modes is None else modes)
+    return PickerReport(endpoints=endpoints, mismatches=[Mismatch(*one) for one in mismatches], **fields)
+
+
+A, B = "10.0.0.1:8000", "10.0.0.2:8000"
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ([], ("Unknown", "NotReported")),
+        ([PickerReport()], ("Unknown", "NotReported")),
+        ([WELL, WELL], ("True", "EventsArriving")),
+        ([WELL, PickerReport()], ("True", "EventsArriving")),
+        ([WELL, report(state="loads: away")], ("False", "RedisUnreachable")),
+        ([report(ingest="ingest process is down"), report(state="loads: away")], ("False", "RedisUnreachable")),
+        ([PickerReport(state="tail: denied")], ("False", "RedisUnreachable")),
+        ([WELL, report(ingest="ingest process is down")], ("False", "IngestDegraded")),
+        ([report(modes={"exact": 1, "approx": 1})], ("False", "EventsIncomplete")),
+        ([WELL, report(modes={"exact": 1, "approx": 1})], ("False", "EventsIncomplete")),
+        ([report(modes={"exact": 1, "blind": 1})], ("False", "NoEvents")),
+        ([WELL, report(("events", A, "no KV events came"))], ("False", "NoEvents")),
+    ],
+)
+def test_the_index_is_ready_where_every_picker_knows_and_shares_it(
+    reports: list[PickerReport], expected: tuple[str, str]
+) -> None:
+    assert index_ready(reports)[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ([], ("Unknown", "NotReported")),
+        ([WELL], ("True", "EnginesMatch")),
+        ([report(("events", A, ""))], ("True", "EnginesMatch")),
+        ([report(("later-kind", A, ""))], ("True", "EnginesMatch")),
+        ([WELL, report(("block-size", A, ""))], ("False", "BlockSizeMismatch")),
+        ([report(("block-size", A, ""), ("tokenizer", B, ""))], ("False", "TokenizerMismatch")),
+        ([report(("tokenizer", A, "")), report(("model", B, ""))], ("False", "ModelMismatch")),
+    ],
+)
+def test_the_worst_that_any_picker_found_is_the_reason(reports: list[PickerReport], expected: tuple[str, str]) -> None:
+    assert engines_match(reports)[:2] == expected
+
+
+def test_what_two_pickers_found_is_told_once_worst_first_and_in_the_pickers_words() -> None:
+    one = report(("tokenizer", B, "a chat differs"), ("model", A, "it serves x"))
+    other = report(("model", A, "it serves x"), ("block-size", A, "64, not 16"), ("tokenizer", A, "a text differs"))
+    assert engines_match([one, other]).message == (
+        f"{A}: it serves x; {B}: a chat differs; {A}: a text differs; and 1 more"
+    )
+
+
+def test_words_of_any_length_leave_room_for_others() -> None:
+    found = engines_match([report(*(("model", f"{number}" * 500, "x" * 5000) for number in range(200)))])
+    assert len(found.message) < 1024
+    assert found.message.endswith("and 197 more")
+
+
+def test_engines_that_did_not_answer_are_counted() -> None:
+    found = engines_match([WELL, PickerReport(endpoints=Endpoints(2, 1, {"exact": 2}))])
+    assert found.message == "1 of 2 endpoints have answered all checks"
+
+
+@pytest.mark.parametrize(
+    ("reports", "well"),
+    [([], False), ([WELL], True), ([report(state="x: away")], False), ([report(("model", A, ""))], False)],
+)
+def test_a_pool_with_troubles_is_looked_at_again_soon(reports: list[PickerReport], well: bool) -> None:
+    assert all_is_well(reports) == well
+
+
+@pytest.mark.parametrize("body", [b"", b"404: Not Found", b"[]", b'{"mismatches": [1]}', b"[" * 100_000])
+def test_what_is_no_report_is_none(body: bytes) -> None:
+    assert read(body) is None
+
+
+def test_fields_of_a_later_picker_are_passed_over() -> None:
+    later = msgspec.to_builtins(WELL) | {"replica": "r", "tokens": "local", "new": {"a": 1}}
+    assert read(msgspec.json.encode(later)) == WELL
