@@ -268,7 +268,9 @@ class Always:
     def __getattr__(self, name): return lambda *args: None
 
 async def main():
-    server = ExtProcServer(Always(), Health(), Always(), Settings())
+    health = Health()
+    health.ready(True)
+    server = ExtProcServer(Always(), health, Always(), Settings())
     print(await server.start("127.0.0.1", 0), flush=True)
     await asyncio.Event().wait()
 

@@ -37,6 +37,12 @@ static_resources:
                               retry_on: connect-failure,refused-stream,reset-before-request,retriable-status-codes
                               retriable_status_codes: [503]
                               num_retries: {{ $gateway.retries }}
+                              # the host just refused is known to be dead before the name server or the picker knows
+                              retry_host_predicate:
+                                - name: envoy.retry_host_predicates.previous_hosts
+                                  typed_config:
+                                    "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
+                              host_selection_retry_max_attempts: 5
                             {{- end }}
                 http_filters:
                   # what a client says here would be obeyed wherever the picker's word is missing
@@ -125,6 +131,15 @@ static_resources:
       dns_refresh_rate: 2s
       connect_timeout: 1s
       lb_policy: LEAST_REQUEST
+      # a picker that is dead has the fewest requests, and would get the next ones too
+      health_checks:
+        - timeout: 1s
+          interval: 1s
+          no_traffic_interval: 1s
+          unhealthy_threshold: 2
+          healthy_threshold: 1
+          grpc_health_check: {service_name: envoy.service.ext_proc.v3.ExternalProcessor}
+      common_lb_config: {healthy_panic_threshold: {value: 0}}
       # every request in flight is an open stream
       circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000}]}
       typed_extension_protocol_options:

@@ -52,7 +52,7 @@ def render(bootstrap: Bootstrap) -> Json:
         },
         "static_resources": {
             "listeners": listeners,
-            "clusters": [_pool(bootstrap.endpoints), _pickers(bootstrap.ext_proc_ports, bootstrap.style)],
+            "clusters": [_pool(bootstrap.endpoints), _pickers(bootstrap.ext_proc_ports)],
         },
     }
 
@@ -161,13 +161,25 @@ def _policy(name: str, config: Json) -> Json:
     return {"policies": [{"typed_extension_config": extension}]}
 
 
-def _pickers(ports: Sequence[int], style: Style) -> Json:
+def _pickers(ports: Sequence[int]) -> Json:
     protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    cluster: Json = {
+    return {
         "name": "pickers",
         "type": "STATIC",
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
+        # A picker that is dead has the fewest requests, and would get the next ones too.
+        "health_checks": [
+            {
+                "timeout": "2s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
+            }
+        ],
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": _MANY,  # each request in flight is an open stream
         "typed_extension_protocol_options": {
             protocol: {
@@ -179,18 +191,6 @@ def _pickers(ports: Sequence[int], style: Style) -> Json:
         },
         "load_assignment": _assignment("pickers", [("127.0.0.1", ":", str(port)) for port in ports]),
     }
-    if style == "gateway":
-        cluster["health_checks"] = [
-            {
-                "timeout": "2s",
-                "interval": "1s",
-                "no_traffic_interval": "1s",
-                "unhealthy_threshold": 3,
-                "healthy_threshold": 1,
-                "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
-            }
-        ]
-    return cluster
 
 
 def _assignment(cluster: str, addresses: Sequence[tuple[str, str, str]]) -> Json:
