@@ -52,6 +52,12 @@ def test_a_mistake_in_the_values_is_refused(values: dict[str, Any]) -> None:
         render(values)
 
 
+def test_a_gateway_can_be_all_of_a_release() -> None:
+    off = {"enabled": False}
+    found = render(GATEWAY | {"operator": off, "valkey": off, "crds": {"install": False}})
+    assert {one["metadata"]["name"] for one in found} == {"multipick-gateway"}
+
+
 def test_a_gateway_needs_a_pool() -> None:
     with pytest.raises(helm.HelmError, match=r"gateway\.pool\.name"):
         render({"gateway": {"enabled": True}})
