@@ -9,7 +9,7 @@ REGISTRY ?= multipick
 TAG ?= dev
 CODE := cli epp sim operator manifests tests bench
 
-.PHONY: demo test e2e lint fmt proto manifests images clean
+.PHONY: demo test e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
@@ -24,8 +24,14 @@ demo: $(VENV)/.ready  ## Envoy, Valkey, a picker and simulated pods on this mach
 test: lint  ## every test that this machine can run, but those on a whole cluster
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration
 
-e2e: $(VENV)/.ready  ## a pool on a real one-node cluster, or on the one that KUBECONFIG names
+e2e: $(VENV)/.ready  ## whole pools on a real one-node cluster (Linux, root), or on the one that KUBECONFIG names
 	MULTIPICK_E2E=1 $(BIN)/python -m pytest tests/e2e
+
+e2e-kind: $(VENV)/.ready  ## the same on a kind cluster (docker, kind)
+	env -u KUBECONFIG MULTIPICK_E2E=kind $(BIN)/python -m pytest tests/e2e
+
+e2e-cluster: $(VENV)/.ready  ## the one-node cluster alone, kept until interrupted
+	cd tests/e2e && ../../$(BIN)/python -m cluster.homes
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -68,7 +68,7 @@ class UnavailableError(Exception):
 def binaries(names: Sequence[str]) -> dict[str, Path]:
     """Paths of the programs: those of `KUBEBUILDER_ASSETS` where it has them, else from the cache, built if need be.
 
-    Raises UnavailableError where something has to be built and Go is missing, or the build fails.
+    Raises UnavailableError where something has to be built and Go or the modules can't be had.
     """
     assets = Path(os.environ["KUBEBUILDER_ASSETS"]) if "KUBEBUILDER_ASSETS" in os.environ else None
     found = {}
@@ -128,12 +128,20 @@ def _build(module: Module, source: Path, target: Path) -> None:
     for file in ("go.mod", "go.sum"):
         shutil.copy(HERE / module.name / file, source / file)
     part = target.with_suffix(".part")
-    command = [_go(), "build", *module.flags, "-o", str(part), module.packages[target.name]]
     environment = os.environ | {"GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
+
+    def go(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [_go(), *arguments]
+        return subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+
+    package = module.packages[target.name]
     print(f"building {target.name} (once a machine)", file=sys.stderr, flush=True)
-    done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    loaded = go("list", "-deps", package)  # downloads what the package imports
+    if loaded.returncode:
+        raise UnavailableError(f"the modules of {target.name} can't be had: {loaded.stderr[-500:]}")
+    done = go("build", *module.flags, "-o", str(part), package)
     if done.returncode:
-        raise UnavailableError(f"{target.name} can't be built: {done.stderr[-500:]}")
+        raise RuntimeError(f"{target.name} can't be built: {done.stderr[-500:]}")
     part.rename(target)
 
 

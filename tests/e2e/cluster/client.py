@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.apiserver import ApiServer
+from cluster.remote import Remote
 
 PATIENCE_S = 30.0
 PLURALS = (
@@ -29,7 +30,7 @@ PLURALS = (
 class Namespace:
     """A namespace of one test, with the calls that tests make in it."""
 
-    def __init__(self, server: ApiServer, name: str) -> None:
+    def __init__(self, server: ApiServer | Remote, name: str) -> None:
         self.server = server
         self.name = name
 
@@ -88,6 +89,18 @@ class Namespace:
             listed = await self.find(self.path(plural, group=group) + "?labelSelector=multipick.dev/pool")
             for one in (listed or {"items": []})["items"]:
                 found[plural, one["metadata"]["name"]] = one
+        return found
+
+    async def inventory(self) -> set[tuple[str, str]]:
+        """Everything that lies here, by resource and name, but events, which tell of what was."""
+        groups = (await self.call("GET", "/apis"))["groups"]
+        versions = ["", *(one["preferredVersion"]["groupVersion"] for one in groups)]
+        found = set()
+        for version in versions:
+            for one in (await self.call("GET", f"/apis/{version}" if version else "/api/v1"))["resources"]:
+                if one["namespaced"] and "list" in one["verbs"] and one["name"] != "events":
+                    listed = await self.call("GET", self.path(one["name"], group=version))
+                    found |= {(one["name"], item["metadata"]["name"]) for item in listed["items"]}
         return found
 
 

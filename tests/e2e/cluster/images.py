@@ -1,7 +1,8 @@
 """Container images for a node without a registry: built by buildah from the users' own Dockerfiles, on a Debian base.
 
 The base is debootstrapped once a machine. Wheels are downloaded beforehand, since a build has no package index. Envoy
-and Valkey come from the wheels that the tests use anyway. Everything stays in the cache, keyed by what it is made of.
+and Valkey come from the wheels that the tests use anyway. Everything, buildah's storage too, stays in the cache, keyed
+by what it is made of.
 """
 
 import hashlib
@@ -9,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.build import UnavailableError, cache
@@ -17,18 +19,14 @@ from cluster.build import UnavailableError, cache
 ROOT = Path(__file__).parents[3]
 BASE = "localhost/python:3.11"
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "cli", "epp", "operator", "sim", "docker", ".dockerignore")
-TOOLS = ("buildah", "debootstrap")
 _ENVIRONMENT = {"STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"}
 
 
 def archives(tag: str) -> list[Path]:
     """`multipick/operator`, `multipick/epp`, `envoy` and `valkey` under localhost/, as files that a node can load.
 
-    Raises UnavailableError where the tools are missing.
+    Raises UnavailableError where Debian or the package index can't be reached.
     """
-    lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if lacking:
-        raise UnavailableError(f"building images needs {', '.join(lacking)}")
     if sys.version_info[:2] != (3, 11):
         raise UnavailableError(
             "the base image has Python 3.11, and wheels are downloaded for the Python that runs this"
@@ -49,7 +47,8 @@ def _base() -> None:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         packages = "python3,python3-venv,ca-certificates"
-        _run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root))
+        with _needed("Debian's packages"):
+            _run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root))
     container = _buildah("from", "scratch").strip()
     _buildah("add", "--quiet", container, str(root), "/")
     _buildah("commit", "--quiet", "--rm", container, BASE)
@@ -81,7 +80,8 @@ def _wheels(context: Path) -> Path:
         part = cache() / f"wheels-{key}.part"
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(part)]
         # what the index of this interpreter's patch release leaves out, the base image's may ask for
-        _run(*pip, f"{context}[operator,sim]", "hatchling", "async-timeout>=4.0.3")
+        with _needed("wheels"):
+            _run(*pip, f"{context}[operator,sim]", "hatchling", "async-timeout>=4.0.3")
         for own in part.glob("multipick-*"):
             own.unlink()
         part.rename(wheels)
@@ -107,6 +107,7 @@ def _save(image: str, archive: Path) -> Path:
     part = archive.with_suffix(".part")
     _buildah("push", "--quiet", image, f"docker-archive:{part}:{image}")
     part.rename(archive)
+    _buildah("rmi", image)
     return archive
 
 
@@ -142,7 +143,17 @@ def _valkey() -> Path:
 
 
 def _buildah(*arguments: str) -> str:
-    return _run("buildah", *arguments)
+    storage = cache() / "buildah"
+    return _run("buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run"), *arguments)
+
+
+@contextmanager
+def _needed(what: str) -> Iterator[None]:
+    """What is fetched from elsewhere: a machine may be cut off."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UnavailableError(f"{what} can't be had: {error}") from error
 
 
 def _run(*command: str) -> str:

@@ -1,9 +1,8 @@
 """A node for the API server: containerd, kubelet, kube-proxy, the scheduler and CoreDNS, as processes of this machine.
 
-Pods are real containers with probes, hooks, grace periods and Services. Needs root on Linux and the Debian packages
-`runc containernetworking-plugins iptables conntrack busybox-static`. Everything that `start` made, `stop` unmakes:
-processes, containers, mounts, the bridge, iptables chains. One node a machine at a time, since these are not in a
-namespace of their own.
+Pods are real containers with probes, hooks, grace periods and Services. Needs root on Linux and what `packages.py`
+names. Everything that `start` made, `stop` unmakes: processes, containers, mounts, the bridge, iptables chains. One
+node a machine at a time, since these are not in a namespace of their own.
 """
 
 import contextlib
@@ -22,16 +21,14 @@ from typing import Any
 
 import yaml
 from cluster.apiserver import ApiServer
-from cluster.build import NODE, UnavailableError, binaries
+from cluster.build import NODE, binaries
+from cluster.packages import PLUGINS
 
 BRIDGE = "multipick0"
 ADDRESS = "10.88.0.1"
 PODS = "10.88.0.0/16"
 NAME = "node"
 PAUSE = "localhost/pause:1"
-GPU = "nvidia.com/gpu"
-PLUGINS = Path("/usr/lib/cni")
-TOOLS = ("runc", "iptables", "conntrack", "ip", "busybox", "openssl")
 
 
 @dataclass(slots=True)
@@ -39,7 +36,7 @@ class Node:
     """Invariant: `processes` holds what this object started and has not yet ended, in the order of starting."""
 
     folder: Path
-    gpus: int = 4
+    resources: Mapping[str, int]  # extended ones that the node claims to have
     server: ApiServer = field(init=False)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     programs: Mapping[str, Path] = field(default_factory=dict)
@@ -53,8 +50,7 @@ class Node:
         return self.folder / "containerd.sock"
 
     def start(self, crds: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Start everything and wait until the node is Ready. Raises UnavailableError where this machine can't."""
-        check()
+        """Start everything and wait until the node is Ready. Raises UnavailableError without Go to build it with."""
         self.programs = binaries(NODE)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._bridge()
@@ -81,7 +77,7 @@ class Node:
         )
         self._dns()
         self._wait_ready()
-        resources = {GPU: str(self.gpus)}
+        resources = {name: str(count) for name, count in self.resources.items()}
         self.server.request(
             "PATCH",
             f"/api/v1/nodes/{NAME}/status",
@@ -95,6 +91,8 @@ class Node:
 
     def stop(self) -> None:
         """End it all, the containers too."""
+        if not self.programs:
+            return  # nothing could be started
         for process in reversed([one for one in self.processes if "containerd" not in str(one.args)]):
             _end(process)
         with contextlib.suppress(subprocess.CalledProcessError):
@@ -246,15 +244,6 @@ SystemdCgroup = false
                     env=os.environ | {"PATH": path},
                 )
             )
-
-
-def check() -> None:
-    """Raises UnavailableError, with everything that lacks, where no node can run here."""
-    lacking = [] if os.geteuid() == 0 else ["root"]
-    lacking += [tool for tool in TOOLS if shutil.which(tool) is None]
-    lacking += [] if (PLUGINS / "bridge").exists() else [f"{PLUGINS}/bridge (containernetworking-plugins)"]
-    if lacking:
-        raise UnavailableError(f"a real node needs {', '.join(lacking)}")
 
 
 def _pause_image(archive: Path) -> Path:

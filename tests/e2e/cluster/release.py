@@ -1,0 +1,56 @@
+"""The chart as a release, through Helm's own library."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.client import Namespace
+
+CHART = str(Path(__file__).parents[3] / "charts/multipick")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release that is installed; `values` are those that it started with."""
+
+    name: str
+    namespace: Namespace
+    values: dict[str, Any]
+    config: Any
+
+    async def install(self) -> None:
+        """Again, after `uninstall`."""
+        await asyncio.to_thread(self.config.install, CHART, self.name, self.values)
+
+    async def uninstall(self) -> None:
+        """Until `install`."""
+        await asyncio.to_thread(self.config.uninstall, self.name)
+
+    async def upgrade(self, **changes: Any) -> None:
+        """To the first values with these changes, a level deep."""
+        changed = {section: self.values.get(section, {}) | settings for section, settings in changes.items()}
+        await asyncio.to_thread(self.config.upgrade, CHART, self.name, self.values | changed)
+
+    async def pods(self, part: str) -> list[dict[str, Any]]:
+        """Of the operator, Valkey or the gateway; they may be leaving."""
+        labels = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={part}"
+        found: list[dict[str, Any]] = (
+            await self.namespace.call("GET", self.namespace.path("pods") + f"?labelSelector={labels}")
+        )["items"]
+        return found
+
+
+@contextlib.contextmanager
+def release(name: str, namespace: Namespace, values: dict[str, Any]) -> Iterator[Release]:
+    """Installed in the block, and uninstalled after it."""
+    import helm_python as helm
+
+    with helm.Config(kubeconfig_path=str(namespace.server.kubeconfig), namespace=namespace.name) as config:
+        config.install(CHART, name, values, create_namespace=True)
+        try:
+            yield Release(name, namespace, values, config)
+        finally:
+            config.uninstall(name, ignore_not_found=True)
