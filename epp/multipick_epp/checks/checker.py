@@ -1,7 +1,7 @@
-"""Asks each engine once an incarnation what it serves and how it tokenises, and watches what shows by itself.
+"""Asks each engine, once an incarnation, what it serves and how it tokenises, and watches what shows by itself.
 
-Every second one look over the registry: who is new is asked in the background, who did not answer again after a pause
-that grows; then the rules are applied to all that is known. What changed is logged.
+Every second one look over the registry: who is new is asked in the background, and who did not answer, or differs,
+again after a pause that grows; then the rules are applied to all that is known. What changed is logged.
 """
 
 import asyncio
@@ -49,7 +49,8 @@ class _Engine:
     served: Served | None = None
     tokens: Verdict | None = None
     asking: bool = False
-    again_s: float = 0.0  # loop time at which it is asked; `inf` once it has answered everything
+    answered: bool = False  # everything
+    again_s: float = 0.0  # loop time at which it is asked; `inf` once it has answered, and makes the ids made here
     pause_s: float = 0.0
     silent_s: float | None = None  # loop time since which no events come that should
 
@@ -83,7 +84,7 @@ class Checker:
     @property
     def checked(self) -> int:
         """Ready endpoints whose engines have answered everything."""
-        return sum(engine.again_s == inf and self._ready(endpoint) for endpoint, engine in self._engines.items())
+        return sum(engine.answered and self._ready(endpoint) for endpoint, engine in self._engines.items())
 
     async def run(self) -> None:
         """For ever."""
@@ -106,7 +107,8 @@ class Checker:
                 engine.silent_s = None
                 continue
             if engine.incarnation != state.incarnation:
-                engine.incarnation, engine.again_s, engine.pause_s = state.incarnation, now_s, 0.0
+                engine.incarnation, engine.answered = state.incarnation, False
+                engine.again_s, engine.pause_s = now_s, 0.0
             if now_s >= engine.again_s and not engine.asking:
                 engine.asking = True
                 self._asking.run(self._ask(session, endpoint, engine))
@@ -130,14 +132,19 @@ class Checker:
         except TimeoutError:
             pass
         finally:
-            engine.served, engine.tokens, engine.asking = says, tokens, False
-        if engine.incarnation != incarnation:
-            return  # it was started again meanwhile: the next look asks that one
-        if says and (self._compare is None or (tokens and tokens.alike is not None)):
-            engine.again_s = inf
-        else:
-            engine.pause_s = min(max(2 * engine.pause_s, _PAUSE_S[0]), _PAUSE_S[1])
-            engine.again_s = asyncio.get_running_loop().time() + engine.pause_s
+            engine.asking = False
+            if engine.incarnation == incarnation:  # else it was started again meanwhile: the next look asks that one
+                self._answered(engine, says, tokens)
+
+    def _answered(self, engine: _Engine, says: Served | None, tokens: Verdict | None) -> None:
+        alike = True if self._compare is None else tokens and tokens.alike
+        everything = says is not None and alike is not None
+        if everything or not engine.answered:  # an answer stands until there is a better one
+            engine.served, engine.tokens = says, tokens
+        engine.answered |= everything
+        engine.pause_s = min(max(2 * engine.pause_s, _PAUSE_S[0]), _PAUSE_S[1])
+        # One that differs is asked again: it may be that midnight lay between two templates with a date.
+        engine.again_s = inf if says and alike else asyncio.get_running_loop().time() + engine.pause_s
 
     def _judge(
         self, endpoint: Endpoint, engine: _Engine, state: EndpointState, feed: FeedStats | None, now_s: float

@@ -172,10 +172,31 @@ async def test_an_engine_that_was_started_again_is_asked_again_and_a_cure_is_see
     checked.registry.mark(engine.endpoint, True)
     await eventually(lambda: checked.learnt == (1, []))
     await eventually(lambda: checked.kinds() == [])
-    assert engine.asked == 2
     told = [record.message for record in caplog.records]
     assert told.count("engine mismatch") <= 2, "once an incarnation, whatever the number of looks"
     assert told[-1] == "engine mismatch is over"
+
+
+async def test_an_engine_that_differs_is_asked_again_for_the_difference_may_pass(start: Start) -> None:
+    engine = Engine(verdict=OTHER)
+    checked = await start(engine)
+    await eventually(lambda: checked.kinds() == [Kind.TOKENIZER] and checked.checker.checked == 1)
+    engine.verdict = ALIKE
+    await eventually(lambda: checked.learnt == (1, []))
+    asked = engine.asked
+    await checked.looked(20)
+    assert engine.asked == asked
+
+
+async def test_an_engine_that_differs_and_falls_silent_still_differs(start: Start) -> None:
+    engine = Engine(verdict=OTHER)
+    checked = await start(engine)
+    await eventually(lambda: checked.checker.checked == 1)
+    engine.verdict = UNKNOWN
+    asked = engine.asked
+    await eventually(lambda: engine.asked >= asked + 3)
+    assert checked.learnt == (0, [engine.endpoint])
+    assert checked.kinds() == [Kind.TOKENIZER]
 
 
 async def test_a_container_that_was_started_again_is_another_engine(start: Start) -> None:
