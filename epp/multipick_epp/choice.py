@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from random import Random
 from typing import NamedTuple
 
@@ -75,13 +76,13 @@ class Chooser:
         for endpoint, hit in hits.items():
             if (row := row_of.get(endpoint)) is not None:
                 hit_tokens[row] = hit.tokens
-        loads = self._state.loads(ready.endpoints)
+        queued, in_flight = zip(*self._state.loads(ready.endpoints), strict=True)
         return Snapshot(
             prompt_tokens,
             ready.endpoints,
             hit_tokens,
-            [each.queued_tokens + unseen for each, unseen in zip(loads, ready.unseen_queued, strict=True)],
-            [each.in_flight + unseen for each, unseen in zip(loads, ready.unseen_in_flight, strict=True)],
+            [*map(add, queued, ready.unseen_queued)],
+            [*map(add, in_flight, ready.unseen_in_flight)],
             waiting=() if ready.unscraped else ready.waiting,
             running=() if ready.unscraped else ready.running,
             kv_usage=() if ready.unscraped else ready.kv_usage,

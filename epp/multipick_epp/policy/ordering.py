@@ -8,7 +8,9 @@ from multipick_epp.policy.snapshot import Ranking
 
 def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
     """Rows by score, smallest first; equal scores in uniformly random order."""
-    draws = [rng.random() for _ in scores]
-    rows = sorted(range(len(scores)), key=draws.__getitem__)
+    rows = list(range(len(scores)))
+    if len(set(scores)) < len(rows):  # drawing lots takes longer than all the rest
+        draws = [rng.random() for _ in rows]
+        rows.sort(key=draws.__getitem__)
     rows.sort(key=scores.__getitem__)  # stable: equals keep the random order
-    return Ranking(rows, [scores[row] for row in rows])
+    return Ranking(rows, scores)

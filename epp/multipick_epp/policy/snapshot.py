@@ -1,7 +1,7 @@
 """What a policy sees: columns, one row an endpoint, since a decision over 256 endpoints has 150 us."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from multipick_epp.types import Endpoint
@@ -29,10 +29,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Rows of a snapshot, best first, with their scores (smaller is better)."""
+    """Rows of a snapshot, best first."""
 
     rows: Sequence[int]
-    scores: Sequence[float] = field(default=())
+    scores: Sequence[float] = ()  # of each row of the snapshot, smaller is better; empty where the policy has none
 
 
 Rank = Callable[[Snapshot, Random], Ranking]

@@ -1,7 +1,6 @@
 """Reservations and what they add up to: the rules of charging, which the Redis scripts follow, too."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from multipick_epp.state.protocol import Candidate, Repeat, Reserved
@@ -36,7 +35,7 @@ def repeated(
 ) -> Sequence[Candidate]:
     """The candidates as they are now that some hold the prompt."""
     return [
-        replace(each, new_tokens=repeat.new_tokens)
+        each._replace(new_tokens=repeat.new_tokens)
         if each.new_tokens > repeat.new_tokens and holds(each.endpoint, repeat.key)
         else each
         for each in candidates

@@ -23,13 +23,13 @@ def test_lmetric_multiplies_new_tokens_with_the_batch() -> None:
     # 1000*1 = 1000, 200*4 = 800, (600+100)*1 = 700
     ranking = lmetric(snapshot([0, 800, 900], [0, 0, 600], [0, 3, 0]), Random(1))
     assert list(ranking.rows) == [2, 1, 0]
-    assert list(ranking.scores) == [700, 800, 1000]
+    assert list(ranking.scores) == [1000, 800, 700]
 
 
 def test_lmetric_never_scores_a_full_hit_zero_so_that_load_still_counts() -> None:
     ranking = lmetric(snapshot([1000, 1000], [0, 0], [5, 2]), Random(1))
     assert list(ranking.rows) == [1, 0]
-    assert list(ranking.scores) == [3, 6]
+    assert list(ranking.scores) == [6, 3]
 
 
 def test_queued_tokens_of_others_count_like_ones_own() -> None:
