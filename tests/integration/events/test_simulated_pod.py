@@ -112,7 +112,7 @@ async def test_a_recording_of_it_is_predicted_exactly(
     pod: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "recorded"
-    make = ["make", "--url", pod, "--out", str(folder), "--settle", "0.1"]
+    make = ["make", "--url", pod, "--out", str(folder), "--settle", "0.5"]
     assert await asyncio.to_thread(command, make) == 0
     rows = tmp_path / "rows.json"
     check = ["check", str(folder), "--tokenizer", str(MODEL_DIR), "--json", str(rows)]
@@ -139,7 +139,7 @@ async def test_a_users_own_requests_are_recorded_without_their_secrets(pod: str,
     }
     requests.write_text(json.dumps(step) + "\n")
     folder = tmp_path / "recorded"
-    make = ["make", "--url", pod, "--out", str(folder), "--requests", str(requests), "--settle", "0.1"]
+    make = ["make", "--url", pod, "--out", str(folder), "--requests", str(requests), "--settle", "0.5"]
     assert await asyncio.to_thread(command, make) == 0
     (recorded,) = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     assert recorded["req_headers"] == {"x-trace": "7"}
