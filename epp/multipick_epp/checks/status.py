@@ -21,9 +21,8 @@ class Status(msgspec.Struct, frozen=True):
     """What one picker says of itself and of its engines."""
 
     replica: ReplicaId
-    state: (
-        str | None
-    )  # why it goes by its own view, as "link: reason"; None: the shared state answers, or there is none
+    # why it goes by its own view, as "link: reason"; None: the shared state answers, or there is none
+    state: str | None
     ingest: str | None  # why KV events don't reach the shared state; None where they do
     tokens: Literal["local", "engine"]  # where token ids come from: the pool's tokenizer here, or an engine's /tokenize
     endpoints: Endpoints
