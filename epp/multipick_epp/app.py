@@ -139,8 +139,9 @@ class App:
         )
         self.picker = LivePicker(settings, self.replica, self.state, self.registry, reader, self.metrics, Random())
         self.health = Health()
-        bounds = Bounds(config.limits.max_read_bytes, config.limits.max_body_bytes)
-        guard_s = config.limits.decision_s + PICK_GUARD_S
+        limits = config.limits
+        bounds = Bounds(limits.max_read_bytes, limits.max_body_bytes, limits.max_kept_bytes)
+        guard_s = limits.decision_s + PICK_GUARD_S
         self.ext_proc = ExtProcServer(
             self.picker, self.health, StreamMetrics(self.metrics), StreamSettings(bounds, guard_s)
         )

@@ -61,10 +61,11 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds on what one request may cost."""
+    """Bounds on what requests may cost."""
 
     max_body_bytes: int = 64 << 20  # larger: 413
     max_read_bytes: int = 4 << 20  # larger: routed by load, unread
+    max_kept_bytes: int = 256 << 20  # of all requests whose body is awaited; beyond it, routed by load, unread
     decision_s: Seconds = 0.1  # past it, load alone decides
     drain_s: Seconds = 30.0
 

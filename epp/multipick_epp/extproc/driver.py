@@ -14,7 +14,7 @@ from typing import Protocol
 
 from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import MessageError, read
-from multipick_epp.extproc.stream import Bounds, Stream
+from multipick_epp.extproc.stream import Bounds, Kept, Stream
 from multipick_epp.pick import NoPick, Pick, Picker, PickRequest
 
 log = logging.getLogger(__name__)
@@ -80,12 +80,14 @@ class Settings:
 class Conversation:
     """One stream in progress."""
 
-    def __init__(self, transport: Transport, picker: Picker, observer: Observer, settings: Settings) -> None:
+    def __init__(
+        self, transport: Transport, picker: Picker, observer: Observer, settings: Settings, kept: Kept | None = None
+    ) -> None:
         self._transport = transport
         self._picker = picker
         self._observer = observer
         self._settings = settings
-        self._stream = Stream(settings.bounds)
+        self._stream = Stream(settings.bounds, kept)
         self._decision: asyncio.Task[None] | None = None  # while the picker is asked
         self._guard: asyncio.TimerHandle | None = None  # the same
         self._paused = False

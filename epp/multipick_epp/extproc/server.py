@@ -12,6 +12,7 @@ import grpc
 
 from multipick_epp.extproc.driver import Conversation, Observer, Settings
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, Status
+from multipick_epp.extproc.stream import Kept
 from multipick_epp.pick import Picker
 from multipick_epp.proto.grpc_health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -28,6 +29,7 @@ class ExtProcServer:
         self._health = health
         self._observer = observer
         self._settings = settings
+        self._kept = Kept()
         self._open: set[Conversation] = set()
         self._idle = asyncio.Event()  # set while nothing is open
         self._idle.set()
@@ -59,7 +61,7 @@ class ExtProcServer:
 
     async def _process(self, _requests: object, context: Any) -> None:
         wire = _Wire()
-        conversation = Conversation(wire, self._picker, self._observer, self._settings)
+        conversation = Conversation(wire, self._picker, self._observer, self._settings, self._kept)
         self._open.add(conversation)
         self._idle.clear()
         reading = asyncio.create_task(wire.read(context, conversation))

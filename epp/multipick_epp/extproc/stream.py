@@ -16,8 +16,8 @@ Theory of operation
     none, streamed         headers are there, body unseen   the headers' answer
     buffered(_partial)     the body is there                the body's answer; the headers are answered at once,
                                                             else the gateway never sends the body
-    full duplex            the body ends, or outgrows       the headers' answer, withheld until then; the body
-                           `max_read_bytes`                 follows, and without it the gateway has none
+    full duplex            the body ends, or is too much    the headers' answer, withheld until then; the body
+                           to be kept                       follows, and without it the gateway has none
     any, no body           headers are there                the headers' answer
 
   In full duplex no message has an answer of its own: what goes on is what we send. In all other modes each message
@@ -69,10 +69,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one stream may cost."""
+    """What streams may cost."""
 
     max_read_bytes: int = 4 << 20  # a larger body is not given to the picker, and not kept beyond this
     max_body_bytes: int = 64 << 20  # a larger body is refused
+    max_kept_bytes: int = 256 << 20  # of all streams together; beyond it, no body is waited for any more
+
+
+@dataclass(slots=True)
+class Kept:
+    """Bytes of bodies that all streams together keep."""
+
+    size: int = 0
 
 
 class State(Enum):
@@ -96,9 +104,11 @@ class Owed(Enum):
 class Stream:
     """One stream: give it what happened, carry out what it returns."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, kept: Kept | None = None) -> None:
+        """`kept` is shared by all streams of a server; without it the stream counts for itself."""
         self.state = State.NEW
         self._bounds = bounds
+        self._kept = Kept() if kept is None else kept  # has the sizes of `_chunks` of all streams
         self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
         self._headers: Mapping[str, str] = {}  # of the request, until it is forwarded
         self._path = ""
@@ -117,7 +127,7 @@ class Stream:
     @property
     def holding(self) -> bool:
         """The rest of the body should wait until the pick is there: all that comes has to be kept."""
-        return self.state is State.PICKING and self._duplex and self._size > self._bounds.max_read_bytes
+        return self.state is State.PICKING and self._duplex and self._is_much
 
     def receive(self, message: Message) -> list[Effect]:
         """The gateway said something."""
@@ -169,8 +179,12 @@ class Stream:
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
         self.state = State.ENDED
-        self._chunks.clear()
+        self._forget_chunks()
         return self._release()
+
+    @property
+    def _is_much(self) -> bool:
+        return self._size > self._bounds.max_read_bytes or self._kept.size > self._bounds.max_kept_bytes
 
     @property
     def _duplex(self) -> bool:
@@ -209,12 +223,12 @@ class Stream:
             self._owed.append(Owed.BODY)
         if self._duplex or (self.state is State.BODY and self._size <= self._bounds.max_read_bytes):
             self._chunks.append(message.data)
+            self._kept.size += len(message.data)
         if self.state is State.PICKING:
             return []
         if self._size > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
-        wait = self._duplex and not message.end and self._size <= self._bounds.max_read_bytes
-        return [] if wait else self._ask()
+        return [] if self._duplex and not (message.end or self._is_much) else self._ask()
 
     def _request_trailers(self) -> list[Effect]:
         self._request_ended = True
@@ -257,9 +271,13 @@ class Stream:
                     answers.append(replies.request_trailers(destination))
             destination, extra = (), {}  # once is enough
         self.state = State.FORWARDED
-        self._chunks.clear()
+        self._forget_chunks()
         self._headers = {}
         return answers
+
+    def _forget_chunks(self) -> None:
+        self._kept.size -= sum(map(len, self._chunks))
+        self._chunks.clear()
 
     def _refuse(self, answer: NoPick) -> list[Effect]:
         return [Send(replies.immediate(answer)), *self.closed(), End()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import Message, Modes, Part, read
-from multipick_epp.extproc.stream import Bounds, Stream
+from multipick_epp.extproc.stream import Bounds, Kept, Stream
 from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.proto.ext_proc_pb2 import ProcessingResponse
 
@@ -22,9 +22,10 @@ class Play:
 
     modes: Modes | None
     bounds: Bounds = field(default_factory=Bounds)
+    kept: Kept = field(default_factory=Kept)
 
     def __post_init__(self) -> None:
-        self.stream = Stream(self.bounds)
+        self.stream = Stream(self.bounds, self.kept)
         self.sent: list[ProcessingResponse] = []
         self.asked: list[PickRequest] = []
         self.told: list[Effect] = []  # Served, FirstByte, Release

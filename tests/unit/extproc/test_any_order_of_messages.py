@@ -56,7 +56,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
     events=st.lists(parts | st.sampled_from(OUTCOMES) | st.sampled_from(["stop", "close"]), max_size=30),
 )
 def test_nothing_raises_and_reservations_balance(modes: Modes | None, events: list[object], play: type["Play"]) -> None:
-    played = play(modes, Bounds(max_read_bytes=50, max_body_bytes=100))
+    played = play(modes, Bounds(max_read_bytes=50, max_body_bytes=100, max_kept_bytes=70))
     given_out = 0
     for event in events:
         if event == "stop":
@@ -70,6 +70,7 @@ def test_nothing_raises_and_reservations_balance(modes: Modes | None, events: li
             played.hear(event)  # type: ignore[arg-type]
     played.close()
     assert played.released == ["r"] * given_out
+    assert played.kept.size == 0
 
 
 @reused

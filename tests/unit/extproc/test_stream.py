@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from multipick_epp.extproc.effects import Release
 from multipick_epp.extproc.messages import BodyMode, Modes, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
-from multipick_epp.extproc.stream import Bounds
+from multipick_epp.extproc.stream import Bounds, Kept
 from multipick_epp.pick import NoPick, Pick
 from multipick_epp.types import Endpoint, ReservationId
 
@@ -42,6 +42,27 @@ def test_a_body_that_outgrows_reading_flows_without_being_kept(play: type["Play"
     played.hear(RequestBody(b"d" * 100_000, end=True))
     assert [len(data) for data, _ in played.chunks("request_body")] == [1200, 62_000, 62_000, 38_000]
     assert [end for _, end in played.chunks("request_body")] == [False, False, False, True]
+
+
+def test_bodies_are_not_waited_for_while_all_streams_together_keep_too_much(play: type["Play"]) -> None:
+    bounds, kept = Bounds(max_kept_bytes=1000), Kept()
+    slow, late, later = (play(Modes(), bounds, kept) for _ in range(3))
+    for played in (slow, late):
+        played.hear(POST)
+        played.hear(RequestBody(b"a" * 600, end=False))
+    assert not slow.asked
+    [asked] = late.asked
+    assert (asked.body, asked.body_bytes, late.stream.holding) == (None, 600, True)
+    late.pick(PICK)
+    assert late.chunks("request_body") == [(b"a" * 600, False)]
+    assert kept.size == 600
+    later.hear(POST)
+    later.hear(RequestBody(b"a" * 300, end=False))
+    later.hear(RequestBody(b"b", end=True))
+    assert [asked.body for asked in later.asked] == [b"a" * 300 + b"b"]
+    slow.close()
+    later.close()
+    assert kept.size == 0
 
 
 @pytest.mark.parametrize("mode", list(BodyMode))
