@@ -127,6 +127,7 @@ static_resources:
               - endpoint: {address: {socket_address: {address: {{ $.pool }}-engine.{{ $.namespace }}.svc, port_value: {{ . }}}}}
               {{- end }}
     - name: pickers
+      # their headless Service: each picker is a host
       type: STRICT_DNS
       dns_refresh_rate: 2s
       connect_timeout: 1s
@@ -152,7 +153,7 @@ static_resources:
         cluster_name: pickers
         endpoints:
           - lb_endpoints:
-              - endpoint: {address: {socket_address: {address: {{ .pool }}-epp.{{ .namespace }}.svc, port_value: 9002}}}
+              - endpoint: {address: {socket_address: {address: {{ .pool }}-epp-pods.{{ .namespace }}.svc, port_value: 9002}}}
     - name: admin
       type: STATIC
       connect_timeout: 1s

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.context import Context
 from multipick_operator.children.engine import engines
-from multipick_operator.children.names import Manifest, engine_name, picker_name
+from multipick_operator.children.names import Manifest, engine_name, picker_name, picker_pods_name
 from multipick_operator.children.picker import pickers
 from multipick_operator.children.pod import cache_claim
 from multipick_operator.children.policies import policies
@@ -59,6 +59,7 @@ def catalogue(pool: Pool) -> list[Ref]:
         Ref("monitoring.coreos.com/v1", "PodMonitor", engine),
         Ref("apps/v1", "Deployment", picker),
         Ref("v1", "Service", picker),
+        Ref("v1", "Service", picker_pods_name(pool)),
         Ref("v1", "ConfigMap", picker),
         Ref("v1", "Secret", picker),
         Ref("v1", "ServiceAccount", picker),

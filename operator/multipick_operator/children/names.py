@@ -25,6 +25,11 @@ def picker_name(pool: Pool) -> str:
     return f"{pool.name}-epp"
 
 
+def picker_pods_name(pool: Pool) -> str:
+    """The headless Service of the pickers."""
+    return f"{pool.name}-epp-pods"
+
+
 def selector(pool: Pool, role: str) -> dict[str, str]:
     """Labels that select the pods of a role. Immutable in a Deployment: nothing of the spec may enter here."""
     return {POOL_LABEL: pool.name, ROLE_LABEL: role}

@@ -17,6 +17,7 @@ from multipick_operator.children.names import (
     endpoint_labels,
     manifest,
     picker_name,
+    picker_pods_name,
     selector,
     without_nothing,
 )
@@ -39,7 +40,7 @@ def pickers(pool: Pool, context: Context) -> list[Manifest]:
         manifest(pool, "v1", "ConfigMap", picker_name(pool), PICKER, data={"epp.yaml": config}),
         manifest(pool, "v1", "ServiceAccount", picker_name(pool), PICKER, automountServiceAccountToken=False),
         *_rights(pool),
-        _service(pool),
+        *_services(pool),
         _deployment(pool, context, _stamp(config, context.secret_version, *[str(one["data"]) for one in secrets])),
     ]
 
@@ -169,7 +170,12 @@ def _pod(pool: Pool, context: Context) -> Manifest:
     )
 
 
-def _service(pool: Pool) -> Manifest:
+def _services(pool: Pool) -> list[Manifest]:
+    """One address for all pickers, which the Gateway API's object names, and one name for the address of each.
+
+    A gateway that balances by itself needs the second: behind one address it keeps to one picker a connection, and
+    can't tell a dead one from the others.
+    """
     ports = [
         {
             "name": "grpc-ext-proc",
@@ -182,7 +188,10 @@ def _service(pool: Pool) -> Manifest:
         {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"},
     ]
     spec = {"selector": selector(pool, PICKER), "ports": ports}
-    return manifest(pool, "v1", "Service", picker_name(pool), PICKER, spec=spec)
+    return [
+        manifest(pool, "v1", "Service", picker_name(pool), PICKER, spec=spec),
+        manifest(pool, "v1", "Service", picker_pods_name(pool), PICKER, spec={"clusterIP": "None"} | spec),
+    ]
 
 
 def _rights(pool: Pool) -> list[Manifest]:

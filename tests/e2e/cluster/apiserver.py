@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 from cluster.build import API_SERVER, binaries
 
+SERVICES = "10.96.0.0/16"
+
 
 @dataclass(slots=True)
 class ApiServer:
@@ -83,7 +85,7 @@ class ApiServer:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
-            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-cluster-ip-range={SERVICES}",
             # 127.0.0.1 is no address for an endpoint
             f"--endpoint-reconciler-type={'none' if self.address == '127.0.0.1' else 'lease'}",
         )

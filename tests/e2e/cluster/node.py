@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cluster.apiserver import ApiServer
+from cluster.apiserver import SERVICES, ApiServer
 from cluster.build import NODE, binaries
 from cluster.packages import PLUGINS
 
@@ -106,7 +106,8 @@ class Node:
         self._end_shims()
         for mount in _mounts_below(self.folder):
             subprocess.run(["umount", "--lazy", mount], check=False)
-        subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
+        _quiet("ip", "link", "delete", BRIDGE)
+        _quiet("ip", "route", "delete", "unreachable", SERVICES)
         for table in ("nat", "filter", "mangle"):
             _flush(table)
 
@@ -115,6 +116,8 @@ class Node:
             _must("ip", "link", "add", BRIDGE, "type", "bridge")
             _must("ip", "address", "add", f"{ADDRESS}/16", "dev", BRIDGE)
         _must("ip", "link", "set", BRIDGE, "up")
+        # until kube-proxy knows a Service, what is sent to it must not leave the machine
+        _must("ip", "route", "replace", "unreachable", SERVICES)
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
     def _containerd(self) -> None:

@@ -59,6 +59,7 @@ async def test_a_pool_becomes_its_children_and_carries_no_mark_itself(namespace:
             ("deployments", "p-epp"),
             ("services", "p-engine"),
             ("services", "p-epp"),
+            ("services", "p-epp-pods"),
             ("configmaps", "p-epp"),
             ("serviceaccounts", "p-engine"),
             ("serviceaccounts", "p-epp"),
