@@ -26,12 +26,12 @@ class Loss:
     """A request that was not answered whole."""
 
     why: str
-    endpoint: str  # that it was sent to; empty where nobody said so
+    endpoint: str  # that it was sent to; empty where it went without a pick, so that nobody says so
     begun: bool  # an engine had it: its answer had begun, or Envoy says that the connection ended under it
 
-    def is_of(self, endpoint: str) -> bool:
-        """It was with this endpoint, so that it had to break with it."""
-        return self.begun and self.endpoint == endpoint
+    def may_be_of(self, endpoint: str) -> bool:
+        """It was with this endpoint as far as is known, so that it had to break with it."""
+        return self.begun and self.endpoint in (endpoint, "")
 
 
 @dataclass(slots=True)
