@@ -1,5 +1,6 @@
 """What `kill -9` of a part costs: of an engine its own streams, of every other part nothing. Each comes back."""
 
+import urllib.error
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from cluster.kill import kill
 from cluster.load import PATIENCE_S, Gateway, load
 from cluster.pools import PICKER, POOL, engine, engines, identities, pods, serves, spec
 from cluster.release import Release
+
+AS_BEFORE = (None, None, {"exact": 2})
 
 
 async def test_of_an_engine_breaks_its_own_streams_alone(
@@ -36,11 +39,13 @@ async def test_of_the_picker_or_of_valkey_loses_nothing(
         return await pods(namespace, f"multipick.dev/pool={POOL},{PICKER}")
 
     untouched = identities(await engines(namespace))
+    await until(lambda: told(namespace), lambda found: found == AS_BEFORE, PATIENCE_S)
     async with load(pool, POOL) as tally:
         (victim,) = await victims()
         await kill(multipick.namespace, victim, cluster.image)
         await until(victims, lambda found: len(found) == 1 and _ready(found[0]), PATIENCE_S)
         await serves(namespace)
+        await until(lambda: told(namespace), lambda found: found == AS_BEFORE, PATIENCE_S)
         await tally.more(100)
     assert not tally.lost, tally.lost[:5]
     assert identities(await engines(namespace)) == untouched
@@ -61,6 +66,17 @@ async def test_of_the_operator_in_mid_rollout_loses_nothing_and_the_rollout_comp
         await namespace.patch(namespace.pool_path(POOL) + "/scale", {"spec": {"replicas": 3}})
         await serves(namespace, 3)
     assert not tally.lost, tally.lost[:5]
+
+
+async def told(namespace: Namespace) -> Any:
+    """What the picker says of its store, of the events, and of how well it knows each engine's cache."""
+    (picker,) = await pods(namespace, f"multipick.dev/pool={POOL},{PICKER}")
+    path = namespace.path("pods", f"{picker['metadata']['name']}:9090") + "/proxy/status"
+    try:
+        found = await namespace.call("GET", path)
+    except urllib.error.HTTPError:  # it does not answer yet
+        return None
+    return found["state"], found["ingest"], found["endpoints"]["modes"]
 
 
 def _ready(pod: dict[str, Any]) -> bool:
