@@ -227,7 +227,7 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
-        figures = [REST, *(value for each in candidates for value in (each.new_tokens, 0, 0))]
+        figures = [REST, *(each.new_tokens for each in candidates), *[0] * (2 * len(candidates))]
         packed = struct.pack(f"<{len(figures)}q", *figures)
         arguments = (*names, keys.routed(key), reservation, packed, *(each.endpoint for each in candidates))
         await client.evalsha(scripts[0].sha, 4, *arguments)  # type: ignore[arg-type]

@@ -78,7 +78,9 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
         ledger, name, pod = ledgers[act.replica], ReservationId(f"r{act.reservation}"), PODS[act.pod]
         match act.verb:
             case "reserve":
-                packed = b"".join(value.to_bytes(8, "little") for value in (0, *(act.tokens, 0, 0) * len(PODS)))
+                packed = b"".join(
+                    value.to_bytes(8, "little") for value in (0, *[act.tokens] * len(PODS), *[0] * 2 * len(PODS))
+                )
                 candidates = [Candidate(each, act.tokens) for each in PODS]
                 expected = ledger.reserve(name, candidates, total)
                 reply = await connection.call(*reserve.command(mine(act.replica), name, packed, *PODS))

@@ -9,26 +9,26 @@ A, B = Endpoint("a:1"), Endpoint("b:1")
 def test_a_reading_replaces_what_was_believed() -> None:
     view = View()
     view.shift(A, 5, 1)
-    view.read(view.asks(), {B: Load(7, 2)})
+    view.read(view.number, {B: Load(7, 2)})
     assert view.loads == {B: Load(7, 2)}
 
 
 def test_an_answer_does_not_undo_what_was_sent_since_the_question() -> None:
     view = View()
-    view.read(view.asks(), {A: Load(100, 1)})
+    view.read(view.number, {A: Load(100, 1)})
     view.sends(A, -10, 0)
-    mark = view.asks()
+    mark = view.number
     view.sends(A, -20, 0)
     view.read(mark, {A: Load(90, 1)})  # the store had heard of the first change only
     assert view.loads[A] == Load(70, 1)
-    view.read(view.asks(), {A: Load(70, 1)})
+    view.read(view.number, {A: Load(70, 1)})
     assert view.loads[A] == Load(70, 1)
 
 
 def test_an_answer_for_some_endpoints_does_not_either() -> None:
     view = View()
-    view.read(view.asks(), {A: Load(100, 2), B: Load(50, 2)})
-    mark = view.asks()
+    view.read(view.number, {A: Load(100, 2), B: Load(50, 2)})
+    mark = view.number
     view.sends(A, -100, -1)
     view.sends(B, -50, -1)
     view.read_some(mark, [A], [Load(130, 3)])
@@ -37,9 +37,9 @@ def test_an_answer_for_some_endpoints_does_not_either() -> None:
 
 def test_questions_may_overlap() -> None:
     view = View()
-    early = view.asks()
+    early = view.number
     view.sends(A, 5, 1)
-    late = view.asks()
+    late = view.number
     view.sends(A, 7, 1)
     view.read_some(early, [A], [Load()])
     assert view.loads[A] == Load(12, 2)

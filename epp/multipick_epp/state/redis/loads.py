@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
 from multipick_epp.state.protocol import Candidate, Repeat, Reserved
-from multipick_epp.state.redis.connection import Argument, Connection, LostError
+from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
@@ -70,26 +70,23 @@ class Loads:
             raise ValueError("no candidates")
         connection = self._connection
         if connection is not None:
-            endpoints = [each.endpoint for each in candidates]
+            endpoints, *columns = zip(*candidates[:CANDIDATES_AT_MOST], strict=True)
             keys: tuple[str, ...] = self._charged_keys
-            figures = [0]
+            again = 0
             if repeat is not None:
                 keys = (*keys, self._keys.routed(repeat.key))
-                figures[0] = repeat.new_tokens
-            for each in candidates[:CANDIDATES_AT_MOST]:
-                figures += (each.new_tokens, each.unseen_queued, each.unseen_in_flight)
-            packed = struct.pack(f"<{len(figures)}q", *figures)
-            arguments: list[Argument] = [reservation, packed, *endpoints[:CANDIDATES_AT_MOST]]
-            mark = self._view.asks()
+                again = repeat.new_tokens
+            packed = struct.pack(f"<{1 + 3 * len(endpoints)}q", again, *columns[0], *columns[1], *columns[2])
+            mark = self._view.number
             try:
-                reply = await connection.call(*self._reserve.command(keys, *arguments))
+                reply = await connection.call(*self._reserve.command(keys, reservation, packed, *endpoints))
             except LostError:
                 pass
             except asyncio.CancelledError:
                 self._undo(connection, reservation)
                 raise
             else:
-                return self._reserved(reservation, mark, endpoints, reply)
+                return self._reserved(reservation, candidates, mark, endpoints, reply)
         self._stats.reserved_here += 1
         before = self._ledger.charges.get(reservation)
         reserved = self._ledger.reserve(reservation, candidates, self.load)
@@ -149,7 +146,7 @@ class Loads:
                 if now >= renew_at:
                     renew_at = now + RENEW_S
                     await self._renew(connection, generation)
-                mark = self._view.asks()
+                mark = self._view.number
                 self._view.read(mark, _loads(await connection.call("HGETALL", self._keys.load)))
                 await asyncio.sleep(POLL_S)
         finally:
@@ -221,6 +218,7 @@ class Loads:
     def _reserved(
         self,
         reservation: ReservationId,
+        candidates: Sequence[Candidate],
         mark: int,
         endpoints: Sequence[Endpoint],
         reply: tuple[int, int, list[int]],
@@ -232,8 +230,9 @@ class Loads:
         known = before is not None and before.endpoint == endpoint
         if before and not known:
             self._view.shift(before.endpoint, -before.queued_tokens, -1)
-        self._view.read_some(mark, endpoints[:CANDIDATES_AT_MOST], loads)
-        loads += map(self.load, endpoints[CANDIDATES_AT_MOST:])
+        self._view.read_some(mark, endpoints, loads)
+        if len(candidates) > len(endpoints):
+            loads += [self.load(each.endpoint) for each in candidates[CANDIDATES_AT_MOST:]]
         if not known:
             self._ledger.charge(reservation, Charge(endpoint, new_tokens))
             self._view.shift(endpoint, new_tokens, 1)

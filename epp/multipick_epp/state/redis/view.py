@@ -13,22 +13,18 @@ class View:
     """A reply of the store tells how things were when it was written: without what we sent after the question.
 
     Invariant: `_sent` has, oldest first, the changes that were sent since the question of the last whole reading, the
-    last of them being number `_number`.
+    last of them being number `number`. Note it where a question is sent: the answer wants it as `mark`.
     """
 
     def __init__(self) -> None:
         self.loads: dict[Endpoint, Load] = {}
+        self.number = 0
         self._sent: deque[Change] = deque()
-        self._number = 0
-
-    def asks(self) -> int:
-        """To be called where a question is sent; give the mark with its answer."""
-        return self._number
 
     def sends(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
         """We change a load, and tell the store of it now, after all questions so far."""
         self._sent.append((endpoint, queued_tokens, in_flight))
-        self._number += 1
+        self.number += 1
         self.shift(endpoint, queued_tokens, in_flight)
 
     def shift(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
@@ -43,7 +39,7 @@ class View:
     def read(self, mark: int, loads: Mapping[Endpoint, Load]) -> None:
         """The store told of all endpoints; questions that are asked before this one have been answered."""
         self.loads = dict(loads)
-        while len(self._sent) > self._number - mark:
+        while len(self._sent) > self.number - mark:
             self._sent.popleft()
         for change in self._sent:
             self.shift(*change)
@@ -51,7 +47,7 @@ class View:
     def read_some(self, mark: int, endpoints: Sequence[Endpoint], loads: Sequence[Load]) -> None:
         """The store told of these endpoints."""
         self.loads.update(zip(endpoints, loads, strict=True))
-        for back in range(min(self._number - mark, len(self._sent)), 0, -1):
+        for back in range(min(self.number - mark, len(self._sent)), 0, -1):
             change = self._sent[-back]
             if change[0] in endpoints:
                 self.shift(*change)

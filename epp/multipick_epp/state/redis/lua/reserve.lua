@@ -1,21 +1,21 @@
 -- Charges the cheapest candidate of one request.
 -- KEYS: load, this replica's reservations, dropped; and where an equal prompt may have gone just before: routed
--- ARGV: reservation; as i64: new tokens where an equal prompt went, then for each candidate new tokens, unseen queued
--- tokens, unseen in flight; the endpoints
+-- ARGV: reservation; as i64: new tokens where an equal prompt went, then of all candidates the new tokens, the unseen
+-- queued tokens, the unseen in flight; the endpoints
 -- Returns the winner's place, from 0, its new tokens, and each candidate's load before the charge.
 local ROUTED_MS = 2000  -- after so long, every picker has long heard of it by the stream of hints
 local load, reservations, dropped = KEYS[1], KEYS[2], KEYS[3]
 local id = ARGV[1]
 local count = #ARGV - 2
+local QUEUED, FLYING = 1 + count, 1 + 2 * count  -- where these columns begin; the new tokens begin at 1
 local figures = {struct.unpack('<' .. string.rep('i8', 1 + 3 * count), ARGV[2])}
 local routed = KEYS[4] and redis.call('GET', KEYS[4])
 
 if routed then
   local again = figures[1]
   for i = 1, count do
-    local f = 3 * i - 1
-    if figures[f] > again and string.find(routed, ' ' .. ARGV[i + 2] .. ' ', 1, true) then
-      figures[f] = again
+    if figures[1 + i] > again and string.find(routed, ' ' .. ARGV[i + 2] .. ' ', 1, true) then
+      figures[1 + i] = again
     end
   end
 end
@@ -28,13 +28,12 @@ local function weigh()
     loads[i] = sum
     local queued = sum % IN_FLIGHT
     local in_flight = (sum - queued) / IN_FLIGHT
-    local f = 3 * i
-    local score = (queued + figures[f] + figures[f - 1]) * (in_flight + figures[f + 1] + 1)
+    local score = (queued + figures[QUEUED + i] + figures[1 + i]) * (in_flight + figures[FLYING + i] + 1)
     if score < least then
       least, winner = score, i
     end
   end
-  return winner, figures[3 * winner - 1], loads
+  return winner, figures[1 + winner], loads
 end
 
 local function charged(winner, new_tokens, loads)
