@@ -84,7 +84,8 @@ def _container(pod: str, status: Manifest) -> Trouble | None:
             return Trouble(CRASH, f"{pod} {_last_words(status)}")
         return None
     if state.get("terminated", {}).get("exitCode"):
-        return Trouble(CRASH, f"{pod} {_last_words(status)}")
+        again = status.get("restartCount", 0) > 0  # the first end is none of a loop yet
+        return Trouble(CRASH if again else LOADING, f"{pod} {_last_words(status)}")
     if "running" in state and not status.get("ready"):
         if status.get("restartCount", 0) > 1 and "terminated" in status.get("lastState", {}):
             return Trouble(CRASH, f"{pod} {_last_words(status)}")
@@ -99,4 +100,4 @@ def _last_words(status: Manifest) -> str:
         words += f", last with exit code {ended['exitCode']}"
     if ended.get("reason") and ended["reason"] != "Error":
         words += f" ({ended['reason']})"
-    return f"{words}: {ended['message'][-_TAIL:].strip()}" if ended.get("message") else words
+    return f"{words}: {' '.join(ended['message'][-_TAIL:].split())}" if ended.get("message") else words

@@ -64,6 +64,14 @@ def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Js
             "retry_on": "connect-failure,refused-stream,reset-before-request,retriable-status-codes",
             "retriable_status_codes": [503],
             "num_retries": retries,
+            # The host just refused is known to be dead before the picker knows.
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": {"@type": f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+                }
+            ],
+            "host_selection_retry_max_attempts": 5,
         }
     connections: Json = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",

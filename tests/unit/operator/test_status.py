@@ -275,6 +275,13 @@ def test_an_out_of_memory_kill_is_named() -> None:
     assert "exit code 137 (OOMKilled)" in trouble(killed).message
 
 
+def test_the_first_end_of_a_container_is_no_loop_and_its_words_are_one_line() -> None:
+    first = trouble(pod({"name": "engine", "state": ended(1, "out of\n memory\n"), "restartCount": 0}))
+    again = trouble(pod({"name": "engine", "state": ended(1, "out of\n memory\n"), "restartCount": 1}))
+    assert first == ("LoadingModel", "p-1 ended 1 times, last with exit code 1: out of memory")
+    assert again == ("CrashLoop", "p-1 ended 2 times, last with exit code 1: out of memory")
+
+
 def test_times_move_only_when_a_condition_flips(make_pool: MakePool) -> None:
     first = status(make_pool(), serving(), None, NOW)
     second = status(make_pool(), serving(picker=None), first, LATER)
