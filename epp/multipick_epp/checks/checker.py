@@ -151,7 +151,7 @@ class Checker:
     ) -> list[Mismatch]:
         size = state.gauges.block_size if state.gauges else None
         other = mismatch.model(self._expected.models, engine.served) if engine.served else None
-        longest = state.sent.longest_prompt if other is None else 0  # an engine of another model refuses our prompts
+        longest = state.longest_prompt if other is None else 0  # an engine of another model refuses our prompts
         silent = mismatch.events(feed, self._known(endpoint), longest, size)
         if silent is None:
             engine.silent_s = None

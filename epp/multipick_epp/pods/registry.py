@@ -28,7 +28,6 @@ class Sent:
     requests: int = 0
     prompt_tokens: int = 0
     hit_tokens: int = 0  # of the prompt tokens, predicted as resident
-    longest_prompt: int = 0  # tokens
 
 
 @dataclass(slots=True)
@@ -38,10 +37,16 @@ class EndpointState:
     pod: PodEndpoint
     ready: bool = False
     incarnation: int = 0  # grows whenever the engine may be another one: it became ready, or its container was started
+    longest_prompt: int = 0  # tokens, of the prompts that this picker sent to this incarnation
     gauges: Gauges | None = None  # None until the first scrape
     unseen: Unseen = field(default_factory=Unseen)
     picked: int = 0  # requests that this picker sent there since the last scrape
     sent: Sent = field(default_factory=Sent)
+
+    def begins_anew(self) -> None:
+        """The engine may be another one."""
+        self.incarnation += 1
+        self.longest_prompt = 0
 
 
 class Registry:
@@ -73,7 +78,8 @@ class Registry:
             del self._states[endpoint]
         for endpoint, pod in wanted.items():
             if state := self._states.get(endpoint):
-                state.incarnation += state.pod.started_ms != pod.started_ms
+                if state.pod.started_ms != pod.started_ms:
+                    state.begins_anew()
                 state.pod = pod
             else:
                 self._states[endpoint] = EndpointState(pod)
@@ -89,7 +95,8 @@ class Registry:
         state = self._states.get(endpoint)
         if state is not None and state.ready != ready:
             state.ready = ready
-            state.incarnation += ready
+            if ready:
+                state.begins_anew()
             self._refresh()
 
     def scraped(self, endpoint: Endpoint, gauges: Gauges, unseen: Unseen) -> None:
@@ -107,7 +114,7 @@ class Registry:
             state.sent.requests += 1
             state.sent.prompt_tokens += prompt_tokens
             state.sent.hit_tokens += hit_tokens
-            state.sent.longest_prompt = max(state.sent.longest_prompt, prompt_tokens)
+            state.longest_prompt = max(state.longest_prompt, prompt_tokens)
             if (row := self._ready.row_of.get(endpoint)) is not None:
                 self._ready.picked[row] = state.picked
 

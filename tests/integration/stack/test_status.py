@@ -75,9 +75,11 @@ async def test_each_sick_engine_is_named_with_its_cause_until_it_is_well(
 
     for number, pod in enumerate(stack.pods[:5]):
         await pod.stop()
+        await stack.status(lambda found: found["endpoints"]["ready"] == 5)  # one that is back too soon is the old one
         flags = ("--served-model-name", "demo", "--port", ports[number], *EVENTS)
         stack.pods[number] = type(pod)(f"well-{number}", tmp_path, ("sim", "serve", *flags))
         await stack.pods[number].serve()
+        await stack.status(lambda found: found["endpoints"]["ready"] == 6)
     await stack.status(lambda found: found["endpoints"]["checked"] == 6 and not told(found))
     assert picker.said().count('"engine mismatch is over"') >= 5
     for _, keeper in keepers:

@@ -239,5 +239,12 @@ async def test_silence_is_told_when_it_lasts(start: Start) -> None:
     assert checked.kinds() == []
     checked.registry.chosen(engine.endpoint, 500, 0)
     await eventually(lambda: checked.kinds() == [Kind.EVENTS])
+    checked.registry.mark(engine.endpoint, False)
+    checked.registry.mark(engine.endpoint, True)
+    await eventually(lambda: checked.kinds() == [])
+    await checked.looked(20)
+    assert checked.kinds() == [], "what an earlier engine was sent is nothing that this one has to tell of"
+    checked.registry.chosen(engine.endpoint, 500, 0)
+    await eventually(lambda: checked.kinds() == [Kind.EVENTS])
     checked.feeds = []
     await eventually(lambda: checked.kinds() == [])
