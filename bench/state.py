@@ -229,7 +229,7 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
         figures = [REST, *(each.new_tokens for each in candidates), *[0] * (2 * len(candidates))]
         packed = struct.pack(f"<{len(figures)}q", *figures)
-        arguments = (*names, keys.routed(key), reservation, packed, *(each.endpoint for each in candidates))
+        arguments = (*names, keys.routed, reservation, packed, key, *(each.endpoint for each in candidates))
         await client.evalsha(scripts[0].sha, 4, *arguments)  # type: ignore[arg-type]
 
     async def release(reservation: ReservationId) -> None:

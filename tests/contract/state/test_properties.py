@@ -83,7 +83,8 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
                 )
                 candidates = [Candidate(each, act.tokens) for each in PODS]
                 expected = ledger.reserve(name, candidates, total)
-                reply = await connection.call(*reserve.command(mine(act.replica), name, packed, *PODS))
+                command = reserve.command((*mine(act.replica), keys.routed), name, packed, "", *PODS)
+                reply = await connection.call(*command)
                 winner, _, sums = reply
                 assert winner == expected.index
                 assert [Load(each % IN_FLIGHT, each // IN_FLIGHT) for each in sums] == expected.loads

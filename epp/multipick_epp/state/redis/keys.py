@@ -4,7 +4,7 @@ them together, and an ACL user can be limited to them: `~{kv:<pool>}:*`.
 
 from dataclasses import dataclass
 
-from multipick_epp.types import BlockKey, Endpoint, ReplicaId
+from multipick_epp.types import Endpoint, ReplicaId
 
 LOG_ENTRIES = 20_000
 """The log keeps about so many: minutes of a busy pool. A reader that lags more loads the sets again."""
@@ -27,6 +27,7 @@ class Keys:
     hints: str  # STREAM of routed prompts, capped
     load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens
     dropped: str  # HASH endpoint -> times it was dropped
+    routed: str  # HASH block key -> the endpoints that prompts ending in it were reserved on in the last seconds
     replicas: str  # ZSET replica -> milliseconds when it renewed its lease: reservations
     owners: str  # ZSET, the same: ingest
 
@@ -42,10 +43,6 @@ class Keys:
         """HASH reservation -> what it charges, and where."""
         return f"{self.tag}:r:{replica}"
 
-    def routed(self, key: BlockKey) -> str:
-        """STRING: the endpoints that prompts ending in this block were reserved on in the last seconds."""
-        return f"{self.tag}:p:{key:x}"
-
     def of_the_pool(self) -> tuple[str, ...]:
         """The keys that belong to no endpoint and no replica."""
         return (
@@ -59,5 +56,5 @@ def keys_of(pool: str) -> Keys:
     if not pool or "{" in pool or "}" in pool:
         raise ValueError(f"not a pool name: {pool!r}")
     tag = f"{{kv:{pool}}}"
-    names = ("gen", "endpoints", "modes", "log", "hints", "load", "dropped", "replicas", "owners")
+    names = ("gen", "endpoints", "modes", "log", "hints", "load", "dropped", "routed", "replicas", "owners")
     return Keys(tag, *(f"{tag}:{name}" for name in names))

@@ -52,6 +52,7 @@ class Loads:
             load(name, when_full=True) for name in ("reserve", "charge", "release", "reap", "lease", "expect")
         )
         self._charged_keys = (keys.load, keys.reservations(replica), keys.dropped)
+        self._reserve_keys = (*self._charged_keys, keys.routed)
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
@@ -71,15 +72,13 @@ class Loads:
         connection = self._connection
         if connection is not None:
             endpoints, *columns = zip(*candidates[:CANDIDATES_AT_MOST], strict=True)
-            keys: tuple[str, ...] = self._charged_keys
-            again = 0
-            if repeat is not None:
-                keys = (*keys, self._keys.routed(repeat.key))
-                again = repeat.new_tokens
+            prompt, again = (repeat.key, repeat.new_tokens) if repeat is not None else ("", 0)
             packed = struct.pack(f"<{1 + 3 * len(endpoints)}q", again, *columns[0], *columns[1], *columns[2])
             mark = self._view.number
             try:
-                reply = await connection.call(*self._reserve.command(keys, reservation, packed, *endpoints))
+                reply = await connection.call(
+                    *self._reserve.command(self._reserve_keys, reservation, packed, prompt, *endpoints)
+                )
             except LostError:
                 pass
             except asyncio.CancelledError:
