@@ -33,7 +33,7 @@ class Encoders:
         self._local: Tokenizer | None = None
         self._remote: RemoteTokenizer | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._others: Collection[Endpoint] = ()  # whose engines make other ids than the tokenizer here
+        self._others: frozenset[Endpoint] = frozenset()  # whose engines make other ids than the tokenizer here
 
     @property
     def local(self) -> bool:
@@ -74,7 +74,7 @@ class Encoders:
             )
         elif self._others and not followed:
             log.info("the tokenizer is the engines' again", extra={"engines": alike})
-        self._others = followed
+        self._others = frozenset(followed)
 
     async def close(self) -> None:
         """End threads and connections."""

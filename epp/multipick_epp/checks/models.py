@@ -3,6 +3,7 @@
 import aiohttp
 import msgspec
 
+from multipick_epp.answers import read_at_most
 from multipick_epp.checks.mismatch import Served
 from multipick_epp.types import Endpoint
 
@@ -28,14 +29,10 @@ async def served(session: aiohttp.ClientSession, endpoint: Endpoint) -> Served |
         async with session.get(f"http://{endpoint}/v1/models", allow_redirects=False) as response:
             if response.status != 200:
                 return None
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    return None
+            body = await read_at_most(response, MAX_ANSWER_BYTES)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return None
-    return read(bytes(body))
+    return None if body is None else read(body)
 
 
 def read(body: bytes) -> Served | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
+from multipick_epp.answers import read_at_most
 from multipick_epp.types import Endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -75,19 +76,12 @@ async def discover(session: aiohttp.ClientSession, feed: Feed, ports: Ports) -> 
         async with session.get(url, timeout=_ANSWER_TIMEOUT, allow_redirects=False) as response:
             if response.status in (500, 502, 503, 504):
                 raise Unreachable(f"status {response.status}")
-            body = await _read(response) if response.status == 200 else b""
+            body = await read_at_most(response, MAX_ANSWER_BYTES) if response.status == 200 else b""
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unreachable(str(error) or type(error).__name__) from error
+    if body is None:
+        raise Unreachable(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
     return said(feed, body) if body else by_ports(feed, ports)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise Unreachable(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
 
 
 def said(feed: Feed, body: bytes) -> Addresses | NoEvents:

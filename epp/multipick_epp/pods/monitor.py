@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from multipick_epp.answers import read_at_most
 from multipick_epp.pods.engine_metrics import MAX_PAGE_BYTES, Gauges, parse
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unseen import unseen
@@ -98,12 +99,10 @@ class Monitor:
         assert self._session is not None
         async with self._session.get(f"http://{endpoint}{self._path}") as response:
             response.raise_for_status()
-            page = bytearray()
-            async for chunk in response.content.iter_any():
-                page += chunk
-                if len(page) > MAX_PAGE_BYTES:
-                    raise aiohttp.ClientPayloadError(f"metrics page larger than {MAX_PAGE_BYTES} bytes")
-        return parse(bytes(page))
+            page = await read_at_most(response, MAX_PAGE_BYTES)
+        if page is None:
+            raise aiohttp.ClientPayloadError(f"metrics page larger than {MAX_PAGE_BYTES} bytes")
+        return parse(page)
 
     def _arrived(self, endpoint: Endpoint, gauges: Gauges) -> None:
         state = self._registry.state(endpoint)

@@ -16,12 +16,14 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
+from multipick_epp.answers import read_at_most
 from multipick_epp.events.discover import Addresses
 from multipick_epp.recording.folder import Message, Recording
 from multipick_epp.recording.session import session as built_in
 
 SUBSCRIBED_S = 10.0  # at most, until the publisher has taken the subscription
 REPLAY_S = 3.0  # without an answer
+MAX_ANSWER_BYTES = 64 << 20
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 _END = b"\xff" * 8
 
@@ -158,7 +160,7 @@ async def _send(http: aiohttp.ClientSession, url: str, step: Mapping[str, Any]) 
                     [time.time() - started, line.decode(errors="replace")] async for line in response.content
                 ]
             else:
-                done["response"] = _readable(await response.read())
+                done["response"] = _readable(await _body(response))
     except (aiohttp.ClientError, TimeoutError) as error:
         done |= {"status": 0, "response": {"__error__": str(error) or type(error).__name__}}
     return done | {"t_end": time.time()}
@@ -167,7 +169,7 @@ async def _send(http: aiohttp.ClientSession, url: str, step: Mapping[str, Any]) 
 async def _json(http: aiohttp.ClientSession, url: str) -> Any:
     try:
         async with http.get(url) as response:
-            return _readable(await response.read())
+            return _readable(await _body(response))
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NoRecording(f"{url}: {error}") from error
 
@@ -175,8 +177,15 @@ async def _json(http: aiohttp.ClientSession, url: str) -> Any:
 async def _metrics(http: aiohttp.ClientSession, url: str) -> str:
     """The engine's own lines of its metrics page."""
     async with http.get(f"{url}/metrics") as response:
-        page = (await response.read()).decode(errors="replace")
+        page = (await _body(response)).decode(errors="replace")
     return "".join(f"{line}\n" for line in page.splitlines() if line.startswith(("vllm:", "sglang:")))
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = await read_at_most(response, MAX_ANSWER_BYTES)
+    if body is None:
+        raise aiohttp.ClientPayloadError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return body
 
 
 def _readable(body: bytes) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from multipick_epp.answers import read_at_most
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.outcome import NoText, Untokenised
 
@@ -57,11 +58,9 @@ class RemoteTokenizer:
         async with self._session.post(url, data=body, headers=headers, timeout=self._timeout) as response:
             if response.status != 200:
                 raise NoText("refused by the engine")
-            answer = bytearray()
-            async for chunk in response.content.iter_chunked(65536):
-                answer += chunk
-                if len(answer) > MAX_ANSWER_BYTES:
-                    raise NoText("too long")
+            answer = await read_at_most(response, MAX_ANSWER_BYTES)
+        if answer is None:
+            raise NoText("too long")
         try:
             return msgspec.json.decode(answer, type=_Answer).tokens
         except msgspec.DecodeError as error:

@@ -107,12 +107,7 @@ class ApiServer:
     def stop(self) -> None:
         """End the processes, the last started first."""
         for process in reversed(self.processes):
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
         self.processes.clear()
 
     def request(self, method: str, path: str, body: object = None, content: str = "application/json") -> Any:
@@ -191,3 +186,14 @@ def _free_ports(address: str) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to go, then make it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cluster.apiserver import SERVICES, ApiServer
+from cluster.apiserver import SERVICES, ApiServer, end
 from cluster.build import NODE, binaries
 from cluster.packages import PLUGINS
 
@@ -94,14 +94,14 @@ class Node:
         if not self.programs:
             return  # nothing could be started
         for process in reversed([one for one in self.processes if "containerd" not in str(one.args)]):
-            _end(process)
+            end(process)
         with contextlib.suppress(subprocess.CalledProcessError):
             for task in self._ctr("tasks", "list", "--quiet").split():
                 with contextlib.suppress(subprocess.CalledProcessError):
                     self._ctr("tasks", "kill", "--signal", "9", task)
         self.server.stop()
         for process in reversed(self.processes):
-            _end(process)
+            end(process)
         self.processes.clear()
         self._end_shims()
         for mount in _mounts_below(self.folder):
@@ -276,16 +276,6 @@ def _pause_image(archive: Path) -> Path:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _mounts_below(folder: Path) -> list[str]:

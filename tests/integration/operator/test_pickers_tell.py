@@ -7,14 +7,12 @@ pod that the API server knows.
 import asyncio
 import random
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import yaml
 from cluster.client import Namespace, until
@@ -55,17 +53,6 @@ async def programs(tmp_path: Path) -> AsyncIterator[Programs]:
         yield Programs(tmp_path, stack)
 
 
-def other_model(folder: Path) -> Path:
-    """The simulated engines' model with another chat template."""
-    other = folder / "other"
-    shutil.copytree(MODEL_DIR, other)
-    file = other / "tokenizer_config.json"
-    config = msgspec.json.decode(file.read_bytes())
-    config["chat_template"] = "Be brief.\n" + config["chat_template"]
-    file.write_bytes(msgspec.json.encode(config))
-    return other
-
-
 async def set_ready(namespace: Namespace, role: str, address: str) -> None:
     """What a kubelet would say of the one pod of a role."""
     selector = f"multipick.dev/pool=p,multipick.dev/role={role}"
@@ -94,7 +81,7 @@ async def message(namespace: Namespace, kind: str) -> str:
 
 
 async def test_sick_engines_and_a_lost_store_are_the_pools_conditions_until_they_are_well(
-    namespace: Namespace, running: Running, programs: Programs, tmp_path: Path
+    namespace: Namespace, running: Running, programs: Programs, other_model: Path, tmp_path: Path
 ) -> None:
     address = "127." + ".".join(str(random.randrange(2, 250)) for _ in range(3))  # every picker listens on one port
     held = [held_port() for _ in range(4)]
@@ -109,7 +96,7 @@ async def test_sick_engines_and_a_lost_store_are_the_pools_conditions_until_they
 
     await asyncio.gather(
         engine(0, *EVENTS, "--served-model-name", "other"),
-        engine(1, *EVENTS, "--tokenizer", other_model(tmp_path)),
+        engine(1, *EVENTS, "--tokenizer", other_model),
         engine(2, *EVENTS, "--block-size", 32),
         engine(3),
     )

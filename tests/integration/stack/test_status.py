@@ -1,11 +1,9 @@
 """What a picker says of its store and of its engines, each sick in its own way, and how it goes on with them."""
 
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from multipick_sim.assets import MODEL_DIR
 from multipick_sim.local.processes import held_port
 from multipick_sim.texts import fixed_text
@@ -16,29 +14,18 @@ if TYPE_CHECKING:
 EVENTS = ("--events-port", 0, "--replay-port", 0)
 
 
-def other_model(folder: Path) -> Path:
-    """The demo's model with another chat template: what an engine's --chat-template does."""
-    other = folder / "other-model"
-    shutil.copytree(MODEL_DIR, other)
-    file = other / "tokenizer_config.json"
-    config = msgspec.json.decode(file.read_bytes())
-    config["chat_template"] = "<|im_start|>system\nBe brief.<|im_end|>\n" + config["chat_template"]
-    file.write_bytes(msgspec.json.encode(config))
-    return other
-
-
 def told(status: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one["kind"], one["endpoint"]) for one in status["mismatches"]]
 
 
 async def test_each_sick_engine_is_named_with_its_cause_until_it_is_well(
-    start_stack: "StartStack", tmp_path: Path
+    start_stack: "StartStack", other_model: Path, tmp_path: Path
 ) -> None:
     keepers = [held_port() for _ in range(6)]
     ports = [port for port, _ in keepers]
     sick: list[tuple[object, ...]] = [
         ("--served-model-name", "other", *EVENTS),
-        ("--tokenizer", other_model(tmp_path), *EVENTS),
+        ("--tokenizer", other_model, *EVENTS),
         ("--block-size", 32, *EVENTS),
         (),
         ("--no-enable-prefix-caching", *EVENTS),
@@ -87,9 +74,9 @@ async def test_each_sick_engine_is_named_with_its_cause_until_it_is_well(
 
 
 async def test_where_all_engines_make_other_tokens_they_are_asked_and_hits_are_predicted_right(
-    start_stack: "StartStack", tmp_path: Path
+    start_stack: "StartStack", other_model: Path
 ) -> None:
-    stack = await start_stack(flags=("--tokenizer", other_model(tmp_path)))
+    stack = await start_stack(flags=("--tokenizer", other_model))
     [picker] = stack.pickers
     await stack.status(lambda found: told(found) == [("tokenizer", pod.endpoint) for pod in stack.pods])
     await stack.status(lambda found: found["tokens"] == "engine")
