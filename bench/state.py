@@ -40,7 +40,8 @@ from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.protocol import Applied, Candidate, Delta, Repeat, Slot
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.keys import keys_of
-from multipick_epp.state.redis.scripts import Script, load
+from multipick_epp.state.redis.loads import POLL_S
+from multipick_epp.state.redis.scripts import load
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
 from multipick_sim.local.valkey import valkey
@@ -220,20 +221,18 @@ async def pick_ours(url: str, name: str, endpoints: int, sent: int, concurrency:
 async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurrency: int, seconds: float) -> Row:
     client = redis.asyncio.Redis.from_url(url)
     keys = keys_of(POOL)
-    names = (keys.load, keys.reservations(ReplicaId(name)), keys.dropped)
-    scripts: list[Script] = [load("reserve", when_full=True), load("release", when_full=True)]
-    for script in scripts:
-        await client.script_load(script.text)
+    names = (keys.load, keys.reservations(ReplicaId(name)), keys.dropped, keys.routed)
+    script = load("turn", when_full=True)
+    await client.script_load(script.text)
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
-        figures = [REST, *(each.new_tokens for each in candidates), *[0] * (2 * len(candidates))]
-        packed = struct.pack(f"<{len(figures)}q", *figures)
-        arguments = (*names, keys.routed, reservation, packed, key, *(each.endpoint for each in candidates))
-        await client.evalsha(scripts[0].sha, 4, *arguments)  # type: ignore[arg-type]
+        figures = struct.pack(f"<{len(candidates) + 1}d", *(each.new_tokens for each in candidates), REST)
+        ends = "".join(f"{each.endpoint}\0" for each in candidates)
+        await client.evalsha(script.sha, 4, *names, "reserve", reservation, figures, ends, str(key), "")
 
     async def release(reservation: ReservationId) -> None:
-        await client.evalsha(scripts[1].sha, 3, *names, reservation)
+        await client.evalsha(script.sha, 4, *names, "release", reservation)
 
     row = await drive(name, pool, sent, concurrency, seconds, reserve, release)
     await client.aclose()
@@ -306,7 +305,7 @@ def summary(done: Sequence[Row], seconds: float, server_s: float) -> Row:
 
 
 def bench_pruning(endpoints: int, decisions: int, pickers: int = 4, rate_s: float = 2_000.0) -> Row:
-    """Four pickers with views of their own, refreshed every 100 ms as `RedisState` does, against the shared truth."""
+    """Four pickers with views of their own, refreshed every 25 ms as `RedisState` does, against the shared truth."""
     rng = Random(4)
     queued, in_flight = [0] * endpoints, [0] * endpoints
     views = [([0] * endpoints, [0] * endpoints) for _ in range(pickers)]
@@ -321,7 +320,7 @@ def bench_pruning(endpoints: int, decisions: int, pickers: int = 4, rate_s: floa
             queued[row] -= tokens
             in_flight[row] -= 0 if tokens else 1
         picker = rng.randrange(pickers)
-        if now > refreshed[picker] + 0.1:
+        if now > refreshed[picker] + POLL_S:
             refreshed[picker] = now
             views[picker] = (queued[:], in_flight[:])
         length = rng.randrange(200, 16_000)
@@ -337,8 +336,6 @@ def bench_pruning(endpoints: int, decisions: int, pickers: int = 4, rate_s: floa
         others += score[chosen] > best
         regrets.append(score[chosen] / best - 1)
         new = max(1, length - hits[chosen])
-        for row in sent:
-            views[picker][0][row], views[picker][1][row] = queued[row], in_flight[row]
         queued[chosen] += new
         in_flight[chosen] += 1
         views[picker][0][chosen] += new

@@ -153,7 +153,7 @@ class App:
             self.registry,
             Expected(config.pool.models, config.pool.block_size),
             self.feeds.stats,
-            lambda endpoint: self.state.block_size(endpoint) is not None,
+            lambda endpoint: self.state.index.blocks_of(endpoint) > 0,
             None if config.pool.tokenizer is None else self.encoders.compare,
             self.encoders.learn,
         )

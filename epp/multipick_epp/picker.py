@@ -97,7 +97,8 @@ class LivePicker:
         if reserved.new_tokens < snapshot.new_tokens(row):  # an equal prompt went there while we decided
             hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
         mode = self._mode(prompt, endpoint)
-        self._charge(reservation, endpoint, prompt, hit_tokens, snapshot.queued_tokens[row])
+        queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unseen_queued
+        self._charge(reservation, endpoint, prompt, hit_tokens, queued)
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
         self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
         self._metrics.hit_tokens.observe(hit_tokens)

@@ -67,8 +67,8 @@ class Checker:
         compare: Compare | None,
         learn: Learn,
     ) -> None:
-        """`known(endpoint)`: the index has blocks of it. `compare(endpoint, model)`: whether the tokenizer here makes
-        the engine's ids; None where there is none here. `learn` is told how many engines do, and which do not.
+        """`known(endpoint)`: events have told of blocks of it. `compare(endpoint, model)`: whether the tokenizer here
+        makes the engine's ids; None where there is none here. `learn` is told how many engines do, and which do not.
         """
         self.mismatches: Sequence[Mismatch] = ()
         self._registry = registry

@@ -59,8 +59,8 @@ def block_size(wanted: int | None, found: int | None) -> str | None:
 def events(feed: FeedStats | None, known: bool, longest_prompt: int, size: int | None) -> str | None:
     """Why no events come, where they should.
 
-    `feed` is None where another picker follows the endpoint. `known`: the index has blocks of it. A prompt of two
-    blocks (of `size` tokens), once it is computed, fills one for certain: who says nothing then never will.
+    `feed` is None where another picker follows the endpoint. `known`: events have told of blocks of it. A prompt of
+    two blocks (of `size` tokens), once it is computed, fills one for certain: who says nothing then never will.
     """
     if feed is None:
         return None

@@ -138,9 +138,10 @@ class LocalIndex:
         slots = self._slots.of_endpoint(endpoint)
         return any(self._holds(key, bit) for slot, bit in slots.items() if slot.medium == GPU)
 
-    def keys_of(self, endpoint: Endpoint) -> int:
-        """Blocks that the endpoint holds, over all its slots."""
-        return sum(self._mirror.keys_of[bit] for bit in self._slots.of_endpoint(endpoint).values())
+    def blocks_of(self, endpoint: Endpoint) -> int:
+        """Blocks that the endpoint holds by its events, over all its slots; not those that are only expected there."""
+        bits = self._slots.of_endpoint(endpoint).values()
+        return sum(self._mirror.keys_of[bit] - len(self._expected.of(bit)) for bit in bits)
 
     async def digest(self, endpoint: Endpoint) -> Mapping[Slot, Digest]:
         """What each of the endpoint's caches holds by its events, to be compared with another replica's index.

@@ -43,7 +43,9 @@ def repeated(
 
 
 class Ledger:
-    """Invariant: the load of an endpoint is the sum of the charges on it; endpoints without any have no entry."""
+    """Invariant: the load of an endpoint is the sum of the charges on it (and, where `loads` was read from a store that
+    others charge, too, of theirs, as far as that is known: hence the lower bound of 0).
+    """
 
     def __init__(self) -> None:
         self.charges: dict[ReservationId, Charge] = {}
@@ -60,18 +62,17 @@ class Ledger:
 
         Raises ValueError where there are no candidates.
         """
-        loads = [load(each.endpoint) for each in candidates]
         known = self.charges.get(reservation)
         if known is not None:
             for index, each in enumerate(candidates):
                 if each.endpoint == known.endpoint:
-                    return Reserved(index, each.new_tokens, loads)
+                    return Reserved(index, each.new_tokens, load(each.endpoint))
             self.release(reservation)
-            loads = [load(each.endpoint) for each in candidates]
+        loads = [load(each.endpoint) for each in candidates]
         index = cheapest(candidates, loads)
         chosen = candidates[index]
         self.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
-        return Reserved(index, chosen.new_tokens, loads)
+        return Reserved(index, chosen.new_tokens, loads[index])
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
         """Note a charge; it replaces what was noted of the reservation."""
@@ -105,14 +106,18 @@ class Ledger:
             self._add(charge.endpoint, -charge.queued_tokens, -1)
         return charge
 
-    def drop(self, endpoint: Endpoint) -> None:
-        """Forget all reservations on an endpoint."""
-        for reservation in [each for each, charge in self.charges.items() if charge.endpoint == endpoint]:
-            self.release(reservation)
+    def drop(self, endpoint: Endpoint) -> Sequence[ReservationId]:
+        """Forget an endpoint's load and all reservations there; these."""
+        there = [each for each, charge in self.charges.items() if charge.endpoint == endpoint]
+        for reservation in there:
+            del self.charges[reservation]
+        self.loads.pop(endpoint, None)
+        return there
 
     def _add(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
         queued_before, in_flight_before = self.loads.get(endpoint, NO_LOAD)
-        if queued_before + queued_tokens or in_flight_before + in_flight:
-            self.loads[endpoint] = Load(queued_before + queued_tokens, in_flight_before + in_flight)
-        else:
+        load = Load(max(0, queued_before + queued_tokens), max(0, in_flight_before + in_flight))
+        if load == NO_LOAD:
             self.loads.pop(endpoint, None)
+        else:
+            self.loads[endpoint] = load

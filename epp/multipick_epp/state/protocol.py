@@ -66,8 +66,7 @@ class Candidate(NamedTuple):
     unseen_in_flight: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(NamedTuple):
     """A prompt whose equal may have gone to a candidate a moment ago, before the caller could have heard of it."""
 
     key: BlockKey  # of the last block that can hit
@@ -80,7 +79,7 @@ class Reserved:
 
     index: int  # the winner's place among the candidates
     new_tokens: int  # fewer than the candidate's where an equal prompt went there just before
-    loads: Sequence[Load]  # of every candidate, before the charge, in the candidates' order
+    load: Load  # the winner's before the charge
 
 
 class Index(Protocol):

@@ -1,5 +1,7 @@
 """What a picker says of its store and of its engines, each sick in its own way, and how it goes on with them."""
 
+import asyncio
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,15 +38,19 @@ async def test_each_sick_engine_is_named_with_its_cause_until_it_is_well(
         each=[("--port", port, *flags) for port, flags in zip(ports, sick, strict=True)], config={"pool": pool}
     )
     [picker] = stack.pickers
-    mute = stack.pods[4].endpoint
-    for seed in range(300):  # equals are chosen among at random
-        if (await stack.rows(picker))[mute]["requests_total"]:
-            break
-        await stack.post("/v1/completions", {"model": "demo", "prompt": fixed_text(seed, 200), "max_tokens": 1})
 
+    async def ask() -> None:  # all the time: equals are chosen among at random, and what went to an engine that was
+        for seed in itertools.count():  # away for a moment may have gone to another one than the one that is there now
+            await stack.post("/v1/completions", {"model": "demo", "prompt": fixed_text(seed, 200), "max_tokens": 1})
+            await asyncio.sleep(0.1)
+
+    asking = asyncio.create_task(ask())
     kinds = ["model", "tokenizer", "block-size", "events", "events"]
     wanted = list(zip(kinds, [pod.endpoint for pod in stack.pods[:5]], strict=True))
-    status = await stack.status(lambda found: told(found) == wanted and found["endpoints"]["checked"] == 6)
+    try:
+        status = await stack.status(lambda found: told(found) == wanted and found["endpoints"]["checked"] == 6)
+    finally:
+        asking.cancel()
     assert [one["words"] for one in status["mismatches"]] == [
         "it serves other, and not demo, which requests of this pool ask for",
         "a chat has 161 tokens here and 173 in the engine; they differ from token 1 on",

@@ -130,6 +130,6 @@ async def test_storm(
     for state in replicas:
         await eventually(lambda state=state: all(state.load(pod) == Load() for pod in PODS))
         await eventually(lambda state=state: seen(state) == owner.truth)
-    reserved = await replicas[0].reserve(ReservationId("last"), [Candidate(pod, 1) for pod in PODS])
-    assert list(reserved.loads) == [Load()] * len(PODS)
+    for pod in PODS:  # what the store itself says
+        assert (await replicas[0].reserve(ReservationId(f"last-{pod}"), [Candidate(pod, 1)])).load == Load()
     assert sum(state.stats.reserved_here for state in replicas) > 0, "some requests were decided without the server"

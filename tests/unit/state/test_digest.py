@@ -1,4 +1,4 @@
-"""A digest of an endpoint's cache is equal where the blocks are, and tells what is only expected."""
+"""What events told of an endpoint is told apart from what is expected; its digest is equal where its blocks are."""
 
 from functools import reduce
 from operator import xor
@@ -34,8 +34,20 @@ async def test_what_is_only_expected_is_counted_apart() -> None:
     pool.change(GPU, KEYS[:10], ())
     pool.expect(POD, 16, KEYS[:15], 1e9)
     assert await pool.digest(POD) == {GPU: Digest(10, reduce(xor, KEYS[:10]), 5)}
+    assert pool.blocks_of(POD) == 10
     pool.change(GPU, KEYS[10:12], ())
     assert await pool.digest(POD) == {GPU: Digest(12, reduce(xor, KEYS[:12]), 3)}
+    assert pool.blocks_of(POD) == 12
+
+
+def test_an_endpoint_that_prompts_were_routed_to_holds_nothing_by_its_events() -> None:
+    pool = index()
+    pool.expect(POD, 16, KEYS[:15], 10.0)
+    assert pool.blocks_of(POD) == pool.blocks_of(OTHER) == 0
+    pool.expire(11.0)
+    assert pool.blocks_of(POD) == 0
+    pool.change(GPU, KEYS[:3], ())
+    assert pool.blocks_of(POD) == 3
 
 
 async def test_each_cache_of_an_endpoint_has_its_own() -> None:

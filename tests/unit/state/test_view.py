@@ -1,53 +1,80 @@
-"""The view never forgets what was sent after the question that an answer belongs to."""
+"""The view never forgets what the store was told after the question that an answer belongs to."""
 
+from multipick_epp.state.ledger import Charge
 from multipick_epp.state.redis.view import View
-from multipick_epp.types import Endpoint, Load
+from multipick_epp.types import Endpoint, Load, ReservationId
 
 A, B = Endpoint("a:1"), Endpoint("b:1")
+ONE, TWO = ReservationId("one"), ReservationId("two")
 
 
 def test_a_reading_replaces_what_was_believed() -> None:
     view = View()
-    view.shift(A, 5, 1)
-    view.read(view.number, {B: Load(7, 2)})
+    view.charge(ONE, Charge(A, 5))
+    view.asked()
+    view.read({B: Load(7, 2)})
     assert view.loads == {B: Load(7, 2)}
+    assert view.charges == {ONE: Charge(A, 5)}
 
 
-def test_an_answer_does_not_undo_what_was_sent_since_the_question() -> None:
+def test_an_answer_does_not_undo_what_the_store_was_told_after_the_question() -> None:
     view = View()
-    view.read(view.number, {A: Load(100, 1)})
-    view.sends(A, -10, 0)
-    mark = view.number
-    view.sends(A, -20, 0)
-    view.read(mark, {A: Load(90, 1)})  # the store had heard of the first change only
-    assert view.loads[A] == Load(70, 1)
-    view.read(view.number, {A: Load(70, 1)})
-    assert view.loads[A] == Load(70, 1)
+    view.charge(ONE, Charge(A, 100))
+    view.progress(ONE, 90)
+    view.told(A, -10, 0)  # no question is open: the next one comes after this
+    view.asked()
+    view.progress(ONE, 70)
+    view.told(A, -20, 0)
+    view.read({A: Load(90, 1)})
+    assert view.loads == {A: Load(70, 1)}
+    view.asked()
+    view.read({A: Load(70, 1)})
+    assert view.loads == {A: Load(70, 1)}
 
 
-def test_an_answer_for_some_endpoints_does_not_either() -> None:
+def test_the_answer_knows_what_the_store_charged_before_it() -> None:
     view = View()
-    view.read(view.number, {A: Load(100, 2), B: Load(50, 2)})
-    mark = view.number
-    view.sends(A, -100, -1)
-    view.sends(B, -50, -1)
-    view.read_some(mark, [A], [Load(130, 3)])
-    assert view.loads == {A: Load(30, 2), B: Load(0, 1)}
+    view.asked()
+    view.charge(ONE, Charge(A, 100))  # the store's replies come in order: it did this before the question came
+    view.read({A: Load(100, 1)})
+    assert view.loads == {A: Load(100, 1)}
+    view.charge(TWO, Charge(A, 10))
+    assert view.loads == {A: Load(110, 2)}
 
 
-def test_questions_may_overlap() -> None:
+def test_a_question_that_was_never_answered_counts_for_nothing() -> None:
     view = View()
-    early = view.number
-    view.sends(A, 5, 1)
-    late = view.number
-    view.sends(A, 7, 1)
-    view.read_some(early, [A], [Load()])
-    assert view.loads[A] == Load(12, 2)
-    view.read(late, {A: Load(5, 1)})
-    assert view.loads[A] == Load(12, 2)
+    view.asked()
+    view.told(A, 5, 1)
+    view.asked()
+    view.read({A: Load(5, 1)})
+    assert view.loads == {A: Load(5, 1)}
 
 
 def test_a_load_is_never_negative() -> None:
     view = View()
-    view.sends(A, -5, -1)
-    assert view.loads[A] == Load(0, 0)
+    view.charge(ONE, Charge(A, 5))
+    view.asked()
+    view.read({A: Load(3, 1), B: Load(1, 1)})  # of a moment when the store had lost some
+    view.release(ONE)
+    assert view.loads == {B: Load(1, 1)}
+
+
+def test_without_the_others_our_own_charges_are_left() -> None:
+    view = View()
+    view.charge(ONE, Charge(A, 5))
+    view.charge(TWO, Charge(A, 6))
+    view.asked()
+    view.read({A: Load(100, 9), B: Load(1, 1)})
+    view.forget_others()
+    assert view.loads == {A: Load(11, 2)}
+
+
+def test_of_a_dropped_endpoint_nothing_is_left() -> None:
+    view = View()
+    view.charge(ONE, Charge(A, 5))
+    view.charge(TWO, Charge(B, 6))
+    view.asked()
+    view.read({A: Load(100, 9), B: Load(6, 1)})
+    assert view.drop(A) == [ONE]
+    assert (view.loads, view.charges) == ({B: Load(6, 1)}, {TWO: Charge(B, 6)})

@@ -6,7 +6,7 @@ a call. Replies come in the order of the calls, so a queue of futures is all the
 
 import asyncio
 from collections import deque
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 
@@ -22,6 +22,16 @@ class LostError(ConnectionError):
         self.reason = reason
 
 
+class Waiter(Protocol):
+    """Where a reply goes; a future is one. Nothing is said to one that is done."""
+
+    def done(self) -> bool: ...  # noqa: D102
+
+    def set_result(self, result: Any, /) -> None: ...  # noqa: D102
+
+    def set_exception(self, exception: Any, /) -> None: ...  # noqa: D102
+
+
 class Connection(asyncio.Protocol):
     """Any error reply, and any call that waits longer than `stall_s`, ends the connection: whoever set it up begins
     again from a known state, instead of guessing what the server did and did not do.
@@ -35,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._stall_s = stall_s
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_MORE)
-        self._waiting: deque[tuple[float, asyncio.Future[Any] | None]] = deque()
+        self._waiting: deque[tuple[float, Waiter | None]] = deque()
         self._out: list[bytes] = []
         self._turn_s = 0.0  # when the first of `_out` was written
         self._alarm: asyncio.TimerHandle | None = None
@@ -44,16 +54,26 @@ class Connection(asyncio.Protocol):
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command; the future gives its reply, or raises `LostError`."""
         reply: asyncio.Future[Any] = self._loop.create_future()
-        if self.lost.done():
-            reply.set_exception(self.lost.result())
-        else:
-            self._write(command, reply)
+        self.ask(reply, *command)
         return reply
+
+    def ask(self, waiter: Waiter, *command: Argument) -> None:
+        """Send a command; `waiter` gets its reply, or a `LostError`."""
+        if self.lost.done():
+            waiter.set_exception(self.lost.result())
+        else:
+            self._write(command, waiter)
 
     def send(self, *command: Argument) -> None:
         """Send a command whose reply nobody wants. An error reply ends the connection all the same."""
         if not self.lost.done():
             self._write(command, None)
+
+    def flush(self) -> None:
+        """Write what was sent, not at the end of the turn."""
+        if self._out and self._transport is not None:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
 
     def close(self, error: LostError | None = None) -> None:
         """Drop the connection; all calls that wait raise `error`."""
@@ -66,9 +86,9 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
-            _, reply = self._waiting.popleft()
-            if reply is not None and not reply.done():
-                reply.set_exception(error)
+            _, waiter = self._waiting.popleft()
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
         self._out.clear()
 
     # --- asyncio.Protocol
@@ -87,33 +107,28 @@ class Connection(asyncio.Protocol):
             while (reply := reader.gets()) is not _MORE:
                 if not waiting:
                     raise hiredis.ProtocolError("a reply that nothing asked for")
-                _, future = waiting.popleft()
+                _, waiter = waiting.popleft()
                 if isinstance(reply, hiredis.ReplyError):
                     lost = LostError(_reason(str(reply)), str(reply))
-                    if future is not None and not future.done():
-                        future.set_exception(lost)
+                    if waiter is not None and not waiter.done():
+                        waiter.set_exception(lost)
                     self.close(lost)
                     return
-                if future is not None and not future.done():
-                    future.set_result(reply)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(reply)
         except hiredis.ProtocolError as error:
             self.close(LostError("protocol", str(error)))
 
     # ---
 
-    def _write(self, command: tuple[Argument, ...], reply: asyncio.Future[Any] | None) -> None:
+    def _write(self, command: tuple[Argument, ...], waiter: Waiter | None) -> None:
         if not self._out:
             self._turn_s = self._loop.time()
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows no length but 1
-        self._waiting.append((self._turn_s, reply))
+        self._waiting.append((self._turn_s, waiter))
         if self._alarm is None:
             self._alarm = self._loop.call_later(self._stall_s, self._watch)
-
-    def _flush(self) -> None:
-        if self._out and self._transport is not None:
-            self._transport.write(b"".join(self._out))
-            self._out.clear()
 
     def _watch(self) -> None:
         """End the connection if the oldest call waits too long, but not before the loop had a chance to read."""

@@ -1,26 +1,27 @@
 """Reservations, charged in the store; in this process's own view while the store is away."""
 
 import asyncio
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from uuid import uuid4
 
-from multipick_epp.state.ledger import NO_LOAD, Charge, Ledger
+from multipick_epp.state.ledger import NO_LOAD, Charge
 from multipick_epp.state.protocol import Candidate, Repeat, Reserved
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
 from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.redis.turns import Outcome, Turns
 from multipick_epp.state.redis.view import View
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
 
 STALL_S = 0.05
 """A reserve waits no longer for the store: the local view decides then."""
-POLL_S = 0.1
+POLL_S = 0.025
+"""So old is what a decision knows of the other pickers' charges, before the store decides among the best."""
 RENEW_S = 1.0
 REAP_AFTER_MS = 7_000
 """A replica whose lease is older is dead. With `RENEW_S`: its reservations are gone within 10 s."""
@@ -35,8 +36,8 @@ _TABLE = b""  # the field that makes a hash a table: see `lua/common.lua`
 
 
 class Loads:
-    """Invariants: `_ledger` has exactly the reservations that this replica made and did not release. While
-    `_connection` is set, the store's record of them is the ledger's, less what is under way on that connection.
+    """Invariants: `_view` has exactly the reservations that this replica made and did not release. While `_turns` is
+    set, the store's record of them is the view's, less what is under way on that connection.
     """
 
     def __init__(self, keys: Keys, replica: ReplicaId, stats: StateStats) -> None:
@@ -44,23 +45,21 @@ class Loads:
         self._replica = replica
         self._stats = stats
         self._loop = asyncio.get_running_loop()
-        self._ledger = Ledger()
         self._view = View()
         self._connection: Connection | None = None
-        self._away_since = self._loop.time()
-        self._reserve, self._charge, self._release, self._reap, self._lease, self._expect = (
-            load(name, when_full=True) for name in ("reserve", "charge", "release", "reap", "lease", "expect")
+        self._turns: Turns | None = None
+        self._forget: asyncio.TimerHandle | None = None
+        self._turn, self._reap, self._lease, self._expect = (
+            load(name, when_full=True) for name in ("turn", "reap", "lease", "expect")
         )
-        self._charged_keys = (keys.load, keys.reservations(replica), keys.dropped)
-        self._reserve_keys = (*self._charged_keys, keys.routed)
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
-        return self._best_view().get(endpoint, NO_LOAD)
+        return self._view.load(endpoint)
 
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
         """See `State`."""
-        get = self._best_view().get
+        get = self._view.loads.get
         return [get(endpoint, NO_LOAD) for endpoint in endpoints]
 
     async def reserve(
@@ -69,60 +68,45 @@ class Loads:
         """See `State`."""
         if not candidates:
             raise ValueError("no candidates")
-        connection = self._connection
-        if connection is not None:
-            endpoints, *columns = zip(*candidates[:CANDIDATES_AT_MOST], strict=True)
-            prompt, again = (repeat.key, repeat.new_tokens) if repeat is not None else ("", 0)
-            packed = struct.pack(f"<{1 + 3 * len(endpoints)}q", again, *columns[0], *columns[1], *columns[2])
-            mark = self._view.number
+        turns = self._turns
+        if turns is not None:
             try:
-                reply = await connection.call(
-                    *self._reserve.command(self._reserve_keys, reservation, packed, prompt, *endpoints)
-                )
+                outcome = await turns.reserve(reservation, candidates[:CANDIDATES_AT_MOST], repeat)
             except LostError:
                 pass
             except asyncio.CancelledError:
-                self._undo(connection, reservation)
+                self._undo(turns, reservation)
                 raise
             else:
-                return self._reserved(reservation, candidates, mark, endpoints, reply)
+                return self._reserved(reservation, candidates, outcome)
         self._stats.reserved_here += 1
-        before = self._ledger.charges.get(reservation)
-        reserved = self._ledger.reserve(reservation, candidates, self.load)
-        if before:
-            self._view.shift(before.endpoint, -before.queued_tokens, -1)
-        charge = self._ledger.charges[reservation]
-        self._view.shift(charge.endpoint, charge.queued_tokens, 1)
-        return reserved
+        return self._view.reserve(reservation, candidates, self._view.load)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
-        if gone := self._ledger.progress(reservation, queued_tokens):
-            charge = self._ledger.charges[reservation]
-            self._change(charge.endpoint, -gone, 0)
-            self._send_charge(self._connection, reservation, charge)
+        if (gone := self._view.progress(reservation, queued_tokens)) and self._turns is not None:
+            charge = self._view.charges[reservation]
+            self._view.told(charge.endpoint, -gone, 0)
+            self._turns.charge(reservation, charge)
 
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
-        if before := self._ledger.move(reservation, endpoint):
-            self._change(before.endpoint, -before.queued_tokens, -1)
-            self._change(endpoint, before.queued_tokens, 1)
-            self._send_charge(self._connection, reservation, self._ledger.charges[reservation])
+        if (before := self._view.move(reservation, endpoint)) and self._turns is not None:
+            self._view.told(before.endpoint, -before.queued_tokens, -1)
+            self._view.told(endpoint, before.queued_tokens, 1)
+            self._turns.charge(reservation, self._view.charges[reservation])
 
     def release(self, reservation: ReservationId) -> None:
         """See `State`."""
-        if before := self._ledger.release(reservation):
-            self._change(before.endpoint, -before.queued_tokens, -1)
-            if self._connection is not None:
-                self._connection.send(*self._release.command(self._charged_keys, reservation))
+        if (before := self._view.release(reservation)) and self._turns is not None:
+            self._view.told(before.endpoint, -before.queued_tokens, -1)
+            self._turns.release(reservation)
 
     def dropped(self, endpoint: Endpoint) -> None:
         """The endpoint is gone, and its load with it: our reservations there are void."""
-        for reservation in [each for each, charge in self._ledger.charges.items() if charge.endpoint == endpoint]:
-            self._ledger.release(reservation)
-            if self._connection is not None:
-                self._connection.send(*self._release.command(self._charged_keys, reservation))
-        self._view.drop(endpoint)
+        for reservation in self._view.drop(endpoint):
+            if self._turns is not None:
+                self._turns.release(reservation)
 
     def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """Tell the other replicas of a routed prompt. The stream is capped: this works in a full store, too."""
@@ -134,9 +118,9 @@ class Loads:
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, read the loads, reap the dead; until the connection is lost."""
-        await install(connection, self._reserve, self._charge, self._release, self._reap, self._lease, self._expect)
+        await install(connection, self._turn, self._reap, self._lease, self._expect)
         generation = await self._renew(connection, None)
-        await self._reconcile(connection)
+        turns = await self._reconcile(connection)
         try:
             link.up()
             renew_at = 0.0
@@ -145,23 +129,20 @@ class Loads:
                 if now >= renew_at:
                     renew_at = now + RENEW_S
                     await self._renew(connection, generation)
-                mark = self._view.number
-                self._view.read(mark, _loads(await connection.call("HGETALL", self._keys.load)))
+                turns.flush()
+                self._view.asked()
+                self._view.read(_loads(await connection.call("HGETALL", self._keys.load)))
                 await asyncio.sleep(POLL_S)
         finally:
-            self._connection = None
-            self._away_since = self._loop.time()
-
-    def _best_view(self) -> Mapping[Endpoint, Load]:
-        """Of all replicas as last read; our own alone once the store was away for long."""
-        long_away = self._connection is None and self._loop.time() - self._away_since > FORGET_OTHERS_S
-        return self._ledger.loads if long_away else self._view.loads
+            self._connection = self._turns = None
+            self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
 
     async def leave(self) -> None:
         """Release all reservations and give up the lease, so that the others need not wait for its end."""
-        for reservation in list(self._ledger.charges):
+        for reservation in list(self._view.charges):
             self.release(reservation)
-        if self._connection is not None:
+        if self._turns is not None and self._connection is not None:
+            self._turns.flush()
             with suppress(LostError):
                 await self._connection.call("ZREM", self._keys.replicas, self._replica)
 
@@ -190,70 +171,55 @@ class Loads:
             cursor, reaped = await connection.call(*self._reap.command(keys, *arguments))
             self._stats.reaped += reaped
 
-    async def _reconcile(self, connection: Connection) -> None:
-        """Make the store's record of our reservations the ledger's, and use the connection from then on."""
-        fields = await connection.call("HGETALL", self._keys.reservations(self._replica))
+    async def _reconcile(self, connection: Connection) -> Turns:
+        """Make the store's record of our reservations the view's, and use the connection from then on."""
+        mine = self._keys.reservations(self._replica)
+        turns = Turns(connection, self._turn, (self._keys.load, mine, self._keys.dropped, self._keys.routed))
+        fields = await connection.call("HGETALL", mine)
         recorded = dict(zip(fields[::2], fields[1::2], strict=True))
         recorded.pop(_TABLE, None)
-        for reservation, charge in self._ledger.charges.items():
+        for reservation, charge in self._view.charges.items():
             record = recorded.pop(reservation.encode(), b"")
             if record.split(b" ", 2)[::2] != [b"%d" % charge.queued_tokens, charge.endpoint.encode()]:
                 self._stats.recharged += 1
-                self._send_charge(connection, reservation, charge)
+                turns.charge(reservation, charge)
         for name in recorded:
-            connection.send(*self._release.command(self._charged_keys, name))
+            turns.release(name)
         # No await since the reply: nothing has changed in between.
-        self._connection = connection
+        self._connection, self._turns = connection, turns
+        if self._forget is not None:
+            self._forget.cancel()
+        return turns
 
     # ---
 
-    def _undo(self, connection: Connection, reservation: ReservationId) -> None:
+    def _undo(self, turns: Turns, reservation: ReservationId) -> None:
         """A reserve was given up, and may have charged something."""
-        if charge := self._ledger.charges.get(reservation):
-            self._send_charge(connection, reservation, charge)
+        if charge := self._view.charges.get(reservation):
+            turns.charge(reservation, charge)
         else:
-            connection.send(*self._release.command(self._charged_keys, reservation))
+            turns.release(reservation)
 
-    def _reserved(
-        self,
-        reservation: ReservationId,
-        candidates: Sequence[Candidate],
-        mark: int,
-        endpoints: Sequence[Endpoint],
-        reply: tuple[int, int, list[int]],
-    ) -> Reserved:
-        winner, new_tokens, sums = reply
-        loads = [*map(_load, sums)]
-        endpoint = endpoints[winner]
-        before = self._ledger.charges.get(reservation)
-        known = before is not None and before.endpoint == endpoint
-        if before and not known:
-            self._view.shift(before.endpoint, -before.queued_tokens, -1)
-        self._view.read_some(mark, endpoints, loads)
-        if len(candidates) > len(endpoints):
-            loads += [self.load(each.endpoint) for each in candidates[CANDIDATES_AT_MOST:]]
-        if not known:
-            self._ledger.charge(reservation, Charge(endpoint, new_tokens))
-            self._view.shift(endpoint, new_tokens, 1)
-        return Reserved(winner, new_tokens, loads)
-
-    def _send_charge(self, connection: Connection | None, reservation: ReservationId, charge: Charge) -> None:
-        if connection is not None:
-            arguments = (reservation, charge.endpoint, charge.queued_tokens)
-            connection.send(*self._charge.command(self._charged_keys, *arguments))
-
-    def _change(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
-        """Our own doing, of which the store is told now, if it is there."""
-        change = self._view.shift if self._connection is None else self._view.sends
-        change(endpoint, queued_tokens, in_flight)
+    def _reserved(self, reservation: ReservationId, candidates: Sequence[Candidate], outcome: Outcome) -> Reserved:
+        winner, new_tokens, load_before = outcome
+        endpoint = candidates[winner].endpoint
+        known = self._view.charges.get(reservation)
+        if known is None or known.endpoint != endpoint:
+            self._view.charge(reservation, Charge(endpoint, new_tokens))
+        return Reserved(winner, new_tokens, _load(load_before))
 
 
 def _loads(fields: Sequence[bytes]) -> dict[Endpoint, Load]:
     pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {Endpoint(name.decode()): _load(int(figure)) for name, figure in pairs if name != _TABLE}
+    return {_endpoint(name): _load(figure) for name, figure in pairs if name != _TABLE}
 
 
-@lru_cache(maxsize=8192)  # of sixteen candidates, one or two have changed since the last reply
-def _load(figure: int) -> Load:
-    in_flight, queued_tokens = divmod(figure, IN_FLIGHT)
+@lru_cache(maxsize=8192)
+def _endpoint(name: bytes) -> Endpoint:
+    return Endpoint(name.decode())
+
+
+@lru_cache(maxsize=8192)
+def _load(figure: int | bytes) -> Load:
+    in_flight, queued_tokens = divmod(int(figure), IN_FLIGHT)
     return Load(queued_tokens, in_flight)

@@ -1,57 +1,41 @@
 """This process's view of the loads of all replicas: as last read from the store, and what we did since."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from multipick_epp.state.ledger import NO_LOAD
+from multipick_epp.state.ledger import Ledger
 from multipick_epp.types import Endpoint, Load
 
-Change = tuple[int, int, int]  # its number; queued tokens and requests in flight, more or less
 
+class View(Ledger):
+    """A ledger whose loads have the charges of the other replicas in them, too.
 
-class View:
-    """A reply of the store tells how things were when it was written: without what we sent after the question.
-
-    Invariant: `_sent` has, oldest first, each endpoint's changes that were sent since the question of the last whole
-    reading; the newest of all is number `number`. Note it where a question is sent: the answer wants it as `mark`.
+    The answer to a question tells how things were when the question came. So what the store is told after a question
+    is noted (`told`), and done again to the answer. What the store itself did and told us before it answered, the
+    answer knows.
     """
 
     def __init__(self) -> None:
-        self.loads: dict[Endpoint, Load] = {}
-        self.number = 0
-        self._sent: dict[Endpoint, list[Change]] = {}
+        super().__init__()
+        self._untold: list[tuple[Endpoint, int, int]] | None = None  # None while no question is open
 
-    def sends(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
-        """We change a load, and tell the store of it now, after all questions so far."""
-        self.number += 1
-        self._sent.setdefault(endpoint, []).append((self.number, queued_tokens, in_flight))
-        self.shift(endpoint, queued_tokens, in_flight)
+    def asked(self) -> None:
+        """The store is asked for the loads; it has been sent all that we did so far."""
+        self._untold = []
 
-    def shift(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
-        """A load has changed, in the store, too. The view may lag what is taken from it, hence the lower bound."""
-        queued_before, in_flight_before = self.loads.get(endpoint, NO_LOAD)
-        self.loads[endpoint] = Load(max(0, queued_before + queued_tokens), max(0, in_flight_before + in_flight))
+    def told(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        """We changed a load by so much, and tell the store."""
+        if self._untold is not None:
+            self._untold.append((endpoint, queued_tokens, in_flight))
 
-    def drop(self, endpoint: Endpoint) -> None:
-        """The endpoint is gone."""
-        self.loads.pop(endpoint, None)
-
-    def read(self, mark: int, loads: Mapping[Endpoint, Load]) -> None:
-        """The store told of all endpoints; questions that are asked before this one have been answered."""
+    def read(self, loads: Mapping[Endpoint, Load]) -> None:
+        """The answer to the last question."""
         self.loads = dict(loads)
-        later = {endpoint: [one for one in own if one[0] > mark] for endpoint, own in self._sent.items()}
-        self._sent = {endpoint: own for endpoint, own in later.items() if own}
-        for endpoint in self._sent:
-            self._repeat(endpoint, mark)
+        for change in self._untold or ():
+            self._add(*change)
+        self._untold = None
 
-    def read_some(self, mark: int, endpoints: Sequence[Endpoint], loads: Sequence[Load]) -> None:
-        """The store told of these endpoints."""
-        self.loads.update(zip(endpoints, loads, strict=True))
-        sent = self._sent
-        for endpoint in endpoints:
-            if endpoint in sent and sent[endpoint][-1][0] > mark:
-                self._repeat(endpoint, mark)
-
-    def _repeat(self, endpoint: Endpoint, mark: int) -> None:
-        for number, queued_tokens, in_flight in self._sent[endpoint]:
-            if number > mark:
-                self.shift(endpoint, queued_tokens, in_flight)
+    def forget_others(self) -> None:
+        """Leave our own charges alone."""
+        self.loads = {}
+        for charge in self.charges.values():
+            self._add(charge.endpoint, charge.queued_tokens, 1)
