@@ -20,6 +20,8 @@ from multipick_epp.state.redis.turns import Turns
 from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
 from multipick_sim.local.valkey import Valkey
 
+Eventually = Callable[[Callable[[], object]], Awaitable[None]]
+
 PODS = [Endpoint(f"pod-{number}:8000") for number in range(4)]
 CHAIN = [BlockKey((7 << 56) + index) for index in range(12)]
 
@@ -117,7 +119,9 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
 
 @many
 @given(acts=st.lists(ACTS, max_size=40), cancelled=st.sets(st.integers(0, 39)))
-async def test_counters_come_back_to_zero(state: State, acts: list[Act], cancelled: set[int]) -> None:
+async def test_counters_come_back_to_zero(
+    state: State, eventually: Eventually, acts: list[Act], cancelled: set[int]
+) -> None:
     """Concurrent, out of order, twice, aborted: at the end nothing is left."""
     prefix = uuid.uuid4().hex
     tasks: list[asyncio.Task[Any]] = []
@@ -146,7 +150,7 @@ async def test_counters_come_back_to_zero(state: State, acts: list[Act], cancell
     for pod in PODS:
         assert (await state.reserve(last, [Candidate(pod, 1)])).load == Load(), "what the truth itself says"
         state.release(last)
-    assert [state.load(pod) for pod in PODS] == [Load()] * len(PODS)
+    await eventually(lambda: [*state.loads(PODS)] == [Load()] * len(PODS))  # the view may know of one that was given up
 
 
 # --- the index
