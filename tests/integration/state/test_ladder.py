@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot
+from multipick_epp.state.protocol import Applied, Candidate, Delta, Repeat, Slot
 from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
@@ -105,6 +105,26 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     two.release(rid(4))
     await eventually(lambda: one.load(B) == two.load(B) == Load())
     assert await loads(connection) == {}
+
+
+async def test_equal_prompts_spread_evenly_while_it_is_away(
+    server: Valkey, replica: Start, eventually: Eventually
+) -> None:
+    """All were decided when the first one's pod alone was known to hold the prompt."""
+    state = await replica(server.url)
+    await server.kill()
+    await eventually(lambda: state.degraded)
+    repeat = Repeat(CHAIN[0], new_tokens=3)
+    pods = [Endpoint(f"pod-{number}:8000") for number in range(16)]
+    candidates = [Candidate(pod, 500) for pod in pods]
+    for number in range(200):
+        reserved = await state.reserve(rid(number), candidates, repeat)
+        state.expect(pods[reserved.index], 16, CHAIN[:1], ttl_s=60)
+        if number == 0:
+            candidates[reserved.index] = Candidate(pods[reserved.index], repeat.new_tokens)
+    in_flight = [load.in_flight for load in state.loads(pods)]
+    assert sum(in_flight) == state.stats.reserved_here == 200
+    assert max(in_flight) - min(in_flight) <= 1
 
 
 async def test_restarted_empty(server: Valkey, replica: Start, eventually: Eventually) -> None:

@@ -1,12 +1,12 @@
 """Reservations, charged in the store; in this process's own view while the store is away."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from uuid import uuid4
 
-from multipick_epp.state.ledger import NO_LOAD, Charge
+from multipick_epp.state.ledger import NO_LOAD, Charge, repeated
 from multipick_epp.state.protocol import Candidate, Repeat, Reserved
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
@@ -40,9 +40,13 @@ class Loads:
     set, the store's record of them is the view's, less what is under way on that connection.
     """
 
-    def __init__(self, keys: Keys, replica: ReplicaId, stats: StateStats) -> None:
+    def __init__(
+        self, keys: Keys, replica: ReplicaId, holds: Callable[[Endpoint, BlockKey], bool], stats: StateStats
+    ) -> None:
+        """`holds`: whether a block is resident, or expected, as far as is known here."""
         self._keys = keys
         self._replica = replica
+        self._holds = holds
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._view = View()
@@ -80,6 +84,8 @@ class Loads:
             else:
                 return self._reserved(reservation, candidates, outcome)
         self._stats.reserved_here += 1
+        if repeat is not None:
+            candidates = repeated(candidates, repeat, self._holds)
         return self._view.reserve(reservation, candidates, self._view.load)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:

@@ -50,7 +50,7 @@ class RedisState:
         self._rng = rng or Random()
         self._loop = asyncio.get_running_loop()
         self._writer = writer.Writer(self._keys, replica, ingests, self.index if picks else None, self.stats)
-        self._loads = loads.Loads(self._keys, replica, self.stats)
+        self._loads = loads.Loads(self._keys, replica, self.index.holds, self.stats)
         self._tail = tail.Tail(self._keys, replica, self.index, self._loads.dropped, self.stats)
         sessions: list[tuple[str, float, Session]] = [("writer", WRITER_STALL_S, self._writer.session)]
         if picks:
