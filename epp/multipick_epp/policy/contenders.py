@@ -1,7 +1,7 @@
 """Which candidates an atomic reserve should choose among.
 
-`reserve` scores candidates with the shared, current loads. Sending all of a large pool costs the server's time (58 us
-of client CPU and 450 us of Lua at 256), so the local view, some milliseconds old, is used to send few: those it ranks
+`reserve` scores candidates with the shared, current loads. Sending all of a large pool costs twice the client's and
+three times the server's time (at 256), so the local view, some milliseconds old, is used to send few: those it ranks
 best, and those it believes least loaded, in case the best ones were taken meanwhile.
 """
 
