@@ -331,7 +331,7 @@ def bench_pruning(endpoints: int, decisions: int, pickers: int = 4, rate_s: floa
             hits[row] = int(length * share)
         view = Snapshot(length, names, hits, *views[picker])
         score = [(q + max(1, length - h)) * (n + 1) for q, h, n in zip(queued, hits, in_flight, strict=True)]
-        sent = contenders(lmetric, view, lmetric(view, rng))
+        sent = contenders(lmetric, lmetric(view, rng))
         chosen, best = min(sent, key=score.__getitem__), min(score)
         others += score[chosen] > best
         regrets.append(score[chosen] / best - 1)

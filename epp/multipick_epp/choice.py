@@ -1,5 +1,6 @@
 """The part of a decision that never leaves the process: hits and loads -> a ranking, and whom to reserve among."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from operator import add
@@ -45,16 +46,9 @@ class Chooser:
         snapshot = self._snapshot(prompt.prompt_tokens, hits, ready)
         self._turn += 1
         ranking = self._rank(snapshot, self._rng)
-        rows = contenders(self._rank, snapshot, ranking)
-        candidates = [
-            Candidate(
-                snapshot.endpoints[row],
-                snapshot.new_tokens(row),
-                ready.unseen_queued[row],
-                ready.unseen_in_flight[row],
-            )
-            for row in rows
-        ]
+        rows = contenders(self._rank, ranking)
+        endpoints, queued, in_flight = ready.endpoints, ready.unseen_queued, ready.unseen_in_flight
+        candidates = [Candidate(endpoints[row], snapshot.new_tokens(row), queued[row], in_flight[row]) for row in rows]
         self._observe("lookup", looked_up - started)
         self._observe("policy", time.perf_counter() - looked_up)
         return Choice(snapshot, ranking, rows, candidates, _repeat(prompt, candidates))
@@ -71,24 +65,24 @@ class Chooser:
         return total
 
     def _snapshot(self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns) -> Snapshot:
-        hit_tokens = [0] * len(ready.endpoints)
-        row_of = ready.row_of
-        for endpoint, hit in hits.items():
-            if (row := row_of.get(endpoint)) is not None:
-                hit_tokens[row] = hit.tokens
+        hit_tokens = [hit.tokens for hit in map(hits.get, ready.endpoints, itertools.repeat(NO_HIT))]
         queued, in_flight = zip(*self._state.loads(ready.endpoints), strict=True)
         return Snapshot(
             prompt_tokens,
             ready.endpoints,
             hit_tokens,
-            [*map(add, queued, ready.unseen_queued)],
-            [*map(add, in_flight, ready.unseen_in_flight)],
+            _sums(queued, ready.unseen_queued),
+            _sums(in_flight, ready.unseen_in_flight),
             waiting=() if ready.unscraped else ready.waiting,
             running=() if ready.unscraped else ready.running,
             kv_usage=() if ready.unscraped else ready.kv_usage,
             picked=ready.picked,
             turn=self._turn,
         )
+
+
+def _sums(known: Sequence[int], unseen: Sequence[int]) -> Sequence[int]:
+    return [*map(add, known, unseen)] if any(unseen) else known
 
 
 def _repeat(prompt: Known | Blind, candidates: Sequence[Candidate]) -> Repeat | None:

@@ -27,9 +27,13 @@ class Snapshot:
         return max(1, self.prompt_tokens - self.hit_tokens[row])
 
 
+RANKED = 16
+"""Rows that a ranking needs: a reserve chooses among so many, and a request that fails goes to the next few."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Rows of a snapshot, best first."""
+    """Rows of a snapshot, best first: all, or the best `RANKED` at least."""
 
     rows: Sequence[int]
     scores: Sequence[float] = ()  # of each row of the snapshot, smaller is better; empty where the policy has none

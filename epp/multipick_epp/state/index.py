@@ -175,7 +175,7 @@ class LocalIndex:
         """The hit of every endpoint that has one."""
         hits: dict[Endpoint, Hit] = {}
         slots = self._slots
-        slot_at = slots.slot_at
+        endpoint_at = slots.endpoint_at
         plain = [(mode, mask) for mode, mask in slots.plain.items() if mask]
         mixed: dict[int, int] = {}  # bit -> depth, of slots that don't decide alone
         for size, keys in chains.by_size.items():
@@ -187,11 +187,10 @@ class LocalIndex:
                     if members := ring & mask:
                         ring ^= members
                         hit = Hit(depth * size, mode)  # one for the whole ring: to make 256 costs more than the walk
-                        for index in indexes(members):
-                            hits[slot_at[index].endpoint] = hit
+                        hits.update(dict.fromkeys(map(endpoint_at.__getitem__, indexes(members)), hit))
                 for index in indexes(ring):
                     mixed[1 << index] = depth
-        for endpoint in {slot_at[bit.bit_length() - 1].endpoint for bit in mixed}:
+        for endpoint in {endpoint_at[bit.bit_length() - 1] for bit in mixed}:
             tokens = hit_tokens(chains, slots.of_endpoint(endpoint), mixed, self._holds, self._weights)
             if tokens:
                 hits[endpoint] = Hit(tokens, self.mode(endpoint))

@@ -21,13 +21,13 @@ def is_main(slot: Slot) -> bool:
 
 
 class Slots:
-    """Invariants: `bits`, `slot_at` and `of` describe the same pairs; `by_size` ORs the bits of each block size;
+    """Invariants: `bits`, `endpoint_at` and `of` describe the same pairs; `by_size` ORs the bits of each block size;
     `plain` ORs, by mode, the bits of the slots that decide their endpoint's hit alone.
     """
 
     def __init__(self) -> None:
         self.bits: dict[Slot, int] = {}
-        self.slot_at: dict[int, Slot] = {}  # by the bit's index
+        self.endpoint_at: dict[int, Endpoint] = {}  # by the bit's index
         self.of: dict[Endpoint, dict[Slot, int]] = {}
         self.by_size: dict[int, int] = {}
         self.plain: dict[Mode, int] = dict.fromkeys(Mode, 0)
@@ -37,7 +37,7 @@ class Slots:
         """From now on `bit` is `slot`'s; the bit that was, if any."""
         old = self.forget(slot)
         self.bits[slot] = bit
-        self.slot_at[bit.bit_length() - 1] = slot
+        self.endpoint_at[bit.bit_length() - 1] = slot.endpoint
         self.of.setdefault(slot.endpoint, {})[slot] = bit
         self.by_size[slot.block_size] = self.by_size.get(slot.block_size, 0) | bit
         self._sort_out(slot.endpoint)
@@ -48,7 +48,7 @@ class Slots:
         bit = self.bits.pop(slot, None)
         if bit is None:
             return None
-        del self.slot_at[bit.bit_length() - 1]
+        del self.endpoint_at[bit.bit_length() - 1]
         self.by_size[slot.block_size] ^= bit
         if not self.by_size[slot.block_size]:
             del self.by_size[slot.block_size]

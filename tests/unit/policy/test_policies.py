@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.policy.baselines import round_robin, vllm_v1
-from multipick_epp.policy.contenders import BEST, LEAST_LOADED, contenders
+from multipick_epp.policy.contenders import contenders
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.registry import BUILT_IN, names, policy
-from multipick_epp.policy.snapshot import Snapshot
+from multipick_epp.policy.snapshot import RANKED, Snapshot
 from multipick_epp.types import Endpoint
 
 
@@ -45,11 +45,25 @@ def test_exact_ties_are_broken_evenly() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 9999), st.integers(0, 99)), min_size=1), st.integers())
-def test_every_policy_ranks_every_row_exactly_once(rows: list[tuple[int, int, int]], seed: int) -> None:
+def test_every_policy_ranks_each_row_once_and_the_best_in_order(rows: list[tuple[int, int, int]], seed: int) -> None:
     hits, queued, in_flight = (list(column) for column in zip(*rows, strict=True))
     for rank in BUILT_IN.values():
         view = snapshot(hits, queued, in_flight, length=1000, turn=seed & 0xFFFF)
-        assert sorted(rank(view, Random(seed)).rows) == list(range(len(rows)))
+        ranking = rank(view, Random(seed))
+        assert len(ranking.rows) == len(set(ranking.rows)) >= min(RANKED, len(rows))
+        if ranking.scores:
+            ranked = [ranking.scores[row] for row in ranking.rows]
+            assert ranked == sorted(ranking.scores)[: len(ranked)]
+
+
+def test_ties_at_the_end_of_a_large_pools_ranking_are_broken_evenly() -> None:
+    rng = Random(7)
+    view = snapshot([0] * 64, [0] * 8 + [5] * 56, [0] * 64)
+    ranked = Counter(row for _ in range(2000) for row in lmetric(view, rng).rows)
+    assert [ranked[row] for row in range(8)] == [2000] * 8
+    others = [ranked[row] for row in range(8, 64)]
+    assert sum(others) == 2000 * (RANKED - 8)
+    assert max(others) < 1.5 * min(others)
 
 
 def test_round_robin_takes_each_endpoint_in_turn() -> None:
@@ -75,23 +89,17 @@ def test_vllm_v1_without_gauges_uses_requests_in_flight() -> None:
 
 def test_a_small_pool_is_reserved_among_whole() -> None:
     view = snapshot([0] * 16, [0] * 16, list(range(16)))
-    assert sorted(contenders(lmetric, view, lmetric(view, Random(0)))) == list(range(16))
+    assert sorted(contenders(lmetric, lmetric(view, Random(0)))) == list(range(16))
 
 
-def test_a_large_pool_sends_its_best_and_its_least_loaded() -> None:
-    # Rows 0-19 score best by hits though loaded; rows 60-63 are idle but cold.
-    hits = [999] * 20 + [0] * 44
-    in_flight = [5] * 60 + [0] * 4
-    view = snapshot(hits, [0] * 64, in_flight, length=1000)
-    rows = contenders(lmetric, view, lmetric(view, Random(0)))
-    assert len(rows) == len(set(rows)) == BEST + LEAST_LOADED
-    assert set(rows[:BEST]) <= set(range(20))
-    assert set(rows[BEST:]) == {60, 61, 62, 63}
+def test_of_a_large_pool_the_best_are_reserved_among() -> None:
+    view = snapshot([0] * 64, [100 * (63 - row) for row in range(64)], [0] * 64)
+    assert contenders(lmetric, lmetric(view, Random(0))) == list(range(63, 63 - RANKED, -1))
 
 
 def test_other_policies_reserve_their_own_choice() -> None:
     view = snapshot([0] * 3, [0] * 3, [0] * 3, turn=1)
-    assert contenders(round_robin, view, round_robin(view, Random(0))) == [1]
+    assert contenders(round_robin, round_robin(view, Random(0))) == [1]
 
 
 def test_policies_are_found_by_name_and_an_unknown_name_lists_them() -> None:
