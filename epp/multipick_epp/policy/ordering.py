@@ -8,10 +8,11 @@ from multipick_epp.policy.snapshot import RANKED, Ranking
 
 def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
     """The `RANKED` rows with the smallest scores, smallest first; equal scores in uniformly random order."""
-    rows = list(range(len(scores)))
-    if len(rows) > RANKED:  # to order 256 rows takes three times as long as to find the best of them
+    if len(scores) > RANKED:  # to order 256 rows takes three times as long as to find the best of them
         last = sorted(scores)[RANKED - 1]
-        rows = [row for row in rows if scores[row] <= last]
+        rows = [row for row, score in enumerate(scores) if score <= last]
+    else:
+        rows = list(range(len(scores)))
     if len({scores[row] for row in rows}) < len(rows):
         draws = {row: rng.random() for row in rows}
         rows.sort(key=draws.__getitem__)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from multipick_epp.blocks import Chains
@@ -175,22 +177,22 @@ class LocalIndex:
         """The hit of every endpoint that has one."""
         hits: dict[Endpoint, Hit] = {}
         slots = self._slots
-        endpoint_at = slots.endpoint_at
         plain = [(mode, mask) for mode, mask in slots.plain.items() if mask]
+        decisive = reduce(or_, (mask for _, mask in plain), 0)
         mixed: dict[int, int] = {}  # bit -> depth, of slots that don't decide alone
         for size, keys in chains.by_size.items():
             wanted = slots.by_size.get(size, 0)
             found = depths(self._mirror.shards, keys, min(chains.usable(size), len(keys)), wanted)
             self._count_holes(found)
-            for depth, ring in found.rings:
+            holders = reduce(or_, (ring for _, ring in found.rings), 0)
+            for depth, ring in found.rings:  # the shallowest first: what holds more is written again
                 for mode, mask in plain:
-                    if members := ring & mask:
-                        ring ^= members
-                        hit = Hit(depth * size, mode)  # one for the whole ring: to make 256 costs more than the walk
-                        hits.update(dict.fromkeys(map(endpoint_at.__getitem__, indexes(members)), hit))
-                for index in indexes(ring):
+                    if members := holders & mask:
+                        hits |= dict.fromkeys(slots.endpoints_of(members), Hit(depth * size, mode))
+                for index in indexes(ring & ~decisive):
                     mixed[1 << index] = depth
-        for endpoint in {endpoint_at[bit.bit_length() - 1] for bit in mixed}:
+                holders ^= ring
+        for endpoint in {slots.endpoint_at[bit.bit_length() - 1] for bit in mixed}:
             tokens = hit_tokens(chains, slots.of_endpoint(endpoint), mixed, self._holds, self._weights)
             if tokens:
                 hits[endpoint] = Hit(tokens, self.mode(endpoint))

@@ -1,5 +1,6 @@
 """`MemoryState`: the state of a pool with one picker, and of the simulator."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -142,7 +143,7 @@ class MemoryState:
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
         """See `State`."""
         get = self._ledger.loads.get
-        return [get(endpoint, NO_LOAD) for endpoint in endpoints]
+        return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
 
     async def reserve(
         self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None

@@ -1,13 +1,17 @@
 """Which bit of the mirror's masks is which slot, and what a lookup needs to know of the slots at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from multipick_epp.state.mirror import indexes
 from multipick_epp.state.protocol import Slot
 from multipick_epp.types import Endpoint, Mode
 
 GPU = "GPU"
 SLOTS_AT_MOST = 32
 """Slots of one endpoint. Hybrid models have up to a dozen groups, on a few mediums."""
+MANY = 16
+"""Endpoints, from which on to name them takes longer than to look up whether they have been named before."""
+MASKS_AT_MOST = 64
 
 
 def is_sliding(slot: Slot) -> bool:
@@ -32,10 +36,12 @@ class Slots:
         self.by_size: dict[int, int] = {}
         self.plain: dict[Mode, int] = dict.fromkeys(Mode, 0)
         self._modes: dict[Endpoint, Mode] = {}
+        self._named: dict[int, Sequence[Endpoint]] = {}  # by mask
 
     def assign(self, slot: Slot, bit: int) -> int | None:
         """From now on `bit` is `slot`'s; the bit that was, if any."""
         old = self.forget(slot)
+        self._named.clear()
         self.bits[slot] = bit
         self.endpoint_at[bit.bit_length() - 1] = slot.endpoint
         self.of.setdefault(slot.endpoint, {})[slot] = bit
@@ -43,11 +49,23 @@ class Slots:
         self._sort_out(slot.endpoint)
         return old
 
+    def endpoints_of(self, mask: int) -> Sequence[Endpoint]:
+        """The endpoints of the slots in `mask`. Large masks come again: those of the holders of a common head."""
+        named = self._named.get(mask)
+        if named is None:
+            named = [self.endpoint_at[index] for index in indexes(mask)]
+            if len(named) >= MANY:
+                if len(self._named) >= MASKS_AT_MOST:
+                    self._named.clear()
+                self._named[mask] = named
+        return named
+
     def forget(self, slot: Slot) -> int | None:
         """The slot is gone; its bit, if it had one."""
         bit = self.bits.pop(slot, None)
         if bit is None:
             return None
+        self._named.clear()
         del self.endpoint_at[bit.bit_length() - 1]
         self.by_size[slot.block_size] ^= bit
         if not self.by_size[slot.block_size]:

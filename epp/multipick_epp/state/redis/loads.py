@@ -1,6 +1,7 @@
 """Reservations, charged in the store; in this process's own view while the store is away."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -64,7 +65,7 @@ class Loads:
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
         """See `State`."""
         get = self._view.loads.get
-        return [get(endpoint, NO_LOAD) for endpoint in endpoints]
+        return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
 
     async def reserve(
         self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
