@@ -185,13 +185,13 @@ class LocalIndex:
             found = depths(self._mirror.shards, keys, min(chains.usable(size), len(keys)), wanted)
             self._count_holes(found)
             holders = reduce(or_, (ring for _, ring in found.rings), 0)
-            for depth, ring in found.rings:  # the shallowest first: what holds more is written again
+            for number, (depth, ring) in enumerate(found.rings):
+                named = ring if number else holders  # all with the shallowest: who holds more is written again
                 for mode, mask in plain:
-                    if members := holders & mask:
+                    if members := named & mask:
                         hits |= dict.fromkeys(slots.endpoints_of(members), Hit(depth * size, mode))
                 for index in indexes(ring & ~decisive):
                     mixed[1 << index] = depth
-                holders ^= ring
         for endpoint in {slots.endpoint_at[bit.bit_length() - 1] for bit in mixed}:
             tokens = hit_tokens(chains, slots.of_endpoint(endpoint), mixed, self._holds, self._weights)
             if tokens:
