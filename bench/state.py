@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import statistics
-import struct
 import sys
 import time
 from array import array
@@ -42,6 +41,7 @@ from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.loads import POLL_S
 from multipick_epp.state.redis.scripts import load
+from multipick_epp.state.redis.turns import reserve_step
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
 from multipick_sim.local.valkey import valkey
@@ -227,9 +227,8 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
-        figures = struct.pack(f"<{len(candidates) + 1}d", *(each.new_tokens for each in candidates), REST)
-        ends = "".join(f"{each.endpoint}\0" for each in candidates)
-        await client.evalsha(script.sha, 4, *names, "reserve", reservation, figures, ends, str(key), "")
+        step: tuple[Any, ...] = reserve_step(reservation, candidates, Repeat(key, REST))
+        await client.evalsha(script.sha, 4, *names, *step)
 
     async def release(reservation: ReservationId) -> None:
         await client.evalsha(script.sha, 4, *names, "release", reservation)
@@ -305,7 +304,7 @@ def summary(done: Sequence[Row], seconds: float, server_s: float) -> Row:
 
 
 def bench_pruning(endpoints: int, decisions: int, pickers: int = 4, rate_s: float = 2_000.0) -> Row:
-    """Four pickers with views of their own, refreshed every 25 ms as `RedisState` does, against the shared truth."""
+    """Four pickers with views of their own, refreshed as often as those of `RedisState`, against the shared truth."""
     rng = Random(4)
     queued, in_flight = [0] * endpoints, [0] * endpoints
     views = [([0] * endpoints, [0] * endpoints) for _ in range(pickers)]

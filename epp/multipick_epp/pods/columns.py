@@ -1,6 +1,6 @@
 """The ready endpoints as columns: what a decision reads of the registry, without a call for each of 256 endpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multipick_epp.types import Endpoint
@@ -11,7 +11,6 @@ class Columns:
     """One row an endpoint. The registry keeps the lists true in place; a decision only reads them."""
 
     endpoints: Sequence[Endpoint]
-    row_of: Mapping[Endpoint, int]
     unseen_queued: list[int]
     unseen_in_flight: list[int]
     waiting: list[float]
@@ -25,7 +24,6 @@ class Columns:
         endpoints = [self.endpoints[row] for row in rows]
         return Columns(
             endpoints,
-            {endpoint: row for row, endpoint in enumerate(endpoints)},
             [self.unseen_queued[row] for row in rows],
             [self.unseen_in_flight[row] for row in rows],
             [self.waiting[row] for row in rows],

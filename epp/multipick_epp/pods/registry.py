@@ -50,12 +50,15 @@ class EndpointState:
 
 
 class Registry:
-    """Invariant: `_ready` has exactly the ready endpoints of `_states`, with their figures, in the order they came."""
+    """Invariant: `_ready` has exactly the ready endpoints of `_states`, with their figures, in the order they came;
+    `_row_of` says where.
+    """
 
     def __init__(self) -> None:
         self.known = asyncio.Event()  # set once somebody has said what the pool consists of
         self._states: dict[Endpoint, EndpointState] = {}
         self._ready = _columns([])
+        self._row_of: dict[Endpoint, int] = {}
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
         self._gone: list[Callable[[Endpoint], None]] = []
 
@@ -103,7 +106,7 @@ class Registry:
         """A look at the engine's metrics came back."""
         if state := self._states.get(endpoint):
             state.gauges, state.unseen, state.picked = gauges, unseen, 0
-            if (row := self._ready.row_of.get(endpoint)) is not None:
+            if (row := self._row_of.get(endpoint)) is not None:
                 _write(self._ready, row, state)
                 self._ready.unscraped.discard(endpoint)
 
@@ -115,7 +118,7 @@ class Registry:
             state.sent.prompt_tokens += prompt_tokens
             state.sent.hit_tokens += hit_tokens
             state.longest_prompt = max(state.longest_prompt, prompt_tokens)
-            if (row := self._ready.row_of.get(endpoint)) is not None:
+            if (row := self._row_of.get(endpoint)) is not None:
                 self._ready.picked[row] = state.picked
 
     def all(self) -> Sequence[Endpoint]:
@@ -145,6 +148,7 @@ class Registry:
 
     def _refresh(self) -> None:
         self._ready = _columns([state for state in self._states.values() if state.ready])
+        self._row_of = {endpoint: row for row, endpoint in enumerate(self._ready.endpoints)}
 
 
 def _columns(states: Sequence[EndpointState]) -> Columns:
@@ -152,7 +156,6 @@ def _columns(states: Sequence[EndpointState]) -> Columns:
     count = len(states)
     columns = Columns(
         endpoints,
-        {endpoint: row for row, endpoint in enumerate(endpoints)},
         *([0] * count, [0] * count),
         *([0.0] * count, [0.0] * count, [0.0] * count),
         [0] * count,

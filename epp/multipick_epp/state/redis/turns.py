@@ -40,15 +40,10 @@ class Turns:
         self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
     ) -> asyncio.Future[Outcome]:
         """Charge the cheapest candidate; the future raises `LostError`."""
-        endpoints, new_tokens, queued, in_flight = zip(*candidates, strict=True)
-        prompt, again = repeat or _NO_REPEAT
-        count = len(endpoints)
-        figures = struct.pack(f"<{count + 1}d", *new_tokens, again)
-        unseen = any(queued) or any(in_flight)
-        explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unseen else b""
+        step = reserve_step(reservation, candidates, repeat)
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._reserves.append(outcome)
-        self._add("reserve", reservation, figures, "\0".join(endpoints) + "\0", prompt, explained)
+        self._add(*step)
         return outcome
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
@@ -74,6 +69,19 @@ class Turns:
         self._steps.append(step)
         if len(self._steps) == STEPS_A_CALL:
             self.flush()
+
+
+def reserve_step(
+    reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
+) -> tuple[Argument, ...]:
+    """The arguments of a reserve, as the script wants them."""
+    endpoints, new_tokens, queued, in_flight = zip(*candidates, strict=True)
+    prompt, again = repeat or _NO_REPEAT
+    count = len(endpoints)
+    figures = struct.pack(f"<{count + 1}d", *new_tokens, again)
+    unseen = any(queued) or any(in_flight)
+    explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unseen else b""
+    return "reserve", reservation, figures, "\0".join(endpoints) + "\0", prompt, explained
 
 
 class _Reserves:

@@ -16,23 +16,23 @@ class View(Ledger):
 
     def __init__(self) -> None:
         super().__init__()
-        self._untold: list[tuple[Endpoint, int, int]] | None = None  # None while no question is open
+        self._told_since: list[tuple[Endpoint, int, int]] | None = None  # None while no question is open
 
     def asked(self) -> None:
         """The store is asked for the loads; it has been sent all that we did so far."""
-        self._untold = []
+        self._told_since = []
 
     def told(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
         """We changed a load by so much, and tell the store."""
-        if self._untold is not None:
-            self._untold.append((endpoint, queued_tokens, in_flight))
+        if self._told_since is not None:
+            self._told_since.append((endpoint, queued_tokens, in_flight))
 
     def read(self, loads: Mapping[Endpoint, Load]) -> None:
         """The answer to the last question."""
         self.loads = dict(loads)
-        for change in self._untold or ():
+        for change in self._told_since or ():
             self._add(*change)
-        self._untold = None
+        self._told_since = None
 
     def forget_others(self) -> None:
         """Leave our own charges alone."""
