@@ -1,6 +1,6 @@
 """Decision time in process: tokens known, 256 endpoints, prompts of 2,048 blocks. Bar: p50 <= 150 us, p99 <= 1 ms.
 
-Timed is what a picker does between a prompt's block keys and the shared reserve: lookup, snapshot, policy, contenders.
+Timed is what a picker does between a prompt's block keys and the shared reserve: lookup, snapshot, policy, candidates.
 The prompts share an 8-block head on a quarter of the endpoints; three endpoints hold 100, 60 and 30 percent of each.
 
     python bench/decision.py [--endpoints 256] [--blocks 2048] [--decisions 2000] [--json FILE]
@@ -16,15 +16,15 @@ from pathlib import Path
 from random import Random
 
 from multipick_epp.blocks import Chains, block_keys, root_key
-from multipick_epp.choice import Chooser
+from multipick_epp.decision.choice import Chooser
+from multipick_epp.decision.prompts import Known
+from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.columns import Columns
-from multipick_epp.pods.engine_metrics import Gauges
 from multipick_epp.pods.registry import PodEndpoint, Registry
-from multipick_epp.pods.unseen import Unseen
+from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.lmetric import lmetric
-from multipick_epp.prompts import Known
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Delta, Slot
+from multipick_epp.state.protocol import Cache, Candidate, Delta
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import Endpoint, Mode, ReservationId
 
@@ -51,9 +51,9 @@ async def prepare(endpoints: int, blocks: int, rng: Random) -> tuple[Chooser, Co
     for number, endpoint in enumerate(pool):
         await state.begin(endpoint, 1)
         await state.set_mode(endpoint, Mode.EXACT)
-        await state.apply([Delta(Slot(endpoint, BLOCK), 1, 0, 0, stored=list(held[endpoint]))])  # type: ignore[arg-type]
+        await state.apply([Delta(Cache(endpoint, BLOCK), 1, 0, 0, stored=list(held[endpoint]))])  # type: ignore[arg-type]
         registry.mark(endpoint, True)
-        registry.scraped(endpoint, Gauges(waiting=1, running=4, block_size=BLOCK), Unseen())
+        registry.scraped(endpoint, Gauges(waiting=1, running=4, block_size=BLOCK), Unexplained())
         for request in range(rng.randrange(8)):
             name = ReservationId(f"load-{number}-{request}")
             await state.reserve(name, [Candidate(endpoint, rng.randrange(1, 4000))])

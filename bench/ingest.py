@@ -24,7 +24,7 @@ import uvloop
 import zmq
 from multipick_epp.blocks import root_key
 from multipick_epp.events.decode import Batch, decode
-from multipick_epp.events.discover import Feed, Ports
+from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.tracker import Tracker
 from multipick_epp.state.memory import MemoryState
@@ -101,7 +101,7 @@ async def measure(shape: str, batches: int, blocks: int, block_size: int) -> Row
     await state.begin(POD, 1)
     start = time.process_time()
     for number, flush in enumerate(changes):
-        await state.apply([Delta(c.slot, 1, number, number, c.stored, c.removed) for c in flush])
+        await state.apply([Delta(c.cache, 1, number, number, c.stored, c.removed) for c in flush])
     index_s = time.process_time() - start
     zmq_s = await over_zmq([payload for payload, _ in messages], operations)
     return Row(
@@ -123,7 +123,7 @@ async def over_zmq(messages: list[bytes], operations: int) -> float:
     port = await asyncio.to_thread(ours.recv)
     ingest = Ingest(MemoryState(), root, Ports())
     await ingest.start()
-    ingest.follow([Feed(POD, f"tcp://127.0.0.1:{port}")])
+    ingest.follow([FeedSpec(POD, f"tcp://127.0.0.1:{port}")])
     while not any(stats.connected for stats in ingest.stats()):
         await asyncio.sleep(0.01)
     start = time.process_time()

@@ -6,7 +6,7 @@
 2. ingest: one owner writes, another process follows: block operations a second, staleness, CPU of all three.
 3. reserve + release of prompts that are all new: CPU of client and server a pair, time of a reserve, with one picker
    and four, beside redis-py's own calls of the same scripts.
-4. pruning: how often the choice among the contenders of a stale view is not the choice among all, and what it costs.
+4. pruning: how often the choice among the candidates_of of a stale view is not the choice among all, and what it costs.
 
     python bench/state.py [--parts index ingest reserve pruning] [--small] [--json FILE]
 """
@@ -32,11 +32,11 @@ from typing import Any, Final
 import redis.asyncio
 import uvloop
 from multipick_epp.blocks import KEY_MASK, Chains
-from multipick_epp.policy.contenders import contenders
+from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.snapshot import Snapshot
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Repeat, Slot
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.loads import POLL_S
@@ -81,20 +81,20 @@ def random_keys(count: int) -> list[BlockKey]:
 
 def bench_index(endpoints: int, blocks: int, lookups: int) -> list[Row]:
     rng = Random(1)
-    slots = [Slot(endpoint, BLOCK) for endpoint in pods(endpoints)]
+    caches = [Cache(endpoint, BLOCK) for endpoint in pods(endpoints)]
     index = LocalIndex({}, StateStats())
     before = resident_bytes()
     started = time.process_time()
     operations = 0
-    for slot in slots:
-        index.set_mode(slot.endpoint, Mode.EXACT)
+    for cache in caches:
+        index.set_mode(cache.endpoint, Mode.EXACT)
     for copies, share in ((1, 0.7), (2, 0.2), (4, 0.08), (16, 0.02)):
         copies = min(copies, endpoints)
         distinct = int(share * endpoints * blocks / 1.74)
         for at in range(0, distinct, 256):
             keys = random_keys(min(256, distinct - at))
-            for slot in rng.sample(slots, copies):
-                index.change(slot, keys, ())
+            for cache in rng.sample(caches, copies):
+                index.change(cache, keys, ())
                 operations += len(keys)
     ingest_us = (time.process_time() - started) / operations * 1e6
     gc.collect()
@@ -104,7 +104,7 @@ def bench_index(endpoints: int, blocks: int, lookups: int) -> list[Row]:
     for length in (64, 512, 2048):
         for share in (0.0, 0.5, 1.0):
             times = []
-            prompts = [prompt(index, slots, rng, length, share) for _ in range(lookups)]
+            prompts = [prompt(index, caches, rng, length, share) for _ in range(lookups)]
             for chains in prompts:
                 started = time.perf_counter()
                 index.hits(chains)
@@ -115,13 +115,13 @@ def bench_index(endpoints: int, blocks: int, lookups: int) -> list[Row]:
     return rows
 
 
-def prompt(index: LocalIndex, slots: Sequence[Slot], rng: Random, length: int, share: float) -> Chains:
+def prompt(index: LocalIndex, caches: Sequence[Cache], rng: Random, length: int, share: float) -> Chains:
     keys = random_keys(length)
     if share:
-        for slot in rng.sample(slots, max(1, len(slots) // 4)):
-            index.change(slot, keys[:8], ())
-        for slot, reach in zip(rng.sample(slots, 3), (1.0, 0.6, 0.3), strict=True):
-            index.change(slot, keys[: int(length * share * reach)], ())
+        for cache in rng.sample(caches, max(1, len(caches) // 4)):
+            index.change(cache, keys[:8], ())
+        for cache, reach in zip(rng.sample(caches, 3), (1.0, 0.6, 0.3), strict=True):
+            index.change(cache, keys[: int(length * share * reach)], ())
     return Chains(length * BLOCK + 1, {BLOCK: keys})
 
 
@@ -133,25 +133,25 @@ async def write_events(url: str, seconds: float, operations_a_second: float | No
     state = RedisState(parse_url(url), POOL, ReplicaId("owner"), picks=False)
     await state.start()
     rng = Random(2)
-    slots = [Slot(endpoint, BLOCK) for endpoint in pods(64)]
-    held = {slot: random_keys(2048) for slot in slots}
-    for endpoint in (*(slot.endpoint for slot in slots), MARK):
+    caches = [Cache(endpoint, BLOCK) for endpoint in pods(64)]
+    held = {cache: random_keys(2048) for cache in caches}
+    for endpoint in (*(cache.endpoint for cache in caches), MARK):
         await state.begin(endpoint, 1)
-    await state.apply([Delta(slot, 1, 0, 0, held[slot]) for slot in slots])
-    sequence = dict.fromkeys(slots, 0)
+    await state.apply([Delta(cache, 1, 0, 0, held[cache]) for cache in caches])
+    sequence = dict.fromkeys(caches, 0)
     marks, operations = -1, 0
     started, cpu = time.perf_counter(), time.process_time()
     while (now := time.perf_counter()) < started + seconds:
         due = 1024.0 if operations_a_second is None else (now - started) * operations_a_second - operations
         deltas = []
-        for slot in rng.sample(slots, min(64, int(due / 16))):
-            fresh, old = random_keys(8), held[slot][:8]
-            held[slot] = held[slot][8:] + fresh
-            sequence[slot] += 1
-            deltas.append(Delta(slot, 1, sequence[slot], sequence[slot], fresh, old))
+        for cache in rng.sample(caches, min(64, int(due / 16))):
+            fresh, old = random_keys(8), held[cache][:8]
+            held[cache] = held[cache][8:] + fresh
+            sequence[cache] += 1
+            deltas.append(Delta(cache, 1, sequence[cache], sequence[cache], fresh, old))
         marks += 1
         stamp = BlockKey(time.monotonic_ns() // 1000)
-        applied = await state.apply([*deltas, Delta(Slot(MARK, BLOCK), 1, marks, marks, [stamp])])
+        applied = await state.apply([*deltas, Delta(Cache(MARK, BLOCK), 1, marks, marks, [stamp])])
         assert set(applied) == {Applied.NEW}
         operations += 16 * len(deltas)
         if operations_a_second is not None:
@@ -205,7 +205,7 @@ async def pick_ours(url: str, name: str, endpoints: int, sent: int, concurrency:
 
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
         here = state.stats.reserved_here
-        await state.reserve(reservation, candidates, Repeat(key, REST))
+        await state.reserve(reservation, candidates, EqualPrompt(key, REST))
         if state.stats.reserved_here > here:  # no answer in 50 ms on a busy machine: let the connection come back
             await asyncio.sleep(0.01)
 
@@ -227,7 +227,7 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
-        step: tuple[Any, ...] = reserve_step(reservation, candidates, Repeat(key, REST))
+        step: tuple[Any, ...] = reserve_step(reservation, candidates, EqualPrompt(key, REST))
         await client.evalsha(script.sha, 4, *names, *step)
 
     async def release(reservation: ReservationId) -> None:
@@ -330,7 +330,7 @@ def bench_pruning(endpoints: int, decisions: int, pickers: int = 4, rate_s: floa
             hits[row] = int(length * share)
         view = Snapshot(length, names, hits, *views[picker])
         score = [(q + max(1, length - h)) * (n + 1) for q, h, n in zip(queued, hits, in_flight, strict=True)]
-        sent = contenders(lmetric, lmetric(view, rng))
+        sent = candidates_of(lmetric, lmetric(view, rng))
         chosen, best = min(sent, key=score.__getitem__), min(score)
         others += score[chosen] > best
         regrets.append(score[chosen] / best - 1)

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
-from multipick_epp.extproc.driver import Failure, Settings, Stage
+from multipick_epp.extproc.driver import Failure, Stage, StreamOptions
 from multipick_epp.extproc.health import Health
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.server import ExtProcServer
-from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.types import Endpoint, ReservationId
 from multipick_sim.local.bootstrap import Bootstrap, Style, render
 from multipick_sim.local.envoy import Envoy, envoy
@@ -214,7 +214,7 @@ class StartGateway(Protocol):
         style: Style,
         *,
         change: Callable[[dict[str, Any]], None] | None = None,
-        settings: Settings | None = None,
+        settings: StreamOptions | None = None,
         retries: int = 0,
         dead_endpoints: int = 0,
     ) -> Gateway: ...
@@ -228,7 +228,7 @@ async def start_gateway(listening: Listening, tmp_path: Path) -> AsyncIterator[S
             style: Style,
             *,
             change: Callable[[dict[str, Any]], None] | None = None,
-            settings: Settings | None = None,
+            settings: StreamOptions | None = None,
             retries: int = 0,
             dead_endpoints: int = 0,
         ) -> Gateway:
@@ -237,7 +237,7 @@ async def start_gateway(listening: Listening, tmp_path: Path) -> AsyncIterator[S
             endpoints = dead + [upstream.endpoint for upstream in upstreams]
             picker, observer, health = ScriptedPicker(endpoints), CountingObserver(), Health()
             health.ready(True)
-            server = ExtProcServer(picker, health, observer, settings or Settings())
+            server = ExtProcServer(picker, health, observer, settings or StreamOptions())
             port = await server.start("127.0.0.1", 0)
             stack.push_async_callback(server.drain, 0)
             config = render(Bootstrap(endpoints, [port], style=style, retries=retries))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from multipick_epp.extproc import driver
 from multipick_epp.extproc.messages import (
-    Message,
+    GatewayMessage,
     Modes,
     RequestBody,
     RequestHeaders,
@@ -78,7 +78,7 @@ async def test_the_recordings_are_what_envoy_says(
     style, modes, request = CONVERSATIONS[name]
     heard: list[bytes] = []
 
-    def tapped(data: bytes) -> Message:
+    def tapped(data: bytes) -> GatewayMessage:
         heard.append(data)
         return read(data)
 

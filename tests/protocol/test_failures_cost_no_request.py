@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import grpc
 import pytest
-from multipick_epp.extproc.driver import Failure, Settings
+from multipick_epp.extproc.driver import Failure, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE
-from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.types import Endpoint
 from multipick_sim.local.bootstrap import Bootstrap, render
 from multipick_sim.local.envoy import envoy
@@ -55,7 +55,7 @@ async def test_a_client_that_leaves_amid_the_answer_frees_its_reservation(
 
 @both_styles
 async def test_a_client_that_leaves_during_the_pick_ends_it(style: Any, start_gateway: "StartGateway") -> None:
-    gateway = await start_gateway(style, settings=Settings(pick_guard_s=60))
+    gateway = await start_gateway(style, settings=StreamOptions(pick_guard_s=60))
 
     async def think(request: PickRequest) -> Pick | NoPick:
         await asyncio.Event().wait()
@@ -111,7 +111,7 @@ async def test_a_picker_that_raises_costs_the_pick_and_not_the_request(
 async def test_a_picker_that_hangs_costs_the_pick_and_not_the_request(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
-    gateway = await start_gateway(style, settings=Settings(pick_guard_s=0.05))
+    gateway = await start_gateway(style, settings=StreamOptions(pick_guard_s=0.05))
 
     async def hang(request: PickRequest) -> Pick | NoPick:
         await asyncio.Event().wait()
@@ -128,7 +128,7 @@ async def test_a_picker_that_hangs_costs_the_pick_and_not_the_request(
 
 @both_styles
 async def test_a_pick_that_comes_too_late_is_given_back(style: Any, start_gateway: "StartGateway") -> None:
-    gateway = await start_gateway(style, settings=Settings(pick_guard_s=0.05))
+    gateway = await start_gateway(style, settings=StreamOptions(pick_guard_s=0.05))
 
     async def stubborn(request: PickRequest) -> Pick | NoPick:
         try:
@@ -258,10 +258,10 @@ async def test_a_picker_killed_amid_answers_is_invisible_behind_our_own_envoy(
 
 PICKER = """
 import sys, asyncio, uvloop
-from multipick_epp.extproc.driver import Settings
+from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.server import ExtProcServer
-from multipick_epp.pick import Pick
+from multipick_epp.extproc.pick import Pick
 
 class Always:
     async def pick(self, request): return Pick((sys.argv[1],), "r", {"x-picked-by": "child"})
@@ -270,7 +270,7 @@ class Always:
 async def main():
     health = Health()
     health.ready(True)
-    server = ExtProcServer(Always(), health, Always(), Settings())
+    server = ExtProcServer(Always(), health, Always(), StreamOptions())
     print(await server.start("127.0.0.1", 0), flush=True)
     await asyncio.Event().wait()
 

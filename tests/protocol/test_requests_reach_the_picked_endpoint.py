@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from multipick_epp.extproc.driver import Settings
+from multipick_epp.extproc.driver import StreamOptions
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds
-from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.types import Endpoint
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ async def test_a_body_over_the_limit_is_refused_in_the_words_of_its_api(
     style: Any, announced: bool, start_gateway: "StartGateway"
 ) -> None:
     limit = 100_000
-    gateway = await start_gateway(style, settings=Settings(Bounds(max_read_bytes=limit, max_body_bytes=limit)))
+    gateway = await start_gateway(style, settings=StreamOptions(Bounds(max_read_bytes=limit, max_body_bytes=limit)))
 
     async def pieces() -> Any:
         for _ in range(20):

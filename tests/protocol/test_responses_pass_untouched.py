@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from multipick_epp.pick import Pick, PickRequest
+from multipick_epp.extproc.pick import Pick, PickRequest
 
 if TYPE_CHECKING:
     from tests.protocol.conftest import Received, StartGateway

@@ -12,12 +12,12 @@ from math import inf
 
 import aiohttp
 
-from multipick_epp.background import Background
 from multipick_epp.checks import mismatch
-from multipick_epp.checks.mismatch import Kind, Mismatch, Served
+from multipick_epp.checks.mismatch import Kind, Mismatch, ServedModels
 from multipick_epp.checks.models import served
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.pods.registry import EndpointState, Registry
+from multipick_epp.tasks.background import Background
 from multipick_epp.tokens import Verdict
 from multipick_epp.types import Endpoint
 
@@ -34,7 +34,7 @@ Learn = Callable[[int, Collection[Endpoint]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedEngine:
     """What the pool's engines should be."""
 
     models: Sequence[str] = ()
@@ -46,7 +46,7 @@ class _Engine:
     """What one endpoint's engine answered; of another incarnation until the one at hand has answered."""
 
     incarnation: int = -1
-    served: Served | None = None
+    served: ServedModels | None = None
     tokens: Verdict | None = None
     asking: bool = False
     answered: bool = False  # everything
@@ -61,7 +61,7 @@ class Checker:
     def __init__(
         self,
         registry: Registry,
-        expected: Expected,
+        expected: ExpectedEngine,
         feeds: Callable[[], Sequence[FeedStats]],
         known: Callable[[Endpoint], bool],
         compare: Compare | None,
@@ -136,7 +136,7 @@ class Checker:
             if engine.incarnation == incarnation:  # else it was started again meanwhile: the next look asks that one
                 self._answered(engine, says, tokens)
 
-    def _answered(self, engine: _Engine, says: Served | None, tokens: Verdict | None) -> None:
+    def _answered(self, engine: _Engine, says: ServedModels | None, tokens: Verdict | None) -> None:
         alike = True if self._compare is None else tokens and tokens.alike
         everything = says is not None and alike is not None
         if everything or not engine.answered:  # an answer stands until there is a better one

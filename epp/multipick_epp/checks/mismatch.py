@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.types import Endpoint
 
 USUAL_BLOCK = 64
@@ -34,14 +34,14 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModels:
     """What an engine calls its model."""
 
     names: Sequence[str]  # of the base model; adapters are left out
     takes_any: bool = False  # it answers whatever name a request has: SGLang (sgl-project/sglang#7035)
 
 
-def model(wanted: Sequence[str], served: Served) -> str | None:
+def model(wanted: Sequence[str], served: ServedModels) -> str | None:
     """What is wrong with the names, where the pool's requests have `wanted`."""
     missing = [name for name in wanted if name not in served.names]
     if not missing or (served.takes_any and len(missing) < len(wanted)):

@@ -3,8 +3,8 @@
 import aiohttp
 import msgspec
 
-from multipick_epp.answers import read_at_most
-from multipick_epp.checks.mismatch import Served
+from multipick_epp.checks.mismatch import ServedModels
+from multipick_epp.engines.answers import read_at_most
 from multipick_epp.types import Endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -23,7 +23,7 @@ class _Cards(msgspec.Struct):
 _cards = msgspec.json.Decoder(_Cards)
 
 
-async def served(session: aiohttp.ClientSession, endpoint: Endpoint) -> Served | None:
+async def served(session: aiohttp.ClientSession, endpoint: Endpoint) -> ServedModels | None:
     """`GET /v1/models`; None for an engine that doesn't say (not reached, wants a key, speaks otherwise)."""
     try:
         async with session.get(f"http://{endpoint}/v1/models", allow_redirects=False) as response:
@@ -35,10 +35,12 @@ async def served(session: aiohttp.ClientSession, endpoint: Endpoint) -> Served |
     return None if body is None else read(body)
 
 
-def read(body: bytes) -> Served | None:
+def read(body: bytes) -> ServedModels | None:
     """The names in an answer; None for what is none."""
     try:
         cards = _cards.decode(body).data
     except (msgspec.DecodeError, RecursionError):
         return None
-    return Served([card.id for card in cards if card.parent is None], any(card.owned_by == "sglang" for card in cards))
+    return ServedModels(
+        [card.id for card in cards if card.parent is None], any(card.owned_by == "sglang" for card in cards)
+    )

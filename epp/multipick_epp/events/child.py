@@ -1,8 +1,8 @@
 """The ingest in a process of its own: `python -m multipick_epp.events.child`, as `process` starts it.
 
-Lines of JSON. On standard input: first `Settings`, which hold the secrets (so they are on no command line), then the
-list of all endpoints to follow, whenever it changes. On standard output: a `Report` every REPORT_S. It ends when its
-input does, so it can't outlive the picker.
+Lines of JSON. On standard input: first `IngestOptions`, which hold the secrets (so they are on no command line), then
+the list of all endpoints to follow, whenever it changes. On standard output: a `Report` every REPORT_S. It ends when
+its input does, so it can't outlive the picker.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ import msgspec
 import uvloop
 
 from multipick_epp.blocks import root_key
-from multipick_epp.events.discover import Feed, Ports
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.discover import FeedSpec, Ports
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.state.redis.server import Server, parse_url
 from multipick_epp.state.redis.state import RedisState
@@ -34,7 +34,7 @@ MAX_LINE_BYTES = 16 << 20
 _MAX_UNREAD_BYTES = 1 << 20
 
 
-class Settings(msgspec.Struct, frozen=True):
+class IngestOptions(msgspec.Struct, frozen=True):
     """What the ingest has to know."""
 
     url: str  # of the store
@@ -59,7 +59,7 @@ class Report(msgspec.Struct, frozen=True):
     degraded: str | None  # why the store doesn't get it
 
 
-async def run(settings: Settings, lines: asyncio.StreamReader, reports: asyncio.WriteTransport) -> None:
+async def run(settings: IngestOptions, lines: asyncio.StreamReader, reports: asyncio.WriteTransport) -> None:
     """Ingest until `lines` end."""
     index = RedisState(settings.server(), settings.pool, ReplicaId(uuid4().hex[:12]), picks=False)
     ingest = Ingest(index, lambda lora: root_key(settings.secret, settings.model, lora), settings.ports)
@@ -71,7 +71,7 @@ async def run(settings: Settings, lines: asyncio.StreamReader, reports: asyncio.
         reporting = asyncio.create_task(_report(index, ingest, reports))
         stack.callback(reporting.cancel)
         while line := await lines.readline():
-            ingest.follow(msgspec.json.decode(line, type=list[Feed]))
+            ingest.follow(msgspec.json.decode(line, type=list[FeedSpec]))
 
 
 async def _report(index: RedisState, ingest: Ingest, reports: asyncio.WriteTransport) -> None:
@@ -92,7 +92,7 @@ async def main() -> None:
     first = await lines.readline()
     if not first:
         return  # the picker is gone already
-    settings = msgspec.json.decode(first, type=Settings)
+    settings = msgspec.json.decode(first, type=IngestOptions)
     logs.configure(settings.log_level, settings.log_format)
     await run(settings, lines, reports)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from multipick_epp.answers import read_at_most
+from multipick_epp.engines.answers import read_at_most
 from multipick_epp.types import Endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -21,7 +21,7 @@ _ANY_HOST = frozenset({"*", "0.0.0.0", "::", "[::]"})
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class FeedSpec:
     """An endpoint whose events are wanted."""
 
     endpoint: Endpoint
@@ -67,12 +67,12 @@ class Unreachable(Exception):  # noqa: N818 (named for what it is)
     """The engine doesn't answer now; it may later."""
 
 
-async def discover(session: aiohttp.ClientSession, feed: Feed, ports: Ports) -> Addresses | NoEvents:
+async def discover(session: aiohttp.ClientSession, spec: FeedSpec, ports: Ports) -> Addresses | NoEvents:
     """The addresses to follow. Raises Unreachable while the engine doesn't answer."""
-    if feed.events is not None:
-        return Addresses(feed.events, feed.replay)
+    if spec.events is not None:
+        return Addresses(spec.events, spec.replay)
     try:
-        url = f"http://{feed.endpoint}/kv_event_sources"
+        url = f"http://{spec.endpoint}/kv_event_sources"
         async with session.get(url, timeout=_ANSWER_TIMEOUT, allow_redirects=False) as response:
             if response.status in (500, 502, 503, 504):
                 raise Unreachable(f"status {response.status}")
@@ -81,10 +81,10 @@ async def discover(session: aiohttp.ClientSession, feed: Feed, ports: Ports) -> 
         raise Unreachable(str(error) or type(error).__name__) from error
     if body is None:
         raise Unreachable(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return said(feed, body) if body else by_ports(feed, ports)
+    return said(spec, body) if body else by_ports(spec, ports)
 
 
-def said(feed: Feed, body: bytes) -> Addresses | NoEvents:
+def said(spec: FeedSpec, body: bytes) -> Addresses | NoEvents:
     """The publisher of the endpoint's rank, from the engine's answer."""
     try:
         sources = _answer.decode(body)
@@ -92,24 +92,24 @@ def said(feed: Feed, body: bytes) -> Addresses | NoEvents:
         return NoEvents(f"unreadable answer: {error}")
     if not sources:
         return NoEvents("the engine has its events off")
-    source = sources.get(str(feed.rank)) or (next(iter(sources.values())) if len(sources) == 1 else None)
+    source = sources.get(str(spec.rank)) or (next(iter(sources.values())) if len(sources) == 1 else None)
     if source is None or source.endpoint is None:
-        return NoEvents(f"no rank {feed.rank} among {', '.join(sorted(sources))}"[:200])
+        return NoEvents(f"no rank {spec.rank} among {', '.join(sorted(sources))}"[:200])
     address = _ADDRESS.fullmatch(source.endpoint)
     if address is None or address[1] not in _ANY_HOST:
         return NoEvents("the engine's publisher connects instead of binding: its endpoint needs a host of *")
     replay = _ADDRESS.fullmatch(source.replay_endpoint) if source.replay_endpoint and source.buffer_steps > 0 else None
-    return Addresses(_at(feed, int(address[2])), _at(feed, int(replay[2])) if replay else None)
+    return Addresses(_at(spec, int(address[2])), _at(spec, int(replay[2])) if replay else None)
 
 
-def by_ports(feed: Feed, ports: Ports) -> Addresses | NoEvents:
+def by_ports(spec: FeedSpec, ports: Ports) -> Addresses | NoEvents:
     """The publisher at the pool's ports."""
     if ports.events is None:
         return NoEvents("neither the engine nor the configuration names a port")
     return Addresses(
-        _at(feed, ports.events + feed.rank), None if ports.replay is None else _at(feed, ports.replay + feed.rank)
+        _at(spec, ports.events + spec.rank), None if ports.replay is None else _at(spec, ports.replay + spec.rank)
     )
 
 
-def _at(feed: Feed, port: int) -> str:
-    return f"tcp://{feed.endpoint.rpartition(':')[0]}:{port}"
+def _at(spec: FeedSpec, port: int) -> str:
+    return f"tcp://{spec.endpoint.rpartition(':')[0]}:{port}"

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import msgspec
 
-from multipick_epp.events.child import MAX_LINE_BYTES, Report, Settings
-from multipick_epp.events.discover import Feed
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.child import MAX_LINE_BYTES, IngestOptions, Report
+from multipick_epp.events.discover import FeedSpec
+from multipick_epp.events.feed import FeedStats
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ _LONG_ENOUGH_S = 60.0  # after such a run the next pause is the first again
 class IngestProcess:
     """An `Ingest` elsewhere. Invariant: from `start` to `close`, a process runs or a pause before the next one does."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: IngestOptions) -> None:
         self.restarts = 0
         self.pid: int | None = None  # of the process that runs now
         self._settings = settings
-        self._feeds: Sequence[Feed] = ()
+        self._feeds: Sequence[FeedSpec] = ()
         self._changed = asyncio.Event()
         self._report = Report((), "not started")
         self._task: asyncio.Task[None] | None = None
@@ -45,7 +45,7 @@ class IngestProcess:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def follow(self, feeds: Iterable[Feed]) -> None:
+    def follow(self, feeds: Iterable[FeedSpec]) -> None:
         """The pool consists of these endpoints from now on."""
         self._feeds = list(feeds)
         self._changed.set()

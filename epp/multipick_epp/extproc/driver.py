@@ -14,8 +14,8 @@ from typing import Protocol
 
 from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import MessageError, read
+from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.stream import Bounds, Kept, Stream
-from multipick_epp.pick import NoPick, Pick, Picker, PickRequest
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class StreamOptions:
     """What holds for all streams."""
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -81,7 +81,12 @@ class Conversation:
     """One stream in progress."""
 
     def __init__(
-        self, transport: Transport, picker: Picker, observer: Observer, settings: Settings, kept: Kept | None = None
+        self,
+        transport: Transport,
+        picker: Picker,
+        observer: Observer,
+        settings: StreamOptions,
+        kept: Kept | None = None,
     ) -> None:
         self._transport = transport
         self._picker = picker

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from multipick_epp.pick import PickRequest
+from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.types import Endpoint, ReservationId
 
 

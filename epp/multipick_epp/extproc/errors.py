@@ -1,6 +1,6 @@
 """Refusals that the stream itself decides."""
 
-from multipick_epp.pick import NoPick
+from multipick_epp.extproc.pick import NoPick
 from multipick_epp.requests.errors import api_of, error_body, retry_after
 
 

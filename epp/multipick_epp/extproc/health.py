@@ -13,7 +13,7 @@ EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 _READINESS: Final = frozenset({"", "readiness", "inference-extension", EXT_PROC_SERVICE})
 
 
-class Status(IntEnum):
+class ServingStatus(IntEnum):
     """`grpc.health.v1.HealthCheckResponse.ServingStatus`."""
 
     SERVING = 1
@@ -39,17 +39,17 @@ class Health:
         self._draining = True
         self._announce()
 
-    def status(self, service: str) -> Status:
+    def status(self, service: str) -> ServingStatus:
         """Of one of the names above; SERVICE_UNKNOWN for another."""
         if service == "liveness":
-            return Status.SERVING
+            return ServingStatus.SERVING
         if service not in _READINESS:
-            return Status.SERVICE_UNKNOWN
-        return Status.SERVING if self._ready and not self._draining else Status.NOT_SERVING
+            return ServingStatus.SERVICE_UNKNOWN
+        return ServingStatus.SERVING if self._ready and not self._draining else ServingStatus.NOT_SERVING
 
-    async def watch(self, service: str) -> AsyncIterator[Status]:
+    async def watch(self, service: str) -> AsyncIterator[ServingStatus]:
         """The status now, and each that differs from the one before."""
-        last: Status | None = None
+        last: ServingStatus | None = None
         while True:
             changed, status = self._changed, self.status(service)
             if status is not last:

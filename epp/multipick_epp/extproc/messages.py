@@ -93,14 +93,14 @@ Part = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | Respon
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class GatewayMessage:
     """One message of the gateway."""
 
     part: Part
     modes: Modes | None = None  # in the stream's first message only
 
 
-def read(data: bytes) -> Message:
+def read(data: bytes) -> GatewayMessage:
     """One ProcessingRequest. Raises MessageError."""
     try:
         request = ProcessingRequest.FromString(data)
@@ -124,9 +124,9 @@ def read(data: bytes) -> Message:
         case _:
             part = Unknown()
     if not request.HasField("protocol_config"):
-        return Message(part)
+        return GatewayMessage(part)
     config = request.protocol_config
-    return Message(part, Modes(_mode(config.request_body_mode), _mode(config.response_body_mode)))
+    return GatewayMessage(part, Modes(_mode(config.request_body_mode), _mode(config.response_body_mode)))
 
 
 def _mode(number: int) -> BodyMode:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from multipick_epp.extproc.messages import LB_NAMESPACE
-from multipick_epp.pick import NoPick
+from multipick_epp.extproc.pick import NoPick
 from multipick_epp.proto.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingResponse
 from multipick_epp.types import Endpoint
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import grpc
 
-from multipick_epp.extproc.driver import Conversation, Observer, Settings
-from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, Status
+from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
+from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
+from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.stream import Kept
-from multipick_epp.pick import Picker
 from multipick_epp.proto.grpc_health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 _OUTBOX: Final = 64  # messages that wait to be written before no more are read: 4 MB of body
@@ -24,7 +24,7 @@ _GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to en
 class ExtProcServer:
     """The ext_proc service, and health beside it on the same port."""
 
-    def __init__(self, picker: Picker, health: Health, observer: Observer, settings: Settings) -> None:
+    def __init__(self, picker: Picker, health: Health, observer: Observer, settings: StreamOptions) -> None:
         self._picker = picker
         self._health = health
         self._observer = observer
@@ -98,7 +98,7 @@ def health_handler(health: Health) -> Any:
 
     async def check(data: bytes, context: Any) -> bytes:
         status = health.status(_service(data))
-        if status is Status.SERVICE_UNKNOWN:
+        if status is ServingStatus.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         return _health_reply(status)
 
@@ -178,5 +178,5 @@ def _service(data: bytes) -> str:
     return HealthCheckRequest.FromString(data).service
 
 
-def _health_reply(status: Status) -> bytes:
+def _health_reply(status: ServingStatus) -> bytes:
     return HealthCheckResponse(status=status.name).SerializeToString()

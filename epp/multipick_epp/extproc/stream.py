@@ -13,7 +13,7 @@ Theory of operation
   *Request.* The destination can go out once only, and how depends on the mode that the gateway chose for the body:
 
     body mode              pick when                        the pick goes out with
-    none, streamed         headers are there, body unseen   the headers' answer
+    none, streamed         headers are there, body unexplained   the headers' answer
     buffered(_partial)     the body is there                the body's answer; the headers are answered at once,
                                                             else the gateway never sends the body
     full duplex            the body ends, or is too much    the headers' answer, withheld until then; the body
@@ -27,7 +27,7 @@ Theory of operation
   *Response.* Each message is answered at once by its kind and mode. Once it ended, so did the request.
 
     state       event                               next        effects
-    NEW         headers: no body, or unseen body    PICKING     Ask
+    NEW         headers: no body, or unexplained body    PICKING     Ask
     NEW         headers: body to come               BODY        Send in buffered modes
     NEW, BODY   larger than max_body_bytes          ENDED       Send (413), End
     BODY        chunk, more to come                 BODY
@@ -50,7 +50,7 @@ from multipick_epp.extproc import errors, replies
 from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import (
     BodyMode,
-    Message,
+    GatewayMessage,
     Modes,
     RequestBody,
     RequestHeaders,
@@ -59,7 +59,7 @@ from multipick_epp.extproc.messages import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ class Kept:
     size: int = 0
 
 
-class State(Enum):
+class Phase(Enum):
     """How far the request is."""
 
     NEW = auto()
@@ -106,7 +106,7 @@ class Stream:
 
     def __init__(self, bounds: Bounds, kept: Kept | None = None) -> None:
         """`kept` is shared by all streams of a server; without it the stream counts for itself."""
-        self.state = State.NEW
+        self.state = Phase.NEW
         self._bounds = bounds
         self._kept = Kept() if kept is None else kept  # has the sizes of `_chunks` of all streams
         self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
@@ -127,13 +127,13 @@ class Stream:
     @property
     def holding(self) -> bool:
         """The rest of the body should wait until the pick is there: all that comes has to be kept."""
-        return self.state is State.PICKING and self._duplex and self._is_much
+        return self.state is Phase.PICKING and self._duplex and self._is_much
 
-    def receive(self, message: Message) -> list[Effect]:
+    def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""
-        if self.state is State.ENDED:
+        if self.state is Phase.ENDED:
             return []
-        if message.modes is not None and self.state is State.NEW:
+        if message.modes is not None and self.state is Phase.NEW:
             self._modes = message.modes
         match message.part:
             case ResponseBody() as body:
@@ -155,7 +155,7 @@ class Stream:
 
         A pick that nobody waits for any more is released.
         """
-        if self.state is not State.PICKING:
+        if self.state is not Phase.PICKING:
             if isinstance(outcome, Pick) and outcome.reservation is not None:
                 return [Release(outcome.reservation)]
             return []
@@ -169,16 +169,16 @@ class Stream:
 
     def stop(self) -> list[Effect]:
         """We have to end the stream. A request whose body only we can forward is refused, else it would be cut."""
-        if self.state is State.ENDED:
+        if self.state is Phase.ENDED:
             return []
-        cut = self._duplex and self.state is not State.NEW and not (self._forwarded_whole or self._responding)
+        cut = self._duplex and self.state is not Phase.NEW and not (self._forwarded_whole or self._responding)
         if cut:
             return self._refuse(errors.draining(self._path))
         return [*self.closed(), End()]
 
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
-        self.state = State.ENDED
+        self.state = Phase.ENDED
         self._forget_chunks()
         return self._release()
 
@@ -192,10 +192,10 @@ class Stream:
 
     @property
     def _forwarded_whole(self) -> bool:
-        return self.state is State.FORWARDED and self._request_ended
+        return self.state is Phase.FORWARDED and self._request_ended
 
     def _request_headers(self, message: RequestHeaders) -> list[Effect]:
-        if self.state is not State.NEW:
+        if self.state is not Phase.NEW:
             return [Send(replies.CONTINUE_REQUEST_HEADERS)]
         self._headers = message.headers
         self._path = message.headers.get(":path", "")
@@ -206,7 +206,7 @@ class Stream:
         if message.end or self._modes.request_body in (BodyMode.NONE, BodyMode.STREAMED):
             self._owed.append(Owed.HEADERS)
             return self._ask()
-        self.state = State.BODY
+        self.state = Phase.BODY
         if self._duplex:
             self._owed.append(Owed.HEADERS)
             return []
@@ -214,17 +214,17 @@ class Stream:
 
     def _request_body(self, message: RequestBody) -> list[Effect]:
         self._request_ended |= message.end
-        if self.state in (State.NEW, State.FORWARDED):
+        if self.state in (Phase.NEW, Phase.FORWARDED):
             if self._duplex:
                 return [Send(data) for data in replies.chunks("request_body", message.data, message.end)]
             return [Send(replies.CONTINUE_REQUEST_BODY)]
         self._size += len(message.data)
         if not self._duplex or Owed.BODY not in self._owed:
             self._owed.append(Owed.BODY)
-        if self._duplex or (self.state is State.BODY and self._size <= self._bounds.max_read_bytes):
+        if self._duplex or (self.state is Phase.BODY and self._size <= self._bounds.max_read_bytes):
             self._chunks.append(message.data)
             self._kept.size += len(message.data)
-        if self.state is State.PICKING:
+        if self.state is Phase.PICKING:
             return []
         if self._size > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
@@ -232,13 +232,13 @@ class Stream:
 
     def _request_trailers(self) -> list[Effect]:
         self._request_ended = True
-        if self.state in (State.NEW, State.FORWARDED):
+        if self.state in (Phase.NEW, Phase.FORWARDED):
             return [Send(replies.request_trailers(()))]
         self._owed.append(Owed.TRAILERS)
-        return self._ask() if self.state is State.BODY else []
+        return self._ask() if self.state is Phase.BODY else []
 
     def _ask(self) -> list[Effect]:
-        self.state = State.PICKING
+        self.state = Phase.PICKING
         whole = self._request_ended or self._modes.request_body is BodyMode.BUFFERED
         self._readable = whole and 0 < self._size <= self._bounds.max_read_bytes
         request = PickRequest(
@@ -270,7 +270,7 @@ class Stream:
                 case Owed.TRAILERS:
                     answers.append(replies.request_trailers(destination))
             destination, extra = (), {}  # once is enough
-        self.state = State.FORWARDED
+        self.state = Phase.FORWARDED
         self._forget_chunks()
         self._headers = {}
         return answers

@@ -11,8 +11,8 @@ class Columns:
     """One row an endpoint. The registry keeps the lists true in place; a decision only reads them."""
 
     endpoints: Sequence[Endpoint]
-    unseen_queued: list[int]
-    unseen_in_flight: list[int]
+    unexplained_queued: list[int]
+    unexplained_in_flight: list[int]
     waiting: list[float]
     running: list[float]
     kv_usage: list[float]
@@ -24,8 +24,8 @@ class Columns:
         endpoints = [self.endpoints[row] for row in rows]
         return Columns(
             endpoints,
-            [self.unseen_queued[row] for row in rows],
-            [self.unseen_in_flight[row] for row in rows],
+            [self.unexplained_queued[row] for row in rows],
+            [self.unexplained_in_flight[row] for row in rows],
             [self.waiting[row] for row in rows],
             [self.running[row] for row in rows],
             [self.kv_usage[row] for row in rows],

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import aiohttp
 
-from multipick_epp.answers import read_at_most
-from multipick_epp.pods.engine_metrics import MAX_PAGE_BYTES, Gauges, parse
+from multipick_epp.engines.answers import read_at_most
+from multipick_epp.engines.metrics_page import MAX_PAGE_BYTES, Gauges, parse
 from multipick_epp.pods.registry import Registry
-from multipick_epp.pods.unseen import unseen
+from multipick_epp.pods.unexplained import unexplained
 from multipick_epp.types import Endpoint, Load
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Monitor:
         state = self._registry.state(endpoint)
         if state is None:
             return
-        surplus = unseen(state.unseen, gauges, self._load(endpoint), self._tokens_a_request())
+        surplus = unexplained(state.unexplained, gauges, self._load(endpoint), self._tokens_a_request())
         self._registry.scraped(endpoint, gauges, surplus)
         self._mark(endpoint, not gauges.asleep, "its engine sleeps" if gauges.asleep else "its metrics arrived")
 

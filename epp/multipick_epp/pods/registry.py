@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.columns import Columns
-from multipick_epp.pods.engine_metrics import Gauges
-from multipick_epp.pods.unseen import Unseen
+from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.types import Endpoint
 
 
@@ -39,7 +39,7 @@ class EndpointState:
     incarnation: int = 0  # grows whenever the engine may be another one: it became ready, or its container was started
     longest_prompt: int = 0  # tokens, of the prompts that this picker sent to this incarnation
     gauges: Gauges | None = None  # None until the first scrape
-    unseen: Unseen = field(default_factory=Unseen)
+    unexplained: Unexplained = field(default_factory=Unexplained)
     picked: int = 0  # requests that this picker sent there since the last scrape
     sent: Sent = field(default_factory=Sent)
 
@@ -102,15 +102,15 @@ class Registry:
                 state.begins_anew()
             self._refresh()
 
-    def scraped(self, endpoint: Endpoint, gauges: Gauges, unseen: Unseen) -> None:
+    def scraped(self, endpoint: Endpoint, gauges: Gauges, unexplained: Unexplained) -> None:
         """A look at the engine's metrics came back."""
         if state := self._states.get(endpoint):
-            state.gauges, state.unseen, state.picked = gauges, unseen, 0
+            state.gauges, state.unexplained, state.picked = gauges, unexplained, 0
             if (row := self._row_of.get(endpoint)) is not None:
                 _write(self._ready, row, state)
                 self._ready.unscraped.discard(endpoint)
 
-    def chosen(self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int) -> None:
+    def picked(self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int) -> None:
         """This picker sends a request there."""
         if state := self._states.get(endpoint):
             state.picked += 1
@@ -167,8 +167,8 @@ def _columns(states: Sequence[EndpointState]) -> Columns:
 
 
 def _write(columns: Columns, row: int, state: EndpointState) -> None:
-    columns.unseen_queued[row] = state.unseen.queued_tokens
-    columns.unseen_in_flight[row] = state.unseen.in_flight
+    columns.unexplained_queued[row] = state.unexplained.queued_tokens
+    columns.unexplained_in_flight[row] = state.unexplained.in_flight
     columns.picked[row] = state.picked
     if state.gauges:
         columns.waiting[row] = state.gauges.waiting

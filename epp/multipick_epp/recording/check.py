@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from multipick_epp.blocks import root_key
+from multipick_epp.decision.prompts import Blind, Encoder, Known, PromptReader
 from multipick_epp.events.decode import Batch, Cleared
-from multipick_epp.events.discover import Feed
-from multipick_epp.events.followed import Followed
+from multipick_epp.events.discover import FeedSpec
+from multipick_epp.events.feed import Feed
 from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect
-from multipick_epp.events.telling import tell
-from multipick_epp.pick import PickRequest
-from multipick_epp.prompts import Blind, Encoder, Known, PromptReader
+from multipick_epp.events.upload import upload
+from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.recording.folder import Recording
 from multipick_epp.requests.prompt import TokenIds, TokenSource
 from multipick_epp.state.memory import MemoryState
@@ -69,7 +69,7 @@ class _Replay:
         self._told = 0
         self._state = MemoryState()
         self._sequence = BatchSequence(replay=False)
-        self._followed = Followed(Feed(_ENGINE), lambda lora: root_key(_SECRET, base, lora), lambda: None)
+        self._feed = Feed(FeedSpec(_ENGINE), lambda lora: root_key(_SECRET, base, lora), lambda: None)
         self._reader = PromptReader(encoder, models, _SECRET, self._state.block_sizes, lambda stage, seconds: None)
 
     async def step(self, step: Mapping[str, Any]) -> list[Row]:
@@ -78,14 +78,14 @@ class _Replay:
         for message in self._messages[self._told : begin]:
             self._do(self._sequence.live(message.seq, message.frames[-1]))
         self._told = max(self._told, begin)
-        await self._tell()
+        await self._upload()
         together = step.get("parallel")
         requests = together if together is not None else [step]
         rows = [row for request in requests if (row := await self._row(step, request, together is not None))]
         if is_restart(step):
             self._sequence = BatchSequence(replay=False)
-            self._followed.sink(Begin(complete=True))
-        elif drops_cache(step) and (incarnation := self._followed.incarnation):
+            self._feed.sink(Begin(complete=True))
+        elif drops_cache(step) and (incarnation := self._feed.incarnation):
             incarnation.batches += 1
             incarnation.tracker.apply(Batch(0.0, [Cleared()], 0))
         return rows
@@ -113,7 +113,7 @@ class _Replay:
         return sum(hit.tokens for hit in hits if hit)
 
     def _unknown(self) -> str:
-        incarnation = self._followed.incarnation
+        incarnation = self._feed.incarnation
         began_late = bool(self._messages) and self._messages[0].seq != 0
         if incarnation.tracker.mode is Mode.APPROX if incarnation else began_late:
             return "the recording lacks messages from before it: the cache is not known whole"
@@ -122,10 +122,10 @@ class _Replay:
     def _do(self, effects: Iterator[Effect]) -> None:
         for effect in effects:
             if not isinstance(effect, Ask):  # which never happens without a replay socket
-                self._followed.sink(effect)
+                self._feed.sink(effect)
 
-    async def _tell(self) -> None:
-        await tell(self._state, [self._followed], 0.0)
+    async def _upload(self) -> None:
+        await upload(self._state, [self._feed], 0.0)
 
 
 def usage_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:

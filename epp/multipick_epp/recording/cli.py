@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from multipick_epp.events.discover import Addresses, Feed, NoEvents, Ports, Unreachable, discover
+from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
 from multipick_epp.recording.check import Row, TokenIdsOnly, check
 from multipick_epp.recording.folder import BadRecording, Recording, load, save
 from multipick_epp.recording.make import NoRecording, Target, record
@@ -129,7 +129,7 @@ async def _discover(url: str) -> Addresses:
     address = urlsplit(url).netloc
     async with aiohttp.ClientSession() as session:
         try:
-            found = await discover(session, Feed(Endpoint(address)), Ports(_EVENT_PORT))
+            found = await discover(session, FeedSpec(Endpoint(address)), Ports(_EVENT_PORT))
         except Unreachable as error:
             raise NoRecording(f"{url}: {error}") from error
     if isinstance(found, NoEvents):

@@ -22,7 +22,7 @@ class BadRecording(Exception):  # noqa: N818 (named for what it is)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class RecordedMessage:
     """One ZMQ message as received."""
 
     received_s: float  # Unix time
@@ -40,7 +40,7 @@ class Recording:
 
     name: str
     manifest: Mapping[str, Any]
-    messages: Sequence[Message]
+    messages: Sequence[RecordedMessage]
     steps: Sequence[Mapping[str, Any]]
 
     @property
@@ -81,7 +81,7 @@ def save(folder: Path, recording: Recording) -> None:
     (folder / "events.jsonl").write_text("".join(_readable(message) + "\n" for message in recording.messages))
 
 
-def pack(messages: Iterable[Message]) -> bytes:
+def pack(messages: Iterable[RecordedMessage]) -> bytes:
     """`frames.bin`: repeated [f64 time][u8 frames]{[u32 length][bytes]}, big-endian."""
     packed = bytearray()
     for message in messages:
@@ -91,9 +91,9 @@ def pack(messages: Iterable[Message]) -> bytes:
     return bytes(packed)
 
 
-def unpack(packed: bytes) -> list[Message]:
+def unpack(packed: bytes) -> list[RecordedMessage]:
     """The reverse of `pack`. Raises ValueError for what is cut short, or holds no numbered messages."""
-    messages: list[Message] = []
+    messages: list[RecordedMessage] = []
     place = 0
     try:
         while place < len(packed):
@@ -108,13 +108,13 @@ def unpack(packed: bytes) -> list[Message]:
                 frames.append(packed[place - length : place])
             if count < 2 or len(frames[-2]) != 8:
                 raise ValueError(f"message {len(messages)} has no number and payload")
-            messages.append(Message(received_s, frames))
+            messages.append(RecordedMessage(received_s, frames))
     except struct.error as error:
         raise ValueError("frames.bin is cut short") from error
     return messages
 
 
-def _readable(message: Message) -> str:
+def _readable(message: RecordedMessage) -> str:
     try:
         batch = msgspec.msgpack.decode(message.frames[-1])
     except (msgspec.DecodeError, RecursionError):

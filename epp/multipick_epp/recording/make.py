@@ -16,9 +16,9 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from multipick_epp.answers import read_at_most
+from multipick_epp.engines.answers import read_at_most
 from multipick_epp.events.discover import Addresses
-from multipick_epp.recording.folder import Message, Recording
+from multipick_epp.recording.folder import RecordedMessage, Recording
 from multipick_epp.recording.session import session as built_in
 
 SUBSCRIBED_S = 10.0  # at most, until the publisher has taken the subscription
@@ -53,7 +53,7 @@ async def record(
     Raises NoRecording where the engine or its publisher doesn't answer.
     """
     context: zmq.asyncio.Context = zmq.asyncio.Context()
-    messages: list[Message] = []
+    messages: list[RecordedMessage] = []
     sub = context.socket(zmq.SUB)
     sub.setsockopt(zmq.RCVHWM, 0)
     sub.setsockopt(zmq.SUBSCRIBE, b"")
@@ -109,9 +109,9 @@ async def _connect(sub: zmq.asyncio.Socket, events: str) -> None:
         sub.disable_monitor()
 
 
-async def _replay(context: zmq.asyncio.Context, replay: str | None) -> list[Message]:
+async def _replay(context: zmq.asyncio.Context, replay: str | None) -> list[RecordedMessage]:
     """All that the publisher has kept, so that a warm cache is known too."""
-    messages: list[Message] = []
+    messages: list[RecordedMessage] = []
     if replay is None:
         return messages
     dealer = context.socket(zmq.DEALER)
@@ -124,16 +124,16 @@ async def _replay(context: zmq.asyncio.Context, replay: str | None) -> list[Mess
                 frames = await dealer.recv_multipart()
             if frames[-2] == _END:
                 break
-            messages.append(Message(time.time(), [b"", *frames[-2:]]))
+            messages.append(RecordedMessage(time.time(), [b"", *frames[-2:]]))
     dealer.close(linger=0)
     return messages
 
 
-async def _receive(sub: zmq.asyncio.Socket, messages: list[Message]) -> None:
+async def _receive(sub: zmq.asyncio.Socket, messages: list[RecordedMessage]) -> None:
     """Append what comes live, but for what the replay has brought."""
     known = {message.seq for message in messages}
     while True:
-        message = Message(time.time(), await sub.recv_multipart())
+        message = RecordedMessage(time.time(), await sub.recv_multipart())
         if len(message.frames) >= 2 and len(message.frames[-2]) == 8 and message.seq not in known:
             messages.append(message)
 

@@ -7,7 +7,7 @@ import msgspec
 
 from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.chat_fields import Function, find_media
-from multipick_epp.requests.prompt import Api, Chat, Message, Prompt
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt
 
 _BILLING = "x-anthropic-billing-header"
 """How Claude Code's attribution begins. It differs in every request, so the engine leaves it out."""
@@ -96,14 +96,14 @@ def parse(body: bytes) -> Prompt:
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,
-        unseen_tokens=media or 0,
+        guessed_tokens=media or 0,
         max_tokens=lenient_int(sent.max_tokens),
         stream=lenient_bool(sent.stream),
     )
 
 
-def _messages(sent: Body) -> list[Message]:
-    messages: list[Message] = []
+def _messages(sent: Body) -> list[ChatMessage]:
+    messages: list[ChatMessage] = []
     if system := _system(sent.system or ""):
         messages.append({"role": "system", "content": system})
     for message in sent.messages:
@@ -127,7 +127,7 @@ def _system(content: str | list[Block], inline: bool = False) -> str:
     return "".join(text for text in texts if not text.startswith(_BILLING))
 
 
-def _append(role: Literal["user", "assistant"], blocks: Iterable[Block], messages: list[Message]) -> None:
+def _append(role: Literal["user", "assistant"], blocks: Iterable[Block], messages: list[ChatMessage]) -> None:
     """Adds a message of blocks; a user's tool results become messages of their own, before it."""
     parts: list[str | dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
@@ -153,7 +153,7 @@ def _append(role: Literal["user", "assistant"], blocks: Iterable[Block], message
                 pass
             case _:
                 raise Unreadable("unknown content part")
-    message: Message = {"role": role}
+    message: ChatMessage = {"role": role}
     if thoughts:
         message["reasoning"] = "".join(thoughts)
     if calls:
@@ -173,7 +173,7 @@ def _call(block: Block) -> dict[str, Any]:
     return {"id": block.id, "function": {"arguments": arguments, "name": block.name or ""}, "type": "function"}
 
 
-def _tool_result(block: Block) -> Iterable[Message]:
+def _tool_result(block: Block) -> Iterable[ChatMessage]:
     """One message with the text; then one with the images and one with the tools named in it, where there are any."""
     call = block.tool_use_id or ""
     items = block.content if isinstance(block.content, list) else []

@@ -6,7 +6,7 @@ import msgspec
 
 from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
-from multipick_epp.requests.prompt import Api, Chat, Message, Prompt
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt
 
 
 class CalledFunction(TypedDict):
@@ -121,14 +121,14 @@ def parse(body: bytes) -> Prompt:
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,
-        unseen_tokens=media or 0,
+        guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
         max_tokens=lenient_int(sent.max_tokens if sent.max_completion_tokens is None else sent.max_completion_tokens),
         stream=lenient_bool(sent.stream),
     )
 
 
-def message(sent: SentMessage) -> Message:
+def message(sent: SentMessage) -> ChatMessage:
     """A message as the engine has it after its own check: with one name for `reasoning`, and known fields first.
 
     Templates may print a tool or a call as JSON, so the order of its fields matters. Raises Unreadable.

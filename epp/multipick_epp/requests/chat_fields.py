@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from multipick_epp.requests.body import Unreadable
-from multipick_epp.requests.prompt import Message
+from multipick_epp.requests.prompt import ChatMessage
 
 MEDIA_TOKENS = 1_000
 """A guess for one image, audio or video: an image of one megapixel is 1,337 tokens for Qwen2.5-VL, 576 for LLaVA."""
@@ -63,7 +63,7 @@ class Function(msgspec.Struct):
         return {"type": "function", "function": function}
 
 
-def find_media(messages: Sequence[Message]) -> int | None:
+def find_media(messages: Sequence[ChatMessage]) -> int | None:
     """A guess at the tokens from the first message with media on; None without media.
 
     Checks all content parts on the way: raises Unreadable for one that the engine would not take.

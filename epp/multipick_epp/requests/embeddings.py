@@ -60,5 +60,5 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], size: int) -> Prom
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,
-        unseen_tokens=media or 0,
+        guessed_tokens=media or 0,
     )

@@ -78,7 +78,7 @@ def parse_vllm(body: bytes) -> Prompt:
         source=token_ids(sent.token_ids[:known]),
         cache_salt=sent.cache_salt,
         multimodal=bool(offsets),
-        unseen_tokens=len(sent.token_ids[known:]),
+        guessed_tokens=len(sent.token_ids[known:]),
         reads_cache=sent.sampling_params.prompt_logprobs is None,
         max_tokens=lenient_int(sent.sampling_params.max_tokens),
         stream=lenient_bool(sent.stream),

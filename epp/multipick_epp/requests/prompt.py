@@ -19,7 +19,7 @@ class Api(StrEnum):
     OTHER = "other"
 
 
-class Message(TypedDict, total=False):
+class ChatMessage(TypedDict, total=False):
     """One message of a chat in OpenAI's form: what every chat-like API is turned into before the template."""
 
     role: Required[str]
@@ -51,7 +51,7 @@ class Text:
 class Chat:
     """Messages for the model's chat template, before the clean-up that depends on the template (that is `tokens/`)."""
 
-    messages: Sequence[Message]
+    messages: Sequence[ChatMessage]
     tools: Sequence[Mapping[str, Any]] | None = None
     tool_choice_none: bool = False  # engines can be told to hide the tools then
     documents: Sequence[Mapping[str, Any]] | None = None
@@ -80,7 +80,7 @@ class Prompt:
     batch: Sequence[TokenSource] = ()  # further prompts of the same request (a completion with a list); often empty
     cache_salt: str | None = None
     multimodal: bool = False  # has images, audio or video: the source's tokens end before the first of them
-    unseen_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
+    guessed_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
     reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
     max_tokens: int | None = None
     stream: bool = False

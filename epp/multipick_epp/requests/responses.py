@@ -10,7 +10,7 @@ import msgspec
 
 from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
 from multipick_epp.requests.chat_fields import Function, find_media
-from multipick_epp.requests.prompt import Api, Chat, Message, Prompt
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt
 
 _CUSTOM_PARAMETERS = {
     "type": "object",
@@ -101,14 +101,14 @@ def parse(body: bytes) -> Prompt:
         ),
         cache_salt=sent.cache_salt,
         multimodal=media is not None,
-        unseen_tokens=media or 0,
+        guessed_tokens=media or 0,
         max_tokens=lenient_int(sent.max_output_tokens),
         stream=lenient_bool(sent.stream),
     )
 
 
-def _messages(sent: Body) -> list[Message]:
-    messages: list[Message] = []
+def _messages(sent: Body) -> list[ChatMessage]:
+    messages: list[ChatMessage] = []
     if sent.instructions:
         messages.append({"role": "system", "content": sent.instructions})
     if isinstance(sent.input, str):
@@ -121,7 +121,7 @@ def _messages(sent: Body) -> list[Message]:
     return messages
 
 
-def _append(item: Item, messages: list[Message], last: Message | None) -> None:
+def _append(item: Item, messages: list[ChatMessage], last: ChatMessage | None) -> None:
     """Adds an item to `messages`, or to `last`, the assistant message that it continues, if any."""
     match item.type:
         case "function_call" | "custom_tool_call":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from multipick_epp.state.protocol import Candidate, Repeat, Reserved
+from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
 from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 NO_LOAD = Load()
@@ -24,19 +24,20 @@ def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load]) -> int:
     if not candidates:
         raise ValueError("no candidates")
     scores = [
-        (load.queued_tokens + each.unseen_queued + each.new_tokens) * (load.in_flight + each.unseen_in_flight + 1)
+        (load.queued_tokens + each.unexplained_queued + each.new_tokens)
+        * (load.in_flight + each.unexplained_in_flight + 1)
         for each, load in zip(candidates, loads, strict=True)
     ]
     return scores.index(min(scores))
 
 
-def repeated(
-    candidates: Sequence[Candidate], repeat: Repeat, holds: Callable[[Endpoint, BlockKey], bool]
+def with_equal_prompt(
+    candidates: Sequence[Candidate], equal_prompt: EqualPrompt, holds: Callable[[Endpoint, BlockKey], bool]
 ) -> Sequence[Candidate]:
     """The candidates as they are now that some hold the prompt."""
     return [
-        each._replace(new_tokens=repeat.new_tokens)
-        if each.new_tokens > repeat.new_tokens and holds(each.endpoint, repeat.key)
+        each._replace(new_tokens=equal_prompt.new_tokens)
+        if each.new_tokens > equal_prompt.new_tokens and holds(each.endpoint, equal_prompt.key)
         else each
         for each in candidates
     ]

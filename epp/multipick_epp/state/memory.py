@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from multipick_epp.blocks import Chains
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.ledger import NO_LOAD, Ledger, repeated
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Repeat, Reserved, Slot
+from multipick_epp.state.ledger import NO_LOAD, Ledger, with_equal_prompt
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt, Hit, Reserved
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 
@@ -49,7 +49,7 @@ class MemoryState:
         if fence is not None and epoch <= fence.epoch:
             return epoch == fence.epoch
         self._fences[endpoint] = Fence(epoch)
-        self.index.drop_slots(endpoint)
+        self.index.drop_caches(endpoint)
         return True
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
@@ -62,22 +62,22 @@ class MemoryState:
         """See `State`."""
         fence = self._fences.get(endpoint)
         applied, emptied = fence.clear(epoch, seq, medium) if fence else (Applied.GAP, [])
-        for slot in emptied:
-            self.index.void(slot)
+        for cache in emptied:
+            self.index.void(cache)
         self.stats.applied[applied] += 1
         return applied
 
     async def replace(
-        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Cache, Sequence[BlockKey]]
     ) -> Applied:
         """See `State`."""
         fence = self._fences.get(endpoint)
         if fence is not None and epoch < fence.epoch:
             return Applied.STALE
         self._fences[endpoint] = Fence(epoch, seq, seq, dict.fromkeys(contents, seq))
-        self.index.drop_slots(endpoint)
-        for slot, keys in contents.items():
-            self.index.change(slot, keys, ())
+        self.index.drop_caches(endpoint)
+        for cache, keys in contents.items():
+            self.index.change(cache, keys, ())
         return Applied.NEW
 
     async def drop(self, endpoint: Endpoint) -> None:
@@ -123,15 +123,15 @@ class MemoryState:
         """Nothing is ever lost here: what this process holds is the truth."""
 
     def _apply(self, delta: Delta) -> Applied:
-        fence = self._fences.get(delta.slot.endpoint)
+        fence = self._fences.get(delta.cache.endpoint)
         if fence is None:
             return Applied.GAP
-        applied = fence.delta(delta.slot, delta.epoch, delta.first, delta.last)
+        applied = fence.delta(delta.cache, delta.epoch, delta.first, delta.last)
         if applied is Applied.NEW or (applied is Applied.GAP and delta.epoch == fence.epoch):
-            self.index.change(delta.slot, delta.stored, delta.removed)
+            self.index.change(delta.cache, delta.stored, delta.removed)
         return applied
 
-    def on_brought(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+    def on_routed_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """See `State`; there are no other replicas."""
 
     # --- loads
@@ -146,11 +146,11 @@ class MemoryState:
         return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None = None
     ) -> Reserved:
         """See `State`."""
-        if repeat is not None:
-            candidates = repeated(candidates, repeat, self.index.holds)
+        if equal_prompt is not None:
+            candidates = with_equal_prompt(candidates, equal_prompt, self.index.holds)
         return self._ledger.reserve(reservation, candidates, self._ledger.load)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:

@@ -10,7 +10,7 @@ from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Cache:
     """One cache that is indexed by itself: what an endpoint holds on one medium, for one KV-cache group."""
 
     endpoint: Endpoint
@@ -24,7 +24,7 @@ class Slot:
 class Applied(IntEnum):
     """What became of a delta. The numbers are the Redis scripts' return codes."""
 
-    REFUSED = -2  # the store is away, full, or the endpoint has too many slots: nothing written
+    REFUSED = -2  # the store is away, full, or the endpoint has too many caches: nothing written
     STALE = -1  # of an older epoch: nothing written
     DUPLICATE = 0  # all of it was known: nothing written
     NEW = 1
@@ -33,15 +33,15 @@ class Applied(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Blocks that came to and left a slot by the events of batches `first` to `last` of one epoch.
+    """Blocks that came to and left a cache by the events of batches `first` to `last` of one epoch.
 
     The last operation on a key wins, so no key is in both. Of any size: `apply` writes it in steps of 512 operations
-    (DESIGN section 6), and only the last step advances the slot's sequence. So one delta a slot and batch: a second one
-    with the same `last` would count as a duplicate. Sequences are the endpoint's, 0 is the first of an epoch; batches
-    without blocks need no delta, but the next delta's `first` has to cover them. Epochs are below 2**53.
+    (DESIGN section 6), and only the last step advances the cache's sequence. So one delta a cache and batch: a second
+    one with the same `last` would count as a duplicate. Sequences are the endpoint's, 0 is the first of an epoch;
+    batches without blocks need no delta, but the next delta's `first` has to cover them. Epochs are below 2**53.
     """
 
-    slot: Slot
+    cache: Cache
     epoch: int
     first: int
     last: int
@@ -62,11 +62,11 @@ class Candidate(NamedTuple):
 
     endpoint: Endpoint
     new_tokens: int  # prompt tokens it would have to prefill; at least 1
-    unseen_queued: int = 0  # tokens and requests there that no reservation explains (they bypassed the pickers)
-    unseen_in_flight: int = 0
+    unexplained_queued: int = 0  # tokens and requests there that no reservation explains (they bypassed the pickers)
+    unexplained_in_flight: int = 0
 
 
-class Repeat(NamedTuple):
+class EqualPrompt(NamedTuple):
     """A prompt whose equal may have gone to a candidate a moment ago, before the caller could have heard of it."""
 
     key: BlockKey  # of the last block that can hit
@@ -96,7 +96,7 @@ class Index(Protocol):
         """Why this replica goes by its own view alone ("away", "slow", ...); None while the shared truth answers."""
 
     async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
-        """A new incarnation of the engine: all cache state of older epochs of all the endpoint's slots is void.
+        """A new incarnation of the engine: all cache state of older epochs of all the endpoint's caches is void.
 
         False (and nothing changes) where a younger epoch is known. The epoch at hand: True, and nothing changes.
         """
@@ -112,7 +112,7 @@ class Index(Protocol):
         """
 
     async def replace(
-        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Cache, Sequence[BlockKey]]
     ) -> Applied:
         """The whole truth of an endpoint as of batch `seq` of `epoch`: what the index held of it before is void.
 
@@ -155,18 +155,18 @@ class State(Index, Protocol):
         """What the last `set_mode` said of it, by any replica."""
 
     def block_size(self, endpoint: Endpoint) -> int | None:
-        """Tokens a block of its full-attention GPU slot; None before it has one."""
+        """Tokens a block of its full-attention GPU cache; None before it has one."""
 
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """The hit of every endpoint that has one (tokens > 0); the others are left out."""
 
     def block_sizes(self) -> Sequence[int]:
-        """The distinct block sizes of the known slots, ascending."""
+        """The distinct block sizes of the known caches, ascending."""
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """Call `listener` with each batch of keys that came to an endpoint's GPU cache (full-attention groups)."""
 
-    def on_brought(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+    def on_routed_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """Call `listener` with the keys of each prompt that a replica with a smaller name than ours has routed.
 
         Two replicas that route equal prompts to an endpoint at the same moment charge it for both, although the engine
@@ -182,13 +182,13 @@ class State(Index, Protocol):
         """The same of many at once, in their order: a decision over 256 endpoints has no time for 256 calls."""
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None = None
     ) -> Reserved:
         """Atomically take the candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
 
         Callers shuffle equals. A reservation id that is known already is not charged twice: the same outcome again.
-        With `repeat`, a candidate to which any replica has reserved an equal prompt counts as holding it: else those of
-        a burst of equal prompts that know of one such candidate would all crowd there.
+        With `equal_prompt`, a candidate to which any replica has reserved an equal prompt counts as holding it: else
+        those of a burst of equal prompts that know of one such candidate would all crowd there.
         Raises ValueError where there are no candidates.
         """
 

@@ -54,8 +54,8 @@ class Metrics:
             ["endpoint"],
             registry=self.registry,
         )
-        self.unseen_in_flight = Gauge(
-            "multipick_endpoint_unseen_in_flight",
+        self.unexplained_in_flight = Gauge(
+            "multipick_endpoint_unexplained_in_flight",
             "Requests on the engine that no reservation explains.",
             ["endpoint"],
             registry=self.registry,

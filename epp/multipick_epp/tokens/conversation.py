@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from multipick_epp.requests.chat_fields import TEXT_PARTS, media_of
-from multipick_epp.requests.prompt import Message
+from multipick_epp.requests.prompt import ChatMessage
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.settings import ContentFormat
 
@@ -25,7 +25,7 @@ _PART_FIELDS = frozenset({
 
 
 def conversation(
-    sent: Sequence[Message], content_format: ContentFormat, knows_developers: bool
+    sent: Sequence[ChatMessage], content_format: ContentFormat, knows_developers: bool
 ) -> list[dict[str, Any]]:
     """What the template gets as `messages`. Raises NoText."""
     if not sent:
@@ -36,14 +36,14 @@ def conversation(
     return messages
 
 
-def inline_system_first(messages: Sequence[Message]) -> list[Message]:
+def inline_system_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The texts of all system messages in one, at the front: for templates that take no later ones."""
     system = [str(message.get("content")) for message in messages if message["role"] == "system"]
     others = [message for message in messages if message["role"] != "system"]
     return [{"role": "system", "content": "".join(system)}, *others] if system else others
 
 
-def _message(sent: Message, content_format: ContentFormat) -> dict[str, Any]:
+def _message(sent: ChatMessage, content_format: ContentFormat) -> dict[str, Any]:
     """Fields that are not named here don't reach the template. Their order matters where it prints a message."""
     role = sent["role"]
     content = sent.get("content")

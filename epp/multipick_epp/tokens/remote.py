@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from multipick_epp.answers import read_at_most
+from multipick_epp.engines.answers import read_at_most
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.outcome import NoText, Untokenised
 

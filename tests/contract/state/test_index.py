@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Delta, Hit, Slot, State
+from multipick_epp.state.protocol import Applied, Cache, Delta, Hit, State
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -12,7 +12,7 @@ Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 A, B = Endpoint("10.0.0.1:8000"), Endpoint("[fd00::2]:8000")
 SIZE = 16
 EPOCH = 1_795_333_039_123
-SLOT_A, SLOT_B = Slot(A, SIZE), Slot(B, SIZE)
+CACHE_A, CACHE_B = Cache(A, SIZE), Cache(B, SIZE)
 
 
 def keys(count: int, first: int = 0) -> list[BlockKey]:
@@ -24,14 +24,14 @@ def prompt(*chain: BlockKey, size: int = SIZE) -> Chains:
 
 
 def delta(
-    slot: Slot,
+    cache: Cache,
     first: int,
     last: int | None = None,
     stored: Sequence[BlockKey] = (),
     removed: Sequence[BlockKey] = (),
     epoch: int = EPOCH,
 ) -> Delta:
-    return Delta(slot, epoch, first, first if last is None else last, stored, removed)
+    return Delta(cache, epoch, first, first if last is None else last, stored, removed)
 
 
 def tokens(state: State, chain: Sequence[BlockKey]) -> dict[Endpoint, int]:
@@ -53,7 +53,7 @@ async def test_stored_blocks_hit_as_deep_as_they_reach(state: State, eventually:
     chain = keys(5)
     assert await state.begin(A, EPOCH)
     assert await state.begin(B, EPOCH)
-    outcome = await write(state, delta(SLOT_A, 0, stored=chain), delta(SLOT_B, 0, stored=chain[:2]))
+    outcome = await write(state, delta(CACHE_A, 0, stored=chain), delta(CACHE_B, 0, stored=chain[:2]))
     assert outcome == [Applied.NEW, Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 5 * SIZE, B: 2 * SIZE})
     assert list(state.block_sizes()) == [SIZE]
@@ -63,7 +63,7 @@ async def test_stored_blocks_hit_as_deep_as_they_reach(state: State, eventually:
 async def test_the_last_prompt_token_never_hits(state: State, eventually: Eventually) -> None:
     chain = keys(4)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain))
+    await write(state, delta(CACHE_A, 0, stored=chain))
     await eventually(lambda: state.hits(prompt(*chain)))
     assert state.hits(Chains(4 * SIZE, {SIZE: chain}))[A].tokens == 3 * SIZE
 
@@ -71,16 +71,16 @@ async def test_the_last_prompt_token_never_hits(state: State, eventually: Eventu
 async def test_removed_blocks_hit_no_more(state: State, eventually: Eventually) -> None:
     chain = keys(4)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain), delta(SLOT_A, 1, removed=chain[2:]))
+    await write(state, delta(CACHE_A, 0, stored=chain), delta(CACHE_A, 1, removed=chain[2:]))
     await eventually(lambda: tokens(state, chain) == {A: 2 * SIZE})
-    await write(state, delta(SLOT_A, 2, removed=chain[:2]))
+    await write(state, delta(CACHE_A, 2, removed=chain[:2]))
     await eventually(lambda: tokens(state, chain) == {})
 
 
 async def test_a_block_behind_a_hole_does_not_count(state: State, eventually: Eventually) -> None:
     chain = keys(6)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain), delta(SLOT_A, 1, removed=chain[3:4]))
+    await write(state, delta(CACHE_A, 0, stored=chain), delta(CACHE_A, 1, removed=chain[3:4]))
     await eventually(lambda: tokens(state, chain) == {A: 3 * SIZE})
 
 
@@ -88,7 +88,7 @@ async def test_each_endpoint_uses_the_chain_of_its_own_block_size(state: State, 
     small, large = keys(8), keys(2, first=100)
     await state.begin(A, EPOCH)
     await state.begin(B, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=small), delta(Slot(B, 64), 0, stored=large[:1]))
+    await write(state, delta(CACHE_A, 0, stored=small), delta(Cache(B, 64), 0, stored=large[:1]))
     chains = Chains(8 * SIZE + 1, {SIZE: small, 64: large})
     await eventually(lambda: {e: hit.tokens for e, hit in state.hits(chains).items()} == {A: 128, B: 64})
     assert list(state.block_sizes()) == [16, 64]
@@ -97,46 +97,46 @@ async def test_each_endpoint_uses_the_chain_of_its_own_block_size(state: State, 
 async def test_a_younger_epoch_voids_the_older(state: State, eventually: Eventually) -> None:
     chain = keys(3)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain))
+    await write(state, delta(CACHE_A, 0, stored=chain))
     await eventually(lambda: tokens(state, chain) == {A: 48})
     assert await state.begin(A, EPOCH + 1)
     await eventually(lambda: tokens(state, chain) == {})
-    assert await write(state, delta(SLOT_A, 1, stored=chain)) == [Applied.STALE]
-    assert await write(state, delta(SLOT_A, 0, stored=chain[:1], epoch=EPOCH + 1)) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 1, stored=chain)) == [Applied.STALE]
+    assert await write(state, delta(CACHE_A, 0, stored=chain[:1], epoch=EPOCH + 1)) == [Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 16})
 
 
 async def test_beginning_a_known_or_older_epoch_changes_nothing(state: State, eventually: Eventually) -> None:
     chain = keys(3)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain))
+    await write(state, delta(CACHE_A, 0, stored=chain))
     await eventually(lambda: tokens(state, chain) == {A: 48})
     assert await state.begin(A, EPOCH)
     assert not await state.begin(A, EPOCH - 1)
-    assert await write(state, delta(SLOT_A, 1, stored=keys(1, first=50))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 1, stored=keys(1, first=50))) == [Applied.NEW]
     await eventually(lambda: tokens(state, keys(1, first=50)))
     assert tokens(state, chain) == {A: 48}
 
 
 async def test_a_delta_of_an_epoch_that_never_began_is_a_gap_and_is_not_written(state: State) -> None:
-    assert await write(state, delta(SLOT_A, 0, stored=keys(1))) == [Applied.GAP]
+    assert await write(state, delta(CACHE_A, 0, stored=keys(1))) == [Applied.GAP]
     await state.begin(A, EPOCH)
-    assert await write(state, delta(SLOT_A, 0, stored=keys(1), epoch=EPOCH + 1)) == [Applied.GAP]
+    assert await write(state, delta(CACHE_A, 0, stored=keys(1), epoch=EPOCH + 1)) == [Applied.GAP]
     assert await state.clear(A, EPOCH + 1, 0) is Applied.GAP
     assert await state.clear(B, EPOCH, 0) is Applied.GAP
-    assert await write(state, delta(SLOT_A, 0, stored=keys(1))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 0, stored=keys(1))) == [Applied.NEW]
 
 
 async def test_a_delta_twice_is_a_duplicate(state: State, eventually: Eventually) -> None:
     chain = keys(3)
     await state.begin(A, EPOCH)
-    assert await write(state, delta(SLOT_A, 0, 4, stored=chain)) == [Applied.NEW]
-    assert await write(state, delta(SLOT_A, 5, removed=chain[2:])) == [Applied.NEW]
-    assert await write(state, delta(SLOT_A, 0, 4, stored=chain), delta(SLOT_A, 3, stored=chain)) == [
+    assert await write(state, delta(CACHE_A, 0, 4, stored=chain)) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 5, removed=chain[2:])) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 0, 4, stored=chain), delta(CACHE_A, 3, stored=chain)) == [
         Applied.DUPLICATE,
         Applied.DUPLICATE,
     ]
-    assert await write(state, delta(SLOT_A, 4, 6, stored=keys(1, first=9))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 4, 6, stored=keys(1, first=9))) == [Applied.NEW]
     await eventually(lambda: tokens(state, keys(1, first=9)))
     assert tokens(state, chain) == {A: 32}
 
@@ -144,36 +144,36 @@ async def test_a_delta_twice_is_a_duplicate(state: State, eventually: Eventually
 async def test_missing_batches_are_a_gap_that_is_written(state: State, eventually: Eventually) -> None:
     chain = keys(3)
     await state.begin(A, EPOCH)
-    assert await write(state, delta(SLOT_A, 0, stored=chain[:1]), delta(SLOT_A, 2, stored=chain[1:])) == [
+    assert await write(state, delta(CACHE_A, 0, stored=chain[:1]), delta(CACHE_A, 2, stored=chain[1:])) == [
         Applied.NEW,
         Applied.GAP,
     ]
-    assert await write(state, delta(SLOT_A, 3, stored=keys(1, first=9))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 3, stored=keys(1, first=9))) == [Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 48})
 
 
-async def test_slots_of_an_endpoint_share_its_batches(state: State) -> None:
-    other = Slot(A, SIZE, group=1, kind="sliding_window", window=32)
+async def test_caches_of_an_endpoint_share_its_batches(state: State) -> None:
+    other = Cache(A, SIZE, group=1, kind="sliding_window", window=32)
     await state.begin(A, EPOCH)
-    assert await write(state, delta(SLOT_A, 0, 2, stored=keys(1)), delta(other, 0, 2, stored=keys(1))) == [
+    assert await write(state, delta(CACHE_A, 0, 2, stored=keys(1)), delta(other, 0, 2, stored=keys(1))) == [
         Applied.NEW,
         Applied.NEW,
     ]
-    assert await write(state, delta(SLOT_A, 3, 7, stored=keys(1, 5))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 3, 7, stored=keys(1, 5))) == [Applied.NEW]
     assert await write(state, delta(other, 8, stored=keys(1, 6))) == [Applied.NEW]
-    assert await write(state, delta(SLOT_A, 10, stored=keys(1, 7))) == [Applied.GAP]
+    assert await write(state, delta(CACHE_A, 10, stored=keys(1, 7))) == [Applied.GAP]
 
 
 async def test_a_delta_of_any_size_is_one_delta(state: State, eventually: Eventually) -> None:
     chain = keys(1500)
     await state.begin(A, EPOCH)
-    assert await write(state, delta(SLOT_A, 0, stored=chain)) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 0, stored=chain)) == [Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 1500 * SIZE})
     fresh = keys(700, first=5000)
-    big = delta(SLOT_A, 1, 3, stored=fresh, removed=chain[600:])
+    big = delta(CACHE_A, 1, 3, stored=fresh, removed=chain[600:])
     assert await write(state, big) == [Applied.NEW]
     assert await write(state, big) == [Applied.DUPLICATE]
-    assert await write(state, delta(SLOT_A, 4, stored=keys(1, 9000))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 4, stored=keys(1, 9000))) == [Applied.NEW]
     await eventually(lambda: tokens(state, keys(1, 9000)))
     assert tokens(state, fresh) == {A: 700 * SIZE}
     assert tokens(state, chain[:600]) == {A: 600 * SIZE}
@@ -183,16 +183,16 @@ async def test_a_delta_of_any_size_is_one_delta(state: State, eventually: Eventu
 async def test_many_small_deltas_keep_their_order(state: State, eventually: Eventually) -> None:
     chain = keys(2)
     await state.begin(A, EPOCH)
-    flips = [delta(SLOT_A, seq, stored=chain if seq % 2 == 0 else (), removed=() if seq % 2 == 0 else chain[1:])
+    flips = [delta(CACHE_A, seq, stored=chain if seq % 2 == 0 else (), removed=() if seq % 2 == 0 else chain[1:])
              for seq in range(1201)]  # fmt: skip
     assert set(await state.apply(flips)) == {Applied.NEW}
     await eventually(lambda: tokens(state, chain) == {A: 32})
 
 
-async def test_slots_of_one_endpoint_are_bounded(state: State) -> None:
+async def test_caches_of_one_endpoint_are_bounded(state: State) -> None:
     await state.begin(A, EPOCH)
-    slots = [Slot(A, SIZE, group=group) for group in range(33)]
-    outcome = await state.apply([delta(slot, 0, stored=keys(1)) for slot in slots])
+    caches = [Cache(A, SIZE, group=group) for group in range(33)]
+    outcome = await state.apply([delta(cache, 0, stored=keys(1)) for cache in caches])
     assert list(outcome) == [Applied.NEW] * 32 + [Applied.REFUSED]
 
 
@@ -201,33 +201,33 @@ async def test_clear_empties_and_what_the_same_batch_stored_afterwards_stays(
 ) -> None:
     old, new = keys(3), keys(2, first=50)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=old))
+    await write(state, delta(CACHE_A, 0, stored=old))
     assert await state.clear(A, EPOCH, 1) is Applied.NEW
-    assert await write(state, delta(SLOT_A, 1, stored=new)) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 1, stored=new)) == [Applied.NEW]
     await eventually(lambda: tokens(state, new) == {A: 32})
     assert tokens(state, old) == {}
     assert state.block_size(A) == SIZE
     assert await state.clear(A, EPOCH, 1) is Applied.DUPLICATE
-    assert await write(state, delta(SLOT_A, 2, stored=old)) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 2, stored=old)) == [Applied.NEW]
     await eventually(lambda: tokens(state, old) == {A: 48})
     assert tokens(state, new) == {A: 32}
 
 
 async def test_clear_is_fenced(state: State) -> None:
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=keys(1)))
+    await write(state, delta(CACHE_A, 0, stored=keys(1)))
     assert await state.clear(A, EPOCH - 1, 7) is Applied.STALE
     assert await state.clear(A, EPOCH, 7) is Applied.GAP
-    assert await write(state, delta(SLOT_A, 8, stored=keys(1))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 8, stored=keys(1))) == [Applied.NEW]
 
 
 async def test_clear_of_one_medium_leaves_the_others(state: State, eventually: Eventually) -> None:
     chain = keys(3)
-    host = Slot(A, SIZE, medium="CPU")
+    host = Cache(A, SIZE, medium="CPU")
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain), delta(host, 0, stored=chain))
+    await write(state, delta(CACHE_A, 0, stored=chain), delta(host, 0, stored=chain))
     assert await state.clear(A, EPOCH, 1, "CPU") is Applied.NEW
-    assert await write(state, delta(SLOT_A, 2, stored=keys(1, first=9))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 2, stored=keys(1, first=9))) == [Applied.NEW]
     await eventually(lambda: tokens(state, keys(1, first=9)))
     assert tokens(state, chain) == {A: 48}
     assert await state.clear(A, EPOCH, 3, "GPU") is Applied.NEW
@@ -236,37 +236,37 @@ async def test_clear_of_one_medium_leaves_the_others(state: State, eventually: E
 
 async def test_replace_is_the_whole_truth(state: State, eventually: Eventually) -> None:
     old, new = keys(3), keys(700, first=50)
-    host = Slot(A, SIZE, medium="CPU")
+    host = Cache(A, SIZE, medium="CPU")
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=old), delta(host, 0, stored=old))
-    assert await state.replace(A, EPOCH, 7, {SLOT_A: new}) is Applied.NEW
+    await write(state, delta(CACHE_A, 0, stored=old), delta(host, 0, stored=old))
+    assert await state.replace(A, EPOCH, 7, {CACHE_A: new}) is Applied.NEW
     await eventually(lambda: tokens(state, new) == {A: 700 * SIZE})
     assert tokens(state, old) == {}
-    assert await write(state, delta(SLOT_A, 7, stored=old), delta(host, 7, stored=old)) == [Applied.DUPLICATE] * 2
-    assert await write(state, delta(SLOT_A, 8, stored=old)) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 7, stored=old), delta(host, 7, stored=old)) == [Applied.DUPLICATE] * 2
+    assert await write(state, delta(CACHE_A, 8, stored=old)) == [Applied.NEW]
     await eventually(lambda: tokens(state, old) == {A: 48})
 
 
 async def test_replace_begins_an_epoch_and_is_fenced_by_it(state: State, eventually: Eventually) -> None:
-    assert await state.replace(A, EPOCH, -1, {SLOT_A: keys(2)}) is Applied.NEW
+    assert await state.replace(A, EPOCH, -1, {CACHE_A: keys(2)}) is Applied.NEW
     await eventually(lambda: tokens(state, keys(2)) == {A: 32})
     assert await state.replace(A, EPOCH - 1, 3, {}) is Applied.STALE
-    assert await write(state, delta(SLOT_A, 0, stored=keys(1, first=9))) == [Applied.NEW]
+    assert await write(state, delta(CACHE_A, 0, stored=keys(1, first=9))) == [Applied.NEW]
     assert await state.replace(A, EPOCH + 1, 3, {}) is Applied.NEW
     await eventually(lambda: tokens(state, keys(2)) == {})
-    assert await write(state, delta(SLOT_A, 1)) == [Applied.STALE]
+    assert await write(state, delta(CACHE_A, 1)) == [Applied.STALE]
 
 
 async def test_a_dropped_endpoint_is_forgotten(state: State, eventually: Eventually) -> None:
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=keys(2)))
+    await write(state, delta(CACHE_A, 0, stored=keys(2)))
     await state.set_mode(A, Mode.EXACT)
     await eventually(lambda: tokens(state, keys(2)) == {A: 32})
     await state.drop(A)
     await eventually(lambda: tokens(state, keys(2)) == {})
     assert state.mode(A) is Mode.BLIND
     assert state.block_size(A) is None
-    assert await write(state, delta(SLOT_A, 1, stored=keys(2))) == [Applied.GAP]
+    assert await write(state, delta(CACHE_A, 1, stored=keys(2))) == [Applied.GAP]
     assert await state.begin(A, EPOCH - 5)
     await state.drop(B)
 
@@ -274,7 +274,7 @@ async def test_a_dropped_endpoint_is_forgotten(state: State, eventually: Eventua
 async def test_modes_are_told_with_hits(state: State, eventually: Eventually) -> None:
     assert state.mode(A) is Mode.BLIND
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=keys(2)))
+    await write(state, delta(CACHE_A, 0, stored=keys(2)))
     for mode in (Mode.EXACT, Mode.APPROX):
         await state.set_mode(A, mode)
         await eventually(lambda mode=mode: state.hits(prompt(*keys(2))) == {A: Hit(32, mode)})  # type: ignore[misc]
@@ -284,7 +284,7 @@ async def test_modes_are_told_with_hits(state: State, eventually: Eventually) ->
 async def test_expected_blocks_count_at_once_and_end_with_their_time(state: State, eventually: Eventually) -> None:
     chain = keys(4)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain[:1]))
+    await write(state, delta(CACHE_A, 0, stored=chain[:1]))
     await eventually(lambda: tokens(state, chain) == {A: 16})
     state.expect(A, SIZE, chain, ttl_s=0.05)
     assert tokens(state, chain) == {A: 64}
@@ -296,7 +296,7 @@ async def test_expected_blocks_that_were_stored_stay(state: State, eventually: E
     await state.begin(A, EPOCH)
     state.expect(A, SIZE, chain, ttl_s=0.2)
     assert tokens(state, chain) == {A: 64}
-    await write(state, delta(SLOT_A, 0, stored=chain[:3]))
+    await write(state, delta(CACHE_A, 0, stored=chain[:3]))
     await eventually(lambda: tokens(state, chain) == {A: 48})
 
 
@@ -318,11 +318,11 @@ async def test_listeners_hear_of_full_attention_blocks_on_the_gpu(state: State, 
     await state.begin(A, EPOCH)
     await write(
         state,
-        delta(Slot(A, SIZE, medium="CPU"), 0, stored=keys(1, first=50)),
-        delta(Slot(A, SIZE, group=1, kind="sliding_window", window=64), 0, stored=keys(1, first=60)),
-        delta(SLOT_A, 0, stored=keys(2), removed=keys(1, first=9)),
-        delta(SLOT_A, 1, removed=keys(1)),
-        delta(SLOT_A, 2, stored=keys(1, first=70)),
+        delta(Cache(A, SIZE, medium="CPU"), 0, stored=keys(1, first=50)),
+        delta(Cache(A, SIZE, group=1, kind="sliding_window", window=64), 0, stored=keys(1, first=60)),
+        delta(CACHE_A, 0, stored=keys(2), removed=keys(1, first=9)),
+        delta(CACHE_A, 1, removed=keys(1)),
+        delta(CACHE_A, 2, stored=keys(1, first=70)),
     )
     await eventually(lambda: len(heard) >= 2)
     assert heard == [(A, keys(2)), (A, keys(1, first=70))]
@@ -332,9 +332,9 @@ async def test_a_sliding_window_lowers_the_hit_to_where_its_last_blocks_are(
     state: State, eventually: Eventually
 ) -> None:
     chain = keys(8)
-    window = Slot(A, SIZE, group=1, kind="sliding_window", window=33)  # needs the 2 blocks before the hit's end
+    window = Cache(A, SIZE, group=1, kind="sliding_window", window=33)  # needs the 2 blocks before the hit's end
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain), delta(window, 0, stored=[chain[3], chain[4], chain[7]]))
+    await write(state, delta(CACHE_A, 0, stored=chain), delta(window, 0, stored=[chain[3], chain[4], chain[7]]))
     await eventually(lambda: tokens(state, chain) == {A: 5 * SIZE})
     await write(state, delta(window, 1, removed=[chain[4]]))
     await eventually(lambda: tokens(state, chain) == {})
@@ -345,14 +345,14 @@ async def test_a_sliding_window_lowers_the_hit_to_where_its_last_blocks_are(
 async def test_all_full_attention_groups_have_to_hold_a_block(state: State, eventually: Eventually) -> None:
     chain = keys(6)
     await state.begin(A, EPOCH)
-    await write(state, delta(SLOT_A, 0, stored=chain), delta(Slot(A, SIZE, group=1), 0, stored=chain[:4]))
+    await write(state, delta(CACHE_A, 0, stored=chain), delta(Cache(A, SIZE, group=1), 0, stored=chain[:4]))
     await eventually(lambda: tokens(state, chain) == {A: 4 * SIZE})
 
 
 async def test_other_mediums_count_for_nothing_by_default(state: State, eventually: Eventually) -> None:
     chain = keys(6)
     await state.begin(A, EPOCH)
-    await write(state, delta(Slot(A, SIZE, medium="CPU"), 0, stored=chain), delta(SLOT_A, 0, stored=chain[:2]))
+    await write(state, delta(Cache(A, SIZE, medium="CPU"), 0, stored=chain), delta(CACHE_A, 0, stored=chain[:2]))
     await eventually(lambda: tokens(state, chain) == {A: 2 * SIZE})
 
 
@@ -367,7 +367,7 @@ async def test_what_one_replica_writes_and_expects_every_replica_sees(
     one, two = await replica(), await replica()
     chain = keys(3)
     await one.begin(A, EPOCH)
-    await write(one, delta(SLOT_A, 0, stored=chain))
+    await write(one, delta(CACHE_A, 0, stored=chain))
     await one.set_mode(A, Mode.EXACT)
     await eventually(lambda: two.hits(prompt(*chain)) == {A: Hit(48, Mode.EXACT)})
     one.expect(B, SIZE, chain[:2], ttl_s=60)
@@ -375,18 +375,18 @@ async def test_what_one_replica_writes_and_expects_every_replica_sees(
     three = await replica()  # comes late: loads the sets
     assert tokens(three, chain) == {A: 48}
     assert three.mode(A) is Mode.EXACT
-    assert await two.apply([delta(SLOT_A, 0, stored=chain)]) == [Applied.DUPLICATE]
+    assert await two.apply([delta(CACHE_A, 0, stored=chain)]) == [Applied.DUPLICATE]
     await two.drop(A)
     await eventually(lambda: not tokens(one, chain).get(A) and not tokens(three, chain))
 
 
-async def test_a_slot_with_many_blocks_is_loaded_whole(
+async def test_a_cache_with_many_blocks_is_loaded_whole(
     replica: Callable[[], Awaitable[State]],
 ) -> None:
     one = await replica()
     chain = keys(5000)
     await one.begin(A, EPOCH)
-    await write(one, delta(SLOT_A, 0, stored=chain), delta(SLOT_A, 1, removed=chain[4000:]))
+    await write(one, delta(CACHE_A, 0, stored=chain), delta(CACHE_A, 1, removed=chain[4000:]))
     two = await replica()
     assert tokens(two, chain[3968:4001]) == {A: 32 * SIZE}
     assert tokens(two, chain) == {A: 4000 * SIZE}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-from multipick_epp.state.protocol import Candidate, Repeat, State
+from multipick_epp.state.protocol import Candidate, EqualPrompt, State
 from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -42,9 +42,9 @@ async def test_the_first_of_equals_is_charged(state: State) -> None:
 
 
 async def test_load_that_no_reservation_explains_counts(state: State) -> None:
-    busy = [Candidate(A, 10, unseen_queued=90), Candidate(B, 99)]
+    busy = [Candidate(A, 10, unexplained_queued=90), Candidate(B, 99)]
     assert (await state.reserve(rid(1), busy)).index == 1
-    crowded = [Candidate(A, 10, unseen_in_flight=99), Candidate(Endpoint("c:1"), 999)]
+    crowded = [Candidate(A, 10, unexplained_in_flight=99), Candidate(Endpoint("c:1"), 999)]
     assert (await state.reserve(rid(2), crowded)).index == 1
     assert state.load(A) == Load()
 
@@ -151,26 +151,26 @@ async def test_loads_are_the_pools_not_the_replicas(
 
 
 async def test_a_candidate_that_an_equal_prompt_went_to_counts_as_holding_it(state: State) -> None:
-    repeat = Repeat(BlockKey(77), new_tokens=3)
-    first = await state.reserve(rid(1), candidates(100, 100, 100), repeat)
+    equal_prompt = EqualPrompt(BlockKey(77), new_tokens=3)
+    first = await state.reserve(rid(1), candidates(100, 100, 100), equal_prompt)
     state.expect(A, 16, [BlockKey(76), BlockKey(77)], 60.0)
     assert (first.index, first.new_tokens) == (0, 100)
-    second = await state.reserve(rid(2), [Candidate(A, 100), Candidate(B, 600)], repeat)
-    assert (second.index, second.new_tokens) == (0, 3)  # 103 x 2 against 600; it would be 400 without the repeat
+    second = await state.reserve(rid(2), [Candidate(A, 100), Candidate(B, 600)], equal_prompt)
+    assert (second.index, second.new_tokens) == (0, 3)  # 103 x 2 against 600; it would be 400 without the equal_prompt
     assert state.load(A) == Load(103, 2)
-    other = await state.reserve(rid(3), [Candidate(A, 10), Candidate(B, 33)], Repeat(BlockKey(78), new_tokens=3))
+    other = await state.reserve(rid(3), [Candidate(A, 10), Candidate(B, 33)], EqualPrompt(BlockKey(78), new_tokens=3))
     assert (other.index, other.new_tokens) == (1, 33)
 
 
 async def test_equal_prompts_that_were_decided_blindly_spread_evenly(replica: Callable[[], Awaitable[State]]) -> None:
     """All know of the first one alone when they decide: without the repeat its pod would get a third of them."""
     replicas = [await replica() for _ in range(4)]
-    repeat = Repeat(BlockKey(77), new_tokens=3)
+    equal_prompt = EqualPrompt(BlockKey(77), new_tokens=3)
     pool = [Candidate(Endpoint(f"pod-{number}:8000"), 1000) for number in range(16)]
-    first = await replicas[0].reserve(rid(0), pool, repeat)
+    first = await replicas[0].reserve(rid(0), pool, equal_prompt)
     known = [*pool]
-    known[first.index] = Candidate(pool[first.index].endpoint, repeat.new_tokens)
-    others = await asyncio.gather(*(replicas[n % 4].reserve(rid(n), known, repeat) for n in range(1, 200)))
+    known[first.index] = Candidate(pool[first.index].endpoint, equal_prompt.new_tokens)
+    others = await asyncio.gather(*(replicas[n % 4].reserve(rid(n), known, equal_prompt) for n in range(1, 200)))
     chosen = Counter(reserved.index for reserved in (first, *others))
     assert len(chosen) == 16
     assert max(chosen.values()) - min(chosen.values()) <= 1

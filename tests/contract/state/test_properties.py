@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multipick_epp.blocks import Chains
 from multipick_epp.state.ledger import Charge, Ledger
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot, State
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, State
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.loads import IN_FLIGHT
 from multipick_epp.state.redis.scripts import install, load
@@ -186,7 +186,7 @@ async def take(state: State, step: Sequence[Any], pods: Sequence[Endpoint]) -> o
         case "apply":
             epoch, kind, first, more, stored, removed = rest
             delta = Delta(
-                *(Slot(endpoint, 16, **KINDS[kind]), epoch, first, first + more),
+                *(Cache(endpoint, 16, **KINDS[kind]), epoch, first, first + more),
                 [CHAIN[at] for at in sorted(stored)],
                 [CHAIN[at] for at in sorted(removed - stored)],
             )
@@ -195,7 +195,9 @@ async def take(state: State, step: Sequence[Any], pods: Sequence[Endpoint]) -> o
             return await state.clear(endpoint, *rest)
         case "replace":
             epoch, seq, stored = rest
-            return await state.replace(endpoint, epoch, seq, {Slot(endpoint, 16): [CHAIN[at] for at in sorted(stored)]})
+            return await state.replace(
+                endpoint, epoch, seq, {Cache(endpoint, 16): [CHAIN[at] for at in sorted(stored)]}
+            )
         case _:
             await state.drop(endpoint)
             return None
@@ -212,7 +214,7 @@ async def test_both_states_judge_and_hit_alike(
     pods = [Endpoint(f"{uuid.uuid4().hex}:1"), Endpoint(f"{uuid.uuid4().hex}:2")]
     for step in steps:
         assert await take(memory, step, pods) == await take(writer, step, pods)
-    mark = Slot(Endpoint(f"{uuid.uuid4().hex}:9"), 16)
+    mark = Cache(Endpoint(f"{uuid.uuid4().hex}:9"), 16)
     await writer.replace(mark.endpoint, 1, 0, {mark: CHAIN[:1]})
     prompt = Chains(16 * len(CHAIN) + 1, {16: CHAIN})
     for follower in (writer, reader):

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from multipick_epp.blocks import Chains, block_keys, root_key
-from multipick_epp.events.discover import Feed, Ports
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.discover import FeedSpec, Ports
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.types import BlockKey, Endpoint, Mode
@@ -33,7 +33,7 @@ class Picker:
         self.ingest = Ingest(self.state, root, Ports())
 
     def follow(self, publisher: Any, endpoint: Endpoint = POD, **more: Any) -> None:
-        self.ingest.follow([Feed(endpoint, publisher.events, publisher.replay, **more)])
+        self.ingest.follow([FeedSpec(endpoint, publisher.events, publisher.replay, **more)])
 
     def hit(self, ids: Sequence[int] = IDS, endpoint: Endpoint = POD) -> int:
         hit = self.state.hits(chains(ids)).get(endpoint)
@@ -301,7 +301,7 @@ class TestDiscovery:
         endpoints = [await engine(answer), await engine(answer)]
         for rank, pod in enumerate(pods):
             pod.publish(store([1, 2], None, IDS[:4]), *([store([3], 2, IDS[4:6])] if rank else []))
-        picker.ingest.follow([Feed(endpoint, rank=rank) for rank, endpoint in enumerate(endpoints)])
+        picker.ingest.follow([FeedSpec(endpoint, rank=rank) for rank, endpoint in enumerate(endpoints)])
         await eventually(picker.knows(4, endpoint=endpoints[0]))
         await eventually(picker.knows(6, endpoint=endpoints[1]))
 
@@ -314,7 +314,7 @@ class TestDiscovery:
         picker.ingest = Ingest(picker.state, root, Ports(pod.port, pod.replay_port))
         await picker.ingest.start()
         endpoint = await engine({"detail": "Not Found"}, status=404)
-        picker.ingest.follow([Feed(endpoint)])
+        picker.ingest.follow([FeedSpec(endpoint)])
         try:
             await eventually(picker.knows(4, endpoint=endpoint))
         finally:
@@ -322,7 +322,7 @@ class TestDiscovery:
 
     async def test_an_engine_with_events_off_stays_blind(self, picker: Picker, eventually: Any, engine: Any) -> None:
         endpoint = await engine({})
-        picker.ingest.follow([Feed(endpoint)])
+        picker.ingest.follow([FeedSpec(endpoint)])
         await eventually(lambda: any("off" in stats.why for stats in picker.ingest.stats()))
         assert picker.state.mode(endpoint) is Mode.BLIND
 
@@ -335,7 +335,7 @@ class TestDiscovery:
         before = publisher()
         answer = {"0": source(before)}
         endpoint = await engine(answer)
-        picker.ingest.follow([Feed(endpoint)])
+        picker.ingest.follow([FeedSpec(endpoint)])
         await eventually(picker.knows(0, endpoint=endpoint))
         before.stop()
         again = publisher()

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 from multipick_epp.blocks import Chains, block_keys, root_key
-from multipick_epp.events.child import Settings
-from multipick_epp.events.discover import Feed, Ports
+from multipick_epp.events.child import IngestOptions
+from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.state.redis.server import parse_url
@@ -52,8 +52,8 @@ async def ingest(store_server: Valkey) -> AsyncIterator[IngestProcess]:
     await ingest.close()
 
 
-def settings(server: Valkey) -> Settings:
-    return Settings(server.url, "hush", "pool", "model", b"secret", Ports(), "warning")
+def settings(server: Valkey) -> IngestOptions:
+    return IngestOptions(server.url, "hush", "pool", "model", b"secret", Ports(), "warning")
 
 
 def knows(picker: RedisState, tokens: int, mode: Mode = Mode.EXACT, endpoint: Endpoint = POD) -> Callable[[], bool]:
@@ -64,8 +64,8 @@ def knows(picker: RedisState, tokens: int, mode: Mode = Mode.EXACT, endpoint: En
     return check
 
 
-def feed(publisher: Any, endpoint: Endpoint = POD) -> Feed:
-    return Feed(endpoint, publisher.events, publisher.replay)
+def feed(publisher: Any, endpoint: Endpoint = POD) -> FeedSpec:
+    return FeedSpec(endpoint, publisher.events, publisher.replay)
 
 
 def gone(pid: int) -> bool:
@@ -153,9 +153,9 @@ async def test_it_ends_with_the_picker_that_is_killed(store_server: Valkey, even
     script = (
         "import asyncio, sys, msgspec\n"
         "from multipick_epp.events.process import IngestProcess\n"
-        "from multipick_epp.events.child import Settings\n"
+        "from multipick_epp.events.child import IngestOptions\n"
         "async def main():\n"
-        "    ingest = IngestProcess(msgspec.json.decode(sys.stdin.readline(), type=Settings))\n"
+        "    ingest = IngestProcess(msgspec.json.decode(sys.stdin.readline(), type=IngestOptions))\n"
         "    await ingest.start()\n"
         "    while not (ingest.pid and ingest.degraded is None): await asyncio.sleep(0.02)\n"
         "    print(ingest.pid, flush=True)\n"
@@ -192,7 +192,7 @@ class Replica:
         self.index = RedisState(parse_url(url), "pool", ReplicaId(name), picks=False)
         self.ingest = Ingest(self.index, lambda lora: root_key(b"secret", "model", lora), Ports())
 
-    async def start(self, feeds: list[Feed]) -> None:
+    async def start(self, feeds: list[FeedSpec]) -> None:
         await self.index.start()
         await self.ingest.start()
         self.ingest.follow(feeds)

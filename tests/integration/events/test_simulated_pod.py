@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from multipick_epp.blocks import child_key, encode_extra, root_key, token_bytes
-from multipick_epp.events.discover import Feed, Ports
+from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.recording.cli import command
 from multipick_epp.state.memory import MemoryState
@@ -66,9 +66,9 @@ def _key(block: dict[str, Any], blocks: dict[int, dict[str, Any]]) -> BlockKey |
 
 
 def indexed_keys(ingest: Ingest, endpoint: Endpoint) -> set[BlockKey]:
-    incarnation = ingest._followed[endpoint].incarnation
+    incarnation = ingest._feeds[endpoint].incarnation
     assert incarnation is not None
-    return {key for holding in incarnation.tracker._holdings.values() for key in holding.copies}
+    return {key for contents in incarnation.tracker._contents.values() for key in contents.copies}
 
 
 @pytest.mark.parametrize("pod", [(*SMALL, "--lora", "ad1"), (*SMALL, "--event-format", "array")], indirect=True)
@@ -78,7 +78,7 @@ async def test_the_index_ends_up_with_what_the_pod_holds(pod: str, eventually: A
     endpoint = Endpoint(pod.removeprefix("http://"))
     ingest = Ingest(MemoryState(), root, Ports())
     await ingest.start()
-    ingest.follow([Feed(endpoint)])
+    ingest.follow([FeedSpec(endpoint)])
     try:
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{pod}/v1/models") as response:

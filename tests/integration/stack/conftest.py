@@ -224,10 +224,10 @@ class Stack:
                 keys = await self.cached(pod)
                 wanted = (len(keys), f"{xor(keys):015x}")
                 for picker in self.pickers:
-                    slots = await self._get(f"{picker.url}/index/{pod.endpoint}")
-                    found = [(slot["blocks"], slot["digest"]) for slot in slots if slot["blocks"]]
+                    caches = await self._get(f"{picker.url}/index/{pod.endpoint}")
+                    found = [(cache["blocks"], cache["digest"]) for cache in caches if cache["blocks"]]
                     if found != [wanted][: len(keys)]:
-                        return pod.endpoint, wanted, picker.log.stem, slots
+                        return pod.endpoint, wanted, picker.log.stem, caches
             return None
 
         await eventually(differ)
@@ -240,7 +240,7 @@ class Stack:
                 return load
             for picker in self.pickers:
                 for row in (await self.rows(picker)).values():
-                    if row["in_flight"] or row["queued_tokens"] or row["unseen_in_flight"]:
+                    if row["in_flight"] or row["queued_tokens"] or row["unexplained_in_flight"]:
                         return picker.log.stem, row
             return None
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
@@ -25,7 +25,7 @@ Eventually = Callable[..., Awaitable[None]]
 Client = Callable[[str], Awaitable[Connection]]
 
 A = Endpoint("10.0.0.1:8000")
-SLOT = Slot(A, 16)
+SLOT = Cache(A, 16)
 CHAIN = [BlockKey(key) for key in range(1, 900)]
 ONE = ReservationId("one")
 

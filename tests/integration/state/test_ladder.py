@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Repeat, Slot
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
@@ -18,7 +18,7 @@ Eventually = Callable[..., Awaitable[None]]
 Client = Callable[[str], Awaitable[Connection]]
 
 A, B, C = (Endpoint(f"10.0.0.{number}:8000") for number in (1, 2, 3))
-SLOT = Slot(A, 16)
+CACHE = Cache(A, 16)
 CHAIN = [BlockKey(key) for key in range(1, 6)]
 MORE = [BlockKey(key) for key in range(101, 106)]
 LOAD = "{kv:pool}:load"
@@ -40,7 +40,7 @@ def tokens(state: RedisState, chain: Sequence[BlockKey] = CHAIN) -> int:
 async def fill(state: RedisState) -> None:
     """What an owner writes first: `CHAIN` by batch 0."""
     await state.begin(A, 1)
-    assert list(await state.apply([Delta(SLOT, 1, 0, 0, CHAIN)])) == [Applied.NEW]
+    assert list(await state.apply([Delta(CACHE, 1, 0, 0, CHAIN)])) == [Applied.NEW]
     await state.set_mode(A, Mode.EXACT)
 
 
@@ -57,7 +57,7 @@ async def owner_answers(state: RedisState, contents: Sequence[BlockKey], seq: in
 
     def lost(endpoint: Endpoint) -> None:
         told.append(endpoint)
-        tasks.add(asyncio.create_task(state.replace(endpoint, 1, seq, {SLOT: contents})))
+        tasks.add(asyncio.create_task(state.replace(endpoint, 1, seq, {CACHE: contents})))
 
     state.on_lost(lost)
     return told
@@ -82,7 +82,7 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     one.release(rid(1))
     one.progress(rid(2), 4)
     two.move(rid(3), B)
-    assert list(await one.apply([Delta(SLOT, 1, 1, 1, MORE[:1])])) == [Applied.REFUSED]
+    assert list(await one.apply([Delta(CACHE, 1, 1, 1, MORE[:1])])) == [Applied.REFUSED]
     assert tokens(one, MORE) == 16, "an ingest in the same process keeps the mirror fresh"
     assert await one.begin(C, 1)
     assert await one.clear(C, 1, 0) is Applied.REFUSED
@@ -114,14 +114,14 @@ async def test_equal_prompts_spread_evenly_while_it_is_away(
     state = await replica(server.url)
     await server.kill()
     await eventually(lambda: state.degraded)
-    repeat = Repeat(CHAIN[0], new_tokens=3)
+    equal_prompt = EqualPrompt(CHAIN[0], new_tokens=3)
     pods = [Endpoint(f"pod-{number}:8000") for number in range(16)]
     candidates = [Candidate(pod, 500) for pod in pods]
     for number in range(200):
-        reserved = await state.reserve(rid(number), candidates, repeat)
+        reserved = await state.reserve(rid(number), candidates, equal_prompt)
         state.expect(pods[reserved.index], 16, CHAIN[:1], ttl_s=60)
         if number == 0:
-            candidates[reserved.index] = Candidate(pods[reserved.index], repeat.new_tokens)
+            candidates[reserved.index] = Candidate(pods[reserved.index], equal_prompt.new_tokens)
     in_flight = [load.in_flight for load in state.loads(pods)]
     assert sum(in_flight) == state.stats.reserved_here == 200
     assert max(in_flight) - min(in_flight) <= 1
@@ -139,7 +139,7 @@ async def test_restarted_empty(server: Valkey, replica: Start, eventually: Event
     late = await replica(server.url)
     assert tokens(late) == 48
     assert late.mode(A) is Mode.EXACT
-    assert list(await owner.apply([Delta(SLOT, 1, 5, 5, CHAIN[3:])])) == [Applied.NEW]
+    assert list(await owner.apply([Delta(CACHE, 1, 5, 5, CHAIN[3:])])) == [Applied.NEW]
     await eventually(lambda: tokens(late) == tokens(other) == 80)
 
 
@@ -198,20 +198,20 @@ async def test_restarted_with_data(replica: Start, client: Client, eventually: E
     await eventually(lambda: owner.degraded is None and other.degraded is None)
     assert await loads(await client(server.url)) == {B.encode(): 2**35 + 10}
     assert tokens(await replica(server.url)) == 80
-    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW], "nothing was lost"
+    assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.NEW], "nothing was lost"
 
 
 async def test_restarted_with_old_data(replica: Start, client: Client, eventually: Eventually, server: Valkey) -> None:
     owner, other = await replica(server.url), await replica(server.url)
     await fill(owner)
     await (await client(server.url)).call("SAVE")
-    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW]
+    assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.NEW]
     await eventually(lambda: tokens(other, MORE) == 80)
     await server.kill()
     await eventually(lambda: owner.degraded)
     await server.start()
     await eventually(lambda: owner.degraded is None)
-    assert list(await owner.apply([Delta(SLOT, 1, 2, 2, (), CHAIN)])) == [Applied.GAP], "the owner has to replace"
+    assert list(await owner.apply([Delta(CACHE, 1, 2, 2, (), CHAIN)])) == [Applied.GAP], "the owner has to replace"
     await eventually(lambda: tokens(other) == tokens(other, MORE) == 0)  # as the store: neither more nor less
 
 
@@ -221,7 +221,7 @@ async def test_restarted_with_old_data_while_no_event_comes(
     owner, other = await replica(server.url), await replica(server.url)
     await fill(owner)
     await (await client(server.url)).call("SAVE")
-    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW]
+    assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.NEW]
     told = await owner_answers(owner, [*CHAIN, *MORE], seq=1)
     await server.kill()
     await eventually(lambda: owner.degraded and other.degraded)
@@ -236,7 +236,7 @@ async def test_restarted_with_old_data_while_no_event_comes(
     await eventually(lambda: owner.degraded)
     await server.start()
     await eventually(lambda: owner.degraded is None)
-    assert list(await owner.apply([Delta(SLOT, 1, 2, 2, (), CHAIN)])) == [Applied.NEW]
+    assert list(await owner.apply([Delta(CACHE, 1, 2, 2, (), CHAIN)])) == [Applied.NEW]
     assert not told, "nothing was lost, so nothing is uploaded"
 
 
@@ -271,7 +271,7 @@ async def test_slow(server: Valkey, replica: Start, proxy: Any, eventually: Even
     await eventually(lambda: state.degraded == "loads: slow")
     await state.reserve(rid(1), pick())
     assert state.stats.reserved_here == 1
-    assert list(await state.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.NEW], "the index is not in a hurry"
+    assert list(await state.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.NEW], "the index is not in a hurry"
     await eventually(lambda: tokens(state, MORE) == tokens(other, MORE) == 80)
     assert state.degraded == "loads: slow", "it does not come and go"
     between.delay_s = 0.0
@@ -285,7 +285,7 @@ async def test_out_of_memory(server: Valkey, replica: Start, client: Client, eve
     told = await owner_answers(owner, CHAIN[:4], seq=9)
     connection = await client(server.url)
     await connection.call("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
-    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.REFUSED]
+    assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.REFUSED]
     await eventually(lambda: owner.degraded == "writer: full")
     assert owner.stats.outages["writer", "full"] == 1
     await owner.reserve(rid(1), pick())
@@ -352,7 +352,7 @@ async def test_a_set_that_vanished_shows_as_a_gap(server: Valkey, replica: Start
     connection = await client(server.url)
     name = '{kv:pool}:b:["10.0.0.1:8000",16,"GPU",0,"full_attention",0]'
     assert await connection.call("UNLINK", name) == 1  # evicted, expired, or deleted by hand
-    assert list(await owner.apply([Delta(SLOT, 1, 1, 1, MORE)])) == [Applied.GAP]
+    assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.GAP]
 
 
 async def test_a_reader_that_fell_behind_the_log_loads_the_sets(
@@ -365,8 +365,8 @@ async def test_a_reader_that_fell_behind_the_log_loads_the_sets(
     await eventually(lambda: tokens(slow) == 80)
     between.flowing.clear()
     for seq in range(1, 300):
-        await owner.apply([Delta(SLOT, 1, seq, seq, [BlockKey(1000 + seq)], [BlockKey(999 + seq)])])
-    await owner.apply([Delta(SLOT, 1, 300, 300, MORE, CHAIN)])
+        await owner.apply([Delta(CACHE, 1, seq, seq, [BlockKey(1000 + seq)], [BlockKey(999 + seq)])])
+    await owner.apply([Delta(CACHE, 1, 300, 300, MORE, CHAIN)])
     await (await client(server.url)).call("XTRIM", "{kv:pool}:log", "MAXLEN", 200)
     between.flowing.set()
     await eventually(lambda: slow.stats.bootstraps == 2)

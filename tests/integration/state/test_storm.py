@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Slot
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 from multipick_sim.local.valkey import Valkey
@@ -65,7 +65,7 @@ class Owner:
         self._seq[pod] += 1
         stored, removed = (set(self._rng.sample(KEYS, 12)) for _ in range(2))
         self.truth[pod] = (self.truth[pod] | stored) - (removed - stored)
-        delta = Delta(Slot(pod, 16), 1, self._seq[pod], self._seq[pod], sorted(stored), sorted(removed - stored))
+        delta = Delta(Cache(pod, 16), 1, self._seq[pod], self._seq[pod], sorted(stored), sorted(removed - stored))
         if await self._state.apply([delta]) != [Applied.NEW]:
             self._stale.add(pod)
         await self.heal()
@@ -74,7 +74,7 @@ class Owner:
         """Whether nothing is owed any more."""
         for pod in list(self._stale):
             self._stale.discard(pod)
-            contents = {Slot(pod, 16): sorted(self.truth[pod])}
+            contents = {Cache(pod, 16): sorted(self.truth[pod])}
             if await self._state.replace(pod, 1, self._seq[pod], contents) is not Applied.NEW:
                 self._stale.add(pod)
         return not self._stale

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 from multipick_epp.checks import checker as checker_module
-from multipick_epp.checks.checker import Checker, Expected
+from multipick_epp.checks.checker import Checker, ExpectedEngine
 from multipick_epp.checks.mismatch import Kind
-from multipick_epp.events.followed import FeedStats
-from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.pods.registry import PodEndpoint, Registry
-from multipick_epp.pods.unseen import Unseen
+from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.tokens import Verdict
 from multipick_epp.types import Endpoint
 
@@ -51,7 +51,9 @@ class Checked:
     feeds: Sequence[FeedStats] = ()
 
     def __post_init__(self) -> None:
-        self.checker = Checker(self.registry, Expected(["m"], 16), self.look, lambda _: False, self.compare, self.learn)
+        self.checker = Checker(
+            self.registry, ExpectedEngine(["m"], 16), self.look, lambda _: False, self.compare, self.learn
+        )
 
     def look(self) -> Sequence[FeedStats]:
         self.looks += 1
@@ -221,9 +223,9 @@ async def test_an_endpoint_that_left_is_forgotten(start: Start) -> None:
 async def test_a_block_size_is_taken_from_the_engines_metrics(start: Start) -> None:
     engine = Engine()
     checked = await start(engine)
-    checked.registry.scraped(engine.endpoint, Gauges(block_size=32), Unseen())
+    checked.registry.scraped(engine.endpoint, Gauges(block_size=32), Unexplained())
     await eventually(lambda: checked.kinds() == [Kind.BLOCK_SIZE])
-    checked.registry.scraped(engine.endpoint, Gauges(block_size=16), Unseen())
+    checked.registry.scraped(engine.endpoint, Gauges(block_size=16), Unexplained())
     await eventually(lambda: checked.kinds() == [])
 
 
@@ -237,14 +239,14 @@ async def test_silence_is_told_when_it_lasts(start: Start) -> None:
     checked.feeds = [silent]
     await checked.looked(20)
     assert checked.kinds() == []
-    checked.registry.chosen(engine.endpoint, 500, 0)
+    checked.registry.picked(engine.endpoint, 500, 0)
     await eventually(lambda: checked.kinds() == [Kind.EVENTS])
     checked.registry.mark(engine.endpoint, False)
     checked.registry.mark(engine.endpoint, True)
     await eventually(lambda: checked.kinds() == [])
     await checked.looked(20)
     assert checked.kinds() == [], "what an earlier engine was sent is nothing that this one has to tell of"
-    checked.registry.chosen(engine.endpoint, 500, 0)
+    checked.registry.picked(engine.endpoint, 500, 0)
     await eventually(lambda: checked.kinds() == [Kind.EVENTS])
     checked.feeds = []
     await eventually(lambda: checked.kinds() == [])

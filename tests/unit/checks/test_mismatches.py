@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 from multipick_epp.checks import mismatch
-from multipick_epp.checks.mismatch import Served
+from multipick_epp.checks.mismatch import ServedModels
 from multipick_epp.checks.models import read
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.types import Endpoint, Mode
 
 FEED = FeedStats(
@@ -30,24 +30,24 @@ FEED = FeedStats(
 @pytest.mark.parametrize(
     ("wanted", "served", "words"),
     [
-        (["a"], Served(["a"]), None),
-        ([], Served(["a"]), None),
-        (["a", "b"], Served(["b", "a"]), None),
-        (["a"], Served(["b"]), "it serves b, and not a, which requests of this pool ask for"),
-        (["a", "alias"], Served(["a"]), "it serves a, and not alias, which requests of this pool ask for"),
-        (["a"], Served([]), "it serves no model, and not a, which requests of this pool ask for"),
-        (["a", "alias"], Served(["a"], takes_any=True), None),
-        (["a"], Served(["b"], takes_any=True), "it serves b, and not a, which requests of this pool ask for"),
+        (["a"], ServedModels(["a"]), None),
+        ([], ServedModels(["a"]), None),
+        (["a", "b"], ServedModels(["b", "a"]), None),
+        (["a"], ServedModels(["b"]), "it serves b, and not a, which requests of this pool ask for"),
+        (["a", "alias"], ServedModels(["a"]), "it serves a, and not alias, which requests of this pool ask for"),
+        (["a"], ServedModels([]), "it serves no model, and not a, which requests of this pool ask for"),
+        (["a", "alias"], ServedModels(["a"], takes_any=True), None),
+        (["a"], ServedModels(["b"], takes_any=True), "it serves b, and not a, which requests of this pool ask for"),
     ],
 )
 def test_an_engine_has_to_serve_what_the_pools_requests_ask_for(
-    wanted: list[str], served: Served, words: str | None
+    wanted: list[str], served: ServedModels, words: str | None
 ) -> None:
     assert mismatch.model(wanted, served) == words
 
 
 def test_an_engines_own_words_are_cut_short() -> None:
-    found = mismatch.model(["a"], Served([f"{number}" * 1000 for number in range(1000)]))
+    found = mismatch.model(["a"], ServedModels([f"{number}" * 1000 for number in range(1000)]))
     assert found is not None
     assert len(found) < 600
 
@@ -90,15 +90,15 @@ def test_an_engine_is_silent_where_it_had_something_to_tell(
 @pytest.mark.parametrize(
     ("body", "served"),
     [
-        (b'{"object": "list", "data": [{"id": "a", "owned_by": "vllm", "max_model_len": 1}]}', Served(["a"])),
-        (b'{"data": [{"id": "a"}, {"id": "lora", "parent": "a", "root": "/l"}]}', Served(["a"])),
-        (b'{"data": [{"id": "a", "owned_by": "sglang", "parent": null}]}', Served(["a"], takes_any=True)),
-        (b'{"data": []}', Served([])),
+        (b'{"object": "list", "data": [{"id": "a", "owned_by": "vllm", "max_model_len": 1}]}', ServedModels(["a"])),
+        (b'{"data": [{"id": "a"}, {"id": "lora", "parent": "a", "root": "/l"}]}', ServedModels(["a"])),
+        (b'{"data": [{"id": "a", "owned_by": "sglang", "parent": null}]}', ServedModels(["a"], takes_any=True)),
+        (b'{"data": []}', ServedModels([])),
         (b'{"data": [{"id": 1}]}', None),
         (b"[]", None),
         (b"<html>", None),
         (b'{"data": ' + b"[" * 100_000, None),
     ],
 )
-def test_names_of_models_are_read_and_adapters_left_out(body: bytes, served: Served | None) -> None:
+def test_names_of_models_are_read_and_adapters_left_out(body: bytes, served: ServedModels | None) -> None:
     assert read(body) == served

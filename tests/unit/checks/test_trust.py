@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from multipick_epp.config import Config, Pool
-from multipick_epp.encoders import Encoders
+from multipick_epp.decision.encoders import Encoders
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.requests.prompt import Text
 from multipick_epp.tokens import Untokenised

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from multipick_epp.events.discover import Addresses, Feed, NoEvents, Ports, by_ports, said
+from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, by_ports, said
 from multipick_epp.types import Endpoint
 
-FEED = Feed(Endpoint("10.1.2.3:8000"))
+FEED = FeedSpec(Endpoint("10.1.2.3:8000"))
 
 
 def answer(**ranks: Any) -> bytes:
@@ -31,14 +31,14 @@ def test_every_form_of_any_host_is_known(host: str) -> None:
 
 
 def test_an_ipv6_pod_keeps_its_brackets() -> None:
-    assert said(Feed(Endpoint("[fd00::1]:8000")), answer(rank0=source())) == Addresses("tcp://[fd00::1]:5557")
+    assert said(FeedSpec(Endpoint("[fd00::1]:8000")), answer(rank0=source())) == Addresses("tcp://[fd00::1]:5557")
 
 
 def test_the_endpoints_rank_is_taken() -> None:
     ranks = answer(rank0=source(1), rank1=source(2))
-    assert said(Feed(FEED.endpoint, rank=1), ranks) == Addresses("tcp://10.1.2.3:2")
-    assert isinstance(said(Feed(FEED.endpoint, rank=2), ranks), NoEvents)
-    assert said(Feed(FEED.endpoint, rank=1), answer(rank0=source(7))) == Addresses("tcp://10.1.2.3:7")
+    assert said(FeedSpec(FEED.endpoint, rank=1), ranks) == Addresses("tcp://10.1.2.3:2")
+    assert isinstance(said(FeedSpec(FEED.endpoint, rank=2), ranks), NoEvents)
+    assert said(FeedSpec(FEED.endpoint, rank=1), answer(rank0=source(7))) == Addresses("tcp://10.1.2.3:7")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_publisher_that_keeps_nothing_has_no_replay() -> None:
 
 
 def test_ports_go_up_with_the_rank() -> None:
-    assert by_ports(Feed(FEED.endpoint, rank=3), Ports(5557, 5657)) == Addresses(
+    assert by_ports(FeedSpec(FEED.endpoint, rank=3), Ports(5557, 5657)) == Addresses(
         "tcp://10.1.2.3:5560", "tcp://10.1.2.3:5660"
     )
     assert by_ports(FEED, Ports(5557)) == Addresses("tcp://10.1.2.3:5557")

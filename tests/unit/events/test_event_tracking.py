@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 from multipick_epp.blocks import block_keys, encode_extra, root_key, token_bytes
 from multipick_epp.events.decode import Batch, Cleared, Event, Removed, Stored
-from multipick_epp.events.names import MAX_IDLE, MAX_WAITING_BLOCKS, Names
+from multipick_epp.events.key_table import MAX_IDLE, MAX_WAITING_BLOCKS, KeyTable
 from multipick_epp.events.tracker import MIN_TURN, Tracker
-from multipick_epp.state.protocol import Slot
+from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 POD = Endpoint("10.0.0.1:8000")
@@ -52,12 +52,12 @@ def tell(tracker: Tracker, *events: Event, unreadable: int = 0) -> None:
     tracker.apply(Batch(0.0, events, 0, unreadable))
 
 
-def gpu(group: int = 0, **fields: int | str) -> Slot:
-    return Slot(POD, SIZE, "GPU", group, **fields)  # type: ignore[arg-type]
+def gpu(group: int = 0, **fields: int | str) -> Cache:
+    return Cache(POD, SIZE, "GPU", group, **fields)  # type: ignore[arg-type]
 
 
-def held(tracker: Tracker, slot: Slot | None = None) -> set[BlockKey]:
-    return set(tracker.contents().get(slot or gpu(), ()))
+def held(tracker: Tracker, cache: Cache | None = None) -> set[BlockKey]:
+    return set(tracker.contents().get(cache or gpu(), ()))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def tracker() -> Tracker:
 def test_stored_blocks_have_the_keys_of_the_same_prompt_in_a_request(tracker: Tracker) -> None:
     tell(tracker, stored([101, 102], None, IDS[:4]), stored([103, 104], 102, IDS[4:]))
     clears, (change,) = tracker.take()
-    assert (clears, change.slot, change.stored, change.removed) == ([], gpu(), KEYS, [])
+    assert (clears, change.cache, change.stored, change.removed) == ([], gpu(), KEYS, [])
 
 
 def test_a_change_is_told_once_and_the_last_operation_wins(tracker: Tracker) -> None:
@@ -126,11 +126,11 @@ def test_media_and_groups_are_counted_apart(tracker: Tracker) -> None:
     tell(tracker, prompt(), stored([101], None, IDS[:2], medium="CPU"), stored([101], None, IDS[:2], group=1))
     tell(tracker, removed(101))
     assert held(tracker) == set(KEYS[1:])
-    assert held(tracker, Slot(POD, SIZE, "CPU")) == held(tracker, gpu(1)) == {KEYS[0]}
+    assert held(tracker, Cache(POD, SIZE, "CPU")) == held(tracker, gpu(1)) == {KEYS[0]}
 
 
 def test_an_offload_tier_names_blocks_by_hash_alone(tracker: Tracker) -> None:
-    cpu = Slot(POD, SIZE, "CPU")
+    cpu = Cache(POD, SIZE, "CPU")
     tell(tracker, prompt(), removed(102), stored([101, 102], None, [], medium="CPU", size=0))
     assert held(tracker, cpu) == set(KEYS[:2])
     tell(tracker, removed(101, medium="CPU"), Cleared())
@@ -146,13 +146,13 @@ def test_an_offload_tier_without_a_gpu_group_has_no_place(tracker: Tracker) -> N
 def test_a_sliding_window_group_takes_its_keys_from_the_full_group(tracker: Tracker) -> None:
     """Its events are sparse, may come before those of the full group, and their tokens don't fit."""
     window = {"group": 1, "kind": "sliding_window", "window": 4}
-    slot = gpu(1, kind="sliding_window", window=4)
+    cache = gpu(1, kind="sliding_window", window=4)
     tell(tracker, stored([103, 104], 102, IDS, **window))  # type: ignore[arg-type]
-    assert (held(tracker, slot), tracker.mode) == (set(), Mode.APPROX)
+    assert (held(tracker, cache), tracker.mode) == (set(), Mode.APPROX)
     tell(tracker, stored([], None, [], **window), prompt())  # type: ignore[arg-type]
-    assert (held(tracker, slot), tracker.mode) == (set(KEYS[2:]), Mode.EXACT)
+    assert (held(tracker, cache), tracker.mode) == (set(KEYS[2:]), Mode.EXACT)
     tell(tracker, removed(103, group=1))
-    assert held(tracker, slot) == {KEYS[3]}
+    assert held(tracker, cache) == {KEYS[3]}
     assert held(tracker) == set(KEYS)
 
 
@@ -253,7 +253,7 @@ def test_a_clear_makes_it_exact() -> None:
     assert (tracker.mode, held(tracker)) == (Mode.EXACT, set(KEYS))
 
 
-def names_of(tracker: Tracker) -> Names:
+def names_of(tracker: Tracker) -> KeyTable:
     (names,) = tracker._names.values()
     return names
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
-from multipick_epp.extproc.messages import Message, Modes, Part, read
+from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, read
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds, Kept, Stream
-from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.proto.ext_proc_pb2 import ProcessingResponse
 
 RECORDINGS = Path(__file__).parents[2] / "fixtures" / "ext_proc"
@@ -33,7 +33,7 @@ class Play:
         self._first = True
 
     def hear(self, part: Part) -> None:
-        self._carry_out(self.stream.receive(Message(part, self.modes if self._first else None)))
+        self._carry_out(self.stream.receive(GatewayMessage(part, self.modes if self._first else None)))
         self._first = False
 
     def pick(self, outcome: Pick | NoPick | None) -> None:
@@ -80,7 +80,7 @@ def kind(reply: ProcessingResponse) -> str:
 
 
 @pytest.fixture(scope="session")
-def recorded() -> dict[str, list[Message]]:
+def recorded() -> dict[str, list[GatewayMessage]]:
     """Conversations of the real Envoy by name."""
     return {
         file.stem: [read(base64.b64decode(message)) for message in json.loads(file.read_text())]

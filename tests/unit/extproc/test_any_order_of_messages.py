@@ -17,8 +17,8 @@ from multipick_epp.extproc.messages import (
     ResponseTrailers,
     Unknown,
 )
+from multipick_epp.extproc.pick import NoPick, Pick
 from multipick_epp.extproc.stream import Bounds
-from multipick_epp.pick import NoPick, Pick
 from multipick_epp.types import Endpoint, ReservationId
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from multipick_epp.extproc.driver import Conversation, Failure, Settings, Stage
+from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds
-from multipick_epp.pick import NoPick, Pick, PickRequest
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
 
@@ -85,7 +85,7 @@ class Observer:
 class Scene:
     def __init__(self) -> None:
         self.wire, self.picker, self.observer = Wire(), Picker(), Observer()
-        settings = Settings(Bounds(max_read_bytes=100), pick_guard_s=60)
+        settings = StreamOptions(Bounds(max_read_bytes=100), pick_guard_s=60)
         self.conversation = Conversation(self.wire, self.picker, self.observer, settings)
 
     def hear(self, request: ProcessingRequest) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.extproc.messages import (
     BodyMode,
-    Message,
+    GatewayMessage,
     MessageError,
     Modes,
     RequestHeaders,
@@ -28,7 +28,7 @@ def request_headers(*headers: tuple[str, bytes, str]) -> ProcessingRequest:
     return request
 
 
-def with_metadata(request: ProcessingRequest, namespace: str, values: dict[str, Any]) -> Message:
+def with_metadata(request: ProcessingRequest, namespace: str, values: dict[str, Any]) -> GatewayMessage:
     struct = Struct()
     struct.update(values)
     request.metadata_context.filter_metadata[namespace].CopyFrom(struct)

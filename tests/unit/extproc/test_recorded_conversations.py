@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multipick_epp.extproc.effects import FirstByte, Release, Served
 from multipick_epp.extproc.messages import (
     BodyMode,
-    Message,
+    GatewayMessage,
     Modes,
     Part,
     RequestBody,
@@ -20,8 +20,8 @@ from multipick_epp.extproc.messages import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from multipick_epp.extproc.pick import NoPick, Pick
 from multipick_epp.extproc.replies import CHUNK_BYTES
-from multipick_epp.pick import NoPick, Pick
 from multipick_epp.types import Endpoint, ReservationId
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ REQUEST = (RequestHeaders, RequestBody, RequestTrailers)
 fixtures_are_reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def test_all_recordings_are_played(recorded: dict[str, list[Message]]) -> None:
+def test_all_recordings_are_played(recorded: dict[str, list[GatewayMessage]]) -> None:
     assert sorted(recorded) == NAMES
 
 
@@ -61,7 +61,7 @@ def test_all_recordings_are_played(recorded: dict[str, list[Message]]) -> None:
 @fixtures_are_reused
 @given(data=st.data())
 def test_a_request_is_picked_once_and_everything_answered(
-    name: str, data: st.DataObject, recorded: dict[str, list[Message]], play: type["Play"]
+    name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:
     modes, parts = vary(data, recorded[name])
     played = play(modes)
@@ -85,7 +85,7 @@ def test_a_request_is_picked_once_and_everything_answered(
 @fixtures_are_reused
 @given(data=st.data())
 def test_without_a_pick_the_same_is_said_but_for_the_destination(
-    name: str, data: st.DataObject, recorded: dict[str, list[Message]], play: type["Play"]
+    name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:
     modes, parts = vary(data, recorded[name])
     with_pick, without = play(modes), play(modes)
@@ -103,7 +103,7 @@ def test_without_a_pick_the_same_is_said_but_for_the_destination(
 @fixtures_are_reused
 @given(data=st.data())
 def test_a_refusal_is_the_last_word(
-    name: str, data: st.DataObject, recorded: dict[str, list[Message]], play: type["Play"]
+    name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:
     modes, parts = vary(data, recorded[name])
     requests = [part for part in parts if isinstance(part, REQUEST)]
@@ -130,7 +130,7 @@ def test_a_refusal_is_the_last_word(
 @fixtures_are_reused
 @given(data=st.data())
 def test_a_reservation_is_released_once_wherever_the_stream_breaks_off(
-    name: str, data: st.DataObject, recorded: dict[str, list[Message]], play: type["Play"]
+    name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:
     modes, parts = vary(data, recorded[name])
     parts = parts[: data.draw(st.integers(0, len(parts)))]
@@ -146,7 +146,7 @@ def test_a_reservation_is_released_once_wherever_the_stream_breaks_off(
         assert played.ended
 
 
-def vary(data: st.DataObject, conversation: list[Message]) -> tuple[Modes, list[Part]]:
+def vary(data: st.DataObject, conversation: list[GatewayMessage]) -> tuple[Modes, list[Part]]:
     """The conversation with its bodies cut anew and its two directions interleaved anew."""
     modes = conversation[0].modes
     assert modes is not None

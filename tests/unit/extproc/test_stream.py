@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 from multipick_epp.extproc.effects import Release
 from multipick_epp.extproc.messages import BodyMode, Modes, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
+from multipick_epp.extproc.pick import NoPick, Pick
 from multipick_epp.extproc.stream import Bounds, Kept
-from multipick_epp.pick import NoPick, Pick
 from multipick_epp.types import Endpoint, ReservationId
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import yaml
 from multipick_epp import config
+from multipick_epp.admin.status import EndpointCounts, PickerStatus
 from multipick_epp.checks.mismatch import Kind, Mismatch
-from multipick_epp.checks.status import Endpoints, Status
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.commands import command
@@ -49,8 +49,8 @@ def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> 
 
 def status_of(*mismatches: Mismatch, state: str | None = None) -> PickerReport | None:
     """A picker's own words, as the operator reads them."""
-    endpoints = Endpoints(2, 1, {Mode.EXACT: 2})
-    return read(msgspec.json.encode(Status(ReplicaId("r"), state, None, "local", endpoints, mismatches)))
+    endpoints = EndpointCounts(2, 1, {Mode.EXACT: 2})
+    return read(msgspec.json.encode(PickerStatus(ReplicaId("r"), state, None, "local", endpoints, mismatches)))
 
 
 def test_the_operator_reads_the_pickers_status() -> None:

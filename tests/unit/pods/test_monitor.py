@@ -41,11 +41,11 @@ async def test_an_engine_is_ready_while_its_metrics_can_be_read() -> None:
         await monitor.start()
         registry.set([PodEndpoint(endpoint)])
         await until(lambda: registry.ready().endpoints == [endpoint])
-        await until(lambda: (s := registry.state(endpoint)) is not None and s.unseen.in_flight == 4)
+        await until(lambda: (s := registry.state(endpoint)) is not None and s.unexplained.in_flight == 4)
         state = registry.state(endpoint)
         assert state is not None
         assert state.gauges is not None
-        assert state.unseen.queued_tokens == 100
+        assert state.unexplained.queued_tokens == 100
     await until(lambda: not registry.ready().endpoints)
     await monitor.close()
 

@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 
-from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.registry import PodEndpoint, Registry
-from multipick_epp.pods.unseen import Unseen, unseen
+from multipick_epp.pods.unexplained import Unexplained, unexplained
 from multipick_epp.types import Endpoint, Load
 
 A, B = Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")
@@ -58,21 +58,21 @@ def test_an_endpoint_that_comes_again_starts_as_not_ready() -> None:
 def test_marks_for_strangers_are_ignored() -> None:
     registry = Registry()
     registry.mark(A, True)
-    registry.scraped(A, Gauges(), Unseen())
+    registry.scraped(A, Gauges(), Unexplained())
     assert registry.state(A) is None
 
 
 def test_load_that_two_scrapes_show_is_taken_as_real() -> None:
     gauges, load = Gauges(waiting=2, running=4), Load(queued_tokens=10, in_flight=1)
-    first = unseen(Unseen(), gauges, load, 100.0)
+    first = unexplained(Unexplained(), gauges, load, 100.0)
     assert (first.in_flight, first.queued_tokens) == (0, 0)
-    second = unseen(first, gauges, load, 100.0)
+    second = unexplained(first, gauges, load, 100.0)
     assert (second.in_flight, second.queued_tokens) == (5, 200)
 
 
 def test_a_surplus_that_comes_and_goes_counts_as_skew() -> None:
     busy, quiet = Gauges(running=3), Gauges(running=0)
-    state = unseen(Unseen(), busy, Load(), 100.0)
-    state = unseen(state, quiet, Load(), 100.0)
-    state = unseen(state, busy, Load(), 100.0)
+    state = unexplained(Unexplained(), busy, Load(), 100.0)
+    state = unexplained(state, quiet, Load(), 100.0)
+    state = unexplained(state, busy, Load(), 100.0)
     assert state.in_flight == 0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.policy.baselines import round_robin, vllm_v1
-from multipick_epp.policy.contenders import contenders
+from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.registry import BUILT_IN, names, policy
 from multipick_epp.policy.snapshot import RANKED, Snapshot
@@ -89,17 +89,17 @@ def test_vllm_v1_without_gauges_uses_requests_in_flight() -> None:
 
 def test_a_small_pool_is_reserved_among_whole() -> None:
     view = snapshot([0] * 16, [0] * 16, list(range(16)))
-    assert sorted(contenders(lmetric, lmetric(view, Random(0)))) == list(range(16))
+    assert sorted(candidates_of(lmetric, lmetric(view, Random(0)))) == list(range(16))
 
 
 def test_of_a_large_pool_the_best_are_reserved_among() -> None:
     view = snapshot([0] * 64, [100 * (63 - row) for row in range(64)], [0] * 64)
-    assert contenders(lmetric, lmetric(view, Random(0))) == list(range(63, 63 - RANKED, -1))
+    assert candidates_of(lmetric, lmetric(view, Random(0))) == list(range(63, 63 - RANKED, -1))
 
 
 def test_other_policies_reserve_their_own_choice() -> None:
     view = snapshot([0] * 3, [0] * 3, [0] * 3, turn=1)
-    assert contenders(round_robin, round_robin(view, Random(0))) == [1]
+    assert candidates_of(round_robin, round_robin(view, Random(0))) == [1]
 
 
 def test_policies_are_found_by_name_and_an_unknown_name_lists_them() -> None:

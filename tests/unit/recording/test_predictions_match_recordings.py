@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from multipick_epp.recording.check import TokenIdsOnly, check, drops_cache, is_restart, usage_of
 from multipick_epp.recording.cli import command
-from multipick_epp.recording.folder import Message, Recording, load
+from multipick_epp.recording.folder import RecordedMessage, Recording, load
 from multipick_epp.tokens import Tokenizer
 
 NAMES = ["A_sha256_bs32_31blocks", "C_default_bs128_lora", "D_xxhash_bs32_seed42", "F_restart"]
@@ -22,7 +22,7 @@ def tokenizer() -> Iterator[Tokenizer]:
     tokenizer.close()
 
 
-def replace_messages(recording: Recording, messages: list[Message]) -> Recording:
+def replace_messages(recording: Recording, messages: list[RecordedMessage]) -> Recording:
     return dataclasses.replace(recording, messages=messages)
 
 
@@ -66,7 +66,7 @@ async def test_prompts_of_token_ids_need_no_tokenizer(fixtures: Path) -> None:
 async def test_a_recording_that_began_on_a_warm_cache_proves_nothing(fixtures: Path, tokenizer: Tokenizer) -> None:
     recording = load(fixtures / NAMES[2])
     late = [
-        Message(message.received_s, [b"", (message.seq + 7).to_bytes(8, "big"), message.frames[-1]])
+        RecordedMessage(message.received_s, [b"", (message.seq + 7).to_bytes(8, "big"), message.frames[-1]])
         for message in recording.messages
     ]
     rows = await check(replace_messages(recording, late), tokenizer)

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from multipick_epp.recording.folder import BadRecording, Message, Recording, load, pack, save, unpack
+from multipick_epp.recording.folder import BadRecording, RecordedMessage, Recording, load, pack, save, unpack
 
 MESSAGES = [
-    Message(1.5, [b"topic", (0).to_bytes(8, "big"), b"payload"]),
-    Message(2.5, [(1).to_bytes(8, "big"), b""]),
+    RecordedMessage(1.5, [b"topic", (0).to_bytes(8, "big"), b"payload"]),
+    RecordedMessage(2.5, [(1).to_bytes(8, "big"), b""]),
 ]
 
 
@@ -48,7 +48,7 @@ def test_cut_frames_are_refused(cut: int) -> None:
 
 def test_messages_without_a_number_are_refused() -> None:
     with pytest.raises(ValueError, match="number"):
-        unpack(pack([Message(1.0, [b"topic", b"short", b"x"])]))
+        unpack(pack([RecordedMessage(1.0, [b"topic", b"short", b"x"])]))
 
 
 @pytest.mark.parametrize(("file", "content"), [("manifest.json", "["), ("steps.jsonl", "{"), ("manifest.json", "[]")])

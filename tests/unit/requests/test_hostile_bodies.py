@@ -63,7 +63,7 @@ def check(path: str, body: bytes) -> None:
         return
     assert isinstance(outcome, Prompt)
     assert outcome.model is None or isinstance(outcome.model, str)
-    assert outcome.unseen_tokens >= 0
+    assert outcome.guessed_tokens >= 0
     for source in (outcome.source, *outcome.batch):
         match source:
             case TokenIds(ids):

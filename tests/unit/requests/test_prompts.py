@@ -57,7 +57,7 @@ def test_the_smallest_body_of_each_api_is_read(path: str) -> None:
     prompt = read(path, SMALLEST[path])
     assert prompt.api is APIS[path]
     assert (prompt.model, prompt.cache_salt, prompt.stream) == (None, None, False)
-    assert (prompt.multimodal, prompt.unseen_tokens, prompt.reads_cache) == (False, 0, True)
+    assert (prompt.multimodal, prompt.guessed_tokens, prompt.reads_cache) == (False, 0, True)
     assert list(prompt.batch) == []
 
 
@@ -192,7 +192,7 @@ def test_media_are_seen_and_guessed_from_their_message_on(part: dict[str, Any]) 
     prompt = read(CHAT, {"messages": [before, with_media, after]})
     assert prompt.multimodal
     assert chat(prompt).multimodal
-    assert prompt.unseen_tokens == 1_000 + (400 + 4_000) // 4
+    assert prompt.guessed_tokens == 1_000 + (400 + 4_000) // 4
 
 
 def test_media_in_anthropic_messages_and_tool_results_are_seen() -> None:
@@ -213,7 +213,7 @@ def test_ids_with_media_are_known_up_to_the_first_item() -> None:
     prompt = read(GENERATE, {"token_ids": [*range(20)], "features": features, "sampling_params": {}})
     assert isinstance(prompt.source, TokenIds)
     assert list(prompt.source.ids) == [0, 1, 2, 3, 4]
-    assert (prompt.multimodal, prompt.unseen_tokens) == (True, 15)
+    assert (prompt.multimodal, prompt.guessed_tokens) == (True, 15)
 
 
 def test_a_disabled_thinking_of_anthropic_is_left_to_the_template() -> None:

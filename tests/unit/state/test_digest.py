@@ -4,13 +4,13 @@ from functools import reduce
 from operator import xor
 
 from multipick_epp.state.index import Digest, LocalIndex
-from multipick_epp.state.protocol import Slot
+from multipick_epp.state.protocol import Cache
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint
 
 POD = Endpoint("10.0.0.1:8000")
 OTHER = Endpoint("10.0.0.2:8000")
-GPU = Slot(POD, 16)
+GPU = Cache(POD, 16)
 KEYS = [BlockKey(7919 * number**3) for number in range(1, 3000)]
 
 
@@ -22,7 +22,7 @@ async def test_it_covers_the_blocks_that_are_held_whatever_their_history() -> No
     one, two = index(), index()
     one.change(GPU, KEYS, ())
     one.change(GPU, (), KEYS[2000:])
-    two.change(Slot(OTHER, 16), KEYS[1000:], ())
+    two.change(Cache(OTHER, 16), KEYS[1000:], ())
     two.change(GPU, KEYS[1000:2000], ())
     two.change(GPU, KEYS[1000::-1], ())
     expected = Digest(2000, reduce(xor, KEYS[:2000]), 0)
@@ -52,7 +52,7 @@ def test_an_endpoint_that_prompts_were_routed_to_holds_nothing_by_its_events() -
 
 async def test_each_cache_of_an_endpoint_has_its_own() -> None:
     pool = index()
-    cpu = Slot(POD, 16, "CPU")
+    cpu = Cache(POD, 16, "CPU")
     pool.change(GPU, KEYS[:1], ())
     pool.change(cpu, KEYS[:2], ())
     assert await pool.digest(POD) == {GPU: Digest(1, KEYS[0], 0), cpu: Digest(2, KEYS[0] ^ KEYS[1], 0)}

@@ -1,9 +1,9 @@
 """Optimistic entries count until the engine confirms or denies them, or their time is up."""
 
 import pytest
-from multipick_epp.state import expected as expected_module
-from multipick_epp.state.expected import Expected
+from multipick_epp.state import optimistic as optimistic_module
 from multipick_epp.state.mirror import Mirror
+from multipick_epp.state.optimistic import OptimisticEntries
 from multipick_epp.types import BlockKey
 
 KEYS = [BlockKey(key) for key in range(6)]
@@ -20,15 +20,15 @@ def bit(mirror: Mirror) -> int:
 
 
 @pytest.fixture
-def expected(mirror: Mirror) -> Expected:
-    return Expected(mirror)
+def expected(mirror: Mirror) -> OptimisticEntries:
+    return OptimisticEntries(mirror)
 
 
 def held(mirror: Mirror, bit: int) -> list[int]:
     return [key for key in KEYS if mirror.mask(key) & bit]
 
 
-def test_they_end_at_their_deadline(mirror: Mirror, bit: int, expected: Expected) -> None:
+def test_they_end_at_their_deadline(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
     expected.add(bit, KEYS[:3], 10.0)
     expected.add(bit, KEYS[2:5], 20.0)
     expected.expire(9.9)
@@ -40,7 +40,7 @@ def test_they_end_at_their_deadline(mirror: Mirror, bit: int, expected: Expected
     assert len(expected) == 0
 
 
-def test_an_earlier_deadline_shortens_nothing(mirror: Mirror, bit: int, expected: Expected) -> None:
+def test_an_earlier_deadline_shortens_nothing(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
     expected.add(bit, KEYS[:2], 20.0)
     expected.add(bit, KEYS[:2], 10.0)
     expected.expire(15.0)
@@ -49,7 +49,7 @@ def test_an_earlier_deadline_shortens_nothing(mirror: Mirror, bit: int, expected
     assert held(mirror, bit) == []
 
 
-def test_what_the_engine_told_is_not_taken_back(mirror: Mirror, bit: int, expected: Expected) -> None:
+def test_what_the_engine_told_is_not_taken_back(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
     mirror.store(bit, KEYS[:1])
     expected.add(bit, KEYS[:4], 10.0)
     assert len(expected) == 3
@@ -59,7 +59,7 @@ def test_what_the_engine_told_is_not_taken_back(mirror: Mirror, bit: int, expect
     assert held(mirror, bit) == [0, 1, 2]
 
 
-def test_what_the_engine_removed_stays_removed(mirror: Mirror, bit: int, expected: Expected) -> None:
+def test_what_the_engine_removed_stays_removed(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
     expected.add(bit, KEYS[:2], 10.0)
     expected.settle(bit, KEYS[:1])
     mirror.remove(bit, KEYS[:1])
@@ -68,7 +68,7 @@ def test_what_the_engine_removed_stays_removed(mirror: Mirror, bit: int, expecte
     assert held(mirror, bit) == [0]
 
 
-def test_another_caches_bit_is_not_touched(mirror: Mirror, bit: int, expected: Expected) -> None:
+def test_another_caches_bit_is_not_touched(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
     expected.add(bit, KEYS[:2], 10.0)
     expected.forget(bit)
     mirror.remove(bit, KEYS[:2])
@@ -80,8 +80,10 @@ def test_another_caches_bit_is_not_touched(mirror: Mirror, bit: int, expected: E
     assert len(expected) == 0
 
 
-def test_there_is_a_bound(mirror: Mirror, bit: int, expected: Expected, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected_module, "EXPECTED_AT_MOST", 3)
+def test_there_is_a_bound(
+    mirror: Mirror, bit: int, expected: OptimisticEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimistic_module, "EXPECTED_AT_MOST", 3)
     expected.add(bit, KEYS[:2], 50.0)
     expected.add(bit, KEYS[2:4], 10.0)
     assert held(mirror, bit) == [0, 1], "the nearest deadline goes first"

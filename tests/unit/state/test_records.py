@@ -2,9 +2,11 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from multipick_epp.state.protocol import Delta, Slot
+from multipick_epp.state.protocol import Cache, Delta
 from multipick_epp.state.redis.parts import OPERATIONS_A_CALL, calls_of
 from multipick_epp.state.redis.records import (
+    cache_name,
+    cache_named,
     delta_record,
     expect_record,
     mode_record,
@@ -12,30 +14,28 @@ from multipick_epp.state.redis.records import (
     read_delta,
     read_expect,
     read_mode,
-    slot_name,
-    slot_named,
     unpack_keys,
 )
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
 TEXT = st.text(max_size=20).filter(lambda text: text.isprintable())
 KEYS = st.lists(st.integers(0, 2**60 - 1).map(BlockKey), max_size=50)
-SLOTS = st.builds(
-    Slot, TEXT.map(Endpoint), st.integers(1, 4096), TEXT, st.integers(0, 99), TEXT, st.integers(0, 2**31)
+CACHES = st.builds(
+    Cache, TEXT.map(Endpoint), st.integers(1, 4096), TEXT, st.integers(0, 99), TEXT, st.integers(0, 2**31)
 )  # fmt: skip
 
 
-@given(SLOTS, KEYS, KEYS)
-def test_deltas(slot: Slot, stored: list[BlockKey], removed: list[BlockKey]) -> None:
-    record = delta_record(slot, stored, removed)
-    assert read_delta(record) == (slot, stored, removed)
+@given(CACHES, KEYS, KEYS)
+def test_deltas(cache: Cache, stored: list[BlockKey], removed: list[BlockKey]) -> None:
+    record = delta_record(cache, stored, removed)
+    assert read_delta(record) == (cache, stored, removed)
     assert record.endswith(pack_keys(stored) + pack_keys(removed)), "the script takes them from the end"
 
 
-@given(SLOTS)
-def test_slot_names(slot: Slot) -> None:
-    assert slot_named(slot_name(slot)) == slot
-    assert slot_name(slot).startswith(b"["), "so that no fence's own field has such a name"
+@given(CACHES)
+def test_cache_names(cache: Cache) -> None:
+    assert cache_named(cache_name(cache)) == cache
+    assert cache_name(cache).startswith(b"["), "so that no fence's own field has such a name"
 
 
 @given(TEXT, TEXT, st.integers(1, 4096), KEYS, st.integers(0, 2**31))
@@ -59,7 +59,7 @@ def test_keys_are_eight_bytes_little_endian() -> None:
 def test_deltas_are_cut_into_calls(sizes: list[tuple[int, int]]) -> None:
     deltas = [
         Delta(
-            Slot(Endpoint(f"pod-{place}"), 16),
+            Cache(Endpoint(f"pod-{place}"), 16),
             *(7, 10 * place, 10 * place + 9),
             [BlockKey(key) for key in range(stored)],
             [BlockKey(key) for key in range(5000, 5000 + removed)],

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Candidate, Repeat
+from multipick_epp.state.protocol import Candidate, EqualPrompt
 from multipick_epp.state.redis.connection import Connection, LostError, Waiter
 from multipick_epp.state.redis.scripts import Script
 from multipick_epp.state.redis.turns import STEPS_A_CALL, Turns
@@ -44,7 +44,7 @@ def rid(number: int) -> ReservationId:
 async def test_the_steps_of_a_turn_leave_as_one_call_in_order() -> None:
     recorder, turns = made()
     turns.release(rid(0))
-    turns.reserve(rid(1), CANDIDATES, Repeat(BlockKey(77), 3))
+    turns.reserve(rid(1), CANDIDATES, EqualPrompt(BlockKey(77), 3))
     turns.charge(rid(1), Charge(B, 5))
     assert not recorder.asked
     await asyncio.sleep(0)

@@ -32,12 +32,12 @@ class Keys:
     owners: str  # ZSET, the same: ingest
 
     def fence(self, endpoint: Endpoint) -> str:
-        """HASH: epoch, last sequence, base sequence, and each slot's sequence."""
+        """HASH: epoch, last sequence, base sequence, and each cache's sequence."""
         return f"{self.tag}:e:{endpoint}"
 
-    def blocks(self, slot_name: bytes) -> bytes:
-        """SET of a slot's block keys, 8 bytes little-endian each, and one empty member."""
-        return b"%s:b:%s" % (self.tag.encode(), slot_name)
+    def blocks(self, cache_name: bytes) -> bytes:
+        """SET of a cache's block keys, 8 bytes little-endian each, and one empty member."""
+        return b"%s:b:%s" % (self.tag.encode(), cache_name)
 
     def reservations(self, replica: ReplicaId) -> str:
         """HASH reservation -> what it charges, and where."""

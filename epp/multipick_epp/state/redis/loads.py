@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import lru_cache
 from uuid import uuid4
 
-from multipick_epp.state.ledger import NO_LOAD, Charge, repeated
-from multipick_epp.state.protocol import Candidate, Repeat, Reserved
+from multipick_epp.state.ledger import NO_LOAD, Charge, with_equal_prompt
+from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
 from multipick_epp.state.redis.link import Link
@@ -68,7 +68,7 @@ class Loads:
         return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
+        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None
     ) -> Reserved:
         """See `State`."""
         if not candidates:
@@ -76,7 +76,7 @@ class Loads:
         turns = self._turns
         if turns is not None:
             try:
-                outcome = await turns.reserve(reservation, candidates[:CANDIDATES_AT_MOST], repeat)
+                outcome = await turns.reserve(reservation, candidates[:CANDIDATES_AT_MOST], equal_prompt)
             except LostError:
                 pass
             except asyncio.CancelledError:
@@ -85,8 +85,8 @@ class Loads:
             else:
                 return self._reserved(reservation, candidates, outcome)
         self._stats.reserved_here += 1
-        if repeat is not None:
-            candidates = repeated(candidates, repeat, self._holds)
+        if equal_prompt is not None:
+            candidates = with_equal_prompt(candidates, equal_prompt, self._holds)
         return self._view.reserve(reservation, candidates, self._view.load)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from multipick_epp.state.protocol import Delta, Slot
+from multipick_epp.state.protocol import Cache, Delta
 from multipick_epp.types import BlockKey
 
 OPERATIONS_A_CALL = 512
@@ -14,7 +14,7 @@ OPERATIONS_A_CALL = 512
 class Part:
     """A delta, or a piece of one, that fits one call. Only a delta's last piece has its real `last`."""
 
-    slot: Slot
+    cache: Cache
     epoch: int
     first: int
     last: int
@@ -29,13 +29,13 @@ def parts_of(delta: Delta) -> Iterator[Part]:
     while stored + removed - at > OPERATIONS_A_CALL:
         end = at + OPERATIONS_A_CALL
         yield Part(
-            *(delta.slot, delta.epoch, delta.first, delta.first - 1),
+            *(delta.cache, delta.epoch, delta.first, delta.first - 1),
             delta.stored[at:end],
             delta.removed[max(0, at - stored) : max(0, end - stored)],
         )
         at = end
     yield Part(
-        *(delta.slot, delta.epoch, delta.first, delta.last), delta.stored[at:], delta.removed[max(0, at - stored) :]
+        *(delta.cache, delta.epoch, delta.first, delta.last), delta.stored[at:], delta.removed[max(0, at - stored) :]
     )
 
 

@@ -10,25 +10,25 @@ from functools import lru_cache
 
 import msgspec
 
-from multipick_epp.state.protocol import Slot
+from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
-_DELTA = struct.Struct("<HI")  # bytes of the slot's name, stored keys
+_DELTA = struct.Struct("<HI")  # bytes of the cache's name, stored keys
 _EXPECT = struct.Struct("<HHII")  # bytes of the replica, bytes of the endpoint, block size, milliseconds
 _NAME = msgspec.json.Decoder(tuple[str, int, str, int, str, int])
 
 
 @lru_cache(maxsize=8192)
-def slot_name(slot: Slot) -> bytes:
-    """A slot in bytes: part of its set's key, and a field of its endpoint's fence."""
-    return msgspec.json.encode((slot.endpoint, slot.block_size, slot.medium, slot.group, slot.kind, slot.window))
+def cache_name(cache: Cache) -> bytes:
+    """A cache in bytes: part of its set's key, and a field of its endpoint's fence."""
+    return msgspec.json.encode((cache.endpoint, cache.block_size, cache.medium, cache.group, cache.kind, cache.window))
 
 
 @lru_cache(maxsize=8192)
-def slot_named(name: bytes) -> Slot:
-    """The slot of `slot_name`. Raises msgspec.MsgspecError for other bytes."""
+def cache_named(name: bytes) -> Cache:
+    """The cache of `cache_name`. Raises msgspec.MsgspecError for other bytes."""
     endpoint, block_size, medium, group, kind, window = _NAME.decode(name)
-    return Slot(Endpoint(endpoint), block_size, medium, group, kind, window)
+    return Cache(Endpoint(endpoint), block_size, medium, group, kind, window)
 
 
 def pack_keys(keys: Sequence[BlockKey]) -> bytes:
@@ -48,18 +48,18 @@ def unpack_keys(data: bytes) -> Sequence[BlockKey]:
     return packed.tolist()  # type: ignore[return-value]  # BlockKey is int
 
 
-def delta_record(slot: Slot, stored: Sequence[BlockKey], removed: Sequence[BlockKey]) -> bytes:
-    """Keys that came to and left a slot."""
-    name = slot_name(slot)
+def delta_record(cache: Cache, stored: Sequence[BlockKey], removed: Sequence[BlockKey]) -> bytes:
+    """Keys that came to and left a cache."""
+    name = cache_name(cache)
     return _DELTA.pack(len(name), len(stored)) + name + pack_keys(stored) + pack_keys(removed)
 
 
-def read_delta(record: bytes) -> tuple[Slot, Sequence[BlockKey], Sequence[BlockKey]]:
-    """Slot, stored and removed keys of `delta_record`."""
+def read_delta(record: bytes) -> tuple[Cache, Sequence[BlockKey], Sequence[BlockKey]]:
+    """Cache, stored and removed keys of `delta_record`."""
     length, stored = _DELTA.unpack_from(record)
     at = _DELTA.size + length
     keys = unpack_keys(record[at:])
-    return slot_named(record[_DELTA.size : at]), keys[:stored], keys[stored:]
+    return cache_named(record[_DELTA.size : at]), keys[:stored], keys[stored:]
 
 
 def expect_record(

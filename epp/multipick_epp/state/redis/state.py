@@ -9,7 +9,7 @@ from random import Random
 from multipick_epp.blocks import Chains
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import Applied, Candidate, Delta, Hit, Repeat, Reserved, Slot
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt, Hit, Reserved
 from multipick_epp.state.redis import loads, tail, writer
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.link import Link, Session
@@ -97,7 +97,7 @@ class RedisState:
         return await self._writer.clear(endpoint, epoch, seq, medium)
 
     async def replace(
-        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Cache, Sequence[BlockKey]]
     ) -> Applied:
         """See `State`."""
         return await self._writer.replace(endpoint, epoch, seq, contents)
@@ -145,9 +145,9 @@ class RedisState:
         """See `State`."""
         self.index.listeners.append(listener)
 
-    def on_brought(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+    def on_routed_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """See `State`."""
-        self._tail.on_brought.append(listener)
+        self._tail.on_routed_elsewhere.append(listener)
 
     # --- loads
 
@@ -160,10 +160,10 @@ class RedisState:
         return self._loads.loads(endpoints)
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None = None
     ) -> Reserved:
         """See `State`."""
-        return await self._loads.reserve(reservation, candidates, repeat)
+        return await self._loads.reserve(reservation, candidates, equal_prompt)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""

@@ -14,7 +14,7 @@ from multipick_epp.state.index import Listener, LocalIndex
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
-from multipick_epp.state.redis.records import read_delta, read_expect, read_mode, slot_named, unpack_keys
+from multipick_epp.state.redis.records import cache_named, read_delta, read_expect, read_mode, unpack_keys
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 
@@ -48,7 +48,7 @@ class Tail:
         stats: StateStats,
     ) -> None:
         """`dropped` is told of each endpoint that some replica dropped."""
-        self.on_brought: list[Listener] = []  # of what a replica with a smaller name routed
+        self.on_routed_elsewhere: list[Listener] = []  # of what a replica with a smaller name routed
         self._keys = keys
         self._replica = replica
         self._index = index
@@ -137,16 +137,16 @@ class Tail:
             if replica != self._replica:  # our own we have noted already
                 index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
                 if replica < self._replica:
-                    for listener in self.on_brought:
+                    for listener in self.on_routed_elsewhere:
                         listener(endpoint, keys)
         elif kind == b"void":
-            index.void(slot_named(record))
+            index.void(cache_named(record))
         elif kind == b"mode":
             index.set_mode(*read_mode(record))
         elif kind == b"begin":
             endpoint = Endpoint(record.decode())
             self._unconfirmed.discard(endpoint)
-            index.drop_slots(endpoint)
+            index.drop_caches(endpoint)
         elif kind == b"drop":
             endpoint = Endpoint(record.decode())
             self._unconfirmed.discard(endpoint)
@@ -180,10 +180,10 @@ class Tail:
 
     async def _load_endpoint(self, connection: Connection, endpoint: Endpoint) -> None:
         names = [name for name in await connection.call("HKEYS", self._keys.fence(endpoint)) if name.startswith(b"[")]
-        slots = [slot_named(name) for name in names]
-        for gone in set(self._index.slots(endpoint)) - set(slots):
+        caches = [cache_named(name) for name in names]
+        for gone in set(self._index.caches(endpoint)) - set(caches):
             self._index.forget(gone)
-        for slot, name in zip(slots, names, strict=True):
+        for cache, name in zip(caches, names, strict=True):
             bit = self._index.fresh()
             try:
                 cursor: bytes | int = 0
@@ -195,7 +195,7 @@ class Tail:
             except BaseException:
                 self._index.discard(bit)
                 raise
-            self._index.swap(slot, bit)
+            self._index.swap(cache, bit)
 
     def _forget_unconfirmed(self) -> None:
         if self._unconfirmed and self._loop.time() >= self._confirm_until:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Candidate, Repeat
+from multipick_epp.state.protocol import Candidate, EqualPrompt
 from multipick_epp.state.redis.connection import Argument, Connection
 from multipick_epp.state.redis.scripts import Script
 from multipick_epp.types import ReservationId
 
 STEPS_A_CALL: Final = 64
 """At most: the store does nothing else meanwhile, for about a millisecond."""
-_NO_REPEAT: Final = ("", 0)
+_NO_EQUAL_PROMPT: Final = ("", 0)
 
 Outcome = tuple[int, int, int]
 """The winner's place, its new tokens, and its load before the charge as the store writes it: see `lua/common.lua`."""
@@ -37,10 +37,10 @@ class Turns:
         self._reserves: list[asyncio.Future[Outcome]] = []
 
     def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
+        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None
     ) -> asyncio.Future[Outcome]:
         """Charge the cheapest candidate; the future raises `LostError`."""
-        step = reserve_step(reservation, candidates, repeat)
+        step = reserve_step(reservation, candidates, equal_prompt)
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._reserves.append(outcome)
         self._add(*step)
@@ -72,15 +72,15 @@ class Turns:
 
 
 def reserve_step(
-    reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None
+    reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None
 ) -> tuple[Argument, ...]:
     """The arguments of a reserve, as the script wants them."""
     endpoints, new_tokens, queued, in_flight = zip(*candidates, strict=True)
-    prompt, again = repeat or _NO_REPEAT
+    prompt, again = equal_prompt or _NO_EQUAL_PROMPT
     count = len(endpoints)
     figures = struct.pack(f"<{count + 1}d", *new_tokens, again)
-    unseen = any(queued) or any(in_flight)
-    explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unseen else b""
+    unexplained = any(queued) or any(in_flight)
+    explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unexplained else b""
     return "reserve", reservation, figures, "\0".join(endpoints) + "\0", prompt, explained
 
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import Applied, Delta, Slot
+from multipick_epp.state.protocol import Applied, Cache, Delta
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.parts import Part, calls_of
-from multipick_epp.state.redis.records import delta_record, mode_record, slot_name, slot_named
+from multipick_epp.state.redis.records import cache_name, cache_named, delta_record, mode_record
 from multipick_epp.state.redis.scripts import Script, install, load
-from multipick_epp.state.slots import SLOTS_AT_MOST
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
@@ -72,7 +72,7 @@ class Writer:
         except LostError:
             self._owe(endpoint)
             if self._local is not None:
-                self._local.drop_slots(endpoint)
+                self._local.drop_caches(endpoint)
             return True
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
@@ -89,30 +89,30 @@ class Writer:
                     self._refused(part)
             for (place, part), code in zip(call, codes, strict=True):
                 outcome[place] = _worse(outcome[place], Applied(code))
-                self._note(part.slot.endpoint, part.epoch, part.last, outcome[place])
+                self._note(part.cache.endpoint, part.epoch, part.last, outcome[place])
         self._stats.applied.update(outcome)
         return outcome
 
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
         """See `State`."""
         try:
-            slots = [slot for slot in await self._slots(endpoint) if medium in (None, slot.medium)]
-            names = [slot_name(slot) for slot in slots]
+            caches = [cache for cache in await self._caches(endpoint) if medium in (None, cache.medium)]
+            names = [cache_name(cache) for cache in caches]
             keys = (self._keys.log, self._keys.fence(endpoint), *map(self._keys.blocks, names))
             applied = Applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names))
             self._note(endpoint, epoch, seq, applied)
         except LostError:
             self._owe(endpoint)
             if self._local is not None:
-                for slot in self._local.slots(endpoint):
-                    if medium in (None, slot.medium):
-                        self._local.void(slot)
+                for cache in self._local.caches(endpoint):
+                    if medium in (None, cache.medium):
+                        self._local.void(cache)
             applied = Applied.REFUSED
         self._stats.applied[applied] += 1
         return applied
 
     async def replace(
-        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Slot, Sequence[BlockKey]]
+        self, endpoint: Endpoint, epoch: int, seq: int, contents: Mapping[Cache, Sequence[BlockKey]]
     ) -> Applied:
         """See `State`."""
         self._wrote[endpoint] = (epoch, seq)
@@ -124,12 +124,12 @@ class Writer:
         except LostError:
             self._owe(endpoint)
             if self._local is not None:
-                self._local.drop_slots(endpoint)
-                for slot, keys in contents.items():
-                    self._local.change(slot, keys, ())
+                self._local.drop_caches(endpoint)
+                for cache, keys in contents.items():
+                    self._local.change(cache, keys, ())
             return Applied.REFUSED
         # Batch `seq` is in the fence already, so these are pieces that advance nothing.
-        outcome = await self.apply([Delta(slot, epoch, seq + 1, seq, keys) for slot, keys in contents.items()])
+        outcome = await self.apply([Delta(cache, epoch, seq + 1, seq, keys) for cache, keys in contents.items()])
         return max(outcome, default=Applied.NEW, key=_BADNESS.index)
 
     async def drop(self, endpoint: Endpoint) -> None:
@@ -144,7 +144,7 @@ class Writer:
         fixed = (pool.log, pool.endpoints, pool.modes, pool.load, pool.dropped, pool.fence(endpoint))
         try:
             for _ in range(_TRIES):
-                sets = [pool.blocks(slot_name(slot)) for slot in await self._slots(endpoint)]
+                sets = [pool.blocks(cache_name(cache)) for cache in await self._caches(endpoint)]
                 if await self._call(self._drop, (*fixed, *sets), LOG_ENTRIES, endpoint) == 1:
                     self._gone.discard(endpoint)
                     return
@@ -216,8 +216,8 @@ class Writer:
     async def _refresh(self, connection: Connection) -> None:
         for endpoint in list(self._wrote):
             connection.send("EXPIRE", self._keys.fence(endpoint), KEEP_S)
-            for slot in await self._slots(endpoint):
-                connection.send("EXPIRE", self._keys.blocks(slot_name(slot)), KEEP_S)
+            for cache in await self._caches(endpoint):
+                connection.send("EXPIRE", self._keys.blocks(cache_name(cache)), KEEP_S)
 
     def _tell_owed(self) -> None:
         owed, self._owed = self._owed, set()
@@ -236,32 +236,32 @@ class Writer:
 
     def _apply_arguments(self, parts: Sequence[Part]) -> tuple[Any, ...]:
         keys: list[Any] = [self._keys.log]
-        arguments: list[Any] = [LOG_ENTRIES, SLOTS_AT_MOST, KEEP_S]
+        arguments: list[Any] = [LOG_ENTRIES, CACHES_AT_MOST, KEEP_S]
         for part in parts:
-            name = slot_name(part.slot)
-            keys += (self._keys.fence(part.slot.endpoint), self._keys.blocks(name))
+            name = cache_name(part.cache)
+            keys += (self._keys.fence(part.cache.endpoint), self._keys.blocks(name))
             arguments += (name, part.epoch, part.first, part.last, len(part.stored), len(part.removed))
-            arguments.append(delta_record(part.slot, part.stored, part.removed))
+            arguments.append(delta_record(part.cache, part.stored, part.removed))
         return tuple(keys), *arguments
 
     async def _void(self, endpoint: Endpoint, epoch: int, seq: int, *, force: bool) -> bool:
         pool = self._keys
         for _ in range(_TRIES):
-            sets = [pool.blocks(slot_name(slot)) for slot in await self._slots(endpoint)]
+            sets = [pool.blocks(cache_name(cache)) for cache in await self._caches(endpoint)]
             keys = (pool.log, pool.endpoints, pool.fence(endpoint), *sets)
             done = await self._call(self._begin, keys, LOG_ENTRIES, endpoint, epoch, seq, int(force), KEEP_S)
             if done != -1:
                 return bool(done)
         raise LostError("busy", f"{endpoint} has two writers")
 
-    async def _slots(self, endpoint: Endpoint) -> list[Slot]:
+    async def _caches(self, endpoint: Endpoint) -> list[Cache]:
         if self._connection is None:
             raise LostError("away")
         fields = await self._connection.call("HKEYS", self._keys.fence(endpoint))
-        return [slot_named(name) for name in fields if name.startswith(b"[")]
+        return [cache_named(name) for name in fields if name.startswith(b"[")]
 
     async def _tell_modes(self) -> None:
-        """Repeat how well the endpoints that are ours are known; what we said of others is void.
+        """EqualPrompt how well the endpoints that are ours are known; what we said of others is void.
 
         While replicas come, or the store has forgotten the leases, two take an endpoint for theirs: without repetition
         the last word could stay that of the one that was wrong.
@@ -276,9 +276,9 @@ class Writer:
         return self._call(self._mode, keys, LOG_ENTRIES, endpoint, str(mode), mode_record(endpoint, mode))
 
     def _refused(self, part: Part) -> None:
-        self._owe(part.slot.endpoint)
+        self._owe(part.cache.endpoint)
         if self._local is not None:
-            self._local.change(part.slot, part.stored, part.removed)
+            self._local.change(part.cache, part.stored, part.removed)
 
     def _note(self, endpoint: Endpoint, epoch: int, last: int, applied: Applied) -> None:
         if applied > Applied.STALE and endpoint in self._wrote:

@@ -1,7 +1,7 @@
--- Writes deltas, each if its endpoint's fence lets it (the rules are in fence.py), to the slots' sets and to the log.
--- KEYS: log; then of each delta: the endpoint's fence, the slot's set
--- ARGV: entries that the log keeps, slots of an endpoint at most, seconds after which a slot that nobody keeps alive
---   expires; then of each delta: slot, epoch, first, last, number of stored and of removed keys, the record, which
+-- Writes deltas, each if its endpoint's fence lets it (the rules are in fence.py), to the caches' sets and to the log.
+-- KEYS: log; then of each delta: the endpoint's fence, the cache's set
+-- ARGV: entries that the log keeps, caches of an endpoint at most, seconds after which a cache that nobody keeps alive
+--   expires; then of each delta: cache, epoch, first, last, number of stored and of removed keys, the record, which
 --   ends in these keys, 8 bytes each
 -- Returns a code for each delta: Applied.
 local REFUSED, STALE, DUPLICATE, NEW, GAP = -2, -1, 0, 1, 2
@@ -31,9 +31,9 @@ end
 for i = 1, (#KEYS - 1) / 2 do
   local fence, set = KEYS[2 * i], KEYS[2 * i + 1]
   local a = 7 * i - 3
-  local slot, record = ARGV[a], ARGV[a + 6]
+  local cache, record = ARGV[a], ARGV[a + 6]
   local epoch, first, last = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  local known = redis.call('HMGET', fence, 'epoch', 'last', 'base', slot)
+  local known = redis.call('HMGET', fence, 'epoch', 'last', 'base', cache)
   local code
   if not known[1] or epoch > tonumber(known[1]) then
     code = GAP
@@ -55,7 +55,7 @@ for i = 1, (#KEYS - 1) / 2 do
         redis.call('EXPIRE', set, ARGV[3])
       end
       if last > seen or not known[4] then
-        redis.call('HSET', fence, slot, math.max(last, seen))
+        redis.call('HSET', fence, cache, math.max(last, seen))
       end
       if last > newest then
         redis.call('HSET', fence, 'last', last)

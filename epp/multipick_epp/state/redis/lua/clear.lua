@@ -1,6 +1,6 @@
--- Empties the slots that have not seen batch `seq`, in which the engine dropped its cache.
--- KEYS: log, the endpoint's fence; then the sets of the slots
--- ARGV: entries that the log keeps, epoch, seq, seconds after which a slot that nobody keeps alive expires; the slots
+-- Empties the caches that have not seen batch `seq`, in which the engine dropped its cache.
+-- KEYS: log, the endpoint's fence; then the sets of the caches
+-- ARGV: entries that the log keeps, epoch, seq, seconds after which a cache that nobody keeps alive expires; the caches
 -- Returns a code: Applied.
 local STALE, DUPLICATE, NEW, GAP = -1, 0, 1, 2
 local log, fence = KEYS[1], KEYS[2]
@@ -15,14 +15,14 @@ end
 local newest = tonumber(known[2])
 local entry = {}
 for i = 3, #KEYS do
-  local slot = ARGV[i + 2]
-  if tonumber(redis.call('HGET', fence, slot) or seq) < seq then
+  local cache = ARGV[i + 2]
+  if tonumber(redis.call('HGET', fence, cache) or seq) < seq then
     redis.call('UNLINK', KEYS[i])
     redis.call('SADD', KEYS[i], '')
     redis.call('EXPIRE', KEYS[i], ARGV[4])
-    redis.call('HSET', fence, slot, seq - 1)  -- what the same batch stored afterwards is still to come
+    redis.call('HSET', fence, cache, seq - 1)  -- what the same batch stored afterwards is still to come
     entry[#entry + 1] = 'void'
-    entry[#entry + 1] = slot
+    entry[#entry + 1] = cache
   end
 end
 if #entry == 0 and seq <= newest then

@@ -1,7 +1,7 @@
 -- Forgets an endpoint and its load.
--- KEYS: log, endpoints, modes, load, dropped, the endpoint's fence; then the sets of all its slots
+-- KEYS: log, endpoints, modes, load, dropped, the endpoint's fence; then the sets of all its caches
 -- ARGV: entries that the log keeps, endpoint
--- Returns 1, or -1 where the endpoint has other slots than the caller thought.
+-- Returns 1, or -1 where the endpoint has other caches than the caller thought.
 local log, endpoints, modes, load, dropped, fence = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local endpoint = ARGV[2]
 local fields = redis.call('HLEN', fence)

@@ -12,7 +12,7 @@ local function reply(place, new_tokens, load_before)
   replies[n + 1], replies[n + 2], replies[n + 3] = place - 1, new_tokens, load_before
 end
 
-local function cheapest(names, new, unseen)
+local function cheapest(names, new, unexplained)
   local count = #names
   local loads = redis.call('HMGET', load, unpack(names))
   local least, winner, its_load = math.huge, 1, 0
@@ -20,8 +20,8 @@ local function cheapest(names, new, unseen)
     local sum = (loads[i] or 0) + 0  -- half the time of tonumber
     local queued = sum % IN_FLIGHT
     local in_flight = (sum - queued) / IN_FLIGHT
-    if unseen then
-      queued, in_flight = queued + unseen[i], in_flight + unseen[count + i]
+    if unexplained then
+      queued, in_flight = queued + unexplained[i], in_flight + unexplained[count + i]
     end
     local score = (queued + new[i]) * (in_flight + 1)
     if score < least then
@@ -61,13 +61,13 @@ end
 
 -- Charges the cheapest candidate of one request. `figures`: the candidates' new tokens, then the new tokens where an
 -- equal prompt went; `ends`: the candidates' names, each ended by a zero; `prompt`: empty where it is not to be compared;
--- `explained`: the candidates' unseen queued tokens, then their unseen in flight, empty where there are none.
+-- `explained`: the candidates' unexplained queued tokens, then their unexplained in flight, empty where there are none.
 local function reserve(id, figures, ends, prompt, explained)
   local count = #figures / 8 - 1
   local new = {struct.unpack('<' .. string.rep('d', count + 1), figures)}
   local names = {struct.unpack(string.rep('s', count), ends)}
   names[count + 1] = nil  -- where the unpacking ended
-  local unseen = explained ~= '' and {struct.unpack('<' .. string.rep('d', 2 * count), explained)}
+  local unexplained = explained ~= '' and {struct.unpack('<' .. string.rep('d', 2 * count), explained)}
   local again = new[count + 1]
   local holders = prompt ~= '' and redis.call('HGET', routed, prompt)
   if holders then
@@ -78,13 +78,13 @@ local function reserve(id, figures, ends, prompt, explained)
     end
   end
 
-  local winner, its_load = cheapest(names, new, unseen)
+  local winner, its_load = cheapest(names, new, unexplained)
   local record = record_of(new[winner], drops_of(dropped, names[winner]), names[winner])
   if redis.call('HSETNX', reservations, id, record) == 0 then
     if stays(id, names) then
       return
     end
-    winner, its_load = cheapest(names, new, unseen)
+    winner, its_load = cheapest(names, new, unexplained)
     record = record_of(new[winner], drops_of(dropped, names[winner]), names[winner])
     redis.call('HSET', reservations, id, record)
   end

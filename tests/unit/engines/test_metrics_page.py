@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from multipick_epp.pods.engine_metrics import Gauges, parse
+from multipick_epp.engines.metrics_page import Gauges, parse
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

@@ -13,11 +13,11 @@ from multipick_epp.events.decode import Stored
 from multipick_epp.types import BlockKey
 
 MAX_WAITING_BLOCKS = 8192
-MAX_IDLE = 8192  # names of blocks that no slot holds
+MAX_IDLE = 8192  # names of blocks that no cache holds
 
 
-class Names:
-    """Invariants: a hash in `keys` is in `_idle` if no slot holds a copy of its block, in `_more` (with their number)
+class KeyTable:
+    """Invariants: a hash in `keys` is in `_idle` if no cache holds a copy of its block, in `_more` (with their number)
     if there are several, else there is one; `parents` has every key that is resident, a root being no key; `_waiting`
     holds runs of blocks under the hash of the block before them, which is not in `keys`; `waiting_blocks` counts them.
     """
@@ -25,7 +25,7 @@ class Names:
     def __init__(self, block_size: int, root: Callable[[str | None], BlockKey]) -> None:
         self.keys: dict[int, BlockKey] = {}
         self.parents: dict[BlockKey, BlockKey] = {}
-        self.residents: list[Collection[BlockKey]] = []  # of each slot with this block size
+        self.residents: list[Collection[BlockKey]] = []  # of each cache with this block size
         self.waiting_blocks = 0
         self._step = 4 * block_size
         self._root = root
@@ -58,14 +58,14 @@ class Names:
         return named
 
     def came(self, block_hash: int) -> None:
-        """Some slot got a copy of a named block."""
+        """Some cache got a copy of a named block."""
         if block_hash in self._idle:
             del self._idle[block_hash]
         else:
             self._more[block_hash] = self._more.get(block_hash, 1) + 1
 
     def went(self, block_hash: int) -> None:
-        """Some slot lost a copy of a named block."""
+        """Some cache lost a copy of a named block."""
         more = self._more.get(block_hash)
         if more is None:
             self._idle[block_hash] = None
@@ -75,7 +75,7 @@ class Names:
             del self._more[block_hash]
 
     def recount(self) -> None:
-        """Slots were emptied, or their copies are in doubt: those that are held count as one."""
+        """Caches were emptied, or their copies are in doubt: those that are held count as one."""
         self._more.clear()
         self._idle = {
             name: None for name, key in self.keys.items() if not any(key in resident for resident in self.residents)

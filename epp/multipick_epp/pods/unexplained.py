@@ -6,12 +6,12 @@ difference at one scrape means little. What two scrapes in a row both show is ta
 
 from dataclasses import dataclass
 
-from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.types import Load
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
+class Unexplained:
     """Requests and prompt tokens to add to an endpoint's reserved load, and the surplus that the last scrape showed."""
 
     in_flight: int = 0
@@ -19,7 +19,7 @@ class Unseen:
     surplus: int = 0
 
 
-def unseen(before: Unseen, gauges: Gauges, load: Load, tokens_a_request: float) -> Unseen:
+def unexplained(before: Unexplained, gauges: Gauges, load: Load, tokens_a_request: float) -> Unexplained:
     """What `gauges` show beyond `load`, as far as the scrape before agrees.
 
     Of the unexplained requests those that wait have their prompt still queued; its size is unknown, so the pool's mean
@@ -28,4 +28,4 @@ def unseen(before: Unseen, gauges: Gauges, load: Load, tokens_a_request: float) 
     surplus = max(0, round(gauges.waiting + gauges.running) - load.in_flight)
     confirmed = min(surplus, before.surplus)
     waiting = min(confirmed, round(gauges.waiting))
-    return Unseen(confirmed, round(waiting * tokens_a_request), surplus)
+    return Unexplained(confirmed, round(waiting * tokens_a_request), surplus)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
+from multipick_epp.app.stores import MEMORY, store_password, store_url
 from multipick_epp.blocks import root_key
 from multipick_epp.config import Config
-from multipick_epp.events.child import Settings
-from multipick_epp.events.discover import Feed, Ports
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.child import IngestOptions
+from multipick_epp.events.discover import FeedSpec, Ports
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.pods.registry import PodEndpoint
 from multipick_epp.state.protocol import State
-from multipick_epp.stores import MEMORY, store_password, store_url
 
 
 class Feeds:
@@ -25,7 +25,7 @@ class Feeds:
         if store_url(config) == MEMORY:
             self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports)
         else:
-            settings = Settings(
+            settings = IngestOptions(
                 store_url(config),
                 store_password(config),
                 config.pool.name,
@@ -50,7 +50,7 @@ class Feeds:
     def follow(self, pods: Sequence[PodEndpoint]) -> None:
         """The pool consists of these endpoints from now on."""
         if self._enabled:
-            self._ingest.follow([Feed(p.endpoint, p.events, p.replay, p.started_ms, p.rank) for p in pods])
+            self._ingest.follow([FeedSpec(p.endpoint, p.events, p.replay, p.started_ms, p.rank) for p in pods])
 
     def stats(self) -> Sequence[FeedStats]:
         """Of each endpoint that this picker follows."""

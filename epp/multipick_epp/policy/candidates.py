@@ -11,6 +11,6 @@ from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.snapshot import RANKED, Rank, Ranking
 
 
-def contenders(rank: Rank, ranking: Ranking) -> Sequence[int]:
+def candidates_of(rank: Rank, ranking: Ranking) -> Sequence[int]:
     """Rows to reserve among, best first. A policy other than `lmetric` has made its choice: its first row alone."""
     return ranking.rows[: RANKED if rank is lmetric else 1]

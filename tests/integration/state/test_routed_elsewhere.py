@@ -21,7 +21,7 @@ async def test_the_replica_with_the_smallest_name_hears_of_no_other(
         return lambda endpoint, keys: notes.append((endpoint, list(keys)))
 
     for state, notes in zip(states, heard, strict=True):
-        state.on_brought(listener(notes))
+        state.on_routed_elsewhere(listener(notes))
     states[1].expect(POD, 16, KEYS[:4], 60.0)
     states[0].expect(POD, 16, KEYS, 60.0)
     states[1].expect(MARK, 16, KEYS[:1], 60.0)  # who knows of this has heard of all before it

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from multipick_epp.blocks import Chains, block_keys, encode_extra, root_key
-from multipick_epp.pick import PickRequest
+from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.parse import parse
 from multipick_epp.requests.prompt import Prompt, TokenSource, Unread
 from multipick_epp.tokens import Untokenised
@@ -96,7 +96,7 @@ class PromptReader:
     def _chains(self, prompt: Prompt, ids: Sequence[int]) -> Chains:
         root = root_key(self._secret, self._base, self._lora(prompt.model))
         extras = {0: encode_extra([prompt.cache_salt])} if prompt.cache_salt else {}
-        tokens = len(ids) + prompt.unseen_tokens
+        tokens = len(ids) + prompt.guessed_tokens
         return Chains(tokens, {size: block_keys(root, ids, size, extras) for size in self._block_sizes()})
 
     def _lora(self, model: str | None) -> str | None:

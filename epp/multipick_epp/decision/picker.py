@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from multipick_epp.choice import Choice, Chooser
-from multipick_epp.pick import NoPick, Pick, PickRequest
+from multipick_epp.decision.choice import Choice, Chooser
+from multipick_epp.decision.progress import Progress
+from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.snapshot import Rank, Snapshot
-from multipick_epp.progress import Progress
-from multipick_epp.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.state.protocol import Reserved, State
 from multipick_epp.telemetry.metrics import Metrics
@@ -33,7 +33,7 @@ ESTIMATE_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DecisionOptions:
     """What the configuration says about decisions."""
 
     policy_name: str
@@ -43,7 +43,7 @@ class Settings:
     explain_headers: bool = False
 
 
-class LivePicker:
+class PoolPicker:
     """`pick.Picker` over the shared state.
 
     Invariant: `_live` holds exactly the reservations that were given out and not released, with their endpoint.
@@ -51,7 +51,7 @@ class LivePicker:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DecisionOptions,
         replica: ReplicaId,
         state: State,
         registry: Registry,
@@ -76,7 +76,7 @@ class LivePicker:
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
         self.progress = Progress(self._report_progress, time.monotonic)
         state.on_stored(self.progress.stored)
-        state.on_brought(self.progress.brought)
+        state.on_routed_elsewhere(self.progress.routed_elsewhere)
 
     # --- the picker that streams call
 
@@ -97,7 +97,7 @@ class LivePicker:
         if reserved.new_tokens < snapshot.new_tokens(row):  # an equal prompt went there while we decided
             hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
         mode = self._mode(prompt, endpoint)
-        queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unseen_queued
+        queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
         self._charge(reservation, endpoint, prompt, hit_tokens, queued)
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
         self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
@@ -175,7 +175,7 @@ class LivePicker:
     async def _reserve(self, reservation: ReservationId, choice: Choice) -> Reserved:
         started = time.perf_counter()
         try:
-            reserved = await self._state.reserve(reservation, choice.candidates, choice.repeat)
+            reserved = await self._state.reserve(reservation, choice.candidates, choice.equal_prompt)
         except asyncio.CancelledError:
             self._state.release(reservation)  # it may have been charged before we were cancelled
             raise
@@ -187,7 +187,7 @@ class LivePicker:
     ) -> None:
         """The endpoint was reserved: watch the prefill, and count the prompt as resident until events say so."""
         self._live[reservation] = endpoint
-        self._registry.chosen(endpoint, prompt.prompt_tokens, hit_tokens)
+        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens)
         new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
         size = self._block_size(endpoint) if isinstance(prompt, Known) and len(prompt.chains) == 1 else None

@@ -1,5 +1,5 @@
 from multipick_epp.blocks import block_keys, root_key
-from multipick_epp.progress import Progress
+from multipick_epp.decision.progress import Progress
 from multipick_epp.types import BlockKey, Endpoint, ReservationId
 
 POD = Endpoint("10.0.0.1:8000")
@@ -67,10 +67,10 @@ def test_what_another_picker_brings_is_not_charged_here() -> None:
     watch.progress.watch(R1, POD, 100, 16, keys[:6], 0)
     watch.progress.watch(R2, POD, 160, 16, keys[:8] + chain(32, start=9000), 0)
     assert watch.reports == [(R2, 64)]
-    watch.progress.brought(OTHER, keys)
-    watch.progress.brought(POD, keys)
+    watch.progress.routed_elsewhere(OTHER, keys)
+    watch.progress.routed_elsewhere(POD, keys)
     assert sorted(watch.reports[1:]) == [(R1, 4), (R2, 32)]
-    watch.progress.brought(POD, keys)
+    watch.progress.routed_elsewhere(POD, keys)
     watch.progress.stored(POD, keys)
     assert watch.reports[3:] == [(R1, 0)]
 

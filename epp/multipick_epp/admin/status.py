@@ -9,7 +9,7 @@ from multipick_epp.checks.mismatch import Mismatch
 from multipick_epp.types import Mode, ReplicaId
 
 
-class Endpoints(msgspec.Struct, frozen=True):
+class EndpointCounts(msgspec.Struct, frozen=True):
     """How many endpoints."""
 
     ready: int
@@ -17,7 +17,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     modes: Mapping[Mode, int]  # ready, by how well the index knows their caches
 
 
-class Status(msgspec.Struct, frozen=True):
+class PickerStatus(msgspec.Struct, frozen=True):
     """What one picker says of itself and of its engines."""
 
     replica: ReplicaId
@@ -25,5 +25,5 @@ class Status(msgspec.Struct, frozen=True):
     state: str | None
     ingest: str | None  # why KV events don't reach the shared state; None where they do
     tokens: Literal["local", "engine"]  # where token ids come from: the pool's tokenizer here, or an engine's /tokenize
-    endpoints: Endpoints
+    endpoints: EndpointCounts
     mismatches: Sequence[Mismatch]

@@ -5,15 +5,15 @@ from random import Random
 
 import pytest
 from multipick_epp.blocks import Chains, block_keys, root_key
-from multipick_epp.pick import NoPick, Pick, PickRequest
-from multipick_epp.picker import LivePicker, Settings
-from multipick_epp.pods.engine_metrics import Gauges
+from multipick_epp.decision.picker import DecisionOptions, PoolPicker
+from multipick_epp.decision.prompts import Blind, Known, PromptReader
+from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.pods.registry import PodEndpoint, Registry
-from multipick_epp.pods.unseen import Unseen
+from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
-from multipick_epp.prompts import Blind, Known, PromptReader
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Delta, Repeat, Reserved, Slot
+from multipick_epp.state.protocol import Cache, Candidate, Delta, EqualPrompt, Reserved
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 
@@ -63,16 +63,16 @@ class Bench:
             self.registry.mark(endpoint, True)
         self.metrics = Metrics()
         self.reader = Reader(prompt)
-        settings = Settings(policy_name, policy(policy_name), 0.05, destinations, explain_headers=True)
-        self.picker = LivePicker(
+        settings = DecisionOptions(policy_name, policy(policy_name), 0.05, destinations, explain_headers=True)
+        self.picker = PoolPicker(
             settings, ReplicaId("me"), self.state, self.registry, self.reader, self.metrics, Random(3)
         )
 
     async def store(self, endpoint: Endpoint, tokens: int, last: int = 0) -> None:
-        slot = Slot(endpoint, 16)
+        cache = Cache(endpoint, 16)
         await self.state.begin(endpoint, 1)
         await self.state.set_mode(endpoint, Mode.EXACT)
-        await self.state.apply([Delta(slot, 1, 0, last, stored=keys(tokens))])
+        await self.state.apply([Delta(cache, 1, 0, last, stored=keys(tokens))])
 
     async def pick(self, subset: tuple[str, ...] | None = None) -> Pick:
         outcome = await self.picker.pick(PickRequest("POST", "/v1/completions", {}, b"{}", 2, subset))
@@ -118,11 +118,11 @@ async def test_release_takes_the_whole_charge_back_once() -> None:
 async def test_stored_blocks_shrink_the_queue_and_the_first_byte_empties_it() -> None:
     bench = Bench(known(1000))
     for each in (A, B, C):
-        bench.registry.scraped(each, Gauges(block_size=16), Unseen())
+        bench.registry.scraped(each, Gauges(block_size=16), Unexplained())
     pick = await bench.pick()
     endpoint = pick.endpoints[0]
     await bench.state.begin(endpoint, 1)
-    await bench.state.apply([Delta(Slot(endpoint, 16), 1, 0, 0, stored=keys(512))])
+    await bench.state.apply([Delta(Cache(endpoint, 16), 1, 0, 0, stored=keys(512))])
     await bench.until(lambda: bench.state.load(endpoint).queued_tokens == 1000 - 512)
     assert pick.reservation is not None
     bench.picker.first_byte(pick.reservation)
@@ -131,9 +131,9 @@ async def test_stored_blocks_shrink_the_queue_and_the_first_byte_empties_it() ->
 
 async def test_a_routed_prompt_counts_as_resident_before_any_event() -> None:
     bench = Bench(known(1000))
-    bench.registry.scraped(A, Gauges(block_size=16), Unseen())
-    bench.registry.scraped(B, Gauges(block_size=16), Unseen())
-    bench.registry.scraped(C, Gauges(block_size=16), Unseen())
+    bench.registry.scraped(A, Gauges(block_size=16), Unexplained())
+    bench.registry.scraped(B, Gauges(block_size=16), Unexplained())
+    bench.registry.scraped(C, Gauges(block_size=16), Unexplained())
     first = await bench.pick()
     bench.picker.close()  # the reservation is gone, the expectation stays
     second = await bench.pick()
@@ -197,8 +197,8 @@ async def test_a_prompt_that_must_be_computed_anew_has_no_hit() -> None:
 
 async def test_unexplained_load_counts() -> None:
     bench = Bench(Blind(100, "no tokenizer"))
-    bench.registry.scraped(A, Gauges(running=9), Unseen(in_flight=9))
-    bench.registry.scraped(B, Gauges(), Unseen(queued_tokens=5000))
+    bench.registry.scraped(A, Gauges(running=9), Unexplained(in_flight=9))
+    bench.registry.scraped(B, Gauges(), Unexplained(queued_tokens=5000))
     assert {(await bench.pick()).endpoints[0] for _ in range(3)} == {C}  # 100 * 1, 200 * 2, 300 * 3 < A's 100 * 10
 
 
@@ -221,7 +221,7 @@ class Slow(MemoryState):
     """Its reserve is carried out, but the answer takes until it is cancelled."""
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: Repeat | None = None
+        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: EqualPrompt | None = None
     ) -> Reserved:
         await super().reserve(reservation, candidates, repeat)
         await asyncio.Event().wait()

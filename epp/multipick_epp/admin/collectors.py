@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from multipick_epp.checks.mismatch import Mismatch
-from multipick_epp.events.followed import FeedStats
+from multipick_epp.events.feed import FeedStats
 from multipick_epp.state.protocol import State
 from multipick_epp.state.stats import StateStats
 

@@ -10,7 +10,7 @@ EXPECTED_AT_MOST = 500_000
 """Keys, about 100 MB; beyond it the prompts with the nearest deadline are given up."""
 
 
-class Expected:
+class OptimisticEntries:
     """Sets bits in the mirror and takes them back at a deadline, unless the engine confirmed them.
 
     Invariant: `_pending[bit]` has the keys, with their deadlines, whose bit is set by an expectation alone.

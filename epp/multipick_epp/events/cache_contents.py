@@ -1,4 +1,4 @@
-"""What one slot of one engine holds, copy by copy.
+"""What one cache of one engine holds, copy by copy.
 
 vLLM keeps several copies of a block, announces each of them, and announces the removal of each while the others still
 serve hits. So copies are counted, and only the first and the last one change the index.
@@ -10,8 +10,8 @@ parent of a stored block. What a whole turn of the cache has neither confirmed n
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from multipick_epp.events.names import Names
-from multipick_epp.state.protocol import Slot
+from multipick_epp.events.key_table import KeyTable
+from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey
 
 MAX_UNNAMED = 65536
@@ -19,21 +19,21 @@ MAX_UNNAMED = 65536
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Blocks that came to and left a slot; none is in both."""
+    """Blocks that came to and left a cache; none is in both."""
 
-    slot: Slot
+    cache: Cache
     stored: Sequence[BlockKey]
     removed: Sequence[BlockKey]
 
 
-class Holding:
+class CacheContents:
     """Invariants: `copies` counts at least 1 for every block; `unnamed` (by engine hash) has no hash that has a name;
     `confirmed` is None where everything is sure, else a subset of `copies`; `changes` has the last operation (True:
     stored, False: removed) on every block since the last `take`.
     """
 
-    def __init__(self, slot: Slot, names: Names, sure: bool) -> None:
-        self.slot = slot
+    def __init__(self, cache: Cache, names: KeyTable, sure: bool) -> None:
+        self.cache = cache
         self.names = names
         self.copies: dict[BlockKey, int] = {}
         self.unnamed: dict[int, int] = {}
@@ -111,7 +111,7 @@ class Holding:
         """The changes since the last call."""
         changes, self.changes = self.changes, {}
         stored = [key for key, came in changes.items() if came]
-        return Change(self.slot, stored, [key for key, came in changes.items() if not came])
+        return Change(self.cache, stored, [key for key, came in changes.items() if not came])
 
     def _sure_of(self, key: BlockKey) -> bool:
         return key in self.copies and (self.confirmed is None or key in self.confirmed)

@@ -7,11 +7,11 @@ from operator import add
 from random import Random
 from typing import NamedTuple
 
+from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.pods.columns import Columns
-from multipick_epp.policy.contenders import contenders
+from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
-from multipick_epp.prompts import Blind, Known
-from multipick_epp.state.protocol import Candidate, Hit, Repeat, State
+from multipick_epp.state.protocol import Candidate, EqualPrompt, Hit, State
 from multipick_epp.types import Endpoint
 
 NO_HIT = Hit(0)
@@ -24,7 +24,9 @@ class Choice(NamedTuple):
     ranking: Ranking
     rows: Sequence[int]  # of the snapshot: among whom to reserve, best first
     candidates: Sequence[Candidate]  # the same, as `State.reserve` wants them
-    repeat: Repeat | None  # where some of these would have to prefill more than the rest of the prompt's last block
+    equal_prompt: (
+        EqualPrompt | None
+    )  # where some of these would have to prefill more than the rest of the prompt's last block
 
 
 class Chooser:
@@ -46,12 +48,12 @@ class Chooser:
         snapshot = self._snapshot(prompt.prompt_tokens, hits, ready)
         self._turn += 1
         ranking = self._rank(snapshot, self._rng)
-        rows = contenders(self._rank, ranking)
-        endpoints, queued, in_flight = ready.endpoints, ready.unseen_queued, ready.unseen_in_flight
+        rows = candidates_of(self._rank, ranking)
+        endpoints, queued, in_flight = ready.endpoints, ready.unexplained_queued, ready.unexplained_in_flight
         candidates = [Candidate(endpoints[row], snapshot.new_tokens(row), queued[row], in_flight[row]) for row in rows]
         self._observe("lookup", looked_up - started)
         self._observe("policy", time.perf_counter() - looked_up)
-        return Choice(snapshot, ranking, rows, candidates, _repeat(prompt, candidates))
+        return Choice(snapshot, ranking, rows, candidates, _equal_prompt(prompt, candidates))
 
     def _hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
         if isinstance(prompt, Blind) or not prompt.reads_cache:
@@ -71,8 +73,8 @@ class Chooser:
             prompt_tokens,
             ready.endpoints,
             hit_tokens,
-            _sums(queued, ready.unseen_queued),
-            _sums(in_flight, ready.unseen_in_flight),
+            _sums(queued, ready.unexplained_queued),
+            _sums(in_flight, ready.unexplained_in_flight),
             waiting=() if ready.unscraped else ready.waiting,
             running=() if ready.unscraped else ready.running,
             kv_usage=() if ready.unscraped else ready.kv_usage,
@@ -81,11 +83,11 @@ class Chooser:
         )
 
 
-def _sums(known: Sequence[int], unseen: Sequence[int]) -> Sequence[int]:
-    return [*map(add, known, unseen)] if any(unseen) else known
+def _sums(known: Sequence[int], unexplained: Sequence[int]) -> Sequence[int]:
+    return [*map(add, known, unexplained)] if any(unexplained) else known
 
 
-def _repeat(prompt: Known | Blind, candidates: Sequence[Candidate]) -> Repeat | None:
+def _equal_prompt(prompt: Known | Blind, candidates: Sequence[Candidate]) -> EqualPrompt | None:
     if isinstance(prompt, Blind) or not prompt.reads_cache or len(prompt.chains) != 1:
         return None
     chains = prompt.chains[0]
@@ -93,5 +95,5 @@ def _repeat(prompt: Known | Blind, candidates: Sequence[Candidate]) -> Repeat | 
     usable = chains.usable(size) if size else 0
     if not 0 < usable <= len(chains.by_size[size]):
         return None
-    repeat = Repeat(chains.by_size[size][usable - 1], chains.prompt_tokens - usable * size)
-    return repeat if any(each.new_tokens > repeat.new_tokens for each in candidates) else None
+    equal_prompt = EqualPrompt(chains.by_size[size][usable - 1], chains.prompt_tokens - usable * size)
+    return equal_prompt if any(each.new_tokens > equal_prompt.new_tokens for each in candidates) else None

@@ -1,4 +1,4 @@
-"""One endpoint whose events this process follows: from its addresses to what the index has to be told."""
+"""One endpoint whose events this process follows: from its addresses to what the index has to be uploaded."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ import aiohttp
 import zmq
 
 from multipick_epp.events.decode import UndecodableBatch, decode
-from multipick_epp.events.discover import Addresses, Feed, NoEvents, Ports, Unreachable, discover
+from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
 from multipick_epp.events.sequence import Begin, Lost, Take
 from multipick_epp.events.source import Source
 from multipick_epp.events.tracker import Tracker
@@ -18,9 +18,9 @@ from multipick_epp.types import BlockKey, Endpoint, Mode
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING = 1 << 20  # operations; beyond, the index is told everything anew instead
+MAX_PENDING = 1 << 20  # operations; beyond, the index is uploaded everything anew instead
 _RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
-_PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is told everything again
+_PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is uploaded everything again
 _FARTHEST_AHEAD_MS = 1 << 40
 
 
@@ -31,52 +31,52 @@ class FeedStats:
     endpoint: Endpoint
     mode: Mode | None  # None: nothing is known yet
     connected: bool
-    blocks: int  # resident, over all slots
+    blocks: int  # resident, over all caches
     waiting_blocks: int  # stored, but their parent is unknown
-    unplaced_blocks: int  # stored, but of no slot that can be
+    unplaced_blocks: int  # stored, but of no cache that can be
     operations: int  # blocks stored and removed, as announced
     batches: int
     gaps: int
     restarts: int
     undecodable: int  # messages and events that could not be read
-    uploads: int  # times that the index was told everything
+    uploads: int  # times that the index was uploaded everything
     lag_s: float  # from the engine's step to the index, by both clocks
     why: str  # why there are no events; "" where there are
 
 
 @dataclass(slots=True)
 class Incarnation:
-    """What one engine process told us. Batches are counted from 0 here, whatever number the engine gives them."""
+    """What one engine process uploaded us. Batches are counted from 0 here, whatever number the engine gives them."""
 
     tracker: Tracker
     epoch: int
     batches: int = 0  # taken
-    told: int = -1  # the last batch that the index knows of
-    stale: bool = True  # the index has to be told everything
-    retry_s: float = 0.0  # loop time before which it isn't told so
+    uploaded: int = -1  # the last batch that the index knows of
+    stale: bool = True  # the index has to be uploaded everything
+    retry_s: float = 0.0  # loop time before which it isn't uploaded so
     pause_s: float = 0.0  # the last pause between two such attempts
     oldest_s: float | None = None  # Unix time at which the oldest batch that the index doesn't know was published
 
     def failed(self, now_s: float) -> None:
-        """The index could not be told: tell it everything, after a pause that grows."""
+        """The index could not be uploaded: tell it everything, after a pause that grows."""
         self.stale = True
         self.pause_s = min(max(2 * self.pause_s, _PAUSE_S[0]), _PAUSE_S[1])
         self.retry_s = now_s + self.pause_s
 
 
-class Followed:
+class Feed:
     """Invariant: `incarnation` is None until the first thing is known of the engine, and replaced with each restart."""
 
     def __init__(
         self,
-        feed: Feed,
+        spec: FeedSpec,
         root: Callable[[str | None], BlockKey],
         activity: Callable[[], None],
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.feed = feed
+        self.spec = spec
         self.incarnation: Incarnation | None = None
-        self.mode_told: Mode | None = None
+        self.mode_uploaded: Mode | None = None
         self.uploads = 0
         self.touched = False  # something happened since this was last set to False
         self.task: asyncio.Task[None] | None = None
@@ -95,7 +95,7 @@ class Followed:
 
     def start(self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports) -> None:
         """Find the publisher and subscribe, in the background."""
-        self.task = asyncio.create_task(self._subscribe(context, session, ports), name=f"events {self.feed.endpoint}")
+        self.task = asyncio.create_task(self._subscribe(context, session, ports), name=f"events {self.spec.endpoint}")
 
     def close(self) -> None:
         """Stop following."""
@@ -111,7 +111,7 @@ class Followed:
 
     @property
     def stale(self) -> bool:
-        """The index has to be told everything."""
+        """The index has to be uploaded everything."""
         return self.incarnation is not None and self.incarnation.stale
 
     @property
@@ -136,11 +136,11 @@ class Followed:
             self._begin(effect.complete)
         elif self.incarnation:
             self.incarnation.tracker.lost()
-            log.warning("events lost", extra={"endpoint": self.feed.endpoint})
+            log.warning("events lost", extra={"endpoint": self.spec.endpoint})
 
-    def told(self, incarnation: Incarnation, last: int) -> None:
+    def uploaded(self, incarnation: Incarnation, last: int) -> None:
         """The index knows of all batches up to `last`."""
-        incarnation.told = last
+        incarnation.uploaded = last
         incarnation.pause_s = 0.0
         if incarnation.oldest_s is not None:
             self._lag_s = max(0.0, self._now() - incarnation.oldest_s)
@@ -156,7 +156,7 @@ class Followed:
         incarnation, source = self.incarnation, self._source
         oldest_s = incarnation.oldest_s if incarnation else None
         return FeedStats(
-            self.feed.endpoint,
+            self.spec.endpoint,
             self.mode,
             source.connected if source else False,
             incarnation.tracker.blocks if incarnation else 0,
@@ -181,7 +181,7 @@ class Followed:
         while True:
             if self._source is None or not self._source.connected:
                 try:
-                    found = await discover(session, self.feed, ports)
+                    found = await discover(session, self.spec, ports)
                     if isinstance(found, NoEvents):
                         self._say(found.reason)
                     elif found != followed:
@@ -207,14 +207,14 @@ class Followed:
 
     def _say(self, why: str) -> None:
         if why != self._why:
-            log.info("no events", extra={"endpoint": self.feed.endpoint, "why": why})
+            log.info("no events", extra={"endpoint": self.spec.endpoint, "why": why})
         self._why = why
 
     def _begin(self, complete: bool) -> None:
         self._restarts += self.incarnation is not None
         self._epoch = max(int(self._now() * 1000), self._epoch + 1)
-        self.incarnation = Incarnation(Tracker(self.feed.endpoint, self._root, complete), self._epoch)
-        log.info("engine found", extra={"endpoint": self.feed.endpoint, "from_its_first_batch": complete})
+        self.incarnation = Incarnation(Tracker(self.spec.endpoint, self._root, complete), self._epoch)
+        log.info("engine found", extra={"endpoint": self.spec.endpoint, "from_its_first_batch": complete})
 
     def _take(self, payload: bytes) -> None:
         incarnation = self.incarnation
@@ -226,7 +226,7 @@ class Followed:
         except UndecodableBatch as error:
             self._undecodable += 1
             incarnation.tracker.lost()
-            log.warning("batch not read", extra={"endpoint": self.feed.endpoint, "why": str(error)[:200]})
+            log.warning("batch not read", extra={"endpoint": self.spec.endpoint, "why": str(error)[:200]})
             return
         self._undecodable += batch.unreadable
         self._operations += incarnation.tracker.apply(batch)

@@ -98,7 +98,7 @@ class Progress:
             # The tail after the last full block is computed with it: a chunk ends short of the prompt only on a budget.
             self._measured(reservation, 0 if index >= last_full_block else prefill.prompt_tokens - done)
 
-    def brought(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> None:
+    def routed_elsewhere(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> None:
         """Another picker, which knew nothing of ours, sent a prompt with these blocks there and pays for them."""
         for reservation, index in self._reached(endpoint, keys).items():
             prefill = self._prefills[reservation]

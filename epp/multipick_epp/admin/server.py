@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from multipick_epp.checks.status import Status
+from multipick_epp.admin.status import PickerStatus
 from multipick_epp.pods.registry import Registry
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.protocol import State
@@ -21,14 +21,14 @@ class EndpointRow(msgspec.Struct, frozen=True):
     ready: bool
     in_flight: int  # requests
     queued_tokens: int
-    unseen_in_flight: int
+    unexplained_in_flight: int
     requests_total: int  # requests this picker sent there
     prompt_tokens_total: int  # of those requests
     hit_tokens_total: int  # of those tokens, predicted as resident
     mode: str
 
 
-class SlotRow(msgspec.Struct, frozen=True):
+class CacheRow(msgspec.Struct, frozen=True):
     """One cache of an endpoint as `GET /index/ENDPOINT` shows it."""
 
     block_size: int  # tokens
@@ -43,7 +43,7 @@ class Admin:
     """Serves `/metrics`, `/status`, `/endpoints`, `/index/ENDPOINT` and `/healthz`; answers from memory only."""
 
     def __init__(
-        self, metrics: Metrics, registry: Registry, state: State, index: LocalIndex, status: Callable[[], Status]
+        self, metrics: Metrics, registry: Registry, state: State, index: LocalIndex, status: Callable[[], PickerStatus]
     ) -> None:
         self._metrics = metrics
         self._registry = registry
@@ -86,7 +86,7 @@ class Admin:
                     state.ready,
                     load.in_flight,
                     load.queued_tokens,
-                    state.unseen.in_flight,
+                    state.unexplained.in_flight,
                     state.sent.requests,
                     state.sent.prompt_tokens,
                     state.sent.hit_tokens,
@@ -96,13 +96,13 @@ class Admin:
         return rows
 
     async def _page(self, _: web.Request) -> web.Response:
-        for metric in (self._metrics.in_flight, self._metrics.queued_tokens, self._metrics.unseen_in_flight):
+        for metric in (self._metrics.in_flight, self._metrics.queued_tokens, self._metrics.unexplained_in_flight):
             metric.clear()
         self._metrics.endpoint_ready.clear()
         for row in self.rows():
             self._metrics.in_flight.labels(row.endpoint).set(row.in_flight)
             self._metrics.queued_tokens.labels(row.endpoint).set(row.queued_tokens)
-            self._metrics.unseen_in_flight.labels(row.endpoint).set(row.unseen_in_flight)
+            self._metrics.unexplained_in_flight.labels(row.endpoint).set(row.unexplained_in_flight)
             self._metrics.endpoint_ready.labels(row.endpoint).set(row.ready)
         return web.Response(body=self._metrics.page(), headers={"content-type": "text/plain; version=0.0.4"})
 
@@ -116,8 +116,8 @@ class Admin:
         async with self._digesting:
             digests = await self._index.digest(Endpoint(request.match_info["endpoint"]))
         rows = [
-            SlotRow(slot.block_size, slot.medium, slot.group, found.blocks, f"{found.total:015x}", found.expected)
-            for slot, found in digests.items()
+            CacheRow(cache.block_size, cache.medium, cache.group, found.blocks, f"{found.total:015x}", found.expected)
+            for cache, found in digests.items()
         ]
         return web.Response(body=msgspec.json.encode(rows), content_type="application/json")
 

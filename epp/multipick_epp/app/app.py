@@ -1,114 +1,39 @@
-"""`multipick epp`: puts the rooms together, runs them until SIGTERM, and drains."""
+"""One picker: its rooms put together, started from the bottom up, drained and closed the other way."""
 
-import argparse
-import asyncio
 import logging
-import signal
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 from uuid import uuid4
 
-import uvloop
-
 from multipick_epp import config as configuration
-from multipick_epp.admin import Admin
-from multipick_epp.background import Background
-from multipick_epp.checks.checker import Checker, Expected
-from multipick_epp.checks.status import Endpoints, Status
-from multipick_epp.config import Config, ConfigError
-from multipick_epp.encoders import Encoders
-from multipick_epp.extproc.driver import Settings as StreamSettings
+from multipick_epp.admin.collectors import CheckCollector, FeedCollector, StateCollector
+from multipick_epp.admin.server import Admin
+from multipick_epp.admin.status import EndpointCounts, PickerStatus
+from multipick_epp.app.feeds import Feeds
+from multipick_epp.app.stores import make_state
+from multipick_epp.checks.checker import Checker, ExpectedEngine
+from multipick_epp.config import Config
+from multipick_epp.decision.encoders import Encoders
+from multipick_epp.decision.picker import DecisionOptions, PoolPicker
+from multipick_epp.decision.prompts import PromptReader
+from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
+from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.server import ExtProcServer, HealthServer
 from multipick_epp.extproc.stream import Bounds
-from multipick_epp.feeds import Feeds
-from multipick_epp.picker import LivePicker, Settings
 from multipick_epp.pods import static
 from multipick_epp.pods.kubernetes import PodWatch, api_url
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.registry import policy
-from multipick_epp.prompts import PromptReader
-from multipick_epp.stores import make_state, server
-from multipick_epp.telemetry import logs
-from multipick_epp.telemetry.collectors import CheckCollector, FeedCollector, StateCollector
+from multipick_epp.tasks.background import Background
 from multipick_epp.telemetry.metrics import Metrics
-from multipick_epp.telemetry.streams import StreamMetrics
 from multipick_epp.types import Endpoint, ReplicaId
 
 log = logging.getLogger(__name__)
 
 PICK_GUARD_S = 1.0
 """A pick that takes so much longer than its own deadline is broken: the gateway chooses then."""
-
-
-def command(argv: Sequence[str]) -> int:
-    """`multipick epp --config FILE`; 2 for a configuration that can't be used."""
-    parser = argparse.ArgumentParser(
-        prog="multipick epp", description="The endpoint picker that Envoy calls by ext_proc."
-    )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file; its fields are in docs/configuration.md")
-    parser.add_argument("--check", action="store_true", help="only check the file")
-    options = parser.parse_args(argv)
-    try:
-        config = configuration.load(options.config)
-        check(config)
-    except ConfigError as error:
-        print(f"multipick epp: {error}", file=sys.stderr)
-        return 2
-    if options.check:
-        print(f"{options.config}: good")
-        return 0
-    logs.configure(config.log_level, config.log_format)
-    try:
-        uvloop.run(run(config))
-    except (ConfigError, OSError, RuntimeError, ValueError) as error:
-        log.error("the picker can't start", extra={"why": str(error)})
-        return 1
-    return 0
-
-
-def check(config: Config) -> None:
-    """Raises ConfigError for what only shows when the parts look at it: names, addresses, secrets, files."""
-    try:
-        policy(config.policy)
-        logs.check(config.log_level, config.log_format)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    static.pods_of(config.endpoints)
-    if config.kubernetes and (config.endpoints or config.endpoints_file):
-        raise ConfigError("kubernetes: the endpoints are either watched or named")
-    configuration.secret(config.pool.secret_env)
-    server(config)
-    if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
-        raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
-
-
-async def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    app = App(config)
-    starting, stopping = asyncio.create_task(app.start()), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            await stopping
-            await app.drain()
-    finally:
-        await _cancelled(starting)
-        await app.close()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Cancel what may still run, and wait for its end."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 class App:
@@ -130,20 +55,20 @@ class App:
             lambda: sorted(self.registry.block_sizes().union(self.state.block_sizes())),
             lambda stage, seconds: stages.labels(stage).observe(seconds),
         )
-        settings = Settings(
+        options = DecisionOptions(
             config.policy,
             policy(config.policy),
             config.limits.decision_s,
             config.destinations,
             config.explain_headers,
         )
-        self.picker = LivePicker(settings, self.replica, self.state, self.registry, reader, self.metrics, Random())
+        self.picker = PoolPicker(options, self.replica, self.state, self.registry, reader, self.metrics, Random())
         self.health = Health()
         limits = config.limits
         bounds = Bounds(limits.max_read_bytes, limits.max_body_bytes, limits.max_kept_bytes)
         guard_s = limits.decision_s + PICK_GUARD_S
         self.ext_proc = ExtProcServer(
-            self.picker, self.health, StreamMetrics(self.metrics), StreamSettings(bounds, guard_s)
+            self.picker, self.health, StreamMetrics(self.metrics), StreamOptions(bounds, guard_s)
         )
         self.health_server = HealthServer(self.health)
         self.feeds = Feeds(config, self.state, secret)
@@ -151,7 +76,7 @@ class App:
         self.metrics.registry.register(FeedCollector(self.feeds.stats))
         self.checker = Checker(
             self.registry,
-            Expected(config.pool.models, config.pool.block_size),
+            ExpectedEngine(config.pool.models, config.pool.block_size),
             self.feeds.stats,
             lambda endpoint: self.state.index.blocks_of(endpoint) > 0,
             None if config.pool.tokenizer is None else self.encoders.compare,
@@ -194,15 +119,15 @@ class App:
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
 
-    def status(self) -> Status:
+    def status(self) -> PickerStatus:
         """What `GET /status` shows."""
         modes = Counter(self.state.mode(endpoint) for endpoint in self.registry.ready().endpoints)
-        return Status(
+        return PickerStatus(
             self.replica,
             self.state.degraded,
             self.feeds.degraded,
             "local" if self.encoders.local else "engine",
-            Endpoints(modes.total(), self.checker.checked, modes),
+            EndpointCounts(modes.total(), self.checker.checked, modes),
             self.checker.mismatches,
         )
 

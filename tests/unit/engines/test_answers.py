@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import web
-from multipick_epp.answers import read_at_most
+from multipick_epp.engines.answers import read_at_most
 
 PIECES, PIECE = 50, b"x" * 1000
 

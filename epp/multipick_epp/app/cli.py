@@ -1,0 +1,87 @@
+"""`multipick epp`: reads and checks the configuration, runs the picker until SIGTERM, and drains."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from multipick_epp import config as configuration
+from multipick_epp.app.app import App
+from multipick_epp.app.stores import server
+from multipick_epp.config import Config, ConfigError
+from multipick_epp.pods import static
+from multipick_epp.policy.registry import policy
+from multipick_epp.telemetry import logs
+
+log = logging.getLogger(__name__)
+
+
+def command(argv: Sequence[str]) -> int:
+    """`multipick epp --config FILE`; 2 for a configuration that can't be used."""
+    parser = argparse.ArgumentParser(
+        prog="multipick epp", description="The endpoint picker that Envoy calls by ext_proc."
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file; its fields are in docs/configuration.md")
+    parser.add_argument("--check", action="store_true", help="only check the file")
+    options = parser.parse_args(argv)
+    try:
+        config = configuration.load(options.config)
+        check(config)
+    except ConfigError as error:
+        print(f"multipick epp: {error}", file=sys.stderr)
+        return 2
+    if options.check:
+        print(f"{options.config}: good")
+        return 0
+    logs.configure(config.log_level, config.log_format)
+    try:
+        uvloop.run(run(config))
+    except (ConfigError, OSError, RuntimeError, ValueError) as error:
+        log.error("the picker can't start", extra={"why": str(error)})
+        return 1
+    return 0
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for what only shows when the parts look at it: names, addresses, secrets, files."""
+    try:
+        policy(config.policy)
+        logs.check(config.log_level, config.log_format)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    static.pods_of(config.endpoints)
+    if config.kubernetes and (config.endpoints or config.endpoints_file):
+        raise ConfigError("kubernetes: the endpoints are either watched or named")
+    configuration.secret(config.pool.secret_env)
+    server(config)
+    if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
+        raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    app = App(config)
+    starting, stopping = asyncio.create_task(app.start()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+            await app.drain()
+    finally:
+        await _cancelled(starting)
+        await app.close()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel what may still run, and wait for its end."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
