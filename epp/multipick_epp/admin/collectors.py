@@ -8,6 +8,7 @@ from multipick_epp.checks.mismatch import Mismatch
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.state.protocol import State
 from multipick_epp.state.stats import StateStats
+from multipick_epp.tasks.supervisor import Supervisor
 
 
 class StateCollector:
@@ -97,7 +98,7 @@ class CheckCollector:
         """See prometheus_client."""
         found = GaugeMetricFamily(
             "multipick_endpoint_mismatch",
-            "1 where an engine is not what the pool expects, by what: model, tokenizer, block-size, events.",
+            "1 where an engine is not what the pool expects, by what: model, tokenizer, block-size, events, metrics.",
             labels=["endpoint", "kind"],
         )
         for one in self._mismatches():
@@ -106,3 +107,19 @@ class CheckCollector:
         yield GaugeMetricFamily(
             "multipick_tokens_local", "1 while token ids are made here; 0: engines are asked.", self._local_tokens()
         )
+
+
+class TaskCollector:
+    """What lives long, and had to be started again."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        restarts = CounterMetricFamily(
+            "multipick_task_restarts", "Work beside the requests that failed and was started again.", labels=["task"]
+        )
+        for task, count in self._supervisor.restarts.items():
+            restarts.add_metric([task], count)
+        yield restarts

@@ -17,6 +17,14 @@ class EndpointCounts(msgspec.Struct, frozen=True):
     modes: Mapping[Mode, int]  # ready, by how well the index knows their caches
 
 
+class TaskFailure(msgspec.Struct, frozen=True):
+    """Work beside the requests that failed in the last minute, and was started again."""
+
+    task: str
+    about: str  # what it is done for, such as an endpoint
+    why: str
+
+
 class PickerStatus(msgspec.Struct, frozen=True):
     """What one picker says of itself and of its engines."""
 
@@ -27,3 +35,4 @@ class PickerStatus(msgspec.Struct, frozen=True):
     tokens: Literal["local", "engine"]  # where token ids come from: the pool's tokenizer here, or an engine's /tokenize
     endpoints: EndpointCounts
     mismatches: Sequence[Mismatch]
+    failing: Sequence[TaskFailure] = ()

@@ -6,9 +6,9 @@ from random import Random
 from uuid import uuid4
 
 from multipick_epp import config as configuration
-from multipick_epp.admin.collectors import CheckCollector, FeedCollector, StateCollector
+from multipick_epp.admin.collectors import CheckCollector, FeedCollector, StateCollector, TaskCollector
 from multipick_epp.admin.server import Admin
-from multipick_epp.admin.status import EndpointCounts, PickerStatus
+from multipick_epp.admin.status import EndpointCounts, PickerStatus, TaskFailure
 from multipick_epp.app.feeds import Feeds
 from multipick_epp.app.stores import make_state
 from multipick_epp.checks.checker import Checker, ExpectedEngine
@@ -16,6 +16,7 @@ from multipick_epp.config import Config
 from multipick_epp.decision.encoders import Encoders
 from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import PromptReader
+from multipick_epp.engines import EngineClient
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
@@ -27,6 +28,7 @@ from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.registry import policy
 from multipick_epp.tasks.background import Background
+from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import Endpoint, ReplicaId
 
@@ -46,7 +48,9 @@ class App:
         self.metrics = Metrics()
         self.registry = Registry()
         self.state = make_state(config, self.replica)
-        self.encoders = Encoders(config, self.registry)
+        self.supervisor = Supervisor()
+        self.engines = EngineClient()
+        self.encoders = Encoders(config, self.registry, self.engines)
         stages = self.metrics.stage_seconds
         reader = PromptReader(
             self.encoders,
@@ -76,6 +80,7 @@ class App:
         self.metrics.registry.register(FeedCollector(self.feeds.stats))
         self.checker = Checker(
             self.registry,
+            self.engines,
             ExpectedEngine(config.pool.models, config.pool.block_size),
             self.feeds.stats,
             lambda endpoint: self.state.index.blocks_of(endpoint) > 0,
@@ -83,9 +88,12 @@ class App:
             self.encoders.learn,
         )
         self.metrics.registry.register(CheckCollector(lambda: self.checker.mismatches, lambda: self.encoders.local))
+        self.metrics.registry.register(TaskCollector(self.supervisor))
         self.admin = Admin(self.metrics, self.registry, self.state, self.state.index, self.status)
         self.monitor = Monitor(
             self.registry,
+            self.engines,
+            self.supervisor,
             self.state.load,
             lambda: self.picker.mean_new_tokens,
             config.scrape_s,
@@ -105,6 +113,7 @@ class App:
             "health": await self.health_server.start(listen.host, listen.health),
             "admin": await self.admin.start(listen.host, listen.admin),
         }
+        await self.engines.start()
         await self.encoders.start()
         await self.state.start()
         await self.feeds.start()
@@ -113,8 +122,8 @@ class App:
         await self.monitor.start()
         await self._find_pods()
         await self.monitor.looked()
-        self._background.run(self.picker.estimate_for_ever())
-        self._background.run(self.checker.run())
+        self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
+        self.supervisor.keep("engine checks", self.checker.run)
         ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
@@ -129,6 +138,7 @@ class App:
             "local" if self.encoders.local else "engine",
             EndpointCounts(modes.total(), self.checker.checked, modes),
             self.checker.mismatches,
+            [TaskFailure(each.task, each.about, each.why) for each in self.supervisor.failing],
         )
 
     async def drain(self) -> None:
@@ -138,23 +148,25 @@ class App:
 
     async def close(self) -> None:
         """Release what is left and end everything."""
+        await self.supervisor.close()
         await self._background.cancel()
         self.picker.close()
         await self.monitor.close()
         await self.feeds.close()
         await self.state.close()
         await self.encoders.close()
+        await self.engines.close()
         await self.admin.close()
         await self.health_server.stop()
 
     async def _find_pods(self) -> None:
         """Fill the registry and keep it true; returns when the pool is known."""
         if self._config.kubernetes is None:
-            self._background.run(static.follow(self._config, self.registry))
+            self.supervisor.keep("endpoints", lambda: static.follow(self._config, self.registry))
             await self.registry.known.wait()
             return
         watch = PodWatch(self._config.kubernetes, self.registry, api_url())
-        self._background.run(watch.follow())
+        self.supervisor.keep("pod watch", watch.follow)
         await watch.synced.wait()
 
     def _gone(self, endpoint: Endpoint) -> None:

@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 
-import aiohttp
-
 from multipick_epp.checks import mismatch
-from multipick_epp.checks.mismatch import Kind, Mismatch, ServedModels
-from multipick_epp.checks.models import served
+from multipick_epp.checks.mismatch import Kind, Mismatch
+from multipick_epp.engines import EngineClient, Unanswered
+from multipick_epp.engines.models import ServedModels
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.pods.registry import EndpointState, Registry
 from multipick_epp.tasks.background import Background
@@ -61,6 +60,7 @@ class Checker:
     def __init__(
         self,
         registry: Registry,
+        engines: EngineClient,
         expected: ExpectedEngine,
         feeds: Callable[[], Sequence[FeedStats]],
         known: Callable[[Endpoint], bool],
@@ -72,6 +72,7 @@ class Checker:
         """
         self.mismatches: Sequence[Mismatch] = ()
         self._registry = registry
+        self._client = engines
         self._expected = expected
         self._feeds = feeds
         self._known = known
@@ -89,15 +90,14 @@ class Checker:
     async def run(self) -> None:
         """For ever."""
         loop = asyncio.get_running_loop()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:
-            try:
-                while True:
-                    self._look(session, loop.time())
-                    await asyncio.sleep(LOOK_S)
-            finally:
-                await self._asking.cancel()
+        try:
+            while True:
+                self._look(loop.time())
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await self._asking.cancel()
 
-    def _look(self, session: aiohttp.ClientSession, now_s: float) -> None:
+    def _look(self, now_s: float) -> None:
         feeds = {feed.endpoint: feed for feed in self._feeds()}
         self._engines = {endpoint: self._engines.get(endpoint, _Engine()) for endpoint in self._registry.all()}
         found: list[Mismatch] = []
@@ -111,7 +111,7 @@ class Checker:
                 engine.again_s, engine.pause_s = now_s, 0.0
             if now_s >= engine.again_s and not engine.asking:
                 engine.asking = True
-                self._asking.run(self._ask(session, endpoint, engine))
+                self._asking.run(self._ask(endpoint, engine))
             found += self._judge(endpoint, engine, state, feeds.get(endpoint), now_s)
         verdicts = {endpoint: engine.tokens.alike for endpoint, engine in self._engines.items() if engine.tokens}
         self._learn(
@@ -121,11 +121,14 @@ class Checker:
         _log(self.mismatches, found)
         self.mismatches = found
 
-    async def _ask(self, session: aiohttp.ClientSession, endpoint: Endpoint, engine: _Engine) -> None:
-        incarnation, says, tokens = engine.incarnation, None, None
+    async def _ask(self, endpoint: Endpoint, engine: _Engine) -> None:
+        incarnation = engine.incarnation
+        says: ServedModels | None = None
+        tokens: Verdict | None = None
         try:
             async with self._at_once, asyncio.timeout(ASK_S):
-                says = await served(session, endpoint)
+                answer = await self._client.models(endpoint)
+                says = None if isinstance(answer, Unanswered) else answer
                 if self._compare:
                     names = [*(says.names if says else ()), *self._expected.models, ""]
                     tokens = await self._compare(endpoint, names[0])
@@ -161,6 +164,7 @@ class Checker:
             Kind.MODEL: other,
             Kind.TOKENIZER: engine.tokens.words if engine.tokens and engine.tokens.alike is False else None,
             Kind.BLOCK_SIZE: mismatch.block_size(self._expected.block_size, size),
+            Kind.METRICS: mismatch.metrics(state.gauges.ignored) if state.gauges else None,
             Kind.EVENTS: silent if engine.silent_s is not None and now_s - engine.silent_s >= EVENTS_S else None,
         }
         return [Mismatch(kind, endpoint, text) for kind, text in words.items() if text is not None]

@@ -1,11 +1,11 @@
 """The rules: what an engine said, against what the pool expects of it -> what is wrong, in words. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
+from multipick_epp.engines.models import ServedModels
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.types import Endpoint
 
@@ -23,6 +23,7 @@ class Kind(StrEnum):
     TOKENIZER = "tokenizer"
     BLOCK_SIZE = "block-size"
     EVENTS = "events"
+    METRICS = "metrics"
 
 
 class Mismatch(msgspec.Struct, frozen=True):
@@ -31,14 +32,6 @@ class Mismatch(msgspec.Struct, frozen=True):
     kind: Kind
     endpoint: Endpoint
     words: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModels:
-    """What an engine calls its model."""
-
-    names: Sequence[str]  # of the base model; adapters are left out
-    takes_any: bool = False  # it answers whatever name a request has: SGLang (sgl-project/sglang#7035)
 
 
 def model(wanted: Sequence[str], served: ServedModels) -> str | None:
@@ -71,6 +64,11 @@ def events(feed: FeedStats | None, known: bool, longest_prompt: int, size: int |
     if feed.batches or known or longest_prompt < 2 * (size or USUAL_BLOCK):
         return None
     return "no KV event ever came, though it was sent prompts: are its events and its prefix caching on?"
+
+
+def metrics(ignored: Sequence[str]) -> str | None:
+    """What of the engine's metrics has a value that can't be."""
+    return f"its metrics can't be true, and count as not said: {_listed(ignored)}" if ignored else None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,9 +10,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from random import Random
 
-import aiohttp
-
 from multipick_epp.config import Config
+from multipick_epp.engines import EngineClient
 from multipick_epp.pods.registry import Registry
 from multipick_epp.requests.prompt import TokenSource
 from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, Verdict, compare
@@ -26,13 +25,14 @@ PROBE_S = 5.0  # for one answer of an engine, when nothing waits for it
 class Encoders:
     """`prompts.Encoder` as configured. Invariant: `_others` is empty while the tokenizer here is trusted."""
 
-    def __init__(self, config: Config, registry: Registry) -> None:
+    def __init__(self, config: Config, registry: Registry, engines: EngineClient) -> None:
         self._config = config
+        self._engines = engines
         self._registry = registry
         self._rng = Random()
         self._local: Tokenizer | None = None
-        self._remote: RemoteTokenizer | None = None
-        self._session: aiohttp.ClientSession | None = None
+        model = config.pool.models[0] if config.pool.models else ""
+        self._remote = RemoteTokenizer(engines, self._choose, model, config.limits.decision_s)
         self._others: frozenset[Endpoint] = frozenset()  # whose engines make other ids than the tokenizer here
 
     @property
@@ -41,11 +41,8 @@ class Encoders:
         return self._local is not None and not self._others
 
     async def start(self) -> None:
-        """Load the tokenizer, or get ready to ask engines. Raises OSError or ValueError for files that don't fit."""
-        pool, limits = self._config.pool, self._config.limits
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64))
-        model = pool.models[0] if pool.models else ""
-        self._remote = RemoteTokenizer(self._session, self._address, model, limits.decision_s)
+        """Load the tokenizer, where there is one. Raises OSError or ValueError for files that don't fit."""
+        pool = self._config.pool
         if pool.tokenizer is not None:
             self._local = await asyncio.to_thread(_load, Path(pool.tokenizer), pool.chat_template)
         else:
@@ -53,14 +50,14 @@ class Encoders:
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """See `prompts.Encoder`."""
-        encoder = self._local if self.local else self._remote
-        return await encoder.encode(source) if encoder else Untokenised("not started")
+        if self._local is not None and not self._others:
+            return await self._local.encode(source)
+        return await self._remote.encode(source)
 
     async def compare(self, endpoint: Endpoint, model: str) -> Verdict:
         """Whether the tokenizer here makes the ids that this engine makes for `model`."""
         assert self._local is not None
-        assert self._session is not None
-        return await compare(self._local, RemoteTokenizer(self._session, lambda: f"http://{endpoint}", model, PROBE_S))
+        return await compare(self._local, RemoteTokenizer(self._engines, lambda: endpoint, model, PROBE_S))
 
     def learn(self, alike: int, others: Collection[Endpoint]) -> None:
         """So many engines make the ids that are made here, and these make others: the greater number is followed.
@@ -77,16 +74,14 @@ class Encoders:
         self._others = frozenset(followed)
 
     async def close(self) -> None:
-        """End threads and connections."""
+        """End the threads."""
         if self._local:
             self._local.close()
-        if self._session:
-            await self._session.close()
 
-    def _address(self) -> str | None:
+    def _choose(self) -> Endpoint | None:
         ready = self._registry.ready().endpoints
         endpoints = [endpoint for endpoint in ready if endpoint in self._others] or ready
-        return f"http://{self._rng.choice(endpoints)}" if endpoints else None
+        return self._rng.choice(endpoints) if endpoints else None
 
 
 def _load(folder: Path, template: str | None) -> Tokenizer:

@@ -1,25 +1,25 @@
-"""An engine's Prometheus page -> the few gauges that routing needs; vLLM since 0.8 and SGLang."""
+"""An engine's Prometheus page -> the few gauges that routing needs; vLLM since 0.8 and SGLang.
+
+A page is searched for the names that matter, line by line where they stand: 256 engines are looked at twice a second,
+and of their pages of 40 to 300 KB some ten lines are of use. Costs a few scans of the page, whatever stands in it.
+"""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 
-MAX_PAGE_BYTES = 4 << 20
+from multipick_epp.engines import bounds
 
-_GAUGES = {
-    "vllm:num_requests_waiting": "waiting",
-    "sglang:num_queue_reqs": "waiting",
-    "vllm:num_requests_running": "running",
-    "sglang:num_running_reqs": "running",
-    "vllm:kv_cache_usage_perc": "kv_usage",
-    "vllm:gpu_cache_usage_perc": "kv_usage",  # until vLLM 0.11
-    "sglang:token_usage": "kv_usage",
-}
-_SAMPLE = re.compile(
-    rb"^(" + b"|".join(re.escape(name.encode()) for name in _GAUGES) + rb")(?:\{[^\n]*\})? ([0-9.eE+-]+)", re.MULTILINE
-)
-_CACHE_CONFIG = re.compile(rb"^(?:vllm|sglang):cache_config_info\{([^\n]*)\}", re.MULTILINE)
-_BLOCK_SIZE = re.compile(rb'\b(?:block_size|page_size)="(\d+)"')
-_ASLEEP = re.compile(rb'^vllm:engine_sleep_state\{[^\n]*sleep_state="awake"[^\n]*\} 0(?:\.0)?$', re.MULTILINE)
+_WAITING = (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs")
+_RUNNING = (b"vllm:num_requests_running", b"sglang:num_running_reqs")
+_USAGE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:token_usage")  # the second until 0.11
+_CACHE_CONFIG = (b"vllm:cache_config_info", b"sglang:cache_config_info")
+_SLEEP_STATE = b"vllm:engine_sleep_state"
+_AWAKE = b'sleep_state="awake"'
+_BLOCK_SIZE = re.compile(rb'\b(block_size|page_size)="([^"]*)"')
+_MANY_DIGITS = 10
+_MANY_IGNORED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,70 @@ class Gauges:
     kv_usage: float = 0.0  # 0..1, blocks in use by requests
     block_size: int | None = None  # tokens
     asleep: bool = False
+    ignored: tuple[str, ...] = ()  # what had a value that can't be, in words, for people
 
 
 def parse(page: bytes) -> Gauges:
-    """Read one page. Of several engine processes behind one port the requests are summed, the usage is the highest."""
-    sums = {"waiting": 0.0, "running": 0.0}
-    usage = 0.0
-    for name, text in _SAMPLE.findall(page):
-        try:
-            value = float(text)
-        except ValueError:
-            continue
-        gauge = _GAUGES[name.decode()]
-        if gauge == "kv_usage":
-            usage = max(usage, value)
+    """Read one page. Of several engine processes behind one port the requests are summed, the usage is the highest.
+
+    A value that is no number, or that can't be, counts as not said.
+    """
+    ignored: dict[str, None] = {}
+    page = b"\n" + page
+    waiting = sum(_values(page, _WAITING, bounds.REQUESTS, ignored))
+    running = sum(_values(page, _RUNNING, bounds.REQUESTS, ignored))
+    usage = max(_values(page, _USAGE, 1.0, ignored), default=0.0)
+    asleep = any(_AWAKE in labels and value in (b"0", b"0.0") for labels, value in _samples(page, _SLEEP_STATE))
+    size = _block_size(page, ignored)
+    return Gauges(waiting, running, usage, size, asleep, tuple(ignored)[:_MANY_IGNORED])
+
+
+def _values(page: bytes, names: tuple[bytes, ...], most: float, ignored: dict[str, None]) -> Iterator[float]:
+    for name in names:
+        for _, text in _samples(page, name):
+            try:
+                value = float(text)
+            except ValueError:
+                value = -1.0
+            if isfinite(value) and 0 <= value <= most:
+                yield value
+            else:
+                ignored[f"{name.decode()} is {text[:20].decode('latin-1')}"] = None
+
+
+def _block_size(page: bytes, ignored: dict[str, None]) -> int | None:
+    for name in _CACHE_CONFIG:
+        for labels, _ in _samples(page, name):
+            for field, text in _BLOCK_SIZE.findall(labels):
+                size = int(text) if text.isdigit() and len(text) < _MANY_DIGITS else 0
+                if 0 < size <= bounds.BLOCK_TOKENS:
+                    return size
+                ignored[f"{field.decode()} is {text[:_MANY_DIGITS].decode('latin-1')}"] = None
+    return None
+
+
+def _samples(page: bytes, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Labels (without braces) and value of each sample of exactly this name; a few of the first, if there are many.
+
+    Lines are `name{label="value",...} value [time]`; a label's value may hold anything but a line break.
+    """
+    start, found = 0, 0
+    line = b"\n" + name
+    while found < bounds.METRICS_SAMPLES and (at := page.find(line, start)) >= 0:
+        start = at + len(line)
+        end = page.find(b"\n", start, start + bounds.METRICS_LINE_BYTES)
+        if end < 0:
+            if len(page) - start > bounds.METRICS_LINE_BYTES:
+                continue  # a line that no engine writes
+            end = len(page)
+        rest = page[start:end]
+        if rest.startswith(b"{"):
+            labels, _, rest = rest[1:].rpartition(b"}")
+        elif rest[:1] in b" \t":
+            labels = b""
         else:
-            sums[gauge] += value
-    block_size = None
-    if (config := _CACHE_CONFIG.search(page)) and (size := _BLOCK_SIZE.search(config[1])):
-        block_size = int(size[1]) or None
-    return Gauges(sums["waiting"], sums["running"], usage, block_size, bool(_ASLEEP.search(page)))
+            continue  # a longer name
+        value = rest.split(None, 1)[:1]
+        if value:
+            found += 1
+            yield labels, value[0]

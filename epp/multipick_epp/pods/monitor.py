@@ -7,19 +7,20 @@ connection means not ready at once; a slow page only after several, since a busy
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
-import aiohttp
-
-from multipick_epp.engines.answers import read_at_most
-from multipick_epp.engines.metrics_page import MAX_PAGE_BYTES, Gauges, parse
+from multipick_epp.engines import EngineClient, Unanswered, Why
+from multipick_epp.engines.bounds import METRICS_S
+from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import unexplained
+from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.types import Endpoint, Load
 
 log = logging.getLogger(__name__)
 
 SLOW_PAGES = 3  # pages in a row that may be late before the endpoint counts as not ready
-PAGE_TIMEOUT_S = 2.0
+LOOKED_S = METRICS_S + 1.0  # for a first look at all endpoints
 
 
 class Monitor:
@@ -31,6 +32,8 @@ class Monitor:
     def __init__(
         self,
         registry: Registry,
+        engines: EngineClient,
+        supervisor: Supervisor,
         load: Callable[[Endpoint], Load],
         tokens_a_request: Callable[[], float],
         interval_s: float,
@@ -38,6 +41,8 @@ class Monitor:
         readiness: bool = True,
     ) -> None:
         self._registry = registry
+        self._engines = engines
+        self._supervisor = supervisor
         self._load = load
         self._tokens_a_request = tokens_a_request
         self._interval_s = interval_s
@@ -45,20 +50,19 @@ class Monitor:
         self._readiness = readiness
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
         self._looks: dict[Endpoint, asyncio.Event] = {}  # of each task; set after its first look
-        self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Watch the registry's endpoints, and those that come later."""
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=PAGE_TIMEOUT_S), connector=aiohttp.TCPConnector(limit=0)
-        )
         self._registry.on_change(lambda _: self._follow())
         self._follow()
 
     async def looked(self) -> None:
-        """Return when each of the registry's endpoints was looked at: after PAGE_TIMEOUT_S at most."""
-        for look in list(self._looks.values()):
-            await look.wait()
+        """Return when each of the registry's endpoints was looked at; after LOOKED_S in any case."""
+        looks = [asyncio.create_task(look.wait()) for look in self._looks.values()]
+        if looks:
+            _, late = await asyncio.wait(looks, timeout=LOOKED_S)
+            for look in late:
+                look.cancel()
 
     async def close(self) -> None:
         """End all tasks."""
@@ -66,8 +70,6 @@ class Monitor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._session:
-            await self._session.close()
 
     def _follow(self) -> None:
         endpoints = set(self._registry.all())
@@ -76,33 +78,26 @@ class Monitor:
             self._looks.pop(endpoint).set()
         for endpoint in endpoints - self._tasks.keys():
             self._looks[endpoint] = asyncio.Event()
-            self._tasks[endpoint] = asyncio.create_task(self._watch(endpoint), name=f"monitor {endpoint}")
+            self._tasks[endpoint] = self._supervisor.keep("monitor", partial(self._watch, endpoint), endpoint)
 
     async def _watch(self, endpoint: Endpoint) -> None:
         slow = 0
         while True:
             try:
-                gauges = await self._scrape(endpoint)
-                slow = 0
-                self._arrived(endpoint, gauges)
-            except TimeoutError:
-                slow += 1
-                if slow >= SLOW_PAGES:
-                    self._mark(endpoint, False, "its metrics are late")
-            except (aiohttp.ClientError, OSError) as error:
-                self._mark(endpoint, False, str(error) or type(error).__name__)
-            if look := self._looks.get(endpoint):
-                look.set()
+                page = await self._engines.metrics(endpoint, self._path)
+                if not isinstance(page, Unanswered):
+                    slow = 0
+                    self._arrived(endpoint, page)
+                elif page.why is not Why.SLOW:
+                    self._mark(endpoint, False, str(page))
+                else:
+                    slow += 1
+                    if slow >= SLOW_PAGES:
+                        self._mark(endpoint, False, "its metrics are late")
+            finally:
+                if look := self._looks.get(endpoint):
+                    look.set()
             await asyncio.sleep(self._interval_s)
-
-    async def _scrape(self, endpoint: Endpoint) -> Gauges:
-        assert self._session is not None
-        async with self._session.get(f"http://{endpoint}{self._path}") as response:
-            response.raise_for_status()
-            page = await read_at_most(response, MAX_PAGE_BYTES)
-        if page is None:
-            raise aiohttp.ClientPayloadError(f"metrics page larger than {MAX_PAGE_BYTES} bytes")
-        return parse(page)
 
     def _arrived(self, endpoint: Endpoint, gauges: Gauges) -> None:
         state = self._registry.state(endpoint)

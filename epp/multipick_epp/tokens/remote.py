@@ -7,64 +7,50 @@ It costs a round trip and the engine's time (4.4 ms for 1,000 tokens, 19 ms for 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import aiohttp
 import msgspec
 
-from multipick_epp.engines.answers import read_at_most
+from multipick_epp.engines import EngineClient, Unanswered, Why
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.outcome import NoText, Untokenised
+from multipick_epp.types import Endpoint
 
-MAX_ANSWER_BYTES = 32_000_000
-_NOBODY, _SLOW, _AWAY = "no engine to ask", "engine is slow", "engine can't be reached"
-UNANSWERED = frozenset({_NOBODY, _SLOW, _AWAY})
+_NOBODY = "no engine to ask"
+_REASONS = {
+    Why.AWAY: "engine can't be reached",
+    Why.SLOW: "engine is slow",
+    Why.REFUSED: "refused by the engine",
+    Why.TOO_LONG: "too long",
+    Why.UNREADABLE: "unknown answer of the engine",
+}
+UNANSWERED = frozenset({_NOBODY, _REASONS[Why.AWAY], _REASONS[Why.SLOW]})
 """Reasons of `Untokenised` that say nothing about the prompt: the same engine may give its ids the next time."""
 
 
-class _Answer(msgspec.Struct):
-    tokens: list[int]
-
-
 class RemoteTokenizer:
-    """Asks one engine after the other, as `address` names them."""
+    """Asks one engine after the other, as `choose` names them."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, address: Callable[[], str | None], model: str, deadline_s: float
+        self, engines: EngineClient, choose: Callable[[], Endpoint | None], model: str, deadline_s: float
     ) -> None:
-        """`address` gives `http://host:port` of an engine that is ready, if any. The session stays the caller's."""
-        self._session = session
-        self._address = address
+        """`choose` gives an engine that is ready, if any. The client stays the caller's."""
+        self._engines = engines
+        self._choose = choose
         self._model = model
-        self._timeout = aiohttp.ClientTimeout(total=deadline_s)
+        self._deadline_s = deadline_s
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """As `Tokenizer.encode`; of a prompt with media, nothing."""
         if isinstance(source, TokenIds):
             return source.ids
-        address = self._address()
-        if address is None:
+        endpoint = self._choose()
+        if endpoint is None:
             return Untokenised(_NOBODY)
         try:
-            body = {"model": self._model} | _body(source)
-            return await self._ask(f"{address}/tokenize", msgspec.json.encode(body))
+            question = msgspec.json.encode({"model": self._model} | _body(source))
         except NoText as none:
             return Untokenised(none.reason)
-        except TimeoutError:
-            return Untokenised(_SLOW)
-        except (aiohttp.ClientError, OSError):
-            return Untokenised(_AWAY)
-
-    async def _ask(self, url: str, body: bytes) -> Sequence[int]:
-        headers = {"content-type": "application/json"}
-        async with self._session.post(url, data=body, headers=headers, timeout=self._timeout) as response:
-            if response.status != 200:
-                raise NoText("refused by the engine")
-            answer = await read_at_most(response, MAX_ANSWER_BYTES)
-        if answer is None:
-            raise NoText("too long")
-        try:
-            return msgspec.json.decode(answer, type=_Answer).tokens
-        except msgspec.DecodeError as error:
-            raise NoText("unknown answer of the engine") from error
+        answer = await self._engines.tokenize(endpoint, question, self._deadline_s)
+        return Untokenised(_REASONS[answer.why]) if isinstance(answer, Unanswered) else answer
 
 
 def _body(source: Text | Chat) -> dict[str, Any]:

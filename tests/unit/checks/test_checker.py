@@ -10,6 +10,7 @@ from aiohttp import web
 from multipick_epp.checks import checker as checker_module
 from multipick_epp.checks.checker import Checker, ExpectedEngine
 from multipick_epp.checks.mismatch import Kind
+from multipick_epp.engines import EngineClient
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.pods.registry import PodEndpoint, Registry
@@ -45,6 +46,7 @@ class Checked:
     """A checker, and what it was told and tells."""
 
     registry: Registry
+    client: EngineClient
     engines: Sequence[Engine]
     looks: int = 0
     learnt: tuple[int, Collection[Endpoint]] = (0, ())
@@ -52,7 +54,7 @@ class Checked:
 
     def __post_init__(self) -> None:
         self.checker = Checker(
-            self.registry, ExpectedEngine(["m"], 16), self.look, lambda _: False, self.compare, self.learn
+            self.registry, self.client, ExpectedEngine(["m"], 16), self.look, lambda _: False, self.compare, self.learn
         )
 
     def look(self) -> Sequence[FeedStats]:
@@ -94,6 +96,8 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     monkeypatch.setattr(checker_module, "ASK_S", 60.0)  # whatever else this machine does
     runners: list[web.AppRunner] = []
     tasks: list[asyncio.Task[None]] = []
+    client = EngineClient()
+    await client.start()
 
     async def begin(*engines: Engine) -> Checked:
         registry = Registry()
@@ -107,7 +111,7 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
         registry.set([PodEndpoint(engine.endpoint) for engine in engines])
         for engine in engines:
             registry.mark(engine.endpoint, True)
-        checked = Checked(registry, engines)
+        checked = Checked(registry, client, engines)
         tasks.append(asyncio.create_task(checked.checker.run()))
         return checked
 
@@ -118,6 +122,7 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
             await task
     for runner in runners:
         await runner.cleanup()
+    await client.close()
 
 
 async def test_an_engine_that_matches_is_asked_once_and_nothing_is_said(start: Start) -> None:

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 from multipick_epp.checks import mismatch
-from multipick_epp.checks.mismatch import ServedModels
-from multipick_epp.checks.models import read
+from multipick_epp.engines.models import ServedModels
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.types import Endpoint, Mode
 
@@ -85,20 +84,3 @@ def test_an_engine_is_silent_where_it_had_something_to_tell(
     found = mismatch.events(feed, known, longest, size=16)
     assert (found is None) == (words is None)
     assert words is None or words in (found or "")
-
-
-@pytest.mark.parametrize(
-    ("body", "served"),
-    [
-        (b'{"object": "list", "data": [{"id": "a", "owned_by": "vllm", "max_model_len": 1}]}', ServedModels(["a"])),
-        (b'{"data": [{"id": "a"}, {"id": "lora", "parent": "a", "root": "/l"}]}', ServedModels(["a"])),
-        (b'{"data": [{"id": "a", "owned_by": "sglang", "parent": null}]}', ServedModels(["a"], takes_any=True)),
-        (b'{"data": []}', ServedModels([])),
-        (b'{"data": [{"id": 1}]}', None),
-        (b"[]", None),
-        (b"<html>", None),
-        (b'{"data": ' + b"[" * 100_000, None),
-    ],
-)
-def test_names_of_models_are_read_and_adapters_left_out(body: bytes, served: ServedModels | None) -> None:
-    assert read(body) == served

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from multipick_epp.config import Config, Pool
 from multipick_epp.decision.encoders import Encoders
+from multipick_epp.engines import EngineClient
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.requests.prompt import Text
 from multipick_epp.tokens import Untokenised
@@ -41,8 +42,8 @@ def registry(engine: Endpoint) -> Registry:
 
 
 @pytest.fixture
-async def encoders(registry: Registry) -> AsyncIterator[Encoders]:
-    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(MODEL))), registry)
+async def encoders(registry: Registry, engines: EngineClient) -> AsyncIterator[Encoders]:
+    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(MODEL))), registry, engines)
     await encoders.start()
     yield encoders
     await encoders.close()

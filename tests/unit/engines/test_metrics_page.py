@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 from multipick_epp.engines.metrics_page import Gauges, parse
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -37,4 +38,50 @@ def test_a_sleeping_engine_is_seen() -> None:
 
 def test_nonsense_is_an_empty_reading() -> None:
     assert parse(b"\xff\x00vllm:num_requests_running nan-ish\n{{{{") == Gauges()
-    assert parse(b"vllm:num_requests_running{} 1e\n") == Gauges()
+    assert parse(b"vllm:num_requests_running{} 1e\n") == Gauges(ignored=("vllm:num_requests_running is 1e",))
+
+
+@pytest.mark.parametrize("value", ["1e999", "-3000", "nan", "inf", "-inf", "1e300", "", "x", "0x10", "1" * 5000])
+def test_a_value_that_can_not_be_counts_as_not_said(value: str) -> None:
+    found = parse(f"vllm:num_requests_waiting {value}\nvllm:num_requests_running 2.0\n".encode())
+    assert (found.waiting, found.running) == (0, 2)
+    assert bool(found.ignored) == bool(value)
+    assert all(len(words) < 100 for words in found.ignored)
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "99999999999999999999", "65537", "0", "-16", "1e3", "", "\u0663"])
+def test_a_block_size_that_can_not_be_counts_as_not_said(size: str) -> None:
+    found = parse(f'vllm:cache_config_info{{block_size="{size}",cache_dtype="auto"}} 1.0\n'.encode())
+    assert found.block_size is None
+    assert found.ignored
+
+
+def test_a_cache_that_is_fuller_than_full_counts_as_not_said() -> None:
+    assert parse(b"vllm:kv_cache_usage_perc 0.5\nsglang:token_usage 7\n").kv_usage == 0.5
+
+
+def test_braces_and_spaces_in_a_label_are_no_end() -> None:
+    page = b'vllm:num_requests_running{model_name="a} 9 {\\"b"} 3.0 1700000000\n'
+    assert parse(page).running == 3
+
+
+def test_a_name_that_only_begins_so_is_another() -> None:
+    page = b'vllm:num_requests_waiting_by_reason{reason="capacity"} 5.0\nvllm:num_requests_waiting{} 1.0\n'
+    assert parse(page).waiting == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'vllm:num_requests_running{a="' + b"{" * 300_000,
+        b"vllm:num_requests_running{" * 12_000,
+        b'vllm:cache_config_info{x="' + b"block_size=" * 30_000,
+        b"vllm:num_requests_running" + b"0" * 300_000,
+        b"vllm:num_requests_running 1\n" * 150_000,
+    ],
+)
+def test_what_is_long_is_passed_over(line: bytes) -> None:
+    """Whatever the page holds, it is scanned a few times; this test would take minutes otherwise."""
+    found = parse(b"vllm:num_requests_waiting 4.0\n" + line + b"\nvllm:kv_cache_usage_perc 0.25\n")
+    assert (found.waiting, found.kv_usage) == (4, 0.25)
+    assert found.running <= 1024

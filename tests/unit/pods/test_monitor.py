@@ -3,8 +3,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from multipick_epp.engines import EngineClient
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.types import Endpoint, Load
 
 PAGE = "vllm:num_requests_running 3.0\nvllm:num_requests_waiting 1.0\n"
@@ -34,9 +36,9 @@ async def engine(pages: Callable[[], web.Response]) -> AsyncIterator[Endpoint]:
         await runner.cleanup()
 
 
-async def test_an_engine_is_ready_while_its_metrics_can_be_read() -> None:
+async def test_an_engine_is_ready_while_its_metrics_can_be_read(engines: EngineClient) -> None:
     registry = Registry()
-    monitor = Monitor(registry, lambda _: Load(), lambda: 100.0, interval_s=0.01)
+    monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         await monitor.start()
         registry.set([PodEndpoint(endpoint)])
@@ -50,10 +52,10 @@ async def test_an_engine_is_ready_while_its_metrics_can_be_read() -> None:
     await monitor.close()
 
 
-async def test_a_sleeping_engine_is_not_ready() -> None:
+async def test_a_sleeping_engine_is_not_ready(engines: EngineClient) -> None:
     page = ['vllm:engine_sleep_state{sleep_state="awake"} 1.0\n']
     registry = Registry()
-    monitor = Monitor(registry, lambda _: Load(), lambda: 100.0, interval_s=0.01)
+    monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
     async with engine(lambda: web.Response(text=page[0])) as endpoint:
         registry.set([PodEndpoint(endpoint)])
         await monitor.start()
@@ -63,9 +65,11 @@ async def test_a_sleeping_engine_is_not_ready() -> None:
         await monitor.close()
 
 
-async def test_where_kubernetes_decides_pages_change_gauges_only() -> None:
+async def test_where_kubernetes_decides_pages_change_gauges_only(engines: EngineClient) -> None:
     registry = Registry()
-    monitor = Monitor(registry, lambda _: Load(), lambda: 100.0, interval_s=0.01, readiness=False)
+    monitor = Monitor(
+        registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01, readiness=False
+    )
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint)])
         await monitor.start()
@@ -74,9 +78,9 @@ async def test_where_kubernetes_decides_pages_change_gauges_only() -> None:
         await monitor.close()
 
 
-async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it() -> None:
+async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it(engines: EngineClient) -> None:
     registry = Registry()
-    monitor = Monitor(registry, lambda _: Load(), lambda: 100.0, interval_s=60)
+    monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=60)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint), PodEndpoint(Endpoint("127.0.0.1:1"))])
         await monitor.start()
