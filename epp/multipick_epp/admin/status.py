@@ -36,3 +36,4 @@ class PickerStatus(msgspec.Struct, frozen=True):
     endpoints: EndpointCounts
     mismatches: Sequence[Mismatch]
     failing: Sequence[TaskFailure] = ()
+    pods: str | None = None  # why the endpoints may not be those that there are; None while they are followed

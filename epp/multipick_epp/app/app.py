@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from random import Random
+from typing import Protocol
 from uuid import uuid4
 
 from multipick_epp import config as configuration
@@ -22,10 +23,9 @@ from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.server import ExtProcServer, HealthServer
 from multipick_epp.extproc.stream import Bounds
-from multipick_epp.pods import static
-from multipick_epp.pods.kubernetes import PodWatch, api_url
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
+from multipick_epp.pods.static import StaticPods
 from multipick_epp.policy.registry import policy
 from multipick_epp.tasks.background import Background
 from multipick_epp.tasks.supervisor import Supervisor
@@ -36,6 +36,16 @@ log = logging.getLogger(__name__)
 
 PICK_GUARD_S = 1.0
 """A pick that takes so much longer than its own deadline is broken: the gateway chooses then."""
+
+
+class Pods(Protocol):
+    """What fills the registry."""
+
+    outage: str | None
+    """Why the pool may not be what the registry says."""
+
+    async def follow(self) -> None:
+        """Keep it true."""
 
 
 class App:
@@ -100,6 +110,7 @@ class App:
             config.metrics_path,
             readiness=config.kubernetes is None,  # in a cluster the kubelet's probes decide
         )
+        self._pods: Pods | None = None
         self._background = Background()
 
     async def start(self) -> None:
@@ -139,6 +150,7 @@ class App:
             EndpointCounts(modes.total(), self.checker.checked, modes),
             self.checker.mismatches,
             [TaskFailure(each.task, each.about, each.why) for each in self.supervisor.failing],
+            self._pods.outage if self._pods else "starting",
         )
 
     async def drain(self) -> None:
@@ -160,14 +172,19 @@ class App:
         await self.health_server.stop()
 
     async def _find_pods(self) -> None:
-        """Fill the registry and keep it true; returns when the pool is known."""
+        """Fill the registry and keep it true; returns when the pool is known. Raises ConfigError without a cluster."""
         if self._config.kubernetes is None:
-            self.supervisor.keep("endpoints", lambda: static.follow(self._config, self.registry))
-            await self.registry.known.wait()
-            return
-        watch = PodWatch(self._config.kubernetes, self.registry, api_url())
-        self.supervisor.keep("pod watch", watch.follow)
-        await watch.synced.wait()
+            self._pods = StaticPods(self._config, self.registry)
+            self.supervisor.keep("endpoints", self._pods.follow)
+        else:
+            # Only here, for it loads the official client: 22 MB.
+            from multipick_epp.pods.kubernetes import PodWatch
+            from multipick_epp.pods.kubernetes_api import api_client
+
+            await (await api_client()).close()  # type: ignore[no-untyped-call]
+            self._pods = PodWatch(self._config.kubernetes, self.registry, api_client)
+            self.supervisor.keep("pod watch", self._pods.follow)
+        await self.registry.known.wait()
 
     def _gone(self, endpoint: Endpoint) -> None:
         self.picker.progress.drop(endpoint)

@@ -1,125 +1,181 @@
 """Endpoints from a watch of the pool's pods: list once, then follow the changes; list again where they are lost.
 
-Two calls of a REST API over aiohttp, not a client library of 75 MB of generated models. The API server ends every
-watch after some minutes, and forgets old resource versions (410): both are ordinary.
+The API server ends every watch after some minutes, and forgets old resource versions (410): both are ordinary. What it
+says is input like any other: an object that is no pod is passed over, a watch that ends at once is not asked for again
+at once, and one that says nothing is given up. Without the API server the pool stays as it was.
 """
 
 import asyncio
-import json
 import logging
-import os
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from random import Random
-from typing import Any
 
 import aiohttp
+import msgspec
+from kubernetes.aio import client
+from kubernetes.aio.client import ApiException
 
-from multipick_epp.config import ConfigError, Kubernetes
-from multipick_epp.pods.pod_objects import PodView, view
+from multipick_epp.config import Kubernetes
+from multipick_epp.engines.answers import read_at_most
+from multipick_epp.pods.pod_objects import Metadata, PodView, read, view
 from multipick_epp.pods.registry import Registry
 
 log = logging.getLogger(__name__)
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-WATCH_S = 300
+WATCH_S = 270
+SILENT_S = 90.0
+"""Bookmarks come once a minute: a watch that says nothing for so long is dead."""
+LIST_S = 30.0
+PODS_A_PAGE = 100
+MAX_PAGE_BYTES = 64 << 20
 MAX_EVENT_BYTES = 4 << 20
-_PAUSE_S = (0.2, 10.0)  # first and longest pause after a failure
+MAX_PODS = 10_000
+_PAUSE_S = (0.2, 10.0)  # first and longest pause before the API server is asked again
+LONG_ENOUGH_S = 10.0
+"""A watch that lasted so long was a good one: the next pause is the first again."""
+
+Connect = Callable[[], Awaitable[client.ApiClient]]
 
 
-class ApiError(Exception):
-    """The API server did not give what was asked for."""
+class _ListMetadata(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str | None = msgspec.field(default=None, name="continue")
 
 
-def api_url() -> str:
-    """The cluster's API server, from the variables that every pod has. Raises ConfigError outside of a cluster."""
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if not host:
-        raise ConfigError("kubernetes: this is no pod: KUBERNETES_SERVICE_HOST is not set")
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+class _Page(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: Metadata
+
+
+class _Status(msgspec.Struct):
+    code: int | None = None
+    message: str | None = None
+
+
+class LostWatchError(Exception):
+    """The watch can't go on from where it was; the message says why."""
 
 
 class PodWatch:
     """Keeps a registry true to the pool's pods. Invariant: `_pods` has the pods of the last list, and changes since."""
 
-    def __init__(self, config: Kubernetes, registry: Registry, url: str, account: Path = ACCOUNT) -> None:
-        """`account` is the folder with the service account's `token` and `ca.crt`."""
-        self.synced = asyncio.Event()  # set once the first list was taken
-        self._config = config
+    def __init__(self, config: Kubernetes, registry: Registry, connect: Connect) -> None:
+        """`connect` makes a client of the API server, which is closed here."""
+        self.outage: str | None = "starting"  # why the pods are not watched now
+        self.passed_over = 0  # objects that were no pods
         self._registry = registry
-        self._url = f"{url}/api/v1/namespaces/{config.namespace}/pods"
+        self._connect = connect
+        self._config = config
+        self._path = f"/api/v1/namespaces/{config.namespace}/pods"
         self._selector = ",".join(f"{name}={value}" for name, value in sorted(config.selector.items()))
-        self._account = account
         self._pods: dict[str, PodView] = {}
         self._rng = Random()
 
     async def follow(self) -> None:
-        """For ever; what goes wrong is logged and tried again. Without the API server the pool stays as it was."""
+        """For ever; what goes wrong is logged and tried again after a pause that grows."""
+        loop = asyncio.get_running_loop()
         pause_s, longest_s = _PAUSE_S
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_S + 30)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls()), timeout=timeout, read_bufsize=MAX_EVENT_BYTES
-        ) as session:
-            while True:
-                try:
-                    version = await self._list(session)
-                    pause_s = _PAUSE_S[0]
-                    while True:
-                        version = await self._watch(session, version)
-                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ApiError) as error:
-                    log.warning("pods not watched", extra={"why": str(error) or type(error).__name__})
-                await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+        while True:
+            api = await self._connect()
+            try:
+                version: str | None = None
+                while True:
+                    started = loop.time()
+                    version = await self._once(api, version)
+                    if loop.time() - started >= LONG_ENOUGH_S:
+                        pause_s = _PAUSE_S[0]
+                    await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+                    pause_s = min(2 * pause_s, longest_s)
+            except PermissionError:  # its credentials are read anew
+                await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)
+            finally:
+                await api.close()  # type: ignore[no-untyped-call]
 
-    async def _list(self, session: aiohttp.ClientSession) -> str:
-        async with session.get(
-            self._url, params={"labelSelector": self._selector}, headers=self._headers()
-        ) as response:
-            if response.status != 200:
-                raise ApiError(f"list: status {response.status}")
-            answer = await response.json()
-        self._pods = {}
-        for pod in answer.get("items") or ():
-            self._take(pod)
+    async def _once(self, api: client.ApiClient, version: str | None) -> str | None:
+        """One watch from `version` on, of a new list where that is None; the version to go on from, if any.
+
+        Raises PermissionError where the API server doesn't know us.
+        """
+        try:
+            if version is None:
+                version = await self._list(api)
+            self._say(None)
+            return await self._watch(api, version)
+        except ApiException as error:
+            self._say(f"status {error.status}: {error.reason}")
+            if error.status == 401:
+                raise PermissionError from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LostWatchError) as error:
+            self._say(str(error) or type(error).__name__)
+        return None
+
+    async def _list(self, api: client.ApiClient) -> str:
+        pods: dict[str, PodView] = {}
+        parameters = {"labelSelector": self._selector, "limit": str(PODS_A_PAGE)}
+        while True:
+            async with await self._get(api, parameters, aiohttp.ClientTimeout(total=LIST_S)) as response:
+                body = await read_at_most(response, MAX_PAGE_BYTES)
+            if body is None:
+                raise LostWatchError(f"a list of more than {MAX_PAGE_BYTES} bytes")
+            page = msgspec.json.decode(body, type=_Page)
+            for item in page.items or ():
+                self._take(item, pods)
+            if not page.metadata.continue_:
+                break
+            if len(pods) > MAX_PODS:
+                raise LostWatchError(f"more than {MAX_PODS} pods")
+            parameters["continue"] = page.metadata.continue_
+            await asyncio.sleep(0)
+        self._pods = pods
         self._tell()
-        self.synced.set()
-        version: str = answer["metadata"]["resourceVersion"]
-        return version
+        return page.metadata.resource_version
 
-    async def _watch(self, session: aiohttp.ClientSession, version: str) -> str:
-        """Follow until the server ends the watch; the version to go on from. Raises ApiError where that is lost."""
-        params = {
+    async def _watch(self, api: client.ApiClient, version: str) -> str:
+        """Follow until the server ends the watch; the version to go on from. Raises LostWatchError where it is lost."""
+        parameters = {
             "labelSelector": self._selector,
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_S),
         }
-        async with session.get(self._url, params=params, headers=self._headers()) as response:
-            if response.status != 200:
-                raise ApiError(f"watch: status {response.status}")
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENT_S)
+        async with await self._get(api, parameters, timeout) as response:
             async for event in _events(response):
-                kind, pod = event["type"], event["object"]
-                if kind == "ERROR":
-                    raise ApiError(f"watch: {pod.get('message')}")
-                version = pod["metadata"]["resourceVersion"]
-                if kind == "BOOKMARK":
-                    continue
-                if kind == "DELETED":
-                    self._pods.pop(pod["metadata"]["uid"], None)
+                if event.type == "ERROR":
+                    status = msgspec.json.decode(event.object, type=_Status)
+                    raise LostWatchError(f"{status.code}: {status.message}"[:200])
+                if event.type == "BOOKMARK":
+                    found = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
                 else:
-                    self._take(pod)
-                self._tell()
+                    found = self._take(event.object, self._pods, gone=event.type == "DELETED")
+                    self._tell()
+                version = found or version
         return version
 
-    def _take(self, pod: Mapping[str, Any]) -> None:
-        uid = pod["metadata"]["uid"]
-        seen = view(pod, self._config.ports, self._config.container)
+    def _take(self, data: msgspec.Raw, pods: dict[str, PodView], gone: bool = False) -> str:
+        """Note one pod; its version, "" of what is no pod."""
+        pod = read(data)
+        if pod is None:
+            self.passed_over += 1
+            log.warning("an object that is no pod is passed over", extra={"so_far": self.passed_over})
+            return ""
+        seen = None if gone else view(pod, self._config.ports, self._config.container)
         if seen is None:
-            self._pods.pop(uid, None)
-        else:
-            self._pods[uid] = seen
+            pods.pop(pod.metadata.uid, None)
+        elif pod.metadata.uid in pods or len(pods) < MAX_PODS:
+            pods[pod.metadata.uid] = seen
+        return pod.metadata.resource_version
 
     def _tell(self) -> None:
         # Ready pods last: of an address that a new pod was given while the old one is still listed, the new one counts.
@@ -129,17 +185,42 @@ class PodWatch:
             for pod in each.endpoints:
                 self._registry.mark(pod.endpoint, each.ready)
 
-    def _headers(self) -> dict[str, str]:
-        token = self._account / "token"  # read each time: it is replaced every hour
-        return {"authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+    def _say(self, outage: str | None) -> None:
+        if outage is not None:
+            log.warning("pods not watched", extra={"why": outage})
+        self.outage = outage
 
-    def _tls(self) -> ssl.SSLContext:
-        authority = self._account / "ca.crt"
-        return ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
+    async def _get(
+        self, api: client.ApiClient, parameters: Mapping[str, str], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """The answer, of which only the head has been read. Raises ApiException for any status but 200."""
+        request = await api.param_serialize(
+            "GET",
+            self._path,
+            query_params=list(parameters.items()),
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        answer = await api.call_api(*request, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        if response.status != 200:
+            response.close()
+            raise ApiException(status=response.status, reason=response.reason)
+        return response
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Mapping[str, Any]]:
-    """The watch's events: one JSON object a line."""
-    async for line in response.content:
-        if line.strip():
-            yield json.loads(line)
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[_Event]:
+    """The watch's events, one JSON object a line. Raises LostWatchError for a line of more than MAX_EVENT_BYTES."""
+    line = bytearray()
+    async for chunk in response.content.iter_any():
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line += end
+            if line.strip():
+                yield msgspec.json.decode(bytes(line), type=_Event)
+            line.clear()
+        line += rest
+        if len(line) > MAX_EVENT_BYTES:
+            raise LostWatchError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+    if line.strip():
+        raise LostWatchError("it ended amid an event")

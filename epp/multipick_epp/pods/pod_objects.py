@@ -1,15 +1,66 @@
-"""A Kubernetes Pod object -> the endpoints it gives, and whether they can serve. No I/O."""
+"""A Kubernetes Pod object -> the endpoints it gives, and whether they can serve. No I/O.
+
+Only the fields that matter are read, and each pod by itself: one that is none, or odd, costs nobody but itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from ipaddress import ip_address
+
+import msgspec
 
 from multipick_epp.pods.registry import PodEndpoint
 from multipick_epp.types import Endpoint
 
 ACTIVE_PORTS = "inference.networking.k8s.io/active-ports"
 """Annotation of the Gateway API Inference Extension: of the pool's ports only these are the pod's."""
+
+
+class Metadata(msgspec.Struct, rename="camel"):
+    """Of a pod, or of a bookmark, which has the version alone."""
+
+    uid: str = ""
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Running(msgspec.Struct, rename="camel"):
+    started_at: str | None = None
+
+
+class _ContainerState(msgspec.Struct):
+    running: _Running | None = None
+
+
+class _ContainerStatus(msgspec.Struct):
+    name: str = ""
+    state: _ContainerState | None = None
+
+
+class _Condition(msgspec.Struct):
+    type: str = ""
+    status: str = ""
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """Of a pod."""
+
+    pod_ip: str | None = msgspec.field(default=None, name="podIP")
+    phase: str | None = None
+    conditions: list[_Condition] | None = None
+    container_statuses: list[_ContainerStatus] | None = None
+
+
+class PodObject(msgspec.Struct):
+    """The part of a pod that matters here."""
+
+    metadata: Metadata
+    status: Status | None = None
+
+
+_pod = msgspec.json.Decoder(PodObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,41 +71,64 @@ class PodView:
     ready: bool
 
 
-def view(pod: Mapping[str, Any], ports: Sequence[int], container: str | None) -> PodView | None:
+def read(data: "bytes | msgspec.Raw") -> PodObject | None:
+    """None for what is no pod."""
+    try:
+        pod = _pod.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return pod if pod.metadata.uid else None
+
+
+def view(pod: PodObject, ports: Sequence[int], container: str | None) -> PodView | None:
     """The endpoints of one pod: `ports[r]` is the data-parallel rank r's. None for a pod that has or needs no address.
 
     `container` is the engine's, whose start is a new epoch; None takes the latest start of any of the pod's containers.
     A pod with a deletion timestamp is not ready from that moment on: its engine answers new requests with an abort.
     """
-    metadata, status = pod.get("metadata") or {}, pod.get("status") or {}
-    address = status.get("podIP")
-    if not address or status.get("phase") in ("Succeeded", "Failed"):
+    metadata, status = pod.metadata, pod.status or Status()
+    host = _host(status.pod_ip)
+    if host is None or status.phase in ("Succeeded", "Failed"):
         return None
-    host = f"[{address}]" if ":" in address else address
-    started_ms = _started_ms(status.get("containerStatuses") or (), container)
-    active = _active(metadata.get("annotations") or {}, ports)
+    started_ms = _started_ms(status.container_statuses or (), container)
+    active = _active(metadata.annotations or {}, ports)
     endpoints = [
         PodEndpoint(Endpoint(f"{host}:{port}"), started_ms=started_ms, rank=rank)
         for rank, port in enumerate(ports)
         if port in active
     ]
-    conditions = status.get("conditions") or ()
-    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-    return PodView(endpoints, ready and "deletionTimestamp" not in metadata)
+    ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
+    return PodView(endpoints, ready and metadata.deletion_timestamp is None)
+
+
+def _host(address: str | None) -> str | None:
+    """An address as it stands in a URL; None for what is none: it will be dialled."""
+    try:
+        ip = ip_address(address or "")
+    except ValueError:
+        return None
+    return f"[{address}]" if ip.version == 6 else address
 
 
 def _active(annotations: Mapping[str, str], ports: Sequence[int]) -> set[int]:
     named = annotations.get(ACTIVE_PORTS)
     if named is None:
         return set(ports)
-    return {int(text) for text in map(str.strip, named.split(",")) if text.isdecimal()} & set(ports)
+    return {port for port in ports if str(port) in map(str.strip, named.split(","))}
 
 
-def _started_ms(statuses: Sequence[Mapping[str, Any]], container: str | None) -> int | None:
+def _started_ms(statuses: Sequence[_ContainerStatus], container: str | None) -> int | None:
     starts = [
-        started
+        started_ms
         for each in statuses
-        if container is None or each.get("name") == container
-        if (started := ((each.get("state") or {}).get("running") or {}).get("startedAt"))
+        if (container is None or each.name == container) and each.state and each.state.running
+        if (started_ms := _unix_ms(each.state.running.started_at)) is not None
     ]
-    return max((int(datetime.fromisoformat(start).timestamp() * 1000) for start in starts), default=None)
+    return max(starts, default=None)
+
+
+def _unix_ms(time: str | None) -> int | None:
+    try:
+        return max(0, int(datetime.fromisoformat(time or "").timestamp() * 1000)) or None
+    except (ValueError, OverflowError):
+        return None

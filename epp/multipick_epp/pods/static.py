@@ -1,7 +1,8 @@
-"""Endpoints from the configuration, or from a file that is read again when it changes: no Kubernetes needed."""
+"""Endpoints from the configuration, and from a file that is read again when it changes: no Kubernetes needed."""
 
 import asyncio
 import logging
+import re
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ from multipick_epp.types import Endpoint
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+MAX_FILE_BYTES = 4 << 20
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})")
 
 
 def pods_of(endpoints: tuple[StaticEndpoint, ...]) -> list[PodEndpoint]:
@@ -23,37 +26,61 @@ def pods_of(endpoints: tuple[StaticEndpoint, ...]) -> list[PodEndpoint]:
 def read_file(path: Path) -> list[PodEndpoint]:
     """The endpoints of a YAML list. Raises ConfigError, which names what is wrong."""
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
         return pods_of(msgspec.yaml.decode(path.read_bytes(), type=tuple[StaticEndpoint, ...]))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors among them
         raise ConfigError(f"{path}: {error}") from error
 
 
-async def follow(config: Config, registry: Registry) -> None:
-    """Fill the registry; with an endpoints file, keep it true to the file for ever. A broken file changes nothing."""
-    fixed = pods_of(config.endpoints)
-    if config.endpoints_file is None:
-        registry.set(fixed)
-        return
-    path, seen = Path(config.endpoints_file), ""
-    while True:
-        try:
-            stamp = _stamp(path)
+class StaticPods:
+    """Keeps a registry true to the configuration, and to the endpoints file where there is one."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        """Raises ConfigError for endpoints that can't be."""
+        self.outage: str | None = None  # why the file is not used now
+        self._fixed = pods_of(config.endpoints)
+        self._path = None if config.endpoints_file is None else Path(config.endpoints_file)
+        self._registry = registry
+
+    async def follow(self) -> None:
+        """For ever, with a file; a broken one changes nothing, and keeps nobody from the endpoints that are fixed."""
+        if self._path is None or self._fixed:
+            self._registry.set(self._fixed)
+        if self._path is None:
+            return
+        seen = ""
+        while True:
+            stamp = await asyncio.to_thread(_stamp, self._path)
             if stamp != seen:
                 seen = stamp
-                registry.set([*fixed, *read_file(path)])
+                await self._read(self._path)
+            await asyncio.sleep(POLL_S)
+
+    async def _read(self, path: Path) -> None:
+        try:
+            pods = await asyncio.to_thread(read_file, path)
         except ConfigError as error:
+            self.outage = str(error)
             log.error("endpoints file not used", extra={"why": str(error)})
-        await asyncio.sleep(POLL_S)
+        else:
+            self.outage = None
+            self._registry.set([*self._fixed, *pods])
 
 
 def _stamp(path: Path) -> str:
-    return str(path.stat().st_mtime_ns) if path.exists() else "missing"
+    """Differs whenever the file may; a file that is gone is an error like any other, told once."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        return str(error)
+    return f"{state.st_ino} {state.st_mtime_ns} {state.st_size}"
 
 
 def _checked(address: str) -> Endpoint:
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f"endpoint {address!r} is not ip:port")
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[1]) < 65536:
+        raise ConfigError(f"endpoint {address[:100]!r} is not ip:port")
     return Endpoint(address)

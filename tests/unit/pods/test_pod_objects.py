@@ -1,9 +1,11 @@
 from typing import Any
 
-from multipick_epp.pods.pod_objects import ACTIVE_PORTS, view
+import msgspec
+import pytest
+from multipick_epp.pods.pod_objects import ACTIVE_PORTS, PodObject, read, view
 
 
-def pod(**changes: Any) -> dict[str, Any]:
+def pod(**changes: Any) -> PodObject:
     started = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
     status = {
         "podIP": "10.1.2.3",
@@ -14,7 +16,11 @@ def pod(**changes: Any) -> dict[str, Any]:
             {"name": "sidecar", "state": started},
         ],
     }
-    return {"metadata": {"uid": "u", **changes.pop("metadata", {})}, "status": status | changes}
+    found = read(
+        msgspec.json.encode({"metadata": {"uid": "u", **changes.pop("metadata", {})}, "status": status | changes})
+    )
+    assert found is not None
+    return found
 
 
 def test_a_running_pod_gives_an_endpoint_a_port_with_its_rank_and_epoch() -> None:
@@ -50,7 +56,8 @@ def test_a_pod_that_is_not_ready_keeps_its_endpoints() -> None:
 def test_pods_without_an_address_or_at_their_end_give_nothing() -> None:
     assert view(pod(podIP=None), [8000], None) is None
     assert view(pod(phase="Failed"), [8000], None) is None
-    assert view({"metadata": {}}, [8000], None) is None
+    assert view(pod(podIP="evil.example/"), [8000], None) is None
+    assert view(pod(podIP="10.0.0.1:80"), [8000], None) is None
 
 
 def test_active_ports_restrict_the_pools_ports_and_garbage_means_none() -> None:
@@ -66,3 +73,31 @@ def test_an_ipv6_address_is_put_in_brackets() -> None:
     seen = view(pod(podIP="fd00::1"), [8000], None)
     assert seen is not None
     assert seen.endpoints[0].endpoint == "[fd00::1]:8000"
+
+
+@pytest.mark.parametrize("time", [None, "", "yesterday", "99999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59"])
+def test_a_start_that_is_no_time_is_not_known(time: str | None) -> None:
+    seen = view(pod(containerStatuses=[{"name": "engine", "state": {"running": {"startedAt": time}}}]), [8000], None)
+    assert seen is not None
+    assert [endpoint.started_ms for endpoint in seen.endpoints] == [None]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"7",
+        b'{"kind": "Status", "code": 410}',
+        b'{"metadata": {}}',
+        b'{"metadata": {"uid": 7}}',
+        b'{"metadata": {"uid": "u", "annotations": {"a": {}}}}',
+        b'{"metadata": {"uid": "u"}, "status": {"conditions": "Ready"}}',
+        b'{"metadata": {"uid": "u"}, "status": {"containerStatuses": [[]]}}',
+        b'{"metadata": {"uid": "\xff"}}',
+        b'{"metadata":' * 100_000,
+    ],
+)
+def test_what_is_no_pod_is_none(data: bytes) -> None:
+    assert read(data) is None
