@@ -19,6 +19,7 @@ from multipick_epp.config import Kubernetes
 from multipick_epp.engines.answers import read_at_most
 from multipick_epp.pods.pod_objects import Metadata, PodView, read, view
 from multipick_epp.pods.registry import Registry
+from multipick_epp.tasks.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class PodWatch:
     async def follow(self) -> None:
         """For ever; what goes wrong is logged and tried again after a pause that grows."""
         loop = asyncio.get_running_loop()
-        pause_s, longest_s = _PAUSE_S
+        backoff = Backoff(*_PAUSE_S, self._rng)
         while True:
             api = await self._connect()
             try:
@@ -92,12 +93,10 @@ class PodWatch:
                     started = loop.time()
                     version = await self._once(api, version)
                     if loop.time() - started >= LONG_ENOUGH_S:
-                        pause_s = _PAUSE_S[0]
-                    await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
-                    pause_s = min(2 * pause_s, longest_s)
+                        backoff.reset()
+                    await asyncio.sleep(backoff.next_s())
             except PermissionError:  # its credentials are read anew
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, longest_s)
+                await asyncio.sleep(backoff.next_s())
             finally:
                 await api.close()  # type: ignore[no-untyped-call]
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from multipick_epp.tasks.backoff import Backoff
+
 log = logging.getLogger(__name__)
 
 _PAUSE_S = (0.1, 10.0)  # first and longest pause before work is started again
@@ -55,7 +57,7 @@ class Supervisor:
 
     async def _run(self, task: str, about: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         loop = asyncio.get_running_loop()
-        pause_s, longest_s = _PAUSE_S
+        backoff = Backoff(*_PAUSE_S)
         try:
             while True:
                 started = loop.time()
@@ -64,11 +66,11 @@ class Supervisor:
                     return
                 except Exception as error:
                     if loop.time() - started >= LONG_ENOUGH_S:
-                        pause_s = _PAUSE_S[0]
+                        backoff.reset()
+                    pause_s = backoff.next_s()
                     self.restarts[task] += 1
                     self._failures[task, about] = loop.time(), (str(error) or type(error).__name__)[:_WORDS]
                     log.exception("%s failed", task, extra={"about": about, "again_in_s": pause_s})
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, longest_s)
         finally:
             self._failures.pop((task, about), None)
