@@ -23,6 +23,7 @@ from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.server import ExtProcServer, HealthServer
 from multipick_epp.extproc.stream import Bounds
+from multipick_epp.pods.models import ModelWatch
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.static import StaticPods
@@ -110,6 +111,7 @@ class App:
             config.metrics_path,
             readiness=config.kubernetes is None,  # in a cluster the kubelet's probes decide
         )
+        self.models = ModelWatch(self.registry, self.engines, self.supervisor)
         self._pods: Pods | None = None
         self._background = Background()
 
@@ -130,7 +132,8 @@ class App:
         await self.feeds.start()
         self.registry.on_change(self.feeds.follow)
         self.registry.on_gone(self._gone)
-        await self.monitor.start()
+        self.monitor.start()
+        self.models.start()
         await self._find_pods()
         await self.monitor.looked()
         self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
@@ -164,6 +167,7 @@ class App:
         await self._background.cancel()
         self.picker.close()
         await self.monitor.close()
+        await self.models.close()
         await self.feeds.close()
         await self.state.close()
         await self.encoders.close()

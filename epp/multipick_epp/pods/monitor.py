@@ -7,11 +7,12 @@ connection means not ready at once; a slow page only after several, since a busy
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 
 from multipick_epp.engines import EngineClient, Unanswered, Why
 from multipick_epp.engines.bounds import METRICS_S
 from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.pods.each import EachEndpoint
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import unexplained
 from multipick_epp.tasks.supervisor import Supervisor
@@ -24,7 +25,7 @@ LOOKED_S = METRICS_S + 1.0  # for a first look at all endpoints
 
 
 class Monitor:
-    """One task an endpoint of the registry. `readiness`: whether a page, or its lack, decides if an endpoint is ready.
+    """Looks at the registry's endpoints. `readiness`: whether a page, or its lack, decides if an endpoint is ready.
 
     It is off where Kubernetes says which pods are ready.
     """
@@ -42,48 +43,35 @@ class Monitor:
     ) -> None:
         self._registry = registry
         self._engines = engines
-        self._supervisor = supervisor
         self._load = load
         self._tokens_a_request = tokens_a_request
         self._interval_s = interval_s
         self._path = path
         self._readiness = readiness
-        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
-        self._looks: dict[Endpoint, asyncio.Event] = {}  # of each task; set after its first look
+        self._looks: set[Endpoint] = set()  # those that were looked at
+        self._looked = asyncio.Event()  # set with each look
+        self._each = EachEndpoint(registry, supervisor, "monitor", self._watch)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Watch the registry's endpoints, and those that come later."""
-        self._registry.on_change(lambda _: self._follow())
-        self._follow()
+        self._each.start()
 
     async def looked(self) -> None:
         """Return when each of the registry's endpoints was looked at; after LOOKED_S in any case."""
-        looks = [asyncio.create_task(look.wait()) for look in self._looks.values()]
-        if looks:
-            _, late = await asyncio.wait(looks, timeout=LOOKED_S)
-            for look in late:
-                look.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOKED_S):
+                while not self._looks.issuperset(self._registry.all()):
+                    self._looked.clear()
+                    await self._looked.wait()
 
     async def close(self) -> None:
-        """End all tasks."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _follow(self) -> None:
-        endpoints = set(self._registry.all())
-        for endpoint in self._tasks.keys() - endpoints:
-            self._tasks.pop(endpoint).cancel()
-            self._looks.pop(endpoint).set()
-        for endpoint in endpoints - self._tasks.keys():
-            self._looks[endpoint] = asyncio.Event()
-            self._tasks[endpoint] = self._supervisor.keep("monitor", partial(self._watch, endpoint), endpoint)
+        """End it."""
+        await self._each.close()
 
     async def _watch(self, endpoint: Endpoint) -> None:
         slow = 0
-        while True:
-            try:
+        try:
+            while True:
                 page = await self._engines.metrics(endpoint, self._path)
                 if not isinstance(page, Unanswered):
                     slow = 0
@@ -94,10 +82,11 @@ class Monitor:
                     slow += 1
                     if slow >= SLOW_PAGES:
                         self._mark(endpoint, False, "its metrics are late")
-            finally:
-                if look := self._looks.get(endpoint):
-                    look.set()
-            await asyncio.sleep(self._interval_s)
+                self._looks.add(endpoint)
+                self._looked.set()
+                await asyncio.sleep(self._interval_s)
+        finally:
+            self._looks.discard(endpoint)
 
     def _arrived(self, endpoint: Endpoint, gauges: Gauges) -> None:
         state = self._registry.state(endpoint)

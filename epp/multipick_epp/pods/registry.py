@@ -1,10 +1,11 @@
 """The endpoints of the pool: who exists, who is ready, and the last gauges of each."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.engines.models import ServedModels
 from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.types import Endpoint
@@ -39,6 +40,7 @@ class EndpointState:
     incarnation: int = 0  # grows whenever the engine may be another one: it became ready, or its container was started
     longest_prompt: int = 0  # tokens, of the prompts that this picker sent to this incarnation
     gauges: Gauges | None = None  # None until the first scrape
+    served: ServedModels | None = None  # by this incarnation; None until it has said so
     unexplained: Unexplained = field(default_factory=Unexplained)
     picked: int = 0  # requests that this picker sent there since the last scrape
     sent: Sent = field(default_factory=Sent)
@@ -47,16 +49,18 @@ class EndpointState:
         """The engine may be another one."""
         self.incarnation += 1
         self.longest_prompt = 0
+        self.served = None
 
 
 class Registry:
-    """Invariant: `_ready` has exactly the ready endpoints of `_states`, with their figures, in the order they came;
-    `_row_of` says where.
+    """Invariant: `_ready` has exactly the ready endpoints of `_states` that are not left out, with their figures, in
+    the order they came; `_row_of` says where. Where all would be left out, none is.
     """
 
     def __init__(self) -> None:
         self.known = asyncio.Event()  # set once somebody has said what the pool consists of
         self._states: dict[Endpoint, EndpointState] = {}
+        self._left_out: frozenset[Endpoint] = frozenset()
         self._ready = _columns([])
         self._row_of: dict[Endpoint, int] = {}
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
@@ -102,6 +106,17 @@ class Registry:
                 state.begins_anew()
             self._refresh()
 
+    def leave_out(self, endpoints: Collection[Endpoint]) -> None:
+        """No request goes to these for now, though they are ready: unless nobody else is."""
+        if self._left_out != frozenset(endpoints):
+            self._left_out = frozenset(endpoints)
+            self._refresh()
+
+    def serves(self, endpoint: Endpoint, served: ServedModels) -> None:
+        """Its engine said which models it serves now."""
+        if state := self._states.get(endpoint):
+            state.served = served
+
     def scraped(self, endpoint: Endpoint, gauges: Gauges, unexplained: Unexplained) -> None:
         """A look at the engine's metrics came back."""
         if state := self._states.get(endpoint):
@@ -125,10 +140,6 @@ class Registry:
         """Every endpoint, ready or not."""
         return tuple(self._states)
 
-    def pods(self) -> Sequence[PodEndpoint]:
-        """Every endpoint as its source describes it."""
-        return [state.pod for state in self._states.values()]
-
     def state(self, endpoint: Endpoint) -> EndpointState | None:
         """What is known of it; None for one that is not of the pool."""
         return self._states.get(endpoint)
@@ -137,17 +148,34 @@ class Registry:
         """The block sizes that engines told of, tokens."""
         return frozenset(s.gauges.block_size for s in self._states.values() if s.gauges and s.gauges.block_size)
 
-    def ready(self, subset: Sequence[str] | None = None) -> Columns:
-        """Endpoints that can serve; with a subset hint (`ip:port`, or `ip` for all its ports) only those it names."""
-        if subset is None:
+    @property
+    def max_model_len(self) -> int | None:
+        """The longest context of any engine, tokens; None before one has said so."""
+        lengths = (state.served.max_model_len for state in self._states.values() if state.served)
+        return max((length for length in lengths if length), default=None)
+
+    def ready(self, subset: Sequence[str] | None = None, model: str | None = None) -> Columns:
+        """Endpoints that can serve; with a subset hint (`ip:port`, or `ip` for all its ports) only those it names.
+
+        With `model` those whose engines have it now, where some have: else any engine may know how to load it.
+        """
+        if subset is None and model is None:
             return self._ready
-        named = set(subset)
-        return self._ready.only(
-            [row for row, e in enumerate(self._ready.endpoints) if e in named or e.rpartition(":")[0] in named]
-        )
+        rows: Sequence[int] = range(len(self._ready.endpoints))
+        if subset is not None:
+            named, endpoints = set(subset), self._ready.endpoints
+            rows = [row for row in rows if endpoints[row] in named or endpoints[row].rpartition(":")[0] in named]
+        if model is not None:
+            rows = [row for row in rows if self._has(self._ready.endpoints[row], model)] or rows
+        return self._ready.only(rows)
+
+    def _has(self, endpoint: Endpoint, model: str) -> bool:
+        served = self._states[endpoint].served
+        return served is not None and (model in served.adapters or model in served.names)
 
     def _refresh(self) -> None:
-        self._ready = _columns([state for state in self._states.values() if state.ready])
+        ready = [state for state in self._states.values() if state.ready]
+        self._ready = _columns([state for state in ready if state.pod.endpoint not in self._left_out] or ready)
         self._row_of = {endpoint: row for row, endpoint in enumerate(self._ready.endpoints)}
 
 

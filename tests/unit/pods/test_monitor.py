@@ -40,7 +40,7 @@ async def test_an_engine_is_ready_while_its_metrics_can_be_read(engines: EngineC
     registry = Registry()
     monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
-        await monitor.start()
+        monitor.start()
         registry.set([PodEndpoint(endpoint)])
         await until(lambda: registry.ready().endpoints == [endpoint])
         await until(lambda: (s := registry.state(endpoint)) is not None and s.unexplained.in_flight == 4)
@@ -58,7 +58,7 @@ async def test_a_sleeping_engine_is_not_ready(engines: EngineClient) -> None:
     monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
     async with engine(lambda: web.Response(text=page[0])) as endpoint:
         registry.set([PodEndpoint(endpoint)])
-        await monitor.start()
+        monitor.start()
         await until(lambda: registry.ready().endpoints == [endpoint])
         page[0] = 'vllm:engine_sleep_state{sleep_state="awake"} 0.0\n'
         await until(lambda: not registry.ready().endpoints)
@@ -72,7 +72,7 @@ async def test_where_kubernetes_decides_pages_change_gauges_only(engines: Engine
     )
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint)])
-        await monitor.start()
+        monitor.start()
         await until(lambda: (s := registry.state(endpoint)) is not None and s.gauges is not None)
         assert not registry.ready().endpoints
         await monitor.close()
@@ -83,7 +83,7 @@ async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it(en
     monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=60)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint), PodEndpoint(Endpoint("127.0.0.1:1"))])
-        await monitor.start()
+        monitor.start()
         async with asyncio.timeout(10):
             await monitor.looked()
         assert registry.ready().endpoints == [endpoint]

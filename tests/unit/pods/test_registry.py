@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.engines.models import ServedModels
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.pods.unexplained import Unexplained, unexplained
 from multipick_epp.types import Endpoint, Load
@@ -44,6 +45,46 @@ def test_listeners_hear_of_changes_only_and_of_each_endpoint_that_left() -> None
     registry.set([PodEndpoint(B, started_ms=5)])
     assert changes == [[A], [B], [B]]
     assert gone == [A]
+
+
+def test_an_endpoint_that_is_left_out_is_not_offered_unless_nobody_else_is() -> None:
+    registry = Registry()
+    registry.set([PodEndpoint(A), PodEndpoint(B)])
+    registry.mark(A, True)
+    registry.mark(B, True)
+    registry.leave_out({A})
+    assert registry.ready().endpoints == [B]
+    registry.mark(B, False)
+    assert registry.ready().endpoints == [A]
+    registry.mark(B, True)
+    registry.leave_out({A, B})
+    assert registry.ready().endpoints == [A, B]
+    registry.leave_out(())
+    assert registry.ready().endpoints == [A, B]
+
+
+def test_a_request_for_an_adapter_is_offered_those_that_have_it() -> None:
+    registry = Registry()
+    registry.set([PodEndpoint(A), PodEndpoint(B)])
+    registry.mark(A, True)
+    registry.mark(B, True)
+    assert registry.ready(model="lora").endpoints == [A, B]  # nobody has it: any may know how to load it
+    registry.serves(A, ServedModels(["m"], adapters=frozenset({"lora"})))
+    registry.serves(B, ServedModels(["m"]))
+    assert registry.ready(model="lora").endpoints == [A]
+    assert registry.ready(model="m").endpoints == [A, B]
+    assert registry.ready(["10.0.0.2"], "lora").endpoints == [B]  # the subset goes first
+    registry.set([PodEndpoint(A, started_ms=1), PodEndpoint(B)])  # another engine, which has not said what it has
+    assert registry.ready(model="lora").endpoints == [A, B]
+
+
+def test_the_longest_context_of_the_pool_is_known_once_an_engine_said_it() -> None:
+    registry = Registry()
+    registry.set([PodEndpoint(A), PodEndpoint(B)])
+    assert registry.max_model_len is None
+    registry.serves(A, ServedModels(["m"], max_model_len=4096))
+    registry.serves(B, ServedModels(["m"], max_model_len=8192))
+    assert registry.max_model_len == 8192
 
 
 def test_an_endpoint_that_comes_again_starts_as_not_ready() -> None:
