@@ -63,7 +63,7 @@ class App:
         self.engines = EngineClient()
         self.encoders = Encoders(config, self.registry, self.engines)
         stages = self.metrics.stage_seconds
-        reader = PromptReader(
+        self.reader = PromptReader(
             self.encoders,
             config.pool.models,
             secret,
@@ -77,7 +77,7 @@ class App:
             config.destinations,
             config.explain_headers,
         )
-        self.picker = PoolPicker(options, self.replica, self.state, self.registry, reader, self.metrics, Random())
+        self.picker = PoolPicker(options, self.replica, self.state, self.registry, self.reader, self.metrics, Random())
         self.health = Health()
         limits = config.limits
         bounds = Bounds(limits.max_read_bytes, limits.max_body_bytes, limits.max_kept_bytes)
@@ -166,6 +166,7 @@ class App:
         await self.supervisor.close()
         await self._background.cancel()
         self.picker.close()
+        self.reader.close()
         await self.monitor.close()
         await self.models.close()
         await self.feeds.close()

@@ -2,21 +2,44 @@
 
 What can't be read ends in `Blind` with the reason and a guess of the prompt's length, never in an error: such a request
 is routed by load.
+
+Nobody's prompt holds the event loop, which all requests share: what takes more than about a millisecond is done in a
+thread, one request after the other, in pieces that are short enough for the loop to come in between.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from multipick_epp.blocks import Chains, block_keys, encode_extra, root_key
 from multipick_epp.extproc.pick import PickRequest
+from multipick_epp.requests.body import is_light
 from multipick_epp.requests.parse import parse
-from multipick_epp.requests.prompt import Prompt, TokenSource, Unread
+from multipick_epp.requests.prompt import Prompt, Text, TokenIds, TokenSource, Unread
+from multipick_epp.requests.token_ids import MAX_TOKENS
 from multipick_epp.tokens import Untokenised
+from multipick_epp.tokens.outcome import NoText
+from multipick_epp.tokens.worker import Worker
+from multipick_epp.types import BlockKey
 
 BYTES_A_TOKEN = 4
 """A guess for English text and code; only used where tokens can't be had."""
+
+MAX_KNOWN_PROMPTS = 32
+"""Prompts of one request (a completion with a list) that are looked up, 50 us each; the rest counts as new."""
+
+INLINE_TOKENS = 65_536
+"""Tokens that are hashed at once, in less than a millisecond; more are hashed in the thread."""
+
+SLICE_TOKENS = 32_768
+
+MAX_WAITING_BYTES = 64 << 20
+"""Bodies and token ids that may wait for the thread; what comes beyond them is routed by load."""
+
+T = TypeVar("T")
 
 
 class Encoder(Protocol):
@@ -48,7 +71,7 @@ class Blind:
 
 
 class PromptReader:
-    """Reads requests of one pool. `block_sizes` gives the sizes that its endpoints use now."""
+    """Reads requests of one pool, on one event loop. `block_sizes` gives the sizes that its endpoints use now."""
 
     def __init__(
         self,
@@ -57,53 +80,108 @@ class PromptReader:
         secret: bytes,
         block_sizes: Callable[[], Sequence[int]],
         observe: Callable[[str, float], None],
+        max_model_len: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`observe(stage, seconds)` is told how long parsing, tokenising and hashing took."""
+        """`observe(stage, seconds)` is told how long parsing, tokenising and hashing took.
+
+        `max_model_len` is the longest prompt that the engines take, in tokens; None: they did not say, and it is
+        `MAX_TOKENS`. What is longer they refuse, so it is charged and hashed as far as that only.
+        """
         self._encoder = encoder
         self._models = frozenset(models)
         self._base = models[0] if models else ""
         self._secret = secret
         self._block_sizes = block_sizes
         self._observe = observe
+        self._max_model_len = max_model_len
+        self._worker = Worker(threads=1, max_waiting=MAX_WAITING_BYTES)
+
+    def close(self) -> None:
+        """End the thread. Requests that wait for it are routed by load."""
+        self._worker.close()
 
     async def read(self, request: PickRequest) -> Known | Blind:
         """The request's prompt as block keys. Never raises for what a client sent."""
+        longest = min(self._max_model_len() or MAX_TOKENS, MAX_TOKENS)
         if request.body is None:
-            return guess(request, "too large to read" if request.body_bytes else "no body")
+            return guess(request, "too large to read" if request.body_bytes else "no body", longest)
+        try:
+            return await self._read(request, request.body, longest)
+        except NoText:
+            return guess(request, "too much to read", longest)
+
+    async def _read(self, request: PickRequest, body: bytes, longest: int) -> Known | Blind:
         started = time.perf_counter()
-        prompt = parse(request.path, request.headers, request.body)
+        prompt = await self._run(is_light(body), len(body), partial(parse, request.path, request.headers, body))
         self._observe("parse", time.perf_counter() - started)
         if isinstance(prompt, Unread):
-            return guess(request, prompt.reason)
+            return guess(request, prompt.reason, longest)
         if self._encoder is None:
-            return guess(request, "no tokenizer")
+            return guess(request, "no tokenizer", longest)
         started = time.perf_counter()
         token_lists = []
-        for source in (prompt.source, *prompt.batch):
+        for source in (prompt.source, *prompt.batch[: MAX_KNOWN_PROMPTS - 1]):
             ids = await self._encoder.encode(source)
             if isinstance(ids, Untokenised):
-                return guess(request, ids.reason)
+                return guess(request, ids.reason, longest)
             token_lists.append(ids)
+            if prompt.batch:
+                await asyncio.sleep(0)  # each may have held the loop for a millisecond
         self._observe("tokens", time.perf_counter() - started)
         started = time.perf_counter()
+        tokens = sum(map(len, token_lists))
         try:
-            chains = [self._chains(prompt, ids) for ids in token_lists]
+            chains = await self._run(
+                tokens <= INLINE_TOKENS, 4 * tokens, partial(self._all_chains, prompt, token_lists, longest)
+            )
         except (OverflowError, TypeError):
-            return guess(request, "token ids out of range")
+            return guess(request, "token ids out of range", longest)
         self._observe("keys", time.perf_counter() - started)
         return Known(chains, prompt.reads_cache)
 
-    def _chains(self, prompt: Prompt, ids: Sequence[int]) -> Chains:
+    async def _run(self, light: bool, size: int, work: Callable[[], T]) -> T:
+        """Do it here, or in the thread. Raises NoText where too much waits for the thread."""
+        return work() if light else await self._worker.run(size, work)
+
+    def _all_chains(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> list[Chains]:
+        """Of all prompts together, as many tokens are hashed as of one at most: the rest counts as new everywhere."""
         root = root_key(self._secret, self._base, self._lora(prompt.model))
         extras = {0: encode_extra([prompt.cache_salt])} if prompt.cache_salt else {}
-        tokens = len(ids) + prompt.guessed_tokens
-        return Chains(tokens, {size: block_keys(root, ids, size, extras) for size in self._block_sizes()})
+        sizes = self._block_sizes()
+        chains, left = [], longest
+        for ids in token_lists:
+            hashed = ids[:left]
+            left -= len(hashed)
+            tokens = min(len(ids) + prompt.guessed_tokens, longest)
+            chains.append(Chains(tokens, {size: _keys(root, hashed, size, extras) for size in sizes}))
+        if rest := prompt.batch[MAX_KNOWN_PROMPTS - 1 :]:
+            chains.append(Chains(min(sum(map(_guess_tokens, rest)), longest)))
+        return chains
 
     def _lora(self, model: str | None) -> str | None:
         """A name that is not the base model's can only be an adapter's: engines refuse any other."""
         return None if model is None or not self._models or model in self._models else model
 
 
-def guess(request: PickRequest, reason: str) -> Blind:
-    """A request that is routed by load alone."""
-    return Blind(max(1, request.body_bytes // BYTES_A_TOKEN), reason)
+def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS) -> Blind:
+    """A request that is routed by load alone; charged with `longest` tokens at most."""
+    return Blind(min(max(1, request.body_bytes // BYTES_A_TOKEN), longest), reason)
+
+
+def _keys(root: BlockKey, ids: Sequence[int], size: int, extras: Mapping[int, bytes]) -> list[BlockKey]:
+    """`block_keys`, of which no single call takes long."""
+    step = max(1, SLICE_TOKENS // size) * size
+    keys = block_keys(root, ids[:step], size, extras)
+    for start in range(step, len(ids), step):
+        keys += block_keys(keys[-1], ids[start : start + step], size)
+    return keys
+
+
+def _guess_tokens(source: TokenSource) -> int:
+    match source:
+        case TokenIds(ids):
+            return len(ids)
+        case Text(text):
+            return len(text) // BYTES_A_TOKEN
+        case _:
+            return source.size // BYTES_A_TOKEN

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
+from multipick_epp.requests.body import Unreadable, check_values
 from multipick_epp.requests.chat_fields import Function, find_media
-from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt
+from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt
 
 _BILLING = "x-anthropic-billing-header"
 """How Claude Code's attribution begins. It differs in every request, so the engine leaves it out."""
@@ -57,7 +57,7 @@ class OutputConfig(msgspec.Struct):
 
 
 class Body(msgspec.Struct):
-    """The fields that decide the prompt, its cache use or its length."""
+    """The fields that decide the prompt or its cache use."""
 
     messages: list[SentMessage]
     model: str | None = None
@@ -68,8 +68,6 @@ class Body(msgspec.Struct):
     output_config: OutputConfig | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     cache_salt: str | None = None
-    max_tokens: Any = None
-    stream: Any = False
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -77,11 +75,11 @@ _DECODER = msgspec.json.Decoder(Body)
 
 def parse(body: bytes) -> Prompt:
     """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+    check_values(body)
     sent = _DECODER.decode(body)
     messages = _messages(sent)
     media = find_media(messages)
     return Prompt(
-        api=Api.MESSAGES,
         model=sent.model,
         source=Chat(
             messages=messages,
@@ -95,10 +93,7 @@ def parse(body: bytes) -> Prompt:
             size=len(body),
         ),
         cache_salt=sent.cache_salt,
-        multimodal=media is not None,
         guessed_tokens=media or 0,
-        max_tokens=lenient_int(sent.max_tokens),
-        stream=lenient_bool(sent.stream),
     )
 
 

@@ -4,9 +4,9 @@ from typing import Any, Literal, Required, TypedDict
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
+from multipick_epp.requests.body import Unreadable, check_values, lenient_bool
 from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
-from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt
+from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt
 
 
 class CalledFunction(TypedDict):
@@ -71,7 +71,7 @@ class Tool(msgspec.Struct):
 
 
 class Body(msgspec.Struct):
-    """The fields that decide the prompt, its cache use or its length."""
+    """The fields that decide the prompt or its cache use."""
 
     messages: list[SentMessage]
     model: str | None = None
@@ -88,9 +88,6 @@ class Body(msgspec.Struct):
     prompt_logprobs: Any = None
     echo: Any = False
     cache_salt: str | None = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    stream: Any = False
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -98,12 +95,12 @@ _DECODER = msgspec.json.Decoder(Body)
 
 def parse(body: bytes) -> Prompt:
     """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+    check_values(body)
     sent = _DECODER.decode(body)
     check_truncation(sent.truncate_prompt_tokens)
     messages = [message(m) for m in sent.messages]
     media = find_media(messages)
     return Prompt(
-        api=Api.CHAT,
         model=sent.model,
         source=Chat(
             messages=messages,
@@ -120,11 +117,8 @@ def parse(body: bytes) -> Prompt:
             size=len(body),
         ),
         cache_salt=sent.cache_salt,
-        multimodal=media is not None,
         guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
-        max_tokens=lenient_int(sent.max_tokens if sent.max_completion_tokens is None else sent.max_completion_tokens),
-        stream=lenient_bool(sent.stream),
     )
 
 

@@ -4,30 +4,32 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.body import Unreadable, check_values, is_given
 from multipick_epp.requests.chat import SentMessage, message
 from multipick_epp.requests.chat_fields import check_truncation, find_media
-from multipick_epp.requests.prompt import Api, Chat, Prompt
-from multipick_epp.requests.token_ids import Prompts, sources
+from multipick_epp.requests.prompt import Chat, Prompt
+from multipick_epp.requests.token_ids import sources
 
 
 class Body(msgspec.Struct):
     """The fields that decide the prompt or its cache use."""
 
-    input: Prompts = None
-    messages: list[SentMessage] | None = None
+    input: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
     model: str | None = None
     add_special_tokens: bool | None = None  # absent: true for texts, false for a chat
     add_generation_prompt: bool = False
     continue_final_message: bool = False
     chat_template: str | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: msgspec.Raw = msgspec.Raw()
     truncate_prompt_tokens: int | None = None
     padding: str | None = None
     cache_salt: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(Body)
+_MESSAGES = msgspec.json.Decoder(list[SentMessage])
+_VARIABLES = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse(body: bytes) -> Prompt:
@@ -36,17 +38,17 @@ def parse(body: bytes) -> Prompt:
     check_truncation(sent.truncate_prompt_tokens)
     if sent.padding == "max_length":
         raise Unreadable("padded prompt")
-    if sent.messages is not None:
-        return _parse_chat(sent, sent.messages, len(body))
+    if bytes(sent.messages) not in (b"", b"null"):
+        check_values(body)
+        return _parse_chat(sent, _MESSAGES.decode(sent.messages), len(body))
     first, *batch = sources(sent.input, sent.add_special_tokens is not False)
-    return Prompt(api=Api.EMBEDDINGS, model=sent.model, source=first, batch=batch, cache_salt=sent.cache_salt)
+    return Prompt(model=sent.model, source=first, batch=batch, cache_salt=sent.cache_salt)
 
 
 def _parse_chat(sent: Body, sent_messages: list[SentMessage], size: int) -> Prompt:
     messages = [message(m) for m in sent_messages]
     media = find_media(messages)
     return Prompt(
-        api=Api.EMBEDDINGS,
         model=sent.model,
         source=Chat(
             messages=messages,
@@ -54,11 +56,10 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], size: int) -> Prom
             continue_final_message=sent.continue_final_message,
             add_special_tokens=sent.add_special_tokens is True,
             chat_template=sent.chat_template,
-            template_kwargs=sent.chat_template_kwargs or {},
+            template_kwargs=_VARIABLES.decode(sent.chat_template_kwargs) if is_given(sent.chat_template_kwargs) else {},
             multimodal=media is not None,
             size=size,
         ),
         cache_salt=sent.cache_salt,
-        multimodal=media is not None,
         guessed_tokens=media or 0,
     )

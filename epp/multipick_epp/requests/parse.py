@@ -25,17 +25,17 @@ def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread
     api = api_of(path)
     parser = _PARSERS.get(api)
     if parser is None:
-        return Unread(api, "unknown path")
+        return Unread("unknown path")
     if headers.get("content-encoding", "identity") != "identity":
-        return Unread(api, "compressed body")
+        return Unread("compressed body")
     try:
         check_size(body)
         return parser(body)
     except Unreadable as unreadable:
-        return Unread(api, unreadable.reason)
+        return Unread(unreadable.reason)
     except msgspec.ValidationError:
-        return Unread(api, "unexpected fields")
+        return Unread("unexpected fields")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unread(api, "not JSON")
+        return Unread("not JSON")
     except RecursionError:
-        return Unread(api, "nested too deeply")
+        return Unread("nested too deeply")

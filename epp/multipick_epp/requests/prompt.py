@@ -74,16 +74,12 @@ TokenSource = TokenIds | Text | Chat
 class Prompt:
     """One request's prompt, before tokens."""
 
-    api: Api
     model: str | None  # as the client named it: the base model, an alias or a LoRA adapter; None = the engine's default
     source: TokenSource
     batch: Sequence[TokenSource] = ()  # further prompts of the same request (a completion with a list); often empty
     cache_salt: str | None = None
-    multimodal: bool = False  # has images, audio or video: the source's tokens end before the first of them
     guessed_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
     reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
-    max_tokens: int | None = None
-    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +89,4 @@ class Unread:
     `reason` is one of a few fixed texts (fit for a metric's label), never the client's own words.
     """
 
-    api: Api
     reason: str

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable, lenient_bool, lenient_int
+from multipick_epp.requests.body import Unreadable, check_values
 from multipick_epp.requests.chat_fields import Function, find_media
-from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt
+from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt
 
 _CUSTOM_PARAMETERS = {
     "type": "object",
@@ -57,7 +57,7 @@ class Item(msgspec.Struct):
 
 
 class Body(msgspec.Struct):
-    """The fields that decide the prompt, its cache use or its length."""
+    """The fields that decide the prompt or its cache use."""
 
     input: str | list[Item]
     instructions: str | None = None
@@ -69,8 +69,6 @@ class Body(msgspec.Struct):
     reasoning: Reasoning | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     cache_salt: str | None = None
-    max_output_tokens: Any = None
-    stream: Any = False
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -78,6 +76,7 @@ _DECODER = msgspec.json.Decoder(Body)
 
 def parse(body: bytes) -> Prompt:
     """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+    check_values(body)
     sent = _DECODER.decode(body)
     if sent.previous_response_id is not None or sent.previous_input_messages is not None:
         raise Unreadable("stored conversation")
@@ -85,7 +84,6 @@ def parse(body: bytes) -> Prompt:
     media = find_media(messages)
     continues = _continues(sent.input)
     return Prompt(
-        api=Api.RESPONSES,
         model=sent.model,
         source=Chat(
             messages=messages,
@@ -100,10 +98,7 @@ def parse(body: bytes) -> Prompt:
             size=len(body),
         ),
         cache_salt=sent.cache_salt,
-        multimodal=media is not None,
         guessed_tokens=media or 0,
-        max_tokens=lenient_int(sent.max_output_tokens),
-        stream=lenient_bool(sent.stream),
     )
 
 

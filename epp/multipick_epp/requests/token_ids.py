@@ -1,34 +1,85 @@
-"""Prompts that come as token ids, or as a list of prompts."""
+"""Prompts that come as token ids, or as a list of prompts.
+
+A prompt may be a million ids: one call to decode them would hold the process for tens of milliseconds. So parsers leave
+such fields as they are (`msgspec.Raw`), and they are decoded here, slice by slice, no further than any model reads.
+"""
 
 from array import array
-from collections.abc import Sequence
 
-from multipick_epp.requests.body import Unreadable
+import msgspec
+
+from multipick_epp.requests.body import Unreadable, check_values
 from multipick_epp.requests.prompt import Text, TokenIds, TokenSource
 
-Prompts = str | list[int | str | list[int]] | None
-"""The four forms of a completion's prompt: a text, token ids, a list of texts, a list of lists of token ids."""
+MAX_TOKENS = 1 << 20
+"""Ids of one prompt that are read at most, those of a batch together. A longer prompt is cut: no model takes it."""
+
+MAX_PROMPTS = 1_024
+"""Prompts of one request."""
+
+_SLICE_BYTES = 16_384  # some 4,000 ids, a quarter of a millisecond
+_BLANK = b" \t\n\r"
+_IDS = msgspec.json.Decoder(list[int])
+_TEXT = msgspec.json.Decoder(str)
+_TEXTS = msgspec.json.Decoder(list[str])
+_LISTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def token_ids(ids: Sequence[int]) -> TokenIds:
-    """Raises Unreadable for what is no token id."""
+def sources(raw: msgspec.Raw, add_special_tokens: bool) -> list[TokenSource]:
+    """The prompts in a field: one text, token ids, a list of texts, or a list of lists of token ids; at least one.
+
+    Raises Unreadable, or msgspec.DecodeError.
+    """
+    field = bytes(raw)
+    kind = field[:1]
+    if kind == b'"':
+        return [Text(_TEXT.decode(field), add_special_tokens)]
+    inner = field[1:].lstrip(_BLANK)[:1] if kind == b"[" else b""
+    if field in (b"", b"null") or inner == b"]":
+        raise Unreadable("no prompt")
+    if inner == b'"':
+        check_values(field)
+        return [Text(text, add_special_tokens) for text in _bounded(_TEXTS.decode(field))]
+    if inner == b"[":
+        return _lists(field)
+    return [TokenIds(_ids(field, MAX_TOKENS))]
+
+
+def token_ids(raw: msgspec.Raw) -> "array[int]":
+    """One list of ids. Raises Unreadable, or msgspec.DecodeError."""
+    return _ids(bytes(raw), MAX_TOKENS)
+
+
+def _bounded(texts: list[str]) -> list[str]:
+    if len(texts) > MAX_PROMPTS:
+        raise Unreadable("too many prompts")
+    return texts
+
+
+def _lists(field: bytes) -> list[TokenSource]:
+    if field.count(b"[") > MAX_PROMPTS + 1:
+        raise Unreadable("too many prompts")
+    lists: list[TokenSource] = []
+    left = MAX_TOKENS
+    for raw in _LISTS.decode(field):
+        ids = _ids(bytes(raw), left)
+        left -= len(ids)
+        lists.append(TokenIds(ids))
+    return lists
+
+
+def _ids(field: bytes, most: int) -> "array[int]":
+    """The first `most` ids of `[1, 2, ...]`. What follows them is not looked at."""
+    if field[:1] != b"[" or field[-1:] != b"]":
+        raise Unreadable("unexpected fields")
+    ids = array("I")
+    start, end = 1, len(field) - 1
     try:
-        return TokenIds(array("I", ids))
+        while start < end and len(ids) < most:
+            cut = field.find(b",", start + _SLICE_BYTES, end)
+            stop = end if cut < 0 else cut
+            ids.extend(_IDS.decode(b"[" + field[start:stop] + b"]"))
+            start = stop + 1
     except (OverflowError, TypeError) as error:
         raise Unreadable("not token ids") from error
-
-
-def sources(prompts: Prompts, add_special_tokens: bool) -> list[TokenSource]:
-    """One source a prompt, at least one. Raises Unreadable."""
-    if isinstance(prompts, str):
-        return [Text(prompts, add_special_tokens)]
-    if not prompts:
-        raise Unreadable("no prompt")
-    kinds = set(map(type, prompts))
-    if kinds == {int}:
-        return [token_ids(prompts)]  # type: ignore[arg-type]  # checked just above
-    if len(kinds) > 1:
-        raise Unreadable("unexpected fields")
-    return [
-        Text(p, add_special_tokens) if isinstance(p, str) else token_ids(p) for p in prompts if not isinstance(p, int)
-    ]
+    return ids[:most]

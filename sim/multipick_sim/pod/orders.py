@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 from multipick_epp.requests import parse
+from multipick_epp.requests.errors import api_of
 from multipick_epp.requests.prompt import Api, Prompt, Unread
 from multipick_epp.tokens import Tokenizer, Untokenised
 
@@ -51,6 +52,9 @@ class _Options(msgspec.Struct):
     """The fields that decide the answer's length and form."""
 
     n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
     stream_options: _StreamOptions | None = None
@@ -59,8 +63,13 @@ class _Options(msgspec.Struct):
     prompt_logprobs: int | None = None
     vllm_xargs: dict[str, str | int | float | list[str | int | float]] | None = None
 
+    @property
+    def length(self) -> int | None:
+        """Tokens of the answer at most, where the client says."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
-_OPTIONS = msgspec.json.Decoder(_Options)
+
+_OPTIONS = msgspec.json.Decoder(_Options, strict=False)  # engines take "7" and "true", too
 
 
 class Orders:
@@ -88,12 +97,12 @@ class Orders:
         ids = await self._tokenizer.encode(prompt.source)
         if isinstance(ids, Untokenised):
             return bad_request(f"This prompt has no tokens: {ids.reason}.")
-        return self._too_long(prompt, len(ids)) or self._order(model, prompt, options, ids)
+        return self._too_long(options, len(ids)) or self._order(path, model, prompt, options, ids)
 
-    def _too_long(self, prompt: Prompt, tokens: int) -> Refused | None:
+    def _too_long(self, options: _Options, tokens: int) -> Refused | None:
         most = self._max_tokens
-        if prompt.max_tokens is not None and not 1 <= prompt.max_tokens <= most:
-            message = f"max_tokens must be from 1 to the model's length of {most}, got {prompt.max_tokens}."
+        if options.length is not None and not 1 <= options.length <= most:
+            message = f"max_tokens must be from 1 to the model's length of {most}, got {options.length}."
             return bad_request(message, "max_tokens")
         if tokens < 1:
             return bad_request("The prompt is empty.", "prompt")
@@ -106,9 +115,9 @@ class Orders:
         )
         return bad_request(message, "input_tokens")
 
-    def _order(self, model: str, prompt: Prompt, options: _Options, ids: Sequence[int]) -> Order | Refused:
-        chat = prompt.api is Api.CHAT
-        length, room = prompt.max_tokens, self._max_tokens - len(ids)
+    def _order(self, path: str, model: str, prompt: Prompt, options: _Options, ids: Sequence[int]) -> Order | Refused:
+        chat = api_of(path) is Api.CHAT
+        length, room = options.length, self._max_tokens - len(ids)
         ends = length is None and chat and not options.ignore_eos
         if ends:
             length = max(options.min_tokens, self._answers.unasked_length(ids))
@@ -129,7 +138,7 @@ class Orders:
             answer=answer,
             ends=ends,
             chat=chat,
-            stream=prompt.stream,
+            stream=options.stream is True,
             include_usage=bool(options.stream_options and options.stream_options.include_usage),
             report_hits=report == "full",
         )
@@ -153,7 +162,7 @@ def _unsupported(prompt: Prompt, options: _Options) -> Refused | None:
         return bad_request(f"A simulated engine makes one choice a request: n must be 1, got {options.n}.", "n")
     if prompt.batch:
         return bad_request("A simulated engine takes one prompt a request.", "prompt")
-    if prompt.multimodal:
+    if prompt.guessed_tokens:
         return bad_request("A simulated engine reads text only.", "messages")
     for name in ("echo", "logprobs", "prompt_logprobs"):
         if getattr(options, name):
