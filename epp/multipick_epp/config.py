@@ -70,6 +70,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Seconds = 30.0
 
 
+class Requests(Struct, frozen=True, forbid_unknown_fields=True):
+    """What clients may ask of engines."""
+
+    allow_transfer_params: bool = False  # let fields pass that say where KV blocks come from and which rank serves
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything the picker is told."""
 
@@ -84,6 +90,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = "lmetric"
     listen: Listen = Listen()
     limits: Limits = Limits()
+    requests: Requests = Requests()
     scrape_s: Seconds = 0.5  # seconds between two looks at an engine's /metrics
     destinations: Annotated[int, Meta(ge=1, le=8)] = 1  # endpoints in the answer to the gateway, the pick first
     explain_headers: bool = False  # x-multipick-* on the response: endpoint, hit tokens, mode

@@ -21,6 +21,7 @@ from multipick_epp.engines import EngineClient
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
+from multipick_epp.extproc.reserved import ReservedFields
 from multipick_epp.extproc.server import ExtProcServer, HealthServer
 from multipick_epp.extproc.stream import Bounds
 from multipick_epp.pods.models import ModelWatch
@@ -82,9 +83,12 @@ class App:
         limits = config.limits
         bounds = Bounds(limits.max_read_bytes, limits.max_body_bytes, limits.max_kept_bytes)
         guard_s = limits.decision_s + PICK_GUARD_S
-        self.ext_proc = ExtProcServer(
-            self.picker, self.health, StreamMetrics(self.metrics), StreamOptions(bounds, guard_s)
+        removed = self.metrics.reserved_fields
+        self.reserved = ReservedFields(lambda checked: removed.labels(checked).inc())
+        streams = StreamOptions(
+            bounds, guard_s, reserved=None if config.requests.allow_transfer_params else self.reserved
         )
+        self.ext_proc = ExtProcServer(self.picker, self.health, StreamMetrics(self.metrics), streams)
         self.health_server = HealthServer(self.health)
         self.feeds = Feeds(config, self.state, secret)
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
@@ -167,6 +171,7 @@ class App:
         await self._background.cancel()
         self.picker.close()
         self.reader.close()
+        self.reserved.close()
         await self.monitor.close()
         await self.models.close()
         await self.feeds.close()

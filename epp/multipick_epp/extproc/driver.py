@@ -7,15 +7,19 @@ as a task of its own, so that a client who leaves meanwhile is noticed at once.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from time import perf_counter
 from typing import Protocol
 
+from multipick_epp.extproc import errors
 from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import MessageError, read
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
+from multipick_epp.extproc.reserved import ReservedFields
 from multipick_epp.extproc.stream import Bounds, Kept, Stream
+from multipick_epp.requests.reserved import Uncheckable
+from multipick_epp.tokens.outcome import NoText
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Failure(StrEnum):
     PICK_TIMEOUT = "pick_timeout"
     UNREADABLE = "unreadable"  # bytes that are no message
     INTERNAL = "internal"  # a defect of ours, caught
+    SILENT = "silent"  # opened, and no message came
 
 
 class Observer(Protocol):
@@ -75,6 +80,8 @@ class StreamOptions:
 
     bounds: Bounds = field(default_factory=Bounds)
     pick_guard_s: float = 1.0  # the picker keeps a deadline of its own; past this one it is broken
+    first_message_s: float = 10.0  # a gateway opens a stream to say something
+    reserved: ReservedFields | None = field(default_factory=ReservedFields)  # None: clients may set them
 
 
 class Conversation:
@@ -95,13 +102,19 @@ class Conversation:
         self._stream = Stream(settings.bounds, kept)
         self._decision: asyncio.Task[None] | None = None  # while the picker is asked
         self._guard: asyncio.TimerHandle | None = None  # the same
+        self._body: bytes | None = None  # what goes on instead of the client's body, where that had reserved fields
+        self._checked = False  # for them
         self._paused = False
         self._over = False
         self._since = perf_counter()
         observer.opened()
+        self._silence: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            settings.first_message_s, self._hang_up
+        )
 
     def message(self, data: bytes) -> None:
         """The gateway said this."""
+        self._heard()
         try:
             message = read(data)
         except MessageError:
@@ -123,6 +136,7 @@ class Conversation:
         if self._over:
             return
         self._over = True
+        self._heard()
         self._abandon_pick()
         self._step(self._stream.closed)
         self._observer.closed()
@@ -141,8 +155,8 @@ class Conversation:
             match effect:
                 case Send(data):
                     self._transport.send(data)
-                case Ask(request):
-                    self._ask(request)
+                case Ask(request, unread):
+                    self._ask(request, unread)
                 case Served(reservation, endpoint):
                     self._picker.served(reservation, endpoint)
                 case FirstByte(reservation):
@@ -152,34 +166,62 @@ class Conversation:
                 case End():
                     self._transport.end()
 
-    def _ask(self, request: PickRequest) -> None:
+    def _ask(self, request: PickRequest, unread: bool) -> None:
         self._lap(Stage.RECEIVE)
+        if unread and self._settings.reserved is not None:
+            self._settings.reserved.passed_unread()
         loop = asyncio.get_running_loop()
-        self._guard = loop.call_later(self._settings.pick_guard_s, self._give_up)
+        self._guard = loop.call_later(self._settings.pick_guard_s, self._give_up, request)
         self._decision = loop.create_task(self._decide(request))
 
     async def _decide(self, request: PickRequest) -> None:
-        outcome: Pick | NoPick | None = None
-        try:
-            outcome = await self._picker.pick(request)
-        except Exception:
-            log.exception("the picker failed: the gateway chooses")
-            self._observer.failed(Failure.PICK_RAISED)
+        refused, request = await self._check(request)
+        outcome = refused or await self._pick(request)
         if self._decision is asyncio.current_task():
             self._decision = None
             self._decided(outcome)
         else:  # nobody waits any more
             self._step(self._stream.picked, outcome)
 
-    def _give_up(self) -> None:
+    async def _check(self, request: PickRequest) -> tuple[NoPick | None, PickRequest]:
+        """The request without the fields that no client may set, or why it is refused."""
+        reserved = self._settings.reserved
+        if reserved is not None and request.body is not None:
+            try:
+                body = await reserved.take_out(request.body)
+            except Uncheckable:
+                return errors.uncheckable(request.path), request
+            except NoText:
+                return errors.unchecked(request.path), request
+            except Exception:
+                log.exception("a body could not be checked and is refused")
+                self._observer.failed(Failure.INTERNAL)
+                return errors.unchecked(request.path), request
+            if body is not request.body:
+                self._body = body
+                request = replace(request, body=body, body_bytes=len(body))
+        self._checked = True
+        return None, request
+
+    async def _pick(self, request: PickRequest) -> Pick | NoPick | None:
+        try:
+            return await self._picker.pick(request)
+        except Exception:
+            log.exception("the picker failed: the gateway chooses")
+            self._observer.failed(Failure.PICK_RAISED)
+            return None
+
+    def _give_up(self, request: PickRequest) -> None:
         log.warning("the picker did not decide within %g s: the gateway chooses", self._settings.pick_guard_s)
         self._observer.failed(Failure.PICK_TIMEOUT)
         self._abandon_pick()
-        self._decided(None)
+        self._decided(None if self._checked else errors.unchecked(request.path))
 
     def _decided(self, outcome: Pick | NoPick | None) -> None:
         self._abandon_pick()
         self._lap(Stage.PICK)
+        if self._body is not None:
+            outcome = _with_body(outcome, self._body)
         self._step(self._stream.picked, outcome)
         self._lap(Stage.REPLY)
         if self._paused:
@@ -194,7 +236,25 @@ class Conversation:
             self._decision.cancel()
             self._decision = None
 
+    def _hang_up(self) -> None:
+        self._observer.failed(Failure.SILENT)
+        self.stop()
+
+    def _heard(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
     def _lap(self, stage: Stage) -> None:
         now = perf_counter()
         self._observer.stage(stage, now - self._since)
         self._since = now
+
+
+def _with_body(outcome: Pick | NoPick | None, body: bytes) -> Pick | NoPick:
+    """The same with `body` in place of the client's, unless the picker has another; the gateway may choose, but not
+    send on what the client sent.
+    """
+    if outcome is None:
+        return Pick((), body=body)
+    return replace(outcome, body=body) if isinstance(outcome, Pick) and outcome.body is None else outcome

@@ -18,6 +18,7 @@ class Ask:
     """Ask the picker, and tell the stream by `picked`."""
 
     request: PickRequest
+    unread: bool = False  # the request has a body, and it goes on without anybody having read it
 
 
 @dataclass(frozen=True, slots=True)

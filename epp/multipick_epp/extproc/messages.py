@@ -3,6 +3,8 @@
 Source: envoy/service/ext_proc/v3/external_processor.proto of Envoy 1.40; Endpoint Picker Protocol 1.0 for the metadata.
 """
 
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,6 +12,7 @@ from enum import IntEnum
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.struct_pb2 import Value
 
+from multipick_epp.extproc.wire import TooLarge, check_size
 from multipick_epp.proto.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest
 from multipick_epp.types import Endpoint
 
@@ -17,6 +20,12 @@ SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 SUBSET_KEY = "x-gateway-destination-endpoint-subset"
 LB_NAMESPACE = "envoy.lb"
 SERVED_KEY = "x-gateway-destination-endpoint-served"
+
+MAX_HEADERS = 20_000
+MAX_SUBSET = 10_000
+"""Endpoints of a subset hint that are looked at: more than any pool has."""
+
+_ENDPOINT = re.compile(r"(?:[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 
 
 class MessageError(Exception):
@@ -103,8 +112,9 @@ class GatewayMessage:
 def read(data: bytes) -> GatewayMessage:
     """One ProcessingRequest. Raises MessageError."""
     try:
+        check_size(data)
         request = ProcessingRequest.FromString(data)
-    except ProtobufError as error:
+    except (ProtobufError, TooLarge) as error:
         raise MessageError(str(error)) from error
     part: Part
     match request.WhichOneof("request"):
@@ -137,9 +147,12 @@ def _mode(number: int) -> BodyMode:
 
 
 def _headers(headers: HeaderMap) -> dict[str, str]:
+    if len(headers.headers) > MAX_HEADERS:
+        raise MessageError("too many headers")
     # Envoy 1.40 fills raw_value only, older gateways value. Reversed, so that of a repeated header the first stays.
     return {
-        header.key: header.raw_value.decode("utf-8", "replace") or header.value for header in reversed(headers.headers)
+        header.key.lower(): header.raw_value.decode("utf-8", "replace") or header.value
+        for header in reversed(headers.headers)
     }
 
 
@@ -148,15 +161,15 @@ def _subset(metadata: Metadata) -> tuple[str, ...] | None:
     if value is None:
         return None
     if value.HasField("list_value"):
-        names = [item.string_value for item in value.list_value.values]
+        names = [item.string_value for item in itertools.islice(value.list_value.values, MAX_SUBSET)]
     else:
-        names = value.string_value.split(",")
+        names = value.string_value.split(",", MAX_SUBSET)[:MAX_SUBSET]
     return tuple(name for name in map(str.strip, names) if name)
 
 
 def _served(metadata: Metadata) -> Endpoint | None:
     value = _value(metadata, LB_NAMESPACE, SERVED_KEY)
-    return Endpoint(value.string_value) if value is not None and value.string_value else None
+    return Endpoint(value.string_value) if value is not None and _ENDPOINT.fullmatch(value.string_value) else None
 
 
 def _value(metadata: Metadata, namespace: str, key: str) -> Value | None:

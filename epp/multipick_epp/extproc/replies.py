@@ -14,10 +14,27 @@ from multipick_epp.types import Endpoint
 DESTINATION: Final = "x-gateway-destination-endpoint"
 """Header and metadata key of the pick. Whatever a client sends by a name that begins so is removed."""
 
+RESERVED_HEADERS: Final = frozenset(
+    {
+        "x-data-parallel-rank",  # vLLM and SGLang: another rank than the one that was picked
+        "x-data-parallel-host-port",  # llm-d's proxy beside an engine dials what these name
+        "x-prefiller-host-port",
+        "x-prefiller-url",
+        "x-encoder-hosts-ports",
+    }
+)
+"""What no client may tell an endpoint, besides its destination. Also removed from all that clients send."""
+
 DROP_REASON: Final = "x-multipick-drop-reason"
 
 CHUNK_BYTES: Final = 62_000
 """The largest chunk of a streamed body: some gateways cap a message at 64 KB."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a request header is removed; servers that take `_` for `-` are minded."""
+    plain = name.lower().replace("_", "-")
+    return plain.startswith(DESTINATION) or plain in RESERVED_HEADERS
 
 
 def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Iterable[str]) -> bytes:

@@ -1,11 +1,13 @@
 """Carries streams over gRPC: the server of grpc.aio, which moves bytes and knows nothing of their meaning.
 
 Not limited: the number of streams. Envoy keeps one connection a worker thread and queues nothing: a refused stream is a
-failed request.
+failed request. Limited: connections that are none of a gateway. One that has not said HTTP/2's first words in time is
+closed; one that is quiet is asked whether it lives; one that long had no stream gets a GOAWAY, which loses no request.
 """
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -21,10 +23,28 @@ _MESSAGE_BYTES: Final = 128 << 20  # the largest message that is read at least, 
 _GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to end
 
 
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What connections to a port may cost. None of it ends one that has a stream, as long as its other side lives."""
+
+    most: int = 4096  # an Envoy keeps one a worker thread; what comes beyond is closed at once
+    handshake_s: float = 5.0  # from its acceptance until the client's HTTP/2 settings are there and ours acknowledged
+    idle_s: float = 120.0  # without a stream
+    ping_s: float = 60.0  # quiet for so long, it is asked for a sign of life ...
+    pong_s: float = 20.0  # ... and closed without one
+
+
 class ExtProcServer:
     """The ext_proc service, and health beside it on the same port."""
 
-    def __init__(self, picker: Picker, health: Health, observer: Observer, settings: StreamOptions) -> None:
+    def __init__(
+        self,
+        picker: Picker,
+        health: Health,
+        observer: Observer,
+        settings: StreamOptions,
+        connections: Connections = Connections(),
+    ) -> None:
         self._picker = picker
         self._health = health
         self._observer = observer
@@ -39,7 +59,7 @@ class ExtProcServer:
             health_handler(health),
         )
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
-        self._server = _server(handlers, max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
+        self._server = _server(handlers, max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES), connections)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
@@ -80,7 +100,7 @@ class HealthServer:
     """Health alone, on a port of its own."""
 
     def __init__(self, health: Health) -> None:
-        self._server = _server((health_handler(health),), 4096)
+        self._server = _server((health_handler(health),), 4096, Connections(most=256))
 
     async def start(self, host: str, port: int) -> int:
         """As `ExtProcServer.start`."""
@@ -158,16 +178,26 @@ class _Wire:
             self._may_read.set()
 
 
-def _server(handlers: tuple[Any, ...], max_message_bytes: int) -> Any:
+def _server(handlers: tuple[Any, ...], max_message_bytes: int, connections: Connections) -> Any:
     options = (
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # a second picker on the port is a mistake, not a second listener
         ("grpc.http2.max_ping_strikes", 0),  # Envoy's keepalive pings on quiet streams are welcome
+        ("grpc.max_allowed_incoming_connections", connections.most),
+        ("grpc.server_handshake_timeout_ms", _ms(connections.handshake_s)),
+        ("grpc.max_connection_idle_ms", _ms(connections.idle_s)),
+        ("grpc.keepalive_time_ms", _ms(connections.ping_s)),
+        ("grpc.keepalive_timeout_ms", _ms(connections.pong_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
     )
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers(handlers)
     return server
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _address(host: str, port: int) -> str:

@@ -76,6 +76,10 @@ class Bounds:
     max_kept_bytes: int = 256 << 20  # of all streams together; beyond it, no body is waited for any more
 
 
+MAX_OWED = 256
+"""Messages that wait for their answer until the pick is there; the transport holds what comes after them."""
+
+
 @dataclass(slots=True)
 class Kept:
     """Bytes of bodies that all streams together keep."""
@@ -108,12 +112,12 @@ class Stream:
         """`kept` is shared by all streams of a server; without it the stream counts for itself."""
         self.state = Phase.NEW
         self._bounds = bounds
-        self._kept = Kept() if kept is None else kept  # has the sizes of `_chunks` of all streams
+        self._kept = Kept() if kept is None else kept  # has the sizes of `_body` of all streams
         self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
         self._headers: Mapping[str, str] = {}  # of the request, until it is forwarded
         self._path = ""
         self._subset: tuple[str, ...] | None = None
-        self._chunks: list[bytes] = []  # of the body, not forwarded; beyond max_read_bytes in full duplex only
+        self._body = bytearray()  # what is not forwarded of it; beyond max_read_bytes in full duplex only
         self._size = 0  # bytes of the body so far
         self._request_ended = False
         self._readable = False  # the picker was given the body
@@ -126,8 +130,9 @@ class Stream:
 
     @property
     def holding(self) -> bool:
-        """The rest of the body should wait until the pick is there: all that comes has to be kept."""
-        return self.state is Phase.PICKING and self._duplex and self._is_much
+        """The rest of the body should wait until the pick is there: all that comes has to be kept, or answered."""
+        much = (self._duplex and self._is_much) or len(self._owed) > MAX_OWED
+        return self.state is Phase.PICKING and much
 
     def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""
@@ -179,7 +184,7 @@ class Stream:
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
         self.state = Phase.ENDED
-        self._forget_chunks()
+        self._forget_body()
         return self._release()
 
     @property
@@ -222,7 +227,7 @@ class Stream:
         if not self._duplex or Owed.BODY not in self._owed:
             self._owed.append(Owed.BODY)
         if self._duplex or (self.state is Phase.BODY and self._size <= self._bounds.max_read_bytes):
-            self._chunks.append(message.data)
+            self._body += message.data
             self._kept.size += len(message.data)
         if self.state is Phase.PICKING:
             return []
@@ -245,11 +250,12 @@ class Stream:
             method=self._headers.get(":method", ""),
             path=self._path,
             headers=self._headers,
-            body=b"".join(self._chunks) if self._readable else None,
+            body=bytes(self._body) if self._readable else None,
             body_bytes=self._size or self._declared_size(),
             subset=self._subset,
         )
-        return [Ask(request)]
+        unread = not self._readable and (self._size > 0 or not self._request_ended)
+        return [Ask(request, unread)]
 
     def _forward(self, pick: Pick) -> list[bytes]:
         replacement = pick.body if self._readable else None
@@ -263,7 +269,7 @@ class Stream:
                 case Owed.HEADERS:
                     answers.append(replies.request_headers(destination, extra, self._foreign()))
                 case Owed.BODY if self._duplex:
-                    body = b"".join(self._chunks) if replacement is None else replacement
+                    body = bytes(self._body) if replacement is None else replacement
                     answers += replies.chunks("request_body", body, ended_by_body)
                 case Owed.BODY:
                     answers.append(replies.request_body(destination, extra, replacement))
@@ -271,13 +277,13 @@ class Stream:
                     answers.append(replies.request_trailers(destination))
             destination, extra = (), {}  # once is enough
         self.state = Phase.FORWARDED
-        self._forget_chunks()
+        self._forget_body()
         self._headers = {}
         return answers
 
-    def _forget_chunks(self) -> None:
-        self._kept.size -= sum(map(len, self._chunks))
-        self._chunks.clear()
+    def _forget_body(self) -> None:
+        self._kept.size -= len(self._body)
+        self._body = bytearray()
 
     def _refuse(self, answer: NoPick) -> list[Effect]:
         return [Send(replies.immediate(answer)), *self.closed(), End()]
@@ -313,7 +319,7 @@ class Stream:
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.
-        return [name for name in self._headers if name.startswith(replies.DESTINATION)]
+        return [name for name in self._headers if replies.is_reserved(name)]
 
     def _declared_size(self) -> int:
         length = self._headers.get("content-length", "")

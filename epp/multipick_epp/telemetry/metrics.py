@@ -74,6 +74,12 @@ class Metrics:
         self.stream_errors = Counter(
             "multipick_ext_proc_errors", "Streams on which something failed.", ["reason"], registry=self.registry
         )
+        self.reserved_fields = Counter(
+            "multipick_reserved_fields",
+            "Bodies with fields that only the pool may set (removed, refused), and bodies never looked at (unread).",
+            ["outcome"],
+            registry=self.registry,
+        )
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text form."""
