@@ -1,6 +1,7 @@
 """One picker: its rooms put together, started from the bottom up, drained and closed the other way."""
 
 import logging
+import sys
 from collections import Counter
 from random import Random
 from typing import Protocol
@@ -38,6 +39,14 @@ log = logging.getLogger(__name__)
 
 PICK_GUARD_S = 1.0
 """A pick that takes so much longer than its own deadline is broken: the gateway chooses then."""
+
+SWITCH_S = 0.0005
+"""A thread that computes is asked so soon to let the event loop go on; Python's own 5 ms would be a stall each time."""
+
+
+def share_threads() -> None:
+    """Set how long threads of this process may hold each other up."""
+    sys.setswitchinterval(SWITCH_S)
 
 
 class Pods(Protocol):
@@ -125,6 +134,7 @@ class App:
         Whoever asks before the pods are known is refused the connection, as by a picker that is not there: the gateway
         chooses by itself, or asks another picker. A 503 would be a request lost by us.
         """
+        share_threads()
         listen = self._config.listen
         ports = {
             "health": await self.health_server.start(listen.host, listen.health),

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from multipick_epp.requests.body import count_of, outside_texts, without_escapes
+from multipick_epp.requests.body import SLICE_BYTES, count_of, outside_texts, without_escapes
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _SCALAR = re.compile(rb"[^ \t\n\r,\]}]+")
 _BRACKET_OR_QUOTE = re.compile(rb'[\[\]{}"]')
-_STRETCH = 65_536  # bytes without bracket or quote that are passed at a time: 0.2 ms
 
 MAX_PARTS = 200_000
 """Brackets, or quotes, that are looked at: 0.1 s."""
@@ -109,8 +108,8 @@ class Json:
 
     def _bracket_or_quote(self, start: int) -> int:
         """Where the next one is. Raises NotJson."""
-        for at in range(start, len(self._plain), _STRETCH):
-            if found := _BRACKET_OR_QUOTE.search(self._plain, at, at + _STRETCH):
+        for at in range(start, len(self._plain), SLICE_BYTES):
+            if found := _BRACKET_OR_QUOTE.search(self._plain, at, at + SLICE_BYTES):
                 return found.start()
         raise NotJson
 

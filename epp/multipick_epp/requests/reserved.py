@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from multipick_epp.requests.body import SLICE_BYTES
 from multipick_epp.requests.members import Json, Member, NotJson, TooMany
 
 RESERVED = frozenset(
@@ -35,6 +36,7 @@ _MAX_DEPTH = 4  # `sampling_params` > `extra_args` > `kv_transfer_params`, and o
 _SIGNS = (b"_transfer_params", b"bootstrap_", b"_rank", b"decode_tp_size")
 """One of them is in each reserved name, so a body without any of them and without escaped letters has none."""
 
+_LONGEST_SIGN = max(map(len, _SIGNS))
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -69,9 +71,13 @@ def without_reserved(body: bytes) -> bytes:
 
 
 def _suspect(text: bytes) -> bool:
-    if any(sign in text for sign in _SIGNS):
-        return True
-    return b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None
+    for start in range(0, len(text), SLICE_BYTES):  # the search for what is nearly there everywhere is slow
+        piece = text[start : start + SLICE_BYTES + _LONGEST_SIGN]
+        if any(sign in piece for sign in _SIGNS):
+            return True
+        if b"\\u00" in piece and _ESCAPED_LETTER.search(piece):
+            return True
+    return False
 
 
 def _cuts(parsed: Json, start: int, depth: int) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multipick_epp.requests.body import SLICE_BYTES
 from multipick_epp.requests.reserved import RESERVED, Uncheckable, without_reserved
 
 HANDLE = {"do_remote_prefill": True, "remote_host": "10.1.2.3", "remote_block_ids": [[1, 2]], "text": '"}],{'}
@@ -148,3 +149,19 @@ def test_any_bytes_end_in_a_body_or_a_refusal(body: bytes) -> None:
         except ValueError:
             continue
         assert not isinstance(decoded, dict) or not RESERVED & decoded.keys()
+
+
+@given(st.text(st.sampled_from('\\"[]{}a'), max_size=12), st.integers(-6, 6))
+@settings(deadline=None, derandomize=True)
+def test_where_a_body_is_sliced_does_not_matter(text: str, at: int) -> None:
+    for mark in ("kv_transfer_params", "\\u006bv_transfer_params"):
+        before = json.dumps({"prompt": "x" * (SLICE_BYTES - 14 + at) + text})[:-1]
+        body = f'{before},"{mark}":1}}'.encode()
+        assert json.loads(without_reserved(body)).keys() == {"prompt"}
+
+
+@pytest.mark.parametrize("shift", range(24))
+def test_a_name_across_two_slices_is_seen(shift: int) -> None:
+    for mark in ("bootstrap_host", "data_parallel_ran\\u006b"):
+        body = b'{"prompt":"' + b"x" * (SLICE_BYTES - 14 - shift) + f'","{mark}":1}}'.encode()
+        assert json.loads(without_reserved(body)).keys() == {"prompt"}
