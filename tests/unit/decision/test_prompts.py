@@ -1,0 +1,100 @@
+"""How far a prompt is read, whatever its length or number, and that the loop goes on meanwhile."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from multipick_epp.blocks import block_keys, root_key
+from multipick_epp.decision import prompts
+from multipick_epp.decision.prompts import MAX_KNOWN_PROMPTS, Blind, Known, PromptReader
+from multipick_epp.extproc.pick import PickRequest
+from multipick_epp.requests.prompt import TokenIds, TokenSource
+from multipick_epp.requests.token_ids import MAX_TOKENS
+from multipick_epp.tokens import Untokenised
+
+PATH = "/v1/completions"
+ROOT = root_key(b"", "m")
+
+
+class Letters:
+    """One token a character."""
+
+    async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
+        return source.ids if isinstance(source, TokenIds) else [*map(ord, getattr(source, "text", ""))]
+
+
+def reader(longest: int | None = None) -> PromptReader:
+    return PromptReader(Letters(), ["m"], b"", lambda: [16, 64], lambda stage, seconds: None, lambda: longest)
+
+
+def asked(prompt: Any, size: int | None = None) -> PickRequest:
+    body = json.dumps({"prompt": prompt}).encode()
+    return PickRequest("POST", PATH, {}, body, len(body) if size is None else size)
+
+
+async def known(prompt: Any, longest: int | None = None) -> Known:
+    reading = reader(longest)
+    found = await reading.read(asked(prompt))
+    reading.close()
+    assert isinstance(found, Known), found
+    return found
+
+
+@pytest.mark.parametrize("tokens", [5, 100, 32_768, 40_000, 65_537, 200_001])
+async def test_keys_are_those_of_one_piece_whatever_the_length(tokens: int) -> None:
+    ids = [*range(tokens)]
+    [chains] = (await known(ids)).chains
+    assert chains.prompt_tokens == tokens
+    assert chains.by_size == {size: block_keys(ROOT, ids, size) for size in (16, 64)}
+
+
+async def test_no_prompt_is_charged_or_hashed_beyond_the_models_length() -> None:
+    ids = [*range(5_000)]
+    [chains] = (await known(ids, longest=1_000)).chains
+    assert chains.prompt_tokens == 1_000
+    assert chains.by_size[16] == block_keys(ROOT, ids[:1_000], 16)
+
+
+async def test_without_a_length_of_the_model_a_million_tokens_are_the_most() -> None:
+    reading = reader()
+    found = await reading.read(PickRequest("POST", PATH, {}, b'{"prompt":[' + b"1," * 2_000_000 + b"1]}", 4_000_000))
+    assert isinstance(found, Known)
+    assert found.prompt_tokens == MAX_TOKENS
+    assert await reading.read(PickRequest("POST", PATH, {}, None, 64 << 20)) == Blind(MAX_TOKENS, "too large to read")
+    reading.close()
+
+
+async def test_a_batch_is_looked_up_in_part_and_charged_in_all() -> None:
+    found = await known([[7] * 100] * 1_000)
+    assert len(found.chains) == MAX_KNOWN_PROMPTS + 1
+    assert found.prompt_tokens == 100_000
+    assert all(len(chains.by_size[16]) == 6 for chains in found.chains[:-1])
+    assert found.chains[-1].by_size == {}
+
+
+async def test_of_a_batch_no_more_is_hashed_than_of_one_prompt() -> None:
+    found = await known([[7] * 800] * 3, longest=1_000)
+    assert [len(chains.by_size[16]) for chains in found.chains] == [50, 12, 0]
+    assert [chains.prompt_tokens for chains in found.chains] == [800, 800, 800]
+
+
+async def test_the_loop_goes_on_while_a_large_prompt_is_read() -> None:
+    reading = asyncio.create_task(reader().read(asked([*range(500_000)])))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert isinstance(reading.result(), Known)
+    assert turns > 10
+
+
+async def test_what_is_too_much_for_the_thread_is_routed_by_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "MAX_WAITING_BYTES", 1_000_000)
+    reading = reader()
+    request = asked([*range(100_000)])  # 700 KB
+    found = await asyncio.gather(*(reading.read(request) for _ in range(5)))
+    reading.close()
+    assert sum(isinstance(each, Known) for each in found) == 1
+    assert {each.reason for each in found if isinstance(each, Blind)} == {"too much to read"}
