@@ -48,6 +48,12 @@ class StateCollector:
         for labels, count in stats.outages.items():
             outages.add_metric(labels, count)
         yield outages
+        malformed = CounterMetricFamily(
+            "multipick_state_malformed", "Stored values that were skipped, since they can't be read.", labels=["kind"]
+        )
+        for kind, count in stats.malformed.items():
+            malformed.add_metric([kind], count)
+        yield malformed
 
 
 class FeedCollector:

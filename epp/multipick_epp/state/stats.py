@@ -19,5 +19,5 @@ class StateStats:
     reserved_here: int = 0  # reserves that the local view decided
     recharged: int = 0  # reservations that had to be charged again: the store had lost them
     reaped: int = 0  # reservations of dead replicas that this one released
-    malformed: int = 0  # log records that could not be read
+    malformed: Counter[str] = field(default_factory=Counter)  # stored values that could not be read, by kind
     outages: Counter[tuple[str, str]] = field(default_factory=Counter)  # links to the store that broke: link, reason

@@ -6,11 +6,15 @@ a call. Replies come in the order of the calls, so a queue of futures is all the
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import hiredis
 
+from multipick_epp.state.redis.reasons import AWAY, ERROR, PROTOCOL, SLOW, reason_of
+
 Argument = bytes | str | int
+REPLY_BYTES: Final = 64 << 20
+"""A longer reply is not waited for. Ours are below 3 MB, save the list of a replica's reservations: 100 bytes each."""
 _MORE = object()
 
 
@@ -22,8 +26,19 @@ class LostError(ConnectionError):
         self.reason = reason
 
 
+class WrongTypeError(LostError):
+    """The key is of another type than the command is for. The connection goes on."""
+
+
+class TooLongError(LostError):
+    """A reply is longer than `REPLY_BYTES`: asked again, it would be again."""
+
+
 class Waiter(Protocol):
-    """Where a reply goes; a future is one. Nothing is said to one that is done."""
+    """Where a reply goes; a future is one. Nothing is said to one that is done.
+
+    `set_result` raises TypeError or ValueError for a reply of another shape than it waits for.
+    """
 
     def done(self) -> bool: ...  # noqa: D102
 
@@ -45,8 +60,9 @@ class Connection(asyncio.Protocol):
         self._stall_s = stall_s
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_MORE)
-        self._waiting: deque[tuple[float, Waiter | None]] = deque()
+        self._waiting: deque[tuple[float, Waiter | None, bool]] = deque()
         self._out: list[bytes] = []
+        self._unread = 0  # bytes of the reply that is not complete yet
         self._turn_s = 0.0  # when the first of `_out` was written
         self._alarm: asyncio.TimerHandle | None = None
         self._suspect: object = None
@@ -55,6 +71,15 @@ class Connection(asyncio.Protocol):
         """Send a command; the future gives its reply, or raises `LostError`."""
         reply: asyncio.Future[Any] = self._loop.create_future()
         self.ask(reply, *command)
+        return reply
+
+    def read(self, *command: Argument) -> asyncio.Future[Any]:
+        """The same for a command that changes nothing: a key of the wrong type ends nothing (`WrongTypeError`)."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if self.lost.done():
+            reply.set_exception(self.lost.result())
+        else:
+            self._write(command, reply, reads=True)
         return reply
 
     def ask(self, waiter: Waiter, *command: Argument) -> None:
@@ -86,7 +111,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
-            _, waiter = self._waiting.popleft()
+            _, waiter, _ = self._waiting.popleft()
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
         self._out.clear()
@@ -97,36 +122,47 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no instances of it
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        self.close(LostError("away", str(exc or "closed by the server")))
+        self.close(LostError(AWAY, str(exc or "closed by the server")))
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         reader = self._reader
         waiting = self._waiting
+        self._unread += len(data)
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _MORE:
+                self._unread = 0
                 if not waiting:
                     raise hiredis.ProtocolError("a reply that nothing asked for")
-                _, waiter = waiting.popleft()
+                _, waiter, reads = waiting[0]
                 if isinstance(reply, hiredis.ReplyError):
-                    lost = LostError(_reason(str(reply)), str(reply))
-                    if waiter is not None and not waiter.done():
-                        waiter.set_exception(lost)
-                    self.close(lost)
-                    return
-                if waiter is not None and not waiter.done():
+                    if not (reads and self._is_wrong_type(waiter, str(reply))):
+                        self.close(LostError(reason_of(str(reply)), str(reply)))
+                        return
+                elif waiter is not None and not waiter.done():
                     waiter.set_result(reply)
-        except hiredis.ProtocolError as error:
-            self.close(LostError("protocol", str(error)))
+                waiting.popleft()
+        except (hiredis.HiredisError, MemoryError, TypeError, ValueError) as error:  # also of who waits
+            self.close(LostError(PROTOCOL, str(error)))
+        if self._unread > REPLY_BYTES:
+            self.close(TooLongError(PROTOCOL, f"a reply of more than {REPLY_BYTES} bytes"))
 
     # ---
 
-    def _write(self, command: tuple[Argument, ...], waiter: Waiter | None) -> None:
+    def _is_wrong_type(self, waiter: Waiter | None, error: str) -> bool:
+        """Whether that is all that is wrong; the waiter knows then."""
+        if not error.startswith("WRONGTYPE"):
+            return False
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(WrongTypeError(ERROR, error))
+        return True
+
+    def _write(self, command: tuple[Argument, ...], waiter: Waiter | None, *, reads: bool = False) -> None:
         if not self._out:
             self._turn_s = self._loop.time()
             self._loop.call_soon(self.flush)
         self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows no length but 1
-        self._waiting.append((self._turn_s, waiter))
+        self._waiting.append((self._turn_s, waiter, reads))
         if self._alarm is None:
             self._alarm = self._loop.call_later(self._stall_s, self._watch)
 
@@ -139,26 +175,8 @@ class Connection(asyncio.Protocol):
         left = oldest[0] + self._stall_s - self._loop.time()
         if left <= 0:
             if self._suspect is oldest:
-                self.close(LostError("slow", f"no reply within {self._stall_s:g} s"))
+                self.close(LostError(SLOW, f"no reply within {self._stall_s:g} s"))
                 return
             self._suspect = oldest
             left = self._stall_s / 10
         self._alarm = self._loop.call_later(left, self._watch)
-
-
-_REASONS = {
-    "OOM": "full",
-    "NOAUTH": "denied",
-    "WRONGPASS": "denied",
-    "NOPERM": "denied",
-    "LOADING": "loading",
-    "READONLY": "moved",
-    "MOVED": "moved",
-    "MASTERDOWN": "moved",
-    "CLUSTERDOWN": "moved",
-    "NOSCRIPT": "flushed",
-}
-
-
-def _reason(error: str) -> str:
-    return _REASONS.get(error.split(" ", 1)[0], "error")

@@ -1,16 +1,21 @@
 """The lease by which a replica takes its part of the ingest, and what it knows of the others' leases."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.scripts import load
 from multipick_epp.types import ReplicaId
 
 OWNER_LEASE_MS = 3_500
-"""A replica that hasn't renewed for so long ingests nothing any more. Renewed every second: hand-over within 5 s."""
+"""A replica that hasn't renewed for so long ingests nothing any more. Renewed every second: hand-over within 5 s.
+
+One that seems to have renewed later than now has not either: each time is the server's own, read at the renewal.
+"""
 FORGET_OWNER_MS = 60_000
 
 
@@ -33,20 +38,31 @@ class IngestLease:
         """Renew it, see the others'; the generation of the store's data, None before it has one."""
         pool = self._keys
         if not self._takes_part:
-            found: bytes | None = await connection.call("GET", pool.generation)
-            return found
+            found = await connection.read("GET", pool.generation)
+            return None if found is None else replies.string(found)
         keys: tuple[Any, ...] = (pool.owners, pool.generation)
-        generation, _, leases = await connection.call(*self.script.command(keys, self._replica, uuid4().hex))
-        ages = {ReplicaId(name.decode()): age for name, age in zip(leases[::2], leases[1::2], strict=True)}
-        living = {owner for owner, age in ages.items() if age < OWNER_LEASE_MS}
+        reply = await connection.call(*self.script.command(keys, self._replica, uuid4().hex))
+        generation, _, leases = replies.listed(reply, 3)
+        ages = list(_ages(replies.listed(leases)))
+        living = {ReplicaId(name.decode()) for name, age in ages if is_name(name) and abs(age) < OWNER_LEASE_MS}
         if asyncio.get_running_loop().time() < self._settled_at:
             living.update(self.owners)
         self.owners = tuple(sorted(living))
-        for owner in (owner for owner, age in ages.items() if age > FORGET_OWNER_MS):
-            connection.send("ZREM", pool.owners, owner)
-        return bytes(generation)
+        for name in (name for name, age in ages if not is_name(name) or abs(age) > FORGET_OWNER_MS):
+            connection.send("ZREM", pool.owners, name)
+        return replies.string(generation)
 
     async def give_up(self, connection: Connection) -> None:
         """So that the others need not wait for its end."""
         if self._takes_part:
             await connection.call("ZREM", self._keys.owners, self._replica)
+
+
+def is_name(name: bytes) -> bool:
+    """Whether this can be a replica's: those are words of ASCII."""
+    return 0 < len(name) <= 255 and name.isascii() and name.decode().isprintable()
+
+
+def _ages(leases: list[object]) -> Iterator[tuple[bytes, int]]:
+    for name, age in zip(leases[::2], leases[1::2], strict=False):
+        yield replies.string(name), replies.number(age)

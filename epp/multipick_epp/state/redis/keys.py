@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from multipick_epp.types import Endpoint, ReplicaId
 
 LOG_ENTRIES = 20_000
-"""The log keeps about so many: minutes of a busy pool. A reader that lags more loads the sets again."""
+"""The log keeps about so many, of 4.5 KB at most: minutes of a busy pool. A reader that lags more loads the sets again.
+
+The server trims whole nodes of up to 100 entries: so many more may be there, of this and of the hints.
+"""
 HINT_ENTRIES = 1_000
-"""Routed prompts, 16 KB each if long. They matter for seconds: what a reader misses of them it learns from events."""
+"""Routed prompts, 14 KB each if long. They matter for seconds: what a reader misses of them it learns from events."""
 KEEP_S = 900
 """A pool without any replica is forgotten after so long, by the expiry of all its keys."""
 REFRESH_S = 60.0

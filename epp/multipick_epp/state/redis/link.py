@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.reasons import ERROR
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Link:
                 self._down(lost)
             except Exception as error:
                 log.exception("store session failed", extra={"link": self.name})
-                self._down(LostError("error", repr(error)))
+                self._down(LostError(ERROR, repr(error)))
             await asyncio.sleep(self._pause_s * self._rng.uniform(0.5, 1.0))
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
@@ -60,7 +61,10 @@ class Link:
             await asyncio.wait((work, connection.lost), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 raise connection.lost.result()
+            if work.cancelled():  # by whatever: it isn't us who are to end
+                raise LostError(ERROR, "the session was cancelled")
             work.result()
+            raise LostError(ERROR, "the session ended")
         finally:
             connection.close()
             work.cancel()

@@ -4,10 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from multipick_epp.state.protocol import Cache, Delta
+from multipick_epp.state.redis.records import cache_name
 from multipick_epp.types import BlockKey
 
 OPERATIONS_A_CALL = 512
-"""Blocks that one script call writes: it keeps the server busy for about a millisecond."""
+"""Blocks that one script call writes: it keeps the server busy for about a millisecond, and is one entry of the log."""
+_KEY_BYTES = 8
+_RECORD_BYTES = 16
+"""A record's kind, its header, and its lengths in the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,20 @@ def parts_of(delta: Delta) -> Iterator[Part]:
 
 
 def calls_of(deltas: Sequence[Delta]) -> Iterator[list[tuple[int, Part]]]:
-    """Group the deltas' parts, each with its delta's place, into calls of at most `OPERATIONS_A_CALL` operations."""
+    """Group the deltas' parts, each with its delta's place, into calls of at most `OPERATIONS_A_CALL` operations.
+
+    What stands in the log beside the keys counts by its bytes, as if it were keys, where a call has several parts.
+    """
     call: list[tuple[int, Part]] = []
     size = 0
     for place, delta in enumerate(deltas):
         for part in parts_of(delta):
-            operations = max(1, len(part.stored) + len(part.removed))
-            if call and size + operations > OPERATIONS_A_CALL:
+            keys = len(part.stored) + len(part.removed)
+            cost = keys + (_RECORD_BYTES + len(cache_name(part.cache))) // _KEY_BYTES
+            if call and size + cost > OPERATIONS_A_CALL:
                 yield call
                 call, size = [], 0
             call.append((place, part))
-            size += operations
+            size += cost
     if call:
         yield call

@@ -1,5 +1,9 @@
 """What stands in the streams and in the sets, as bytes. One record is one field of a stream entry; the field's name is
 its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `expect` among the hints.
+
+All of it is read as input: another version of multipick may write beside this one, and anybody else. What a younger
+version may add, and older ones pass over: kinds of records, words behind a mode record's two, elements behind a cache
+name's six, modes. Two names with the same six elements are one cache.
 """
 
 import struct
@@ -7,15 +11,39 @@ import sys
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
+MALFORMED: Final = msgspec.MsgspecError, struct.error, ValueError
+"""What the readers here raise for bytes that none of our writers has written."""
+HINT_KEYS: Final = 1_750
+"""Of a longer prompt only the head is told: 28,000 tokens, 16 a block. With `HINT_ENTRIES` it bounds the stream."""
+_HINT_TTL_S: Final = 600.0
+_KEY_BYTES: Final = 8
 _DELTA = struct.Struct("<HI")  # bytes of the cache's name, stored keys
 _EXPECT = struct.Struct("<HHII")  # bytes of the replica, bytes of the endpoint, block size, milliseconds
-_NAME = msgspec.json.Decoder(tuple[str, int, str, int, str, int])
+
+_Word = Annotated[str, msgspec.Meta(max_length=64)]
+_BlockSize = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]  # also what a lookup can work with
+_Group = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_Window = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+_Name = tuple[str, _BlockSize, _Word, _Group, _Word, _Window]
+_NAME = msgspec.json.Decoder(list[Any])
+
+
+def read_endpoint(name: bytes) -> Endpoint:
+    """An endpoint's name. Raises ValueError for what can be none."""
+    return _endpoint(name.decode())
+
+
+def _endpoint(name: str) -> Endpoint:
+    if not 0 < len(name) <= 255 or not name.isprintable() or " " in name:
+        raise ValueError("not an endpoint")
+    return Endpoint(name)
 
 
 @lru_cache(maxsize=8192)
@@ -26,9 +54,14 @@ def cache_name(cache: Cache) -> bytes:
 
 @lru_cache(maxsize=8192)
 def cache_named(name: bytes) -> Cache:
-    """The cache of `cache_name`. Raises msgspec.MsgspecError for other bytes."""
-    endpoint, block_size, medium, group, kind, window = _NAME.decode(name)
-    return Cache(Endpoint(endpoint), block_size, medium, group, kind, window)
+    """The cache of `cache_name`, or of a younger version's longer name. Raises `MALFORMED`."""
+    endpoint, *rest = msgspec.convert(_NAME.decode(name)[:6], _Name)
+    return Cache(_endpoint(endpoint), *rest)
+
+
+def is_cache(field: bytes) -> bool:
+    """Whether a fence's field is a cache's name, of whatever version; the others are the fence's own."""
+    return field.startswith(b"[")
 
 
 def pack_keys(keys: Sequence[BlockKey]) -> bytes:
@@ -40,12 +73,18 @@ def pack_keys(keys: Sequence[BlockKey]) -> bytes:
 
 
 def unpack_keys(data: bytes) -> Sequence[BlockKey]:
-    """The keys of `pack_keys`."""
+    """The keys of `pack_keys`. Raises ValueError for a piece of a key."""
     packed = array("Q")
     packed.frombytes(data)
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tolist()  # type: ignore[return-value]  # BlockKey is int
+
+
+def read_members(members: Sequence[bytes]) -> tuple[Sequence[BlockKey], int]:
+    """The keys among a set's members, and how many members are none. The empty one is neither."""
+    keys = [member for member in members if len(member) == _KEY_BYTES]
+    return unpack_keys(b"".join(keys)), sum(1 for member in members if len(member) not in (0, _KEY_BYTES))
 
 
 def delta_record(cache: Cache, stored: Sequence[BlockKey], removed: Sequence[BlockKey]) -> bytes:
@@ -55,28 +94,34 @@ def delta_record(cache: Cache, stored: Sequence[BlockKey], removed: Sequence[Blo
 
 
 def read_delta(record: bytes) -> tuple[Cache, Sequence[BlockKey], Sequence[BlockKey]]:
-    """Cache, stored and removed keys of `delta_record`."""
+    """Cache, stored and removed keys of `delta_record`. Raises `MALFORMED`."""
     length, stored = _DELTA.unpack_from(record)
     at = _DELTA.size + length
     keys = unpack_keys(record[at:])
+    if stored > len(keys):
+        raise ValueError("keys are missing")
     return cache_named(record[_DELTA.size : at]), keys[:stored], keys[stored:]
 
 
 def expect_record(
     replica: ReplicaId, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float
 ) -> bytes:
-    """A prompt that `replica` routed."""
+    """A prompt that `replica` routed; its head, if it is long."""
     names = replica.encode(), endpoint.encode()
-    return b"".join((_EXPECT.pack(*map(len, names), block_size, int(1000 * ttl_s)), *names, pack_keys(keys)))
+    header = _EXPECT.pack(*map(len, names), block_size, int(1000 * ttl_s))
+    return b"".join((header, *names, pack_keys(keys[:HINT_KEYS])))
 
 
 def read_expect(record: bytes) -> tuple[ReplicaId, Endpoint, int, Sequence[BlockKey], float]:
-    """What `expect_record` was given."""
+    """What `expect_record` was given. Raises `MALFORMED`."""
     replica_length, length, block_size, ttl_ms = _EXPECT.unpack_from(record)
     name_at = _EXPECT.size + replica_length
     at = name_at + length
-    replica, endpoint = record[_EXPECT.size : name_at].decode(), record[name_at:at].decode()
-    return ReplicaId(replica), Endpoint(endpoint), block_size, unpack_keys(record[at:]), ttl_ms / 1000
+    replica, endpoint = record[_EXPECT.size : name_at].decode(), read_endpoint(record[name_at:at])
+    if not 0 < block_size <= 1 << 20:
+        raise ValueError("not a block size")
+    keys = unpack_keys(record[at:])[:HINT_KEYS]
+    return ReplicaId(replica), endpoint, block_size, keys, min(ttl_ms / 1000, _HINT_TTL_S)
 
 
 def mode_record(endpoint: Endpoint, mode: Mode) -> bytes:
@@ -84,7 +129,15 @@ def mode_record(endpoint: Endpoint, mode: Mode) -> bytes:
     return f"{mode} {endpoint}".encode()
 
 
-def read_mode(record: bytes) -> tuple[Endpoint, Mode]:
-    """Endpoint and mode of `mode_record`."""
-    mode, _, endpoint = record.decode().partition(" ")
-    return Endpoint(endpoint), Mode(mode)
+def read_mode(record: bytes) -> tuple[Endpoint, Mode | None]:
+    """Endpoint and mode of `mode_record`; None: a mode that we don't know. Raises `MALFORMED`."""
+    mode, _, rest = record.partition(b" ")
+    return read_endpoint(rest.partition(b" ")[0]), mode_named(mode)
+
+
+def mode_named(name: bytes) -> Mode | None:
+    """The mode of that name; None where we know none."""
+    return _MODES.get(name)
+
+
+_MODES: Final = {mode.value.encode(): mode for mode in Mode}

@@ -19,14 +19,19 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
-def load(name: str, *, when_full: bool = False) -> Script:
-    """Read `lua/<name>.lua`. `when_full`: it runs also where the server is out of memory, for it needs next to none.
+_SHARED = {"turn": ("common",), "reap": ("common",), "lease": ("common", "index")}
 
-    Without that the server refuses it as a whole, before it has written anything.
+
+def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:
+    """Read `lua/<name>.lua`, and what it shares with others.
+
+    `when_full`: it runs also where the server is out of memory, for it needs next to none. `reads`: it changes nothing,
+    and runs wherever one may read. Else the server refuses it as a whole, before it has written anything.
     """
     folder = files(__package__) / "lua"
-    flags = " flags=allow-oom" if when_full else ""
-    text = f"#!lua{flags}\n" + "".join((folder / f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    flags = " flags=allow-oom" if when_full else " flags=no-writes" if reads else ""
+    parts = (*_SHARED.get(name, ("index",)), name)
+    text = f"#!lua{flags}\n" + "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -2,23 +2,39 @@
 
 import asyncio
 import logging
-import struct
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 from uuid import uuid4
 
-import msgspec
-
+from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import Listener, LocalIndex
-from multipick_epp.state.redis.connection import Connection
+from multipick_epp.state.protocol import Cache
+from multipick_epp.state.redis import replies
+from multipick_epp.state.redis.connection import Connection, TooLongError, WrongTypeError
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
-from multipick_epp.state.redis.records import cache_named, read_delta, read_expect, read_mode, unpack_keys
+from multipick_epp.state.redis.malformed import Malformed
+from multipick_epp.state.redis.records import (
+    MALFORMED,
+    cache_named,
+    is_cache,
+    mode_named,
+    read_delta,
+    read_endpoint,
+    read_expect,
+    read_members,
+    read_mode,
+)
+from multipick_epp.state.redis.replies import START, Entry
+from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BLOCK_S = 0.5
 """A read waits so long for news: a store that lost its data is noticed within it."""
@@ -27,11 +43,19 @@ ENTRIES_A_READ = 128
 MEMBERS_A_SCAN = 2_000
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
-_START = b"0-0"
-MALFORMED = msgspec.MsgspecError, struct.error, ValueError
-"""What reading a record raises that none of our writers has written."""
+ENDPOINTS_AT_MOST: Final = 4_096
+"""Of one pool; others that stand in the store are passed over."""
 UNCONFIRMED_S = 30.0
 """After the store lost its data: an endpoint that no owner has uploaded in this time is gone."""
+
+
+class Look(NamedTuple):
+    """Where the streams are; see `lua/look.lua`."""
+
+    generation: bytes
+    log_end: bytes  # the newest entry; empty: the key is no stream
+    hints_end: bytes  # the same
+    continues: bool  # the log has the entry that was asked for
 
 
 class Tail:
@@ -54,156 +78,234 @@ class Tail:
         self._index = index
         self._dropped = dropped
         self._stats = stats
+        self._malformed = Malformed(stats.malformed)
+        self._script = load("look", reads=True)
         self._generation: bytes | None = None
-        self._position: bytes | None = None
-        self._hints_position = _START
+        self._position: bytes | None = None  # the entry of the log that was played last
+        self._hints_position = START
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
         self._loop = asyncio.get_running_loop()
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Load what is missing, then follow the log until the connection is lost."""
-        if self._position is not None and not await self._continues(connection):
-            log.warning("the log is not the one that was read: loading the sets")
-            self._position = None
-        check_at = 0.0
+        await install(connection, self._script)
         while True:
-            if self._position is None or self._loop.time() >= check_at:
-                generation = await self._ask_generation(connection)
-                check_at = self._loop.time() + BLOCK_S
-                if self._position is None or generation != self._generation:
-                    await self._load(connection, generation)
-                link.up()
-            await self._read(connection)
+            look = await self._look(connection, self._position or START)
+            if self._position is not None and not look.continues:
+                log.warning("the log is not the one that was read: loading the sets")
+                self._position = None
+            if self._position is None or look.generation != self._generation:
+                await self._load(connection, look)
+            elif not look.hints_end or replies.order(look.hints_end) < replies.order(self._hints_position):
+                self._hints_position = look.hints_end or START  # another stream than the one that was read
+            link.up()
+            await self._follow(connection, look)
 
-    async def _ask_generation(self, connection: Connection) -> bytes:
-        name = self._keys.generation
-        if await connection.call("GET", name) is None:  # an empty store, which nobody has named yet
-            await connection.call("SET", name, uuid4().hex, "NX")
-        return bytes(await connection.call("GET", name))
+    async def _look(self, connection: Connection, position: bytes) -> Look:
+        pool = self._keys
+        command = self._script.command((pool.generation, pool.log, pool.hints), position)
+        generation, log_end, hints_end, continues = replies.listed(await connection.call(*command), 4)
+        if not generation:  # an empty store, which nobody has named yet
+            generation = uuid4().hex.encode()
+            if await connection.call("SET", pool.generation, generation, "NX") is None:
+                generation = b""  # by now it has one; or what stands there is none, and an owner will see to it
+        log_end, hints_end = (replies.identity(end) if end else b"" for end in (log_end, hints_end))
+        return Look(replies.string(generation), log_end, hints_end, bool(replies.number(continues)))
 
-    async def _read(self, connection: Connection) -> None:
-        assert self._position is not None
+    async def _follow(self, connection: Connection, look: Look) -> None:
+        """Read for a while what is new in those streams that are streams."""
+        until = self._loop.time() + BLOCK_S
+        while self._position is not None and self._loop.time() < until:
+            streams: list[tuple[str, bytes]] = []
+            if look.log_end:
+                streams.append((self._keys.log, self._position))
+            if look.hints_end:
+                streams.append((self._keys.hints, self._hints_position))
+            if streams:
+                await self._read(connection, *zip(*streams, strict=True))
+            else:
+                await asyncio.sleep(BLOCK_S)
+            self._forget_unconfirmed()
+
+    async def _read(self, connection: Connection, names: Sequence[str], positions: Sequence[bytes]) -> None:
         before = self._position
-        reply = await connection.call(
-            *("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", int(1000 * BLOCK_S)),
-            *("STREAMS", self._keys.log, self._keys.hints, before, self._hints_position),
-        )
-        self._forget_unconfirmed()
-        news = {name.decode(): entries for name, entries in reply or ()}
-        if changes := news.get(self._keys.log):
-            if len(changes) == ENTRIES_A_READ and await self._trimmed(connection, before):
+        block = ("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", int(1000 * BLOCK_S), "STREAMS")
+        try:
+            news = replies.news(await connection.read(*block, *names, *positions))
+        except WrongTypeError:
+            self._position = None  # overwritten just now
+            return
+        except TooLongError:
+            self._position = None  # the sets have it, too
+            raise
+        if changes := news.get(self._keys.log.encode()):
+            if len(changes) == ENTRIES_A_READ and await self._trimmed(connection, before or START):
                 log.warning("the log was trimmed before it was read: loading the sets")
                 self._position = None
                 return
             async for identity in self._play(changes):
                 self._position = identity
-        if hints := news.get(self._keys.hints):
+        if hints := news.get(self._keys.hints.encode()):
             async for identity in self._play(hints):
                 self._hints_position = identity
 
     async def _trimmed(self, connection: Connection, position: bytes) -> bool:
         """Whether entries after `position` may be gone. A reader that keeps up never asks."""
-        oldest = await connection.call("XRANGE", self._keys.log, "-", "+", "COUNT", 1)
-        return not oldest or _order(oldest[0][0]) > _order(position)
+        return position == START or not (await self._look(connection, position)).continues
 
-    async def _continues(self, connection: Connection) -> bool:
-        """Whether this server has the entry that we played last. One restored from a save, or promoted, may not."""
-        assert self._position is not None
-        at = self._position
-        return at == _START or bool(await connection.call("XRANGE", self._keys.log, at, at))
-
-    async def _play(self, entries: list[Any]) -> AsyncIterator[bytes]:
+    async def _play(self, entries: Sequence[Entry]) -> AsyncIterator[bytes]:
         """Play entries; yields the identity of each that is done."""
         turn_ends = self._loop.time() + TURN_S
         for identity, fields in entries:
-            for kind, record in zip(fields[::2], fields[1::2], strict=True):
+            if len(fields) % 2:
+                self._malformed.skip("record", fields[-1], "a name without a record")
+            for kind, record in zip(fields[::2], fields[1::2], strict=False):
                 try:
                     self._play_record(kind, record)
-                except MALFORMED:
-                    self._stats.malformed += 1
+                except MALFORMED as error:
+                    self._malformed.skip("record", kind, error)
             yield identity
             if self._loop.time() >= turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = self._loop.time() + TURN_S
-        self._stats.log_lag_s = max(0.0, time.time() - _order(entries[-1][0])[0] / 1000)
+        self._stats.log_lag_s = max(0.0, time.time() - replies.order(entries[-1].identity)[0] / 1000)
 
     def _play_record(self, kind: bytes, record: bytes) -> None:
         index = self._index
-        if kind == b"delta":
-            index.change(*read_delta(record))
-        elif kind == b"expect":
-            replica, endpoint, block_size, keys, ttl_s = read_expect(record)
-            if replica != self._replica:  # our own we have noted already
-                index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
-                if replica < self._replica:
-                    for listener in self.on_routed_elsewhere:
-                        listener(endpoint, keys)
-        elif kind == b"void":
-            index.void(cache_named(record))
-        elif kind == b"mode":
-            index.set_mode(*read_mode(record))
-        elif kind == b"begin":
-            endpoint = Endpoint(record.decode())
-            self._unconfirmed.discard(endpoint)
-            index.drop_caches(endpoint)
-        elif kind == b"drop":
-            endpoint = Endpoint(record.decode())
-            self._unconfirmed.discard(endpoint)
-            index.drop(endpoint)
-            self._dropped(endpoint)
+        match kind:
+            case b"delta":
+                index.change(*read_delta(record))
+            case b"expect":
+                self._play_hint(record)
+            case b"void":
+                index.void(cache_named(record))
+            case b"mode":
+                endpoint, mode = read_mode(record)
+                self._set_mode(endpoint, mode)
+            case b"begin":
+                endpoint = read_endpoint(record)
+                self._unconfirmed.discard(endpoint)
+                index.drop_caches(endpoint)
+            case b"drop":
+                endpoint = read_endpoint(record)
+                self._unconfirmed.discard(endpoint)
+                index.drop(endpoint)
+                self._dropped(endpoint)
+            case _:  # of a younger version
+                self._malformed.skip("record", kind, "unknown kind")
 
-    async def _load(self, connection: Connection, generation: bytes) -> None:
-        """Note the log's end, take the sets, go on from there: what is played twice changes nothing."""
-        pool = self._keys
-        newest = await connection.call("XREVRANGE", pool.log, "+", "-", "COUNT", 1)
-        newest_hint = await connection.call("XREVRANGE", pool.hints, "+", "-", "COUNT", 1)
-        endpoints = {Endpoint(name.decode()) for name in await connection.call("SMEMBERS", pool.endpoints)}
+    def _play_hint(self, record: bytes) -> None:
+        replica, endpoint, block_size, keys, ttl_s = read_expect(record)
+        if replica != self._replica:  # our own we have noted already
+            self._index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
+            if replica < self._replica:
+                for listener in self.on_routed_elsewhere:
+                    listener(endpoint, keys)
+
+    def _set_mode(self, endpoint: Endpoint, mode: Mode | None) -> None:
+        """A mode that we don't know says at least that the endpoint has an owner; it is never taken for EXACT."""
+        if mode is None:
+            self._malformed.skip("mode", endpoint, "unknown mode")
+        self._index.set_mode(endpoint, mode or Mode.APPROX)
+
+    async def _load(self, connection: Connection, look: Look) -> None:
+        """Take the sets, and go on from where the log ended before: what is played twice changes nothing."""
+        modes = await self._modes_there(connection)
+        endpoints = await self._endpoints_there(connection, modes)
         for endpoint in endpoints:
             await self._load_endpoint(connection, endpoint)
-        modes = await connection.call("HGETALL", pool.modes)
-        for name, mode in zip(modes[::2], modes[1::2], strict=True):
-            self._index.set_mode(Endpoint(name.decode()), Mode(mode.decode()))
+        for endpoint, mode in modes.items():
+            self._set_mode(endpoint, mode)
         absent = set(self._index.endpoints()) - endpoints
-        if self._generation in (None, generation):
+        if self._generation in (None, look.generation):
             self._unconfirmed.clear()
             for endpoint in absent:
                 self._index.drop(endpoint)
         else:
             self._unconfirmed = absent
             self._confirm_until = self._loop.time() + UNCONFIRMED_S
-        self._generation = generation
-        self._position = newest[0][0] if newest else _START
-        self._hints_position = newest_hint[0][0] if newest_hint else _START
+        self._generation = look.generation
+        self._position, self._hints_position = look.log_end or START, look.hints_end or START
         self._stats.bootstraps += 1
         log.info("index loaded", extra={"endpoints": len(endpoints), "keys": len(self._index)})
 
+    async def _modes_there(self, connection: Connection) -> dict[Endpoint, Mode | None]:
+        modes: dict[Endpoint, Mode | None] = {}
+        try:
+            for name, mode in replies.pairs(await connection.read("HGETALL", self._keys.modes)):
+                for endpoint in self._readable("endpoint", [name], read_endpoint):
+                    modes[endpoint] = mode_named(mode)
+        except WrongTypeError as error:
+            self._malformed.skip("modes", self._keys.modes, error)
+        return modes
+
+    async def _endpoints_there(self, connection: Connection, with_mode: Iterable[Endpoint]) -> set[Endpoint]:
+        """Those that are said to have a fence; those with a mode, where that key can't be read."""
+        try:
+            names = replies.strings(await connection.read("SMEMBERS", self._keys.endpoints))
+            endpoints = set(self._readable("endpoint", names, read_endpoint))
+        except WrongTypeError as error:
+            self._malformed.skip("endpoints", self._keys.endpoints, error)
+            endpoints = set(with_mode)
+        if len(endpoints) > ENDPOINTS_AT_MOST:
+            self._malformed.skip("endpoints", self._keys.endpoints, f"more than {ENDPOINTS_AT_MOST}")
+        return set(sorted(endpoints)[:ENDPOINTS_AT_MOST])
+
     async def _load_endpoint(self, connection: Connection, endpoint: Endpoint) -> None:
-        names = [name for name in await connection.call("HKEYS", self._keys.fence(endpoint)) if name.startswith(b"[")]
-        caches = [cache_named(name) for name in names]
+        caches = await self._caches_there(connection, endpoint)
         for gone in set(self._index.caches(endpoint)) - set(caches):
             self._index.forget(gone)
-        for cache, name in zip(caches, names, strict=True):
+        for cache, names in caches.items():
             bit = self._index.fresh()
             try:
-                cursor: bytes | int = 0
-                while cursor != b"0":
-                    cursor, members = await connection.call(
-                        "SSCAN", self._keys.blocks(name), cursor, "COUNT", MEMBERS_A_SCAN
-                    )
-                    self._index.fill(bit, unpack_keys(b"".join(members)))
+                for name in names:
+                    await self._fill(connection, bit, self._keys.blocks(name))
             except BaseException:
                 self._index.discard(bit)
                 raise
             self._index.swap(cache, bit)
+
+    async def _caches_there(self, connection: Connection, endpoint: Endpoint) -> dict[Cache, list[bytes]]:
+        """The endpoint's caches by its fence, each with its names."""
+        fence = self._keys.fence(endpoint)
+        caches: defaultdict[Cache, list[bytes]] = defaultdict(list)
+        try:
+            fields = replies.strings(await connection.read("HKEYS", fence))
+        except WrongTypeError as error:
+            self._malformed.skip("fence", fence, error)
+            return {}
+        for name in filter(is_cache, fields):
+            for cache in self._readable("cache", [name], cache_named):
+                if cache.endpoint != endpoint or (cache not in caches and len(caches) == CACHES_AT_MOST):
+                    self._malformed.skip("cache", name, "another endpoint's, or too many")
+                else:
+                    caches[cache].append(name)
+        return caches
+
+    async def _fill(self, connection: Connection, bit: int, key: bytes) -> None:
+        cursor = b""
+        while cursor != b"0":
+            try:
+                step = await connection.read("SSCAN", key, cursor or 0, "COUNT", MEMBERS_A_SCAN)
+            except WrongTypeError as error:
+                self._malformed.skip("blocks", key, error)
+                return
+            cursor, members = replies.scanned(step)
+            keys, others = read_members(members)
+            if others:
+                self._malformed.skip("blocks", key, f"{others} members that are no block keys")
+            self._index.fill(bit, keys)
+
+    def _readable(self, kind: str, names: Iterable[bytes], read: Callable[[bytes], T]) -> Iterator[T]:
+        for name in names:
+            try:
+                yield read(name)
+            except MALFORMED as error:
+                self._malformed.skip(kind, name, error)
 
     def _forget_unconfirmed(self) -> None:
         if self._unconfirmed and self._loop.time() >= self._confirm_until:
             for endpoint in self._unconfirmed:
                 self._index.drop(endpoint)
             self._unconfirmed.clear()
-
-
-def _order(identity: bytes) -> tuple[int, int]:
-    milliseconds, _, number = identity.partition(b"-")
-    return int(milliseconds), int(number)

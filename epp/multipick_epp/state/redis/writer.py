@@ -10,12 +10,15 @@ from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
 from multipick_epp.state.protocol import Applied, Cache, Delta
-from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis import replies
+from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
 from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
 from multipick_epp.state.redis.link import Link
+from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.parts import Part, calls_of
-from multipick_epp.state.redis.records import cache_name, cache_named, delta_record, mode_record
+from multipick_epp.state.redis.reasons import AWAY, PROTOCOL
+from multipick_epp.state.redis.records import MALFORMED, cache_name, cache_named, delta_record, is_cache, mode_record
 from multipick_epp.state.redis.scripts import Script, install, load
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
@@ -41,6 +44,7 @@ class Writer:
         self._lease = IngestLease(keys, replica, owns)
         self._local = local
         self._stats = stats
+        self._malformed = Malformed(stats.malformed)
         self._connection: Connection | None = None
         self._generation: bytes | None = None
         self._wrote: dict[Endpoint, tuple[int, int]] = {}
@@ -48,8 +52,8 @@ class Writer:
         self._gone: set[Endpoint] = set()
         self._modes: dict[Endpoint, Mode] = {}  # as this process set them
         self._listeners: list[Callable[[Endpoint], None]] = []
-        self._apply, self._begin, self._clear, self._drop, self._mode = map(
-            load, ("apply", "begin", "clear", "drop", "mode")
+        self._apply, self._begin, self._clear, self._drop, self._mode, self._keep = map(
+            load, ("apply", "begin", "clear", "drop", "mode", "keep")
         )
 
     @property
@@ -79,16 +83,16 @@ class Writer:
         """See `State`."""
         outcome = [Applied.DUPLICATE] * len(deltas)  # the least of a delta's parts
         calls = list(calls_of(deltas))
-        replies = [self._call(self._apply, *self._apply_arguments([part for _, part in call])) for call in calls]
-        for call, reply in zip(calls, replies, strict=True):
+        answers = [self._call(self._apply, *self._apply_arguments([part for _, part in call])) for call in calls]
+        for call, answer in zip(calls, answers, strict=True):
             try:
-                codes = await reply
+                codes = [_applied(code) for code in replies.numbers(await answer, len(call))]
             except LostError:
                 codes = [Applied.REFUSED] * len(call)
                 for _, part in call:
                     self._refused(part)
             for (place, part), code in zip(call, codes, strict=True):
-                outcome[place] = _worse(outcome[place], Applied(code))
+                outcome[place] = _worse(outcome[place], code)
                 self._note(part.cache.endpoint, part.epoch, part.last, outcome[place])
         self._stats.applied.update(outcome)
         return outcome
@@ -96,10 +100,9 @@ class Writer:
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
         """See `State`."""
         try:
-            caches = [cache for cache in await self._caches(endpoint) if medium in (None, cache.medium)]
-            names = [cache_name(cache) for cache in caches]
+            names = [name for name in await self._caches(endpoint) if self._is_on(medium, name)]
             keys = (self._keys.log, self._keys.fence(endpoint), *map(self._keys.blocks, names))
-            applied = Applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names))
+            applied = _applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names))
             self._note(endpoint, epoch, seq, applied)
         except LostError:
             self._owe(endpoint)
@@ -144,8 +147,9 @@ class Writer:
         fixed = (pool.log, pool.endpoints, pool.modes, pool.load, pool.dropped, pool.fence(endpoint))
         try:
             for _ in range(_TRIES):
-                sets = [pool.blocks(cache_name(cache)) for cache in await self._caches(endpoint)]
-                if await self._call(self._drop, (*fixed, *sets), LOG_ENTRIES, endpoint) == 1:
+                names = await self._caches(endpoint)
+                keys = (*fixed, *map(pool.blocks, names))
+                if await self._call(self._drop, keys, LOG_ENTRIES, endpoint, *names) == 1:
                     self._gone.discard(endpoint)
                     return
         except LostError:
@@ -166,7 +170,8 @@ class Writer:
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, watch over the store's data, keep the keys alive; until the connection is lost."""
         self._lease.connected()
-        await install(connection, self._apply, self._begin, self._clear, self._drop, self._mode, self._lease.script)
+        scripts = (self._apply, self._begin, self._clear, self._drop, self._mode, self._keep, self._lease.script)
+        await install(connection, *scripts)
         await self._renew(connection)
         await self._compare(connection)
         self._connection = connection
@@ -181,7 +186,7 @@ class Writer:
                 now = asyncio.get_running_loop().time()
                 if now >= refresh_at:
                     refresh_at = now + REFRESH_S
-                    await self._refresh(connection)
+                    await self._refresh()
                 await asyncio.sleep(RENEW_S)
                 await self._renew(connection)
         finally:
@@ -208,20 +213,25 @@ class Writer:
     async def _compare(self, connection: Connection) -> None:
         """A store that came back with an older save lacks what we wrote since, and no event may come for long."""
         wrote = list(self._wrote.items())
-        fences = [connection.call("HMGET", self._keys.fence(endpoint), "epoch", "last") for endpoint, _ in wrote]
-        for (endpoint, ours), fence in zip(wrote, await asyncio.gather(*fences), strict=True):
-            if tuple(int(field) for field in fence if field is not None) < ours:
+        fences = [connection.read("HMGET", self._keys.fence(endpoint), "epoch", "last") for endpoint, _ in wrote]
+        for (endpoint, ours), fence in zip(wrote, await asyncio.gather(*fences, return_exceptions=True), strict=True):
+            if isinstance(fence, BaseException) and not isinstance(fence, WrongTypeError):
+                raise fence
+            if _read_fence(fence) < ours:
                 self._owed.add(endpoint)
 
-    async def _refresh(self, connection: Connection) -> None:
+    async def _refresh(self) -> None:
+        """Keep alive what we wrote. Who lost something of it is told: no event may come for long."""
+        pool = self._keys
         for endpoint in list(self._wrote):
-            connection.send("EXPIRE", self._keys.fence(endpoint), KEEP_S)
-            for cache in await self._caches(endpoint):
-                connection.send("EXPIRE", self._keys.blocks(cache_name(cache)), KEEP_S)
+            names = await self._caches(endpoint)
+            keys = (pool.endpoints, pool.fence(endpoint), *map(pool.blocks, names))
+            if not replies.number(await self._call(self._keep, keys, endpoint, KEEP_S)):
+                self._owe(endpoint)
 
     def _tell_owed(self) -> None:
-        owed, self._owed = self._owed, set()
-        for endpoint in owed:
+        while self._owed:
+            endpoint = self._owed.pop()
             for listener in self._listeners:
                 listener(endpoint)
 
@@ -230,7 +240,7 @@ class Writer:
     def _call(self, script: Script, keys: tuple[Any, ...], *arguments: Any) -> "asyncio.Future[Any]":
         if self._connection is None:
             away: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            away.set_exception(LostError("away"))
+            away.set_exception(LostError(AWAY))
             return away
         return self._connection.call(*script.command(keys, *arguments))
 
@@ -247,21 +257,34 @@ class Writer:
     async def _void(self, endpoint: Endpoint, epoch: int, seq: int, *, force: bool) -> bool:
         pool = self._keys
         for _ in range(_TRIES):
-            sets = [pool.blocks(cache_name(cache)) for cache in await self._caches(endpoint)]
-            keys = (pool.log, pool.endpoints, pool.fence(endpoint), *sets)
-            done = await self._call(self._begin, keys, LOG_ENTRIES, endpoint, epoch, seq, int(force), KEEP_S)
-            if done != -1:
+            names = await self._caches(endpoint)
+            keys = (pool.log, pool.endpoints, pool.fence(endpoint), *map(pool.blocks, names))
+            done = await self._call(self._begin, keys, LOG_ENTRIES, endpoint, epoch, seq, int(force), KEEP_S, *names)
+            if replies.number(done) != -1:
                 return bool(done)
         raise LostError("busy", f"{endpoint} has two writers")
 
-    async def _caches(self, endpoint: Endpoint) -> list[Cache]:
+    async def _caches(self, endpoint: Endpoint) -> list[bytes]:
+        """The names of the caches that the endpoint's fence has, by whatever version."""
         if self._connection is None:
-            raise LostError("away")
-        fields = await self._connection.call("HKEYS", self._keys.fence(endpoint))
-        return [cache_named(name) for name in fields if name.startswith(b"[")]
+            raise LostError(AWAY)
+        fence = self._keys.fence(endpoint)
+        try:
+            return [name for name in replies.strings(await self._connection.read("HKEYS", fence)) if is_cache(name)]
+        except WrongTypeError as error:
+            self._malformed.skip("fence", fence, error)
+            return []
+
+    def _is_on(self, medium: str | None, name: bytes) -> bool:
+        """Whether a cache is on a medium; None: any. One whose name can't be read may be."""
+        try:
+            return medium is None or cache_named(name).medium == medium
+        except MALFORMED as error:
+            self._malformed.skip("cache", name, error)
+            return True
 
     async def _tell_modes(self) -> None:
-        """EqualPrompt how well the endpoints that are ours are known; what we said of others is void.
+        """Tell how well the endpoints that are ours are known; what we said of others is void.
 
         While replicas come, or the store has forgotten the leases, two take an endpoint for theirs: without repetition
         the last word could stay that of the one that was wrong.
@@ -294,3 +317,20 @@ _BADNESS = (Applied.DUPLICATE, Applied.NEW, Applied.GAP, Applied.STALE, Applied.
 
 def _worse(one: Applied, other: Applied) -> Applied:
     return max(one, other, key=_BADNESS.index)
+
+
+def _applied(code: object) -> Applied:
+    """What the script answers of a delta, or of a clear."""
+    try:
+        return Applied(replies.number(code))
+    except ValueError as error:
+        raise LostError(PROTOCOL, f"{code} is no outcome") from error
+
+
+def _read_fence(reply: object) -> tuple[int, ...]:
+    """Epoch and last sequence; nothing where they are none."""
+    try:
+        epoch, last = replies.strings(reply)
+        return int(epoch), int(last)
+    except (LostError, ValueError):  # missing, or of nobody's writing: as if there were no fence
+        return ()

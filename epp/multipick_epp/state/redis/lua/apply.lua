@@ -5,7 +5,6 @@
 --   ends in these keys, 8 bytes each
 -- Returns a code for each delta: Applied.
 local REFUSED, STALE, DUPLICATE, NEW, GAP = -2, -1, 0, 1, 2
-local FENCE_FIELDS = 3
 local codes, entry = {}, {}
 
 local function cut(record, at, count)
@@ -17,15 +16,28 @@ local function cut(record, at, count)
   return keys, at
 end
 
+-- How many caches the fence has.
+local function caches_of(fence)
+  local count = 0
+  for _, field in ipairs(redis.call('HKEYS', fence)) do
+    if string.sub(field, 1, 1) == '[' then
+      count = count + 1
+    end
+  end
+  return count
+end
+
+-- Returns whether the set was of another type before, and so is not whole now.
 local function write(set, record, stored, removed)
   local keys, at = cut(record, #record - 8 * (stored + removed), stored)
   keys[#keys + 1] = ''  -- a set that lost this member was evicted or has expired
-  redis.call('SADD', set, unpack(keys))
+  local _, overwritten = anew('SADD', set, unpack(keys))
   if removed > 0 then
     redis.call('SREM', set, unpack((cut(record, at, removed))))
   end
   entry[#entry + 1] = 'delta'
   entry[#entry + 1] = record
+  return overwritten
 end
 
 for i = 1, (#KEYS - 1) / 2 do
@@ -33,38 +45,39 @@ for i = 1, (#KEYS - 1) / 2 do
   local a = 7 * i - 3
   local cache, record = ARGV[a], ARGV[a + 6]
   local epoch, first, last = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  local known = redis.call('HMGET', fence, 'epoch', 'last', 'base', cache)
+  local fields = anew('HMGET', fence, 'epoch', 'last', 'base', cache)
+  local known, newest, seen = whole(fields[1]), whole(fields[2]), whole(fields[4] or fields[3])
+  local is_new = not fields[4]
   local code
-  if not known[1] or epoch > tonumber(known[1]) then
+  if not known or epoch > known then
     code = GAP
-  elseif epoch < tonumber(known[1]) then
+  elseif epoch < known then
     code = STALE
+  elseif seen and first <= seen and last <= seen then
+    code = DUPLICATE
+  elseif is_new and redis.call('HLEN', fence) >= tonumber(ARGV[2]) and caches_of(fence) >= tonumber(ARGV[2]) then
+    code = REFUSED
   else
-    local newest, seen = tonumber(known[2]), tonumber(known[4] or known[3])
-    if first <= seen and last <= seen then
-      code = DUPLICATE
-    elseif not known[4] and redis.call('HLEN', fence) - FENCE_FIELDS >= tonumber(ARGV[2]) then
-      code = REFUSED
-    else
-      code = NEW
-      if first > newest + 1 or (known[4] and redis.call('EXISTS', set) == 0) then
-        code = GAP
-      end
-      write(set, record, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]))
-      if not known[4] then
-        redis.call('EXPIRE', set, ARGV[3])
-      end
-      if last > seen or not known[4] then
-        redis.call('HSET', fence, cache, math.max(last, seen))
-      end
-      if last > newest then
-        redis.call('HSET', fence, 'last', last)
-      end
+    code = NEW
+    if not newest or not seen or first > newest + 1 or (not is_new and redis.call('EXISTS', set) == 0) then
+      code = GAP
+    end
+    if write(set, record, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])) then
+      code = GAP
+    end
+    if is_new then
+      redis.call('EXPIRE', set, ARGV[3])
+    end
+    if is_new or not seen or last > seen then
+      redis.call('HSET', fence, cache, math.max(last, seen or -1))
+    end
+    if not newest or last > newest then
+      redis.call('HSET', fence, 'last', last)
     end
   end
   codes[i] = code
 end
 if #entry > 0 then
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(entry))
+  tell(KEYS[1], ARGV[1], unpack(entry))
 end
 return codes

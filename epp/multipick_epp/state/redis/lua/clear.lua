@@ -5,18 +5,19 @@
 local STALE, DUPLICATE, NEW, GAP = -1, 0, 1, 2
 local log, fence = KEYS[1], KEYS[2]
 local epoch, seq = tonumber(ARGV[2]), tonumber(ARGV[3])
-local known = redis.call('HMGET', fence, 'epoch', 'last')
-if not known[1] or epoch > tonumber(known[1]) then
+local fields = anew('HMGET', fence, 'epoch', 'last')
+local known, newest = whole(fields[1]), whole(fields[2])
+if not known or epoch > known then
   return GAP
 end
-if epoch < tonumber(known[1]) then
+if epoch < known then
   return STALE
 end
-local newest = tonumber(known[2])
 local entry = {}
 for i = 3, #KEYS do
   local cache = ARGV[i + 2]
-  if tonumber(redis.call('HGET', fence, cache) or seq) < seq then
+  local seen = redis.call('HGET', fence, cache)
+  if seen and (whole(seen) or -1) < seq then
     redis.call('UNLINK', KEYS[i])
     redis.call('SADD', KEYS[i], '')
     redis.call('EXPIRE', KEYS[i], ARGV[4])
@@ -25,13 +26,13 @@ for i = 3, #KEYS do
     entry[#entry + 1] = cache
   end
 end
-if #entry == 0 and seq <= newest then
+if #entry == 0 and newest and seq <= newest then
   return DUPLICATE
 end
-if seq > newest then
+if not newest or seq > newest then
   redis.call('HSET', fence, 'last', seq)
 end
 if #entry > 0 then
-  redis.call('XADD', log, 'MAXLEN', '~', ARGV[1], '*', unpack(entry))
+  tell(log, ARGV[1], unpack(entry))
 end
-return seq > newest + 1 and GAP or NEW
+return newest and seq <= newest + 1 and NEW or GAP

@@ -1,4 +1,5 @@
 -- Tells every replica of a routed prompt.
 -- KEYS: hints
 -- ARGV: entries to keep, the record
-return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'expect', ARGV[2])
+tell(KEYS[1], ARGV[1], 'expect', ARGV[2])
+return 1

@@ -4,14 +4,18 @@
 -- Returns the generation, whether the lease was there before, and each lease's name and age in milliseconds.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('SET', KEYS[2], ARGV[2], 'NX')
-local there = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
+local generation = anew('GET', KEYS[2])
+if not generation then
+  generation = ARGV[2]
+  redis.call('SET', KEYS[2], generation)
+end
+local there = anew('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 for i = 3, #KEYS do
   keep_as_table(KEYS[i])
 end
 local leases = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 2, #leases, 2 do
-  leases[i] = now - leases[i]
+  leases[i] = now - (tonumber(leases[i]) or 0)
 end
-return {redis.call('GET', KEYS[2]), there, leases}
+return {generation, there, leases}

@@ -1,0 +1,20 @@
+-- Where the streams are.
+-- KEYS: generation of the store's data, log, hints
+-- ARGV: the identity of a log entry
+-- Returns the generation, empty where there is none; the newest entry of each stream, 0-0 where there is none, empty
+-- where the key is no stream; 1 where the log has the entry, or no entry was ever read.
+local function newest(stream, from, to)
+  local found = redis.pcall('XREVRANGE', stream, from, to, 'COUNT', 1)
+  if found.err then
+    return ''
+  end
+  return found[1] and found[1][1] or '0-0'
+end
+
+local generation = redis.pcall('GET', KEYS[1])
+if type(generation) ~= 'string' then
+  generation = ''
+end
+local at = ARGV[1]
+local continues = (at == '0-0' or newest(KEYS[2], at, at) == at) and 1 or 0
+return {generation, newest(KEYS[2], '+', '-'), newest(KEYS[3], '+', '-'), continues}
