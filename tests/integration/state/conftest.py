@@ -29,8 +29,8 @@ async def replica() -> AsyncIterator[Callable[..., Awaitable[RedisState]]]:
     names = itertools.count()
     async with AsyncExitStack() as stack:
 
-        async def start(url: str, pool: str = POOL) -> RedisState:
-            state = RedisState(parse_url(url), pool, ReplicaId(f"replica-{next(names)}"))
+        async def start(url: str, pool: str = POOL, *, ingests: bool = True) -> RedisState:
+            state = RedisState(parse_url(url), pool, ReplicaId(f"replica-{next(names)}"), ingests=ingests)
             stack.push_async_callback(state.close)
             await state.start()
             return state

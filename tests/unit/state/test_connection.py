@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis import connection as connection_module
+from multipick_epp.state.redis.connection import Connection, LostError, TooLongError, WrongTypeError
 
 
 class FakeServer:
@@ -87,7 +88,30 @@ async def test_replies_may_be_split_anywhere(server: tuple[FakeServer, int]) -> 
         (b"-MOVED 3999 127.0.0.1:6381\r\n", "moved"),
         (b"-LOADING loading the dataset in memory\r\n", "loading"),
         (b"-NOSCRIPT No matching script.\r\n", "flushed"),
+        (b"-MISCONF Errors writing to the AOF file: No space left on device\r\n", "disk"),
+        (b"-NOREPLICAS Not enough good replicas to write.\r\n", "replicas"),
+        (b"-ASK 3999 127.0.0.1:6381\r\n", "moved"),
+        (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "moved"),
+        (b"-CLUSTERDOWN The cluster is down\r\n", "moved"),
+        (b"-MASTERDOWN Link with MASTER is down\r\n", "moved"),
+        (b"-UNBLOCKED force unblock from blocking operation\r\n", "moved"),
+        (b"-BUSY Valkey is busy running a script.\r\n", "slow"),
+        (b"-UNKILLABLE Sorry the script already executed write commands\r\n", "slow"),
+        (b"-DENIED Valkey is running in protected mode\r\n", "denied"),
+        (b"-ERR AUTH <password> called without any password configured for the default user.\r\n", "denied"),
+        (b"-ERR max number of clients reached\r\n", "clients"),
+        (b"-ERR unknown command 'EVALSHA', with args beginning with: \r\n", "unfit"),
+        (b"-ERR DB index is out of range\r\n", "unfit"),
+        (b"-ERR SELECT is not allowed in cluster mode\r\n", "unfit"),
+        (b"-NOTBUSY No scripts in execution right now.\r\n", "error"),
+        (b"-EXECABORT Transaction discarded\r\n", "error"),
+        (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "error"),
         (b"-ERR something\r\n", "error"),
+        (b"-\r\n", "error"),
+        (b"*4294967295\r\n", "protocol"),
+        (b"*99999999999999999999\r\n", "protocol"),
+        (b"$-7\r\n", "protocol"),
+        (b"%1\r\n*1\r\n:1\r\n:1\r\n", "protocol"),
         (b"what?\r\n", "protocol"),
         (b"+PONG\r\n+PONG\r\n+unasked\r\n", "protocol"),
     ],
@@ -159,3 +183,60 @@ async def test_a_reply_to_a_cancelled_call_is_its_own(server: tuple[FakeServer, 
     fake.say(b":1\r\n:2\r\n")
     assert await two == 2
     connection.close()
+
+
+async def test_a_key_of_the_wrong_type_costs_a_reader_that_call_alone(server: tuple[FakeServer, int]) -> None:
+    fake, port = server
+    connection = await connect(port)
+    one, two = connection.read("HKEYS", "a"), connection.read("GET", "b")
+    await fake.got(b"b\r\n")
+    fake.say(b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n$1\r\n2\r\n")
+    with pytest.raises(WrongTypeError):
+        await one
+    assert await two == b"2"
+    assert not connection.lost.done()
+    connection.close()
+
+
+async def test_a_reply_without_an_end_is_given_up(
+    server: tuple[FakeServer, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REPLY_BYTES", 1 << 20)
+    fake, port = server
+    connection = await connect(port)
+    answer = connection.read("GET", "a")
+    await fake.got(b"a\r\n")
+    fake.say(b"$1000000000\r\n" + bytes(2 << 20))
+    with pytest.raises(TooLongError):
+        await answer
+    assert (await connection.lost).reason == "protocol"
+
+
+class Picky:
+    """Waits for a list."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: list[int]) -> None:
+        list(zip(reply, [1], strict=True))
+
+    def set_exception(self, error: Exception) -> None:
+        self.error = error
+
+
+@pytest.mark.parametrize("reply", [b":1\r\n", b"*2\r\n:1\r\n:2\r\n", b"$-1\r\n"])
+async def test_a_reply_that_its_waiter_cannot_take_ends_the_connection(
+    server: tuple[FakeServer, int], reply: bytes
+) -> None:
+    fake, port = server
+    connection = await connect(port)
+    waiter = Picky()
+    connection.ask(waiter, "A")
+    await fake.got(b"A\r\n")
+    fake.say(reply)
+    assert (await connection.lost).reason == "protocol"
+    assert isinstance(waiter.error, LostError)

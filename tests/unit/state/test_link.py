@@ -104,3 +104,40 @@ async def test_it_can_be_ended_while_a_session_ends() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(task), 10)
     assert len(connections) == 1
+
+
+async def test_nothing_that_a_session_does_ends_the_link() -> None:
+    outages: Counter[tuple[str, str]] = Counter()
+    link = Link("writer", Random(0), outages)
+    sessions = 0
+    done = asyncio.Event()
+
+    async def open_connection() -> Connection:
+        return Connection(1.0)
+
+    async def session(connection: Connection, link: Link) -> None:
+        nonlocal sessions
+        sessions += 1
+        link.up()
+        match sessions:
+            case 1:
+                return
+            case 2:  # something that it waited for was cancelled
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+            case 3:
+                raise MemoryError
+            case 4:
+                raise UnicodeDecodeError("utf-8", b"", 0, 1, "junk")
+            case _:
+                done.set()
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(link.run(open_connection, session))
+    await asyncio.wait_for(done.wait(), 10)
+    assert link.outage is None
+    assert outages == {("writer", "error"): 4}
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,10 +1,14 @@
 """What is written to the log is what is read from it; deltas are cut so that nothing is lost or out of order."""
 
-from hypothesis import given
+import msgspec
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.state.protocol import Cache, Delta
 from multipick_epp.state.redis.parts import OPERATIONS_A_CALL, calls_of
 from multipick_epp.state.redis.records import (
+    HINT_KEYS,
+    MALFORMED,
     cache_name,
     cache_named,
     delta_record,
@@ -12,7 +16,9 @@ from multipick_epp.state.redis.records import (
     mode_record,
     pack_keys,
     read_delta,
+    read_endpoint,
     read_expect,
+    read_members,
     read_mode,
     unpack_keys,
 )
@@ -77,3 +83,77 @@ def test_deltas_are_cut_into_calls(sizes: list[tuple[int, int]]) -> None:
         assert [key for part in mine for key in part.removed] == delta.removed
         assert {part.first for part in mine} == {delta.first}
         assert [part.last for part in mine] == [delta.first - 1] * (len(mine) - 1) + [delta.last]
+
+
+@given(CACHES, st.lists(st.one_of(st.none(), st.integers(), st.text(), st.dictionaries(st.text(), st.none()))))
+def test_a_younger_versions_longer_name_is_the_same_cache(cache: Cache, more: list[object]) -> None:
+    name = msgspec.json.encode([*msgspec.json.decode(cache_name(cache)), *more])
+    assert cache_named(name) == cache
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"",
+        b"[",
+        b"[]",
+        b"\xff\xfe",
+        b'{"endpoint":"a"}',
+        b'["a:1",16,"GPU",0,"full_attention"]',
+        b'["",16,"GPU",0,"full_attention",0]',
+        b'["a b",16,"GPU",0,"full_attention",0]',
+        b'["a\\n",16,"GPU",0,"full_attention",0]',
+        b'["a:1",0,"GPU",0,"full_attention",0]',
+        b'["a:1",-16,"GPU",0,"full_attention",0]',
+        b'["a:1",16.5,"GPU",0,"full_attention",0]',
+        b'["a:1",1e30,"GPU",0,"full_attention",0]',
+        b'["a:1",99999999999999999999999,"GPU",0,"full_attention",0]',
+        b'["a:1",16,null,0,"full_attention",0]',
+        b'["a:1",16,"GPU","0","full_attention",0]',
+        b'["a:1",16,"GPU",0,"full_attention",-1]',
+        b'["' + b"a" * 300 + b'",16,"GPU",0,"full_attention",0]',
+        b"[" * 4000,
+        b'["a:1",16,"GPU",0,"full_attention",0,' + b"[" * 4000,
+        b'["a:1",16,"GPU",0,"full_attention",0,"' + b"a" * 5000 + b'"]',
+    ],
+)
+def test_other_bytes_are_no_cache(name: bytes) -> None:
+    with pytest.raises(MALFORMED):
+        cache_named(name)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_record_or_malformed(record: bytes) -> None:
+    for read in (read_delta, read_expect, read_mode, read_endpoint, cache_named):
+        try:
+            read(record)
+        except MALFORMED:
+            continue
+
+
+def test_a_mode_that_is_not_known_is_none_of_ours() -> None:
+    assert read_mode(b"shadow a:1") == ("a:1", None)
+    assert read_mode(b"\xff\xff a:1") == ("a:1", None)
+    assert read_mode(b"exact a:1 since=7") == ("a:1", Mode.EXACT), "a younger version may add words"
+
+
+def test_members_that_are_no_keys_are_counted_and_passed_over() -> None:
+    assert read_members([b"", pack_keys([BlockKey(7)]), b"seven..", b"nine.....", pack_keys([BlockKey(8)])]) == (
+        [7, 8],
+        2,
+    )
+
+
+def test_of_a_long_prompt_the_head_is_told() -> None:
+    keys = [BlockKey(key) for key in range(100_000)]
+    record = expect_record(ReplicaId("r"), Endpoint("a:1"), 16, keys, 2.0)
+    assert read_expect(record)[3] == keys[:HINT_KEYS]
+    assert len(record) <= 14_336
+
+
+@given(st.lists(st.tuples(CACHES, st.integers(0, 3)), max_size=1500))
+@settings(max_examples=20)
+def test_an_entry_of_the_log_is_bounded_however_small_its_deltas_are(deltas: list[tuple[Cache, int]]) -> None:
+    for call in calls_of([Delta(cache, 1, 0, 0, [BlockKey(1)] * count) for cache, count in deltas]):
+        size = sum(16 + len(delta_record(part.cache, part.stored, part.removed)) for _, part in call)
+        assert size <= 4_500

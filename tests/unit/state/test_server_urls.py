@@ -1,5 +1,8 @@
 """Where a URL points to; and nothing tells its password."""
 
+import re
+from pathlib import Path
+
 import pytest
 from multipick_epp.state.redis.server import Server, parse_url
 
@@ -29,7 +32,27 @@ def test_urls_are_read(url: str, server: Server) -> None:
 def test_rediss_is_tls_with_the_systems_authorities() -> None:
     tls = parse_url("rediss://h").tls
     assert tls is not None
-    assert tls.check_hostname
+    assert tls.context.check_hostname
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("ca={missing}", "ca: no certificates to be read from {missing}: No such file or directory"),
+        ("ca={junk}", "ca: no certificates"),
+        ("ca={folder}", "ca: no certificates"),
+        ("cert={missing}", "cert: no certificate with its key"),
+        ("cert={junk}&key={junk}", "cert: no certificate with its key"),
+        ("key={junk}", "key: goes with cert"),
+        ("authority={junk}", "the options of a Redis URL are ca, cert, db, key, sentinel_password"),
+    ],
+)
+def test_files_that_cannot_be_used_are_told_in_words(tmp_path: Path, options: str, words: str) -> None:
+    names = {"missing": tmp_path / "none.pem", "junk": tmp_path / "junk.pem", "folder": tmp_path}
+    names["junk"].write_text("no certificate")
+    with pytest.raises(ValueError, match="^" + re.escape(words.format(**names))) as raised:
+        parse_url(f"rediss://user:secret@h?{options.format(**names)}")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

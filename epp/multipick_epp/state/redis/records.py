@@ -18,10 +18,11 @@ import msgspec
 from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 
-MALFORMED: Final = msgspec.MsgspecError, struct.error, ValueError
+MALFORMED: Final = msgspec.MsgspecError, struct.error, ValueError, RecursionError
 """What the readers here raise for bytes that none of our writers has written."""
 HINT_KEYS: Final = 1_750
 """Of a longer prompt only the head is told: 28,000 tokens, 16 a block. With `HINT_ENTRIES` it bounds the stream."""
+_NAME_BYTES: Final = 4_096
 _HINT_TTL_S: Final = 600.0
 _KEY_BYTES: Final = 8
 _DELTA = struct.Struct("<HI")  # bytes of the cache's name, stored keys
@@ -55,13 +56,10 @@ def cache_name(cache: Cache) -> bytes:
 @lru_cache(maxsize=8192)
 def cache_named(name: bytes) -> Cache:
     """The cache of `cache_name`, or of a younger version's longer name. Raises `MALFORMED`."""
+    if len(name) > _NAME_BYTES:
+        raise ValueError("not a cache")
     endpoint, *rest = msgspec.convert(_NAME.decode(name)[:6], _Name)
     return Cache(_endpoint(endpoint), *rest)
-
-
-def is_cache(field: bytes) -> bool:
-    """Whether a fence's field is a cache's name, of whatever version; the others are the fence's own."""
-    return field.startswith(b"[")
 
 
 def pack_keys(keys: Sequence[BlockKey]) -> bytes:

@@ -6,6 +6,7 @@ Values inside a well-formed reply may still be junk that somebody wrote: who rea
 import re
 from typing import Any, NamedTuple, NoReturn
 
+from multipick_epp.state.protocol import Applied
 from multipick_epp.state.redis.connection import LostError
 from multipick_epp.state.redis.reasons import PROTOCOL
 
@@ -36,16 +37,16 @@ def listed(reply: Any, length: int | None = None) -> list[Any]:
     return reply if isinstance(reply, list) and length in (None, len(reply)) else _unexpected(reply)
 
 
+def at_least(reply: Any, length: int) -> list[Any]:
+    """A list that a younger server may have made longer."""
+    found = listed(reply)
+    return found if len(found) >= length else _unexpected(reply)
+
+
 def strings(reply: Any) -> list[bytes]:
     """A list of strings."""
     found: list[bytes] = listed(reply)
     return found if set(map(type, found)) <= {bytes} else _unexpected(reply)
-
-
-def numbers(reply: Any, length: int) -> list[int]:
-    """So many integers."""
-    found: list[int] = listed(reply, length)
-    return found if set(map(type, found)) <= {int} else _unexpected(reply)
 
 
 def pairs(reply: Any) -> list[tuple[bytes, bytes]]:
@@ -63,6 +64,14 @@ def scanned(reply: Any) -> tuple[bytes, list[bytes]]:
 def identity(reply: Any) -> bytes:
     """An entry's identity in its stream."""
     return reply if isinstance(reply, bytes) and _IDENTITY.fullmatch(reply) else _unexpected(reply)
+
+
+def outcome(reply: Any) -> Applied:
+    """What became of a delta, or of a clear."""
+    try:
+        return Applied(number(reply))
+    except ValueError:
+        _unexpected(reply)
 
 
 def order(entry: bytes) -> tuple[int, int]:

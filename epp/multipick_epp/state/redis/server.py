@@ -2,15 +2,29 @@
 
 import asyncio
 import ssl
-from binascii import crc_hqx
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.reasons import AWAY, DENIED, SLOW
 
 OPEN_S = 2.0
-"""For the way to a usable connection: name, TCP, TLS, password, Sentinel or Cluster."""
+"""For a usable connection to a server: its name, TCP, TLS, password."""
+SEED_S = 1.0
+"""For the answer of one Sentinel, or of one node of a Cluster; then the next one is asked."""
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
+_OPTIONS = {"ca", "cert", "key", "db", "sentinel_password"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM form; None: the system's authorities, no client certificate. `context` is made of them."""
+
+    ca: str | None
+    cert: str | None
+    key: str | None
+    context: ssl.SSLContext = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class Server:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
+    tls: Tls | None = None
 
 
 def parse_url(url: str) -> Server:
@@ -33,7 +47,8 @@ def parse_url(url: str) -> Server:
 
     With `+sentinel` after the scheme: `redis+sentinel://host:26379,host/service[/database]`; with `+cluster`:
     `redis+cluster://host,host`. Options: `?ca=FILE` trusts the authorities in that file alone, `cert` and `key` are
-    the client's; `sentinel_password`. Raises ValueError, which never shows the URL's password.
+    the client's; `sentinel_password`. Raises ValueError, which never shows the URL's password, also for a file that
+    can't be read.
     """
     scheme, _, rest = url.partition("://")
     protocol, _, kind = scheme.partition("+")
@@ -41,6 +56,8 @@ def parse_url(url: str) -> Server:
         raise ValueError("a Redis URL begins with redis://, rediss://, unix:// or redis+sentinel://, redis+cluster://")
     parts = urlsplit(f"x://{rest}")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if not options.keys() <= _OPTIONS:
+        raise ValueError(f"the options of a Redis URL are {', '.join(sorted(_OPTIONS))}")
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     path = [step for step in parts.path.split("/") if step]
@@ -62,24 +79,48 @@ def parse_url(url: str) -> Server:
 
 
 async def open_connection(server: Server, tag: str, stall_s: float) -> Connection:
-    """A connection to the node that has the keys that begin with `tag`, braces and all. Raises `LostError`."""
+    """A connection to the node that has the keys that begin with `tag`, braces and all. Raises `LostError`.
+
+    Of several seeds each is asked in its turn until what it answers leads to a usable connection.
+    """
+    lost: LostError | None = None
+    for seed in server.hosts or (("", 0),):
+        try:
+            return await _by_seed(server, seed, tag, stall_s)
+        except LostError as error:
+            if lost is None or lost.reason != DENIED:  # what somebody has to put right is told before all else
+                lost = error
+    assert lost is not None
+    raise lost
+
+
+async def _by_seed(server: Server, seed: tuple[str, int], tag: str, stall_s: float) -> Connection:
+    try:
+        async with asyncio.timeout(SEED_S):
+            host, port = await _address(server, seed, tag)
+    except TimeoutError as error:
+        raise LostError(SLOW, f"{seed[0]}:{seed[1]} does not answer within {SEED_S:g} s") from error
     try:
         async with asyncio.timeout(OPEN_S):
-            if server.kind == "sentinel":
-                host, port = await _master(server)
-            elif server.kind == "cluster":
-                host, port = await _node(server, tag)
-            else:
-                host, port = server.hosts[0] if server.hosts else ("", 0)
             return await _dial(server, host, port, stall_s)
     except TimeoutError as error:
-        raise LostError("slow", f"no connection within {OPEN_S:g} s") from error
+        raise LostError(SLOW, f"no connection within {OPEN_S:g} s") from error
     except ssl.SSLError as error:
-        raise LostError("denied", f"TLS: {error.reason or error}") from error
-    except OSError as error:
+        raise LostError(DENIED, f"TLS: {error.reason or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter of a host name that is too long to be one
         if isinstance(error, LostError):
             raise
-        raise LostError("away", str(error)) from error
+        raise LostError(AWAY, str(error)) from error
+
+
+async def _address(server: Server, seed: tuple[str, int], tag: str) -> tuple[str, int]:
+    if not server.kind:
+        return seed
+    from multipick_epp.state.redis import discovery  # takes 11 MB, which one server does not need
+
+    if server.kind == "sentinel":
+        return await discovery.master_of(server, seed)
+    return await discovery.node_of(server, seed, tag)
 
 
 async def _dial(server: Server, host: str, port: int, stall_s: float) -> Connection:
@@ -87,59 +128,19 @@ async def _dial(server: Server, host: str, port: int, stall_s: float) -> Connect
     if server.unix is not None:
         _, connection = await loop.create_unix_connection(lambda: Connection(stall_s), server.unix)
     else:
-        _, connection = await loop.create_connection(lambda: Connection(stall_s), host, port, ssl=server.tls)
+        tls = server.tls.context if server.tls else None
+        _, connection = await loop.create_connection(lambda: Connection(stall_s), host, port, ssl=tls)
     try:
         if server.password is not None:
             await connection.call("AUTH", *([server.username] if server.username else []), server.password)
         if server.database:
             await connection.call("SELECT", server.database)
-        if server.kind == "sentinel" and (await connection.call("ROLE"))[0] != b"master":
+        if server.kind == "sentinel" and replies.at_least(await connection.call("ROLE"), 1)[0] != b"master":
             raise LostError("moved", "Sentinel named a server that is no master")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-async def _master(server: Server) -> tuple[str, int]:
-    for host, port in server.hosts:
-        try:
-            connection = await _dial(_asked(server, server.sentinel_password), host, port, OPEN_S)
-        except OSError:
-            continue
-        try:
-            address = await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.service)
-        except LostError:
-            continue
-        finally:
-            connection.close()
-        if address:
-            return address[0].decode(), int(address[1])
-    raise LostError("away", f"no Sentinel knows {server.service!r}")
-
-
-async def _node(server: Server, tag: str) -> tuple[str, int]:
-    slot = crc_hqx(tag.strip("{}").encode(), 0) % 16384
-    for host, port in server.hosts:
-        try:
-            connection = await _dial(_asked(server, server.password), host, port, OPEN_S)
-        except OSError:
-            continue
-        try:
-            ranges = await connection.call("CLUSTER", "SLOTS")
-        except LostError:
-            continue
-        finally:
-            connection.close()
-        for first, last, master, *_ in ranges:
-            if first <= slot <= last:
-                return (master[0] or b"").decode() or host, int(master[1])
-    raise LostError("away", f"no node has slot {slot}")
-
-
-def _asked(server: Server, password: str | None) -> Server:
-    """`server` as one asks it the way: a Sentinel or any node of the Cluster."""
-    return Server(server.hosts, username=server.username if password else None, password=password, tls=server.tls)
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
@@ -159,8 +160,21 @@ def _database(text: str) -> int:
     return int(text)
 
 
-def _tls(options: dict[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.get("ca"))
-    if "cert" in options:
-        context.load_cert_chain(options["cert"], options.get("key"))
-    return context
+def _tls(options: dict[str, str]) -> Tls:
+    ca, cert, key = (options.get(name) for name in ("ca", "cert", "key"))
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # SSLError is one
+        raise ValueError(f"ca: no certificates to be read from {ca}: {_words(error)}") from None
+    if key is not None and cert is None:
+        raise ValueError("key: goes with cert")
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert, key, password="")  # an encrypted key would be asked for at a terminal
+        except OSError as error:
+            raise ValueError(f"cert: no certificate with its key to be read from {cert}: {_words(error)}") from None
+    return Tls(ca, cert, key, context)
+
+
+def _words(error: OSError) -> str:
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or "unreadable"

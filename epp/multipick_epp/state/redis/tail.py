@@ -3,48 +3,31 @@
 import asyncio
 import logging
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
 from uuid import uuid4
 
-from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import Listener, LocalIndex
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection, TooLongError, WrongTypeError
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.malformed import Malformed
-from multipick_epp.state.redis.records import (
-    MALFORMED,
-    cache_named,
-    is_cache,
-    mode_named,
-    read_delta,
-    read_endpoint,
-    read_expect,
-    read_members,
-    read_mode,
-)
+from multipick_epp.state.redis.records import MALFORMED, cache_named, read_delta, read_endpoint, read_expect, read_mode
 from multipick_epp.state.redis.replies import START, Entry
 from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.redis.sets import Sets
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 BLOCK_S = 0.5
 """A read waits so long for news: a store that lost its data is noticed within it."""
 STALL_S = BLOCK_S + 2.0
 ENTRIES_A_READ = 128
-MEMBERS_A_SCAN = 2_000
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
-ENDPOINTS_AT_MOST: Final = 4_096
-"""Of one pool; others that stand in the store are passed over."""
 UNCONFIRMED_S = 30.0
 """After the store lost its data: an endpoint that no owner has uploaded in this time is gone."""
 
@@ -211,10 +194,11 @@ class Tail:
 
     async def _load(self, connection: Connection, look: Look) -> None:
         """Take the sets, and go on from where the log ended before: what is played twice changes nothing."""
-        modes = await self._modes_there(connection)
-        endpoints = await self._endpoints_there(connection, modes)
+        sets = Sets(connection, self._keys, self._index, self._malformed)
+        modes = await sets.modes()
+        endpoints = await sets.endpoints(modes)
         for endpoint in endpoints:
-            await self._load_endpoint(connection, endpoint)
+            await sets.load(endpoint)
         for endpoint, mode in modes.items():
             self._set_mode(endpoint, mode)
         absent = set(self._index.endpoints()) - endpoints
@@ -229,80 +213,6 @@ class Tail:
         self._position, self._hints_position = look.log_end or START, look.hints_end or START
         self._stats.bootstraps += 1
         log.info("index loaded", extra={"endpoints": len(endpoints), "keys": len(self._index)})
-
-    async def _modes_there(self, connection: Connection) -> dict[Endpoint, Mode | None]:
-        modes: dict[Endpoint, Mode | None] = {}
-        try:
-            for name, mode in replies.pairs(await connection.read("HGETALL", self._keys.modes)):
-                for endpoint in self._readable("endpoint", [name], read_endpoint):
-                    modes[endpoint] = mode_named(mode)
-        except WrongTypeError as error:
-            self._malformed.skip("modes", self._keys.modes, error)
-        return modes
-
-    async def _endpoints_there(self, connection: Connection, with_mode: Iterable[Endpoint]) -> set[Endpoint]:
-        """Those that are said to have a fence; those with a mode, where that key can't be read."""
-        try:
-            names = replies.strings(await connection.read("SMEMBERS", self._keys.endpoints))
-            endpoints = set(self._readable("endpoint", names, read_endpoint))
-        except WrongTypeError as error:
-            self._malformed.skip("endpoints", self._keys.endpoints, error)
-            endpoints = set(with_mode)
-        if len(endpoints) > ENDPOINTS_AT_MOST:
-            self._malformed.skip("endpoints", self._keys.endpoints, f"more than {ENDPOINTS_AT_MOST}")
-        return set(sorted(endpoints)[:ENDPOINTS_AT_MOST])
-
-    async def _load_endpoint(self, connection: Connection, endpoint: Endpoint) -> None:
-        caches = await self._caches_there(connection, endpoint)
-        for gone in set(self._index.caches(endpoint)) - set(caches):
-            self._index.forget(gone)
-        for cache, names in caches.items():
-            bit = self._index.fresh()
-            try:
-                for name in names:
-                    await self._fill(connection, bit, self._keys.blocks(name))
-            except BaseException:
-                self._index.discard(bit)
-                raise
-            self._index.swap(cache, bit)
-
-    async def _caches_there(self, connection: Connection, endpoint: Endpoint) -> dict[Cache, list[bytes]]:
-        """The endpoint's caches by its fence, each with its names."""
-        fence = self._keys.fence(endpoint)
-        caches: defaultdict[Cache, list[bytes]] = defaultdict(list)
-        try:
-            fields = replies.strings(await connection.read("HKEYS", fence))
-        except WrongTypeError as error:
-            self._malformed.skip("fence", fence, error)
-            return {}
-        for name in filter(is_cache, fields):
-            for cache in self._readable("cache", [name], cache_named):
-                if cache.endpoint != endpoint or (cache not in caches and len(caches) == CACHES_AT_MOST):
-                    self._malformed.skip("cache", name, "another endpoint's, or too many")
-                else:
-                    caches[cache].append(name)
-        return caches
-
-    async def _fill(self, connection: Connection, bit: int, key: bytes) -> None:
-        cursor = b""
-        while cursor != b"0":
-            try:
-                step = await connection.read("SSCAN", key, cursor or 0, "COUNT", MEMBERS_A_SCAN)
-            except WrongTypeError as error:
-                self._malformed.skip("blocks", key, error)
-                return
-            cursor, members = replies.scanned(step)
-            keys, others = read_members(members)
-            if others:
-                self._malformed.skip("blocks", key, f"{others} members that are no block keys")
-            self._index.fill(bit, keys)
-
-    def _readable(self, kind: str, names: Iterable[bytes], read: Callable[[bytes], T]) -> Iterator[T]:
-        for name in names:
-            try:
-                yield read(name)
-            except MALFORMED as error:
-                self._malformed.skip(kind, name, error)
 
     def _forget_unconfirmed(self) -> None:
         if self._unconfirmed and self._loop.time() >= self._confirm_until:

@@ -10,15 +10,15 @@ from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
 from multipick_epp.state.protocol import Applied, Cache, Delta
-from multipick_epp.state.redis import replies
+from multipick_epp.state.redis import fences, replies
 from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
 from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, REFRESH_S, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.parts import Part, calls_of
-from multipick_epp.state.redis.reasons import AWAY, PROTOCOL
-from multipick_epp.state.redis.records import MALFORMED, cache_name, cache_named, delta_record, is_cache, mode_record
+from multipick_epp.state.redis.reasons import AWAY
+from multipick_epp.state.redis.records import cache_name, delta_record, mode_record
 from multipick_epp.state.redis.scripts import Script, install, load
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
@@ -86,7 +86,7 @@ class Writer:
         answers = [self._call(self._apply, *self._apply_arguments([part for _, part in call])) for call in calls]
         for call, answer in zip(calls, answers, strict=True):
             try:
-                codes = [_applied(code) for code in replies.numbers(await answer, len(call))]
+                codes = [replies.outcome(code) for code in replies.listed(await answer, len(call))]
             except LostError:
                 codes = [Applied.REFUSED] * len(call)
                 for _, part in call:
@@ -100,9 +100,10 @@ class Writer:
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
         """See `State`."""
         try:
-            names = [name for name in await self._caches(endpoint) if self._is_on(medium, name)]
+            names = [name for name in await self._caches(endpoint) if fences.is_on(medium, name, self._malformed)]
             keys = (self._keys.log, self._keys.fence(endpoint), *map(self._keys.blocks, names))
-            applied = _applied(await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names))
+            code = await self._call(self._clear, keys, LOG_ENTRIES, epoch, seq, KEEP_S, *names)
+            applied = replies.outcome(code)
             self._note(endpoint, epoch, seq, applied)
         except LostError:
             self._owe(endpoint)
@@ -213,11 +214,12 @@ class Writer:
     async def _compare(self, connection: Connection) -> None:
         """A store that came back with an older save lacks what we wrote since, and no event may come for long."""
         wrote = list(self._wrote.items())
-        fences = [connection.read("HMGET", self._keys.fence(endpoint), "epoch", "last") for endpoint, _ in wrote]
-        for (endpoint, ours), fence in zip(wrote, await asyncio.gather(*fences, return_exceptions=True), strict=True):
+        reads = [connection.read("HMGET", self._keys.fence(endpoint), "epoch", "last") for endpoint, _ in wrote]
+        for (endpoint, ours), fence in zip(wrote, await asyncio.gather(*reads, return_exceptions=True), strict=True):
             if isinstance(fence, BaseException) and not isinstance(fence, WrongTypeError):
                 raise fence
-            if _read_fence(fence) < ours:
+            position = fences.position(fence)
+            if position is None or position < ours:
                 self._owed.add(endpoint)
 
     async def _refresh(self) -> None:
@@ -265,23 +267,9 @@ class Writer:
         raise LostError("busy", f"{endpoint} has two writers")
 
     async def _caches(self, endpoint: Endpoint) -> list[bytes]:
-        """The names of the caches that the endpoint's fence has, by whatever version."""
         if self._connection is None:
             raise LostError(AWAY)
-        fence = self._keys.fence(endpoint)
-        try:
-            return [name for name in replies.strings(await self._connection.read("HKEYS", fence)) if is_cache(name)]
-        except WrongTypeError as error:
-            self._malformed.skip("fence", fence, error)
-            return []
-
-    def _is_on(self, medium: str | None, name: bytes) -> bool:
-        """Whether a cache is on a medium; None: any. One whose name can't be read may be."""
-        try:
-            return medium is None or cache_named(name).medium == medium
-        except MALFORMED as error:
-            self._malformed.skip("cache", name, error)
-            return True
+        return await fences.cache_names(self._connection, self._keys, endpoint, self._malformed)
 
     async def _tell_modes(self) -> None:
         """Tell how well the endpoints that are ours are known; what we said of others is void.
@@ -317,20 +305,3 @@ _BADNESS = (Applied.DUPLICATE, Applied.NEW, Applied.GAP, Applied.STALE, Applied.
 
 def _worse(one: Applied, other: Applied) -> Applied:
     return max(one, other, key=_BADNESS.index)
-
-
-def _applied(code: object) -> Applied:
-    """What the script answers of a delta, or of a clear."""
-    try:
-        return Applied(replies.number(code))
-    except ValueError as error:
-        raise LostError(PROTOCOL, f"{code} is no outcome") from error
-
-
-def _read_fence(reply: object) -> tuple[int, ...]:
-    """Epoch and last sequence; nothing where they are none."""
-    try:
-        epoch, last = replies.strings(reply)
-        return int(epoch), int(last)
-    except (LostError, ValueError):  # missing, or of nobody's writing: as if there were no fence
-        return ()
