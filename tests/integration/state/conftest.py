@@ -5,6 +5,7 @@ import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -29,8 +30,8 @@ async def replica() -> AsyncIterator[Callable[..., Awaitable[RedisState]]]:
     names = itertools.count()
     async with AsyncExitStack() as stack:
 
-        async def start(url: str, pool: str = POOL, *, ingests: bool = True) -> RedisState:
-            state = RedisState(parse_url(url), pool, ReplicaId(f"replica-{next(names)}"), ingests=ingests)
+        async def start(url: str, pool: str = POOL, **options: Any) -> RedisState:
+            state = RedisState(parse_url(url), pool, ReplicaId(f"replica-{next(names)}"), **options)
             stack.push_async_callback(state.close)
             await state.start()
             return state

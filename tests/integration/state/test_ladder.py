@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, Equal
 from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
-from multipick_sim.local.valkey import Valkey
+from multipick_sim.local.valkey import Valkey, valkey
 
 Start = Callable[..., Awaitable[RedisState]]
 Eventually = Callable[..., Awaitable[None]]
@@ -302,6 +303,55 @@ async def test_out_of_memory(server: Valkey, replica: Start, client: Client, eve
     await eventually(lambda: owner.degraded is None)
     await eventually(lambda: tokens(other) == 64)
     assert told == [A]
+
+
+async def test_disk_full(replica: Start, client: Client, eventually: Eventually, tmp_path: Path) -> None:
+    """A server that can't save, and is told to take no writes then: reads go on, all else is by the local view."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    async with valkey({"save": "3600 1", "enable-protected-configs": "yes"}) as server:
+        owner, other = await replica(server.url), await replica(server.url)
+        await fill(owner)
+        told = await owner_answers(owner, CHAIN[:4], seq=9)
+        connection = await client(server.url)
+        await connection.call("CONFIG", "SET", "dir", str(disk))
+        disk.rmdir()
+        await connection.call("BGSAVE")
+        async with asyncio.timeout(20):
+            while b"rdb_last_bgsave_status:err" not in await connection.call("INFO", "persistence"):
+                await asyncio.sleep(0.02)
+        assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.REFUSED]
+        await eventually(lambda: owner.stats.outages["writer", "disk"] and owner.stats.outages["loads", "disk"])
+        assert {owner.degraded} <= {"writer: disk", "loads: disk"}
+        await owner.reserve(rid(1), pick())
+        assert owner.stats.reserved_here >= 1
+        assert not owner.stats.outages["tail", "disk"], "what may still be read is read"
+        assert tokens(other) == 80
+        assert told == []
+        await connection.call("CONFIG", "SET", "dir", str(tmp_path))
+        await connection.call("BGSAVE")
+        await eventually(lambda: owner.degraded is None and other.degraded is None)
+        await eventually(lambda: tokens(other) == 64)
+        assert told == [A]
+        assert await loads(connection) == {A.encode(): 2**35 + 10}
+
+
+async def test_too_few_standbys(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
+    state = await replica(server.url)
+    connection = await client(server.url)
+    await connection.call("CONFIG", "SET", "min-replicas-to-write", 1)
+    await eventually(lambda: state.stats.outages["loads", "replicas"] and state.stats.outages["writer", "replicas"])
+    await connection.call("CONFIG", "SET", "min-replicas-to-write", 0)
+    await eventually(lambda: state.degraded is None)
+
+
+async def test_too_many_clients(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
+    connection = await client(server.url)
+    await connection.call("CONFIG", "SET", "maxclients", 1)
+    state = await replica(server.url)
+    assert state.degraded == "writer: clients"
+    await connection.call("CONFIG", "SET", "maxclients", 100)
+    await eventually(lambda: state.degraded is None)
 
 
 async def test_wrong_password(

@@ -240,3 +240,10 @@ async def test_a_reply_that_its_waiter_cannot_take_ends_the_connection(
     fake.say(reply)
     assert (await connection.lost).reason == "protocol"
     assert isinstance(waiter.error, LostError)
+
+
+async def test_a_server_that_refuses_at_once_is_told_as_such(server: tuple[FakeServer, int]) -> None:
+    _, port = server
+    connection = await connect(port)
+    connection.data_received(b"-ERR max number of clients reached\r\n")
+    assert (await connection.lost).reason == "clients"

@@ -16,6 +16,7 @@ Argument = bytes | str | int
 REPLY_BYTES: Final = 64 << 20
 """A longer reply is not waited for. Ours are below 3 MB, save the list of a replica's reservations: 100 bytes each."""
 _MORE = object()
+_NOBODY: Final = 0.0, None, False
 
 
 class LostError(ConnectionError):
@@ -132,13 +133,13 @@ class Connection(asyncio.Protocol):
             reader.feed(data)
             while (reply := reader.gets()) is not _MORE:
                 self._unread = 0
-                if not waiting:
-                    raise hiredis.ProtocolError("a reply that nothing asked for")
-                _, waiter, reads = waiting[0]
-                if isinstance(reply, hiredis.ReplyError):
+                _, waiter, reads = waiting[0] if waiting else _NOBODY
+                if isinstance(reply, hiredis.ReplyError):  # one to nothing: the server refuses us, and says why
                     if not (reads and self._is_wrong_type(waiter, str(reply))):
                         self.close(LostError(reason_of(str(reply)), str(reply)))
                         return
+                elif not waiting:
+                    raise hiredis.ProtocolError("a reply that nothing asked for")
                 elif waiter is not None and not waiter.done():
                     waiter.set_result(reply)
                 waiting.popleft()

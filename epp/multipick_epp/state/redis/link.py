@@ -8,6 +8,7 @@ from random import Random
 
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.reasons import ERROR
+from multipick_epp.tasks.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +30,15 @@ class Link:
         self.name = name
         self.outage: str | None = "starting"
         self.settled = asyncio.Event()
-        self._rng = rng
         self._outages = outages
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, rng)
 
     def up(self) -> None:
         """The session has set everything up."""
         if self.outage is not None:
             log.info("store link is up", extra={"link": self.name, "after": self.outage})
         self.outage = None
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff.reset()
         self.settled.set()
 
     async def run(self, open_connection: Open, session: Session) -> None:
@@ -51,8 +51,7 @@ class Link:
             except Exception as error:
                 log.exception("store session failed", extra={"link": self.name})
                 self._down(LostError(ERROR, repr(error)))
-            await asyncio.sleep(self._pause_s * self._rng.uniform(0.5, 1.0))
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            await asyncio.sleep(self._backoff.next_s())
 
     async def _once(self, open_connection: Open, session: Session) -> None:
         connection = await open_connection()

@@ -19,7 +19,8 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
-_SHARED = {"turn": ("common",), "reap": ("common",), "lease": ("common", "index")}
+_OF_THE_INDEX = frozenset(("apply", "begin", "clear", "drop", "expect", "keep", "lease", "look", "mode"))
+_OF_THE_LOADS = frozenset(("turn", "reap", "lease"))
 
 
 def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:
@@ -30,7 +31,8 @@ def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:
     """
     folder = files(__package__) / "lua"
     flags = " flags=allow-oom" if when_full else " flags=no-writes" if reads else ""
-    parts = (*_SHARED.get(name, ("index",)), name)
+    shared = [part for part, scripts in (("common", _OF_THE_LOADS), ("index", _OF_THE_INDEX)) if name in scripts]
+    parts = (*shared, name)
     text = f"#!lua{flags}\n" + "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -223,13 +223,15 @@ class Writer:
                 self._owed.add(endpoint)
 
     async def _refresh(self) -> None:
+        await asyncio.gather(*map(self._refresh_endpoint, list(self._wrote)))
+
+    async def _refresh_endpoint(self, endpoint: Endpoint) -> None:
         """Keep alive what we wrote. Who lost something of it is told: no event may come for long."""
         pool = self._keys
-        for endpoint in list(self._wrote):
-            names = await self._caches(endpoint)
-            keys = (pool.endpoints, pool.fence(endpoint), *map(pool.blocks, names))
-            if not replies.number(await self._call(self._keep, keys, endpoint, KEEP_S)):
-                self._owe(endpoint)
+        names = await self._caches(endpoint)
+        keys = (pool.endpoints, pool.fence(endpoint), *map(pool.blocks, names))
+        if not replies.number(await self._call(self._keep, keys, endpoint, KEEP_S)):
+            self._owe(endpoint)
 
     def _tell_owed(self) -> None:
         while self._owed:
