@@ -79,6 +79,7 @@ class App:
             secret,
             lambda: sorted(self.registry.block_sizes().union(self.state.block_sizes())),
             lambda stage, seconds: stages.labels(stage).observe(seconds),
+            lambda: self.registry.max_model_len,
         )
         options = DecisionOptions(
             config.policy,
