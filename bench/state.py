@@ -36,8 +36,10 @@ from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.snapshot import Snapshot
 from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
+from multipick_epp.state.redis.figures import figure_of
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.loads import POLL_S
 from multipick_epp.state.redis.scripts import load
@@ -221,17 +223,20 @@ async def pick_ours(url: str, name: str, endpoints: int, sent: int, concurrency:
 async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurrency: int, seconds: float) -> Row:
     client = redis.asyncio.Redis.from_url(url)
     keys = keys_of(POOL)
-    names = (keys.load, keys.reservations(ReplicaId(name)), keys.dropped, keys.routed)
+    names: tuple[Any, ...] = (keys.load, keys.charges(name.encode()), keys.routed)
     script = load("turn", when_full=True)
     await client.script_load(script.text)
+    charges: dict[ReservationId, Charge] = {}
     pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
     async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
-        step: tuple[Any, ...] = reserve_step(reservation, candidates, EqualPrompt(key, REST))
-        await client.evalsha(script.sha, 4, *names, *step)
+        step: tuple[Any, ...] = reserve_step(candidates, EqualPrompt(key, REST))
+        winner, new_tokens, _ = await client.evalsha(script.sha, len(names), *names, *step)
+        charges[reservation] = Charge(candidates[winner].endpoint, new_tokens)
 
     async def release(reservation: ReservationId) -> None:
-        await client.evalsha(script.sha, 4, *names, "release", reservation)
+        charge = charges.pop(reservation)
+        await client.evalsha(script.sha, len(names), *names, "change", charge.endpoint, -figure_of(charge))
 
     row = await drive(name, pool, sent, concurrency, seconds, reserve, release)
     await client.aclose()

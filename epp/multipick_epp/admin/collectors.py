@@ -40,6 +40,7 @@ class StateCollector:
             ("reserved_locally", "Reservations that the local view decided.", stats.reserved_here),
             ("recharged", "Reservations that the store had lost and was told again.", stats.recharged),
             ("reaped", "Reservations of dead pickers that this one released.", stats.reaped),
+            ("load_repairs", "Loads in the store that were not the sum of what is charged.", stats.load_repairs),
         ):
             yield CounterMetricFamily(f"multipick_{name}", text, value)
         outages = CounterMetricFamily(

@@ -63,17 +63,23 @@ class Ledger:
 
         Raises ValueError where there are no candidates.
         """
-        known = self.charges.get(reservation)
-        if known is not None:
-            for index, each in enumerate(candidates):
-                if each.endpoint == known.endpoint:
-                    return Reserved(index, each.new_tokens, load(each.endpoint))
-            self.release(reservation)
+        if stays := self.stays(reservation, candidates):
+            return stays
+        self.release(reservation)
         loads = [load(each.endpoint) for each in candidates]
         index = cheapest(candidates, loads)
         chosen = candidates[index]
         self.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
         return Reserved(index, chosen.new_tokens, loads[index])
+
+    def stays(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved | None:
+        """Where a known reservation is charged, if that is a candidate."""
+        known = self.charges.get(reservation)
+        if known is None:
+            return None
+        places = (index for index, each in enumerate(candidates) if each.endpoint == known.endpoint)
+        index = next(places, None)
+        return None if index is None else Reserved(index, candidates[index].new_tokens, self.load(known.endpoint))
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
         """Note a charge; it replaces what was noted of the reservation."""
@@ -83,14 +89,22 @@ class Ledger:
         self._add(charge.endpoint, charge.queued_tokens, 1)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> int:
-        """Lower a reservation's tokens; how many tokens went."""
+        """Lower a reservation's tokens; the change, which is not above 0."""
         charge = self.charges.get(reservation)
-        left = max(0, queued_tokens)
-        if charge is None or left >= charge.queued_tokens:
+        if charge is None or queued_tokens >= charge.queued_tokens:
             return 0
-        self.charges[reservation] = Charge(charge.endpoint, left)
-        self._add(charge.endpoint, left - charge.queued_tokens, 0)
-        return charge.queued_tokens - left
+        return self.recharge(reservation, queued_tokens)
+
+    def recharge(self, reservation: ReservationId, queued_tokens: int) -> int:
+        """Lower or raise a reservation's tokens; the change."""
+        charge = self.charges.get(reservation)
+        if charge is None:
+            return 0
+        tokens = max(0, queued_tokens)
+        change = tokens - charge.queued_tokens
+        self.charges[reservation] = Charge(charge.endpoint, tokens)
+        self._add(charge.endpoint, change, 0)
+        return change
 
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> Charge | None:
         """Charge another endpoint instead; the charge that was, None where there was none or nothing changes."""
@@ -107,13 +121,12 @@ class Ledger:
             self._add(charge.endpoint, -charge.queued_tokens, -1)
         return charge
 
-    def drop(self, endpoint: Endpoint) -> Sequence[ReservationId]:
-        """Forget an endpoint's load and all reservations there; these."""
+    def drop(self, endpoint: Endpoint) -> Load:
+        """Forget an endpoint's load and all reservations there; what these had charged."""
         there = [each for each, charge in self.charges.items() if charge.endpoint == endpoint]
-        for reservation in there:
-            del self.charges[reservation]
+        queued_tokens = sum(self.charges.pop(each).queued_tokens for each in there)
         self.loads.pop(endpoint, None)
-        return there
+        return Load(queued_tokens, len(there))
 
     def _add(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
         queued_before, in_flight_before = self.loads.get(endpoint, NO_LOAD)

@@ -157,6 +157,10 @@ class MemoryState:
         """See `State`."""
         self._ledger.progress(reservation, queued_tokens)
 
+    def recharge(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """See `State`."""
+        self._ledger.recharge(reservation, queued_tokens)
+
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
         self._ledger.move(reservation, endpoint)

@@ -195,6 +195,11 @@ class State(Index, Protocol):
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """Of the reserved tokens only `queued_tokens` are still to be prefilled. Never raises the figure."""
 
+    def recharge(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """So many tokens are to be prefilled after all, on the endpoint that the reservation is charged to: perhaps
+        more than before, since that endpoint lacks what another had, or since who was to bring the blocks is gone.
+        """
+
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """Another endpoint served the request: what is left of the charge moves there."""
 

@@ -17,7 +17,8 @@ class StateStats:
     bootstraps: int = 0  # times the mirror was loaded from the shared truth
     log_lag_s: float = 0.0  # age of the newest log entry when it was read
     reserved_here: int = 0  # reserves that the local view decided
-    recharged: int = 0  # reservations that had to be charged again: the store had lost them
-    reaped: int = 0  # reservations of dead replicas that this one released
+    recharged: int = 0  # requests in flight that had to be charged again: the store had lost them
+    reaped: int = 0  # requests in flight of dead replicas that this one took back
+    load_repairs: int = 0  # figures in the store that were not the sum of what is charged
     malformed: Counter[str] = field(default_factory=Counter)  # stored values that could not be read, by kind
     outages: Counter[tuple[str, str]] = field(default_factory=Counter)  # links to the store that broke: link, reason

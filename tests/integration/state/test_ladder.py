@@ -22,7 +22,7 @@ A, B, C = (Endpoint(f"10.0.0.{number}:8000") for number in (1, 2, 3))
 CACHE = Cache(A, 16)
 CHAIN = [BlockKey(key) for key in range(1, 6)]
 MORE = [BlockKey(key) for key in range(101, 106)]
-LOAD = "{kv:pool}:load"
+LOAD = "{kv:pool}:loads"
 
 
 def rid(number: int) -> ReservationId:
@@ -99,7 +99,8 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     assert await loads(connection) == {B.encode(): 2 * 2**35 + 14}, "what happened meanwhile is made up for"
     await eventually(lambda: one.load(B) == two.load(B) == Load(14, 2))
     await eventually(lambda: two.mode(A) is Mode.APPROX)
-    assert await connection.call("HGET", "{kv:pool}:dropped", C) == b"1", "a drop is told late"
+    told = await connection.call("XRANGE", "{kv:pool}:log", "-", "+")
+    assert [b"drop", C.encode()] in [fields for _, fields in told], "a drop is told late"
     one.release(rid(2))
     two.release(rid(3))
     await two.reserve(rid(4), pick())
@@ -392,7 +393,7 @@ async def test_hashes_of_the_hot_path_are_tables(server: Valkey, replica: Start,
     state = await replica(server.url)
     await state.reserve(rid(1), pick())
     connection = await client(server.url)
-    for name in (LOAD, "{kv:pool}:r:replica-0"):
+    for name in (LOAD, "{kv:pool}:charges:replica-0"):
         assert await connection.call("OBJECT", "ENCODING", name) == b"hashtable"
 
 

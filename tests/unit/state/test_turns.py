@@ -4,12 +4,11 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Candidate, EqualPrompt
 from multipick_epp.state.redis.connection import Connection, LostError, Waiter
 from multipick_epp.state.redis.scripts import Script
 from multipick_epp.state.redis.turns import STEPS_A_CALL, Turns
-from multipick_epp.types import BlockKey, Endpoint, ReservationId
+from multipick_epp.types import BlockKey, Endpoint
 
 A, B = Endpoint("a:1"), Endpoint("b:1")
 CANDIDATES = [Candidate(A, 7), Candidate(B, 8)]
@@ -32,69 +31,69 @@ class Recorder:
         self.flushed = len(self.asked)
 
 
-def made() -> tuple[Recorder, Turns]:
+def made() -> tuple[Recorder, Turns, list[tuple[Endpoint, int]]]:
+    """The last is what reserves have charged that were given up."""
     recorder = Recorder()
-    return recorder, Turns(cast("Connection", recorder), Script("", "sha"), ("key",))
-
-
-def rid(number: int) -> ReservationId:
-    return ReservationId(f"r{number}")
+    given_up: list[tuple[Endpoint, int]] = []
+    turns = Turns(cast("Connection", recorder), Script("", "sha"), ("key",), lambda *charge: given_up.append(charge))
+    return recorder, turns, given_up
 
 
 async def test_the_steps_of_a_turn_leave_as_one_call_in_order() -> None:
-    recorder, turns = made()
-    turns.release(rid(0))
-    turns.reserve(rid(1), CANDIDATES, EqualPrompt(BlockKey(77), 3))
-    turns.charge(rid(1), Charge(B, 5))
+    recorder, turns, _ = made()
+    turns.change(B, -7)
+    turns.reserve(CANDIDATES, EqualPrompt(BlockKey(77), 3))
+    turns.change(A, 5)
     assert not recorder.asked
     await asyncio.sleep(0)
     [command] = recorder.asked
-    assert command[:10] == (*HEAD, "release", "r0", "reserve", "r1", command[8], "a:1\0b:1\0")
-    assert command[10:] == (77, b"", "charge", "r1", "b:1", 5)
+    assert command[:9] == (*HEAD, "change", B, -7, "reserve", command[8])
+    assert command[9:] == ("a:1\0b:1\0", 77, b"", "change", A, 5)
     assert recorder.flushed == 1
-    turns.release(rid(1))
+    turns.change(A, -5)
     await asyncio.sleep(0)
-    assert recorder.asked[1] == (*HEAD, "release", "r1")
+    assert recorder.asked[1] == (*HEAD, "change", A, -5)
 
 
 async def test_a_call_is_bounded() -> None:
-    recorder, turns = made()
+    recorder, turns, _ = made()
     for number in range(2 * STEPS_A_CALL + 1):
-        turns.release(rid(number))
+        turns.change(A, number)
     assert len(recorder.asked) == recorder.flushed == 2
     await asyncio.sleep(0)
     sent = [argument for command in recorder.asked for argument in command[len(HEAD) :]]
-    assert sent == [word for number in range(2 * STEPS_A_CALL + 1) for word in ("release", rid(number))]
+    assert sent == [word for number in range(2 * STEPS_A_CALL + 1) for word in ("change", A, number)]
     assert len(recorder.asked) == 3
 
 
 async def test_a_flush_leaves_nothing_for_the_end_of_the_turn() -> None:
-    recorder, turns = made()
-    turns.release(rid(1))
+    recorder, turns, _ = made()
+    turns.change(A, 1)
     turns.flush()
     turns.flush()
     await asyncio.sleep(0)
     assert len(recorder.asked) == 1
 
 
-async def test_every_reserve_gets_its_own_answer() -> None:
-    recorder, turns = made()
-    first = turns.reserve(rid(1), CANDIDATES, None)
-    turns.release(rid(0))
-    given_up = turns.reserve(rid(2), CANDIDATES, None)
-    last = turns.reserve(rid(3), CANDIDATES, None)
+async def test_every_reserve_gets_its_own_answer_and_what_nobody_waits_for_is_told() -> None:
+    recorder, turns, given_up = made()
+    first = turns.reserve(CANDIDATES, None)
+    turns.change(A, 1)
+    cancelled = turns.reserve(CANDIDATES, None)
+    last = turns.reserve(CANDIDATES, None)
     turns.flush()
-    given_up.cancel()
+    cancelled.cancel()
     recorder.waiters[0].set_result([0, 7, 70, 1, 8, 80, 1, 9, 90])
     assert (await first, await last) == ((0, 7, 70), (1, 9, 90))
-    assert given_up.cancelled()
+    assert given_up == [(B, 8)]
 
 
 async def test_all_reserves_of_a_call_learn_that_the_connection_is_lost() -> None:
-    recorder, turns = made()
-    reserves = [turns.reserve(rid(number), CANDIDATES, None) for number in range(3)]
+    recorder, turns, given_up = made()
+    reserves = [turns.reserve(CANDIDATES, None) for number in range(3)]
     turns.flush()
     recorder.waiters[0].set_exception(LostError("away"))
     for reserve in reserves:
         with pytest.raises(LostError, match="away"):
             await reserve
+    assert not given_up

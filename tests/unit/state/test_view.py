@@ -1,6 +1,7 @@
 """The view never forgets what the store was told after the question that an answer belongs to."""
 
 from multipick_epp.state.ledger import Charge
+from multipick_epp.state.redis.figures import IN_FLIGHT
 from multipick_epp.state.redis.view import View
 from multipick_epp.types import Endpoint, Load, ReservationId
 
@@ -76,5 +77,17 @@ def test_of_a_dropped_endpoint_nothing_is_left() -> None:
     view.charge(TWO, Charge(B, 6))
     view.asked()
     view.read({A: Load(100, 9), B: Load(6, 1)})
-    assert view.drop(A) == [ONE]
+    assert view.drop(A) == Load(5, 1)
     assert (view.loads, view.charges) == ({B: Load(6, 1)}, {TWO: Charge(B, 6)})
+
+
+def test_what_the_store_lacks_of_our_charges_is_seen_as_of_the_question() -> None:
+    view = View()
+    view.charge(ONE, Charge(A, 5))
+    view.charge(TWO, Charge(B, 6))
+    view.asked()
+    view.release(TWO)
+    view.told(B, -6, -1)  # after the question: the answer has it still
+    assert view.missing({A: IN_FLIGHT + 5, B: IN_FLIGHT + 6}) == {}
+    assert view.missing({A: 5}) == {A: IN_FLIGHT, B: IN_FLIGHT + 6}
+    assert view.missing({A: IN_FLIGHT + 5, B: IN_FLIGHT + 6, Endpoint("c:1"): 9}) == {Endpoint("c:1"): -9}

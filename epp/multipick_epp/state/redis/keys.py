@@ -4,7 +4,7 @@ them together, and an ACL user can be limited to them: `~{kv:<pool>}:*`.
 
 from dataclasses import dataclass
 
-from multipick_epp.types import Endpoint, ReplicaId
+from multipick_epp.types import Endpoint
 
 LOG_ENTRIES = 20_000
 """The log keeps about so many, of 4.5 KB at most: minutes of a busy pool. A reader that lags more loads the sets again.
@@ -28,11 +28,10 @@ class Keys:
     modes: str  # HASH endpoint -> residency mode
     log: str  # STREAM of changes, capped
     hints: str  # STREAM of routed prompts, capped
-    load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens
-    dropped: str  # HASH endpoint -> times it was dropped
+    load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens: the sum of all replicas' charges
     routed: str  # HASH block key -> the endpoints that prompts ending in it were reserved on in the last seconds
-    replicas: str  # ZSET replica -> milliseconds when it renewed its lease: reservations
-    owners: str  # ZSET, the same: ingest
+    leases: str  # HASH replica -> a stamp that is another with each renewal: charges
+    owners: str  # ZSET replica -> milliseconds when it renewed its lease: ingest
 
     def fence(self, endpoint: Endpoint) -> str:
         """HASH: epoch, last sequence, base sequence, and each cache's sequence."""
@@ -42,15 +41,15 @@ class Keys:
         """SET of a cache's block keys, 8 bytes little-endian each, and one empty member."""
         return b"%s:b:%s" % (self.tag.encode(), cache_name)
 
-    def reservations(self, replica: ReplicaId) -> str:
-        """HASH reservation -> what it charges, and where."""
-        return f"{self.tag}:r:{replica}"
+    def charges(self, replica: bytes) -> bytes:
+        """HASH endpoint -> what this replica charges there, as `load` has it."""
+        return b"%s:charges:%s" % (self.tag.encode(), replica)
 
     def of_the_pool(self) -> tuple[str, ...]:
         """The keys that belong to no endpoint and no replica."""
         return (
             *(self.generation, self.endpoints, self.modes, self.log, self.hints),
-            *(self.load, self.dropped, self.replicas, self.owners),
+            *(self.load, self.leases, self.owners),
         )
 
 
@@ -59,5 +58,5 @@ def keys_of(pool: str) -> Keys:
     if not pool or "{" in pool or "}" in pool:
         raise ValueError(f"not a pool name: {pool!r}")
     tag = f"{{kv:{pool}}}"
-    names = ("gen", "endpoints", "modes", "log", "hints", "load", "dropped", "routed", "replicas", "owners")
+    names = ("gen", "endpoints", "modes", "log", "hints", "loads", "routed", "leases", "owners")
     return Keys(tag, *(f"{tag}:{name}" for name in names))

@@ -2,15 +2,16 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from uuid import uuid4
 
 from multipick_epp.state.ledger import NO_LOAD, Charge, with_equal_prompt
 from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
+from multipick_epp.state.redis.audit import Audit
 from multipick_epp.state.redis.connection import Connection, LostError
-from multipick_epp.state.redis.keys import HINT_ENTRIES, KEEP_S, Keys
+from multipick_epp.state.redis.figures import figure, read_figure, read_load
+from multipick_epp.state.redis.keys import HINT_ENTRIES, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.records import expect_record
 from multipick_epp.state.redis.scripts import install, load
@@ -24,11 +25,6 @@ STALL_S = 0.05
 POLL_S = 0.025
 """So old is what a decision knows of the other pickers' charges, before the store decides among the best."""
 RENEW_S = 1.0
-REAP_AFTER_MS = 7_000
-"""A replica whose lease is older is dead. With `RENEW_S`: its reservations are gone within 10 s."""
-REAP_A_CALL = 256
-IN_FLIGHT = 2**35
-"""A load in the store is one number, requests in flight * IN_FLIGHT + queued tokens: see `lua/common.lua`."""
 CANDIDATES_AT_MOST = 1_000
 """So many are sent to the store (callers send 16); Lua's stack takes twice as many."""
 FORGET_OTHERS_S = 10.0
@@ -38,7 +34,8 @@ _TABLE = b""  # the field that makes a hash a table: see `lua/common.lua`
 
 class Loads:
     """Invariants: `_view` has exactly the reservations that this replica made and did not release. While `_turns` is
-    set, the store's record of them is the view's, less what is under way on that connection.
+    set, the store's record of our charges is what these add up to, less what is under way on that connection; a store
+    where that is not so is put right within a second or two.
     """
 
     def __init__(
@@ -51,12 +48,11 @@ class Loads:
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._view = View()
+        self._audit = Audit(keys, replica, stats)
         self._connection: Connection | None = None
         self._turns: Turns | None = None
         self._forget: asyncio.TimerHandle | None = None
-        self._turn, self._reap, self._lease, self._expect = (
-            load(name, when_full=True) for name in ("turn", "reap", "lease", "expect")
-        )
+        self._turn, self._expect = (load(name, when_full=True) for name in ("turn", "expect"))
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
@@ -73,14 +69,18 @@ class Loads:
         """See `State`."""
         if not candidates:
             raise ValueError("no candidates")
+        if stays := self._view.stays(reservation, candidates):
+            return stays
         turns = self._turns
         if turns is not None:
+            asked = turns.reserve(candidates[:CANDIDATES_AT_MOST], equal_prompt)
             try:
-                outcome = await turns.reserve(reservation, candidates[:CANDIDATES_AT_MOST], equal_prompt)
+                outcome = await asked
             except LostError:
                 pass
             except asyncio.CancelledError:
-                self._undo(turns, reservation)
+                if not asked.cancelled():  # it was answered in the same turn
+                    self._take_back(*_charge(candidates, asked.result()))
                 raise
             else:
                 return self._reserved(reservation, candidates, outcome)
@@ -91,29 +91,30 @@ class Loads:
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
-        if (gone := self._view.progress(reservation, queued_tokens)) and self._turns is not None:
-            charge = self._view.charges[reservation]
-            self._view.told(charge.endpoint, -gone, 0)
-            self._turns.charge(reservation, charge)
+        if change := self._view.progress(reservation, queued_tokens):
+            self._tell(self._view.charges[reservation].endpoint, change, 0)
+
+    def recharge(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """See `State`."""
+        if change := self._view.recharge(reservation, queued_tokens):
+            self._tell(self._view.charges[reservation].endpoint, change, 0)
 
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
-        if (before := self._view.move(reservation, endpoint)) and self._turns is not None:
-            self._view.told(before.endpoint, -before.queued_tokens, -1)
-            self._view.told(endpoint, before.queued_tokens, 1)
-            self._turns.charge(reservation, self._view.charges[reservation])
+        if before := self._view.move(reservation, endpoint):
+            self._take_back(*before)
+            self._tell(endpoint, before.queued_tokens, 1)
 
     def release(self, reservation: ReservationId) -> None:
         """See `State`."""
-        if (before := self._view.release(reservation)) and self._turns is not None:
-            self._view.told(before.endpoint, -before.queued_tokens, -1)
-            self._turns.release(reservation)
+        if before := self._view.release(reservation):
+            self._take_back(*before)
 
     def dropped(self, endpoint: Endpoint) -> None:
         """The endpoint is gone, and its load with it: our reservations there are void."""
-        for reservation in self._view.drop(endpoint):
-            if self._turns is not None:
-                self._turns.release(reservation)
+        void = self._view.drop(endpoint)
+        if void.in_flight:
+            self._tell(endpoint, -void.queued_tokens, -void.in_flight)
 
     def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
         """Tell the other replicas of a routed prompt. The stream is capped: this works in a full store, too."""
@@ -124,22 +125,26 @@ class Loads:
     # --- the link to the store
 
     async def session(self, connection: Connection, link: Link) -> None:
-        """Renew the lease, read the loads, reap the dead; until the connection is lost."""
-        await install(connection, self._turn, self._reap, self._lease, self._expect)
-        generation = await self._renew(connection, None)
-        turns = await self._reconcile(connection)
+        """Renew the lease, read the loads, see that they are right; until the connection is lost."""
+        await install(connection, self._turn, self._expect, *self._audit.scripts)
+        await self._audit.renew(connection)
+        keys = (self._keys.load, self._audit.charges, self._keys.routed)
+        turns = Turns(connection, self._turn, keys, self._take_back)
         try:
+            await self._audit.check(connection, await self._read(connection, turns))
             link.up()
-            renew_at = 0.0
+            audit_at = self._loop.time() + RENEW_S
             while True:
-                now = self._loop.time()
-                if now >= renew_at:
-                    renew_at = now + RENEW_S
-                    await self._renew(connection, generation)
-                turns.flush()
-                self._view.asked()
-                self._view.read(_loads(await connection.call("HGETALL", self._keys.load)))
                 await asyncio.sleep(POLL_S)
+                if self._loop.time() < audit_at:
+                    turns.flush()
+                    self._view.asked()
+                    self._view.read(_loads(await connection.call("HGETALL", self._keys.load)))
+                else:
+                    audit_at = self._loop.time() + RENEW_S
+                    await self._audit.renew(connection)
+                    await self._audit.check(connection, await self._read(connection, turns))
+                    await self._audit.reap_and_check_all(connection)
         finally:
             self._connection = self._turns = None
             self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
@@ -151,82 +156,64 @@ class Loads:
         if self._turns is not None and self._connection is not None:
             self._turns.flush()
             with suppress(LostError):
-                await self._connection.call("ZREM", self._keys.replicas, self._replica)
+                await self._audit.give_up(self._connection)
 
-    async def _renew(self, connection: Connection, expected: bytes | None) -> bytes:
-        """Renew the lease and reap the dead; the store's generation.
-
-        Raises `LostError` where the store knows our reservations no more; `expected` is the generation that did.
+    async def _read(self, connection: Connection, turns: Turns) -> Iterable[Endpoint]:
+        """Read the loads and the store's record of our charges; make that right, and charge by this connection from
+        then on. Returns the endpoints where it was wrong.
         """
-        pool = self._keys
-        mine = pool.reservations(self._replica)
-        keys = (pool.replicas, pool.generation, pool.load, mine)
-        generation, there, leases = await connection.call(*self._lease.command(keys, self._replica, uuid4().hex))
-        connection.send("EXPIRE", mine, KEEP_S)
-        if expected is not None and not (there and generation == expected):
-            raise LostError("flushed" if generation != expected else "reaped")
-        for name, age in zip(leases[::2], leases[1::2], strict=True):
-            if age > REAP_AFTER_MS:
-                await self._reap_replica(connection, ReplicaId(name.decode()))
-        return bytes(generation)
-
-    async def _reap_replica(self, connection: Connection, replica: ReplicaId) -> None:
-        keys = (self._keys.load, self._keys.reservations(replica), self._keys.dropped, self._keys.replicas)
-        cursor: bytes | None = None
-        while cursor != b"0":
-            arguments = (replica, REAP_AFTER_MS, REAP_A_CALL, cursor or 0)
-            cursor, reaped = await connection.call(*self._reap.command(keys, *arguments))
-            self._stats.reaped += reaped
-
-    async def _reconcile(self, connection: Connection) -> Turns:
-        """Make the store's record of our reservations the view's, and use the connection from then on."""
-        mine = self._keys.reservations(self._replica)
-        turns = Turns(connection, self._turn, (self._keys.load, mine, self._keys.dropped, self._keys.routed))
-        fields = await connection.call("HGETALL", mine)
-        recorded = dict(zip(fields[::2], fields[1::2], strict=True))
-        recorded.pop(_TABLE, None)
-        for reservation, charge in self._view.charges.items():
-            record = recorded.pop(reservation.encode(), b"")
-            if record.split(b" ", 2)[::2] != [b"%d" % charge.queued_tokens, charge.endpoint.encode()]:
-                self._stats.recharged += 1
-                turns.charge(reservation, charge)
-        for name in recorded:
-            turns.release(name)
-        # No await since the reply: nothing has changed in between.
+        turns.flush()
+        self._view.asked()
+        record = connection.call("HGETALL", self._audit.charges)
+        loads = await connection.call("HGETALL", self._keys.load)
+        # No await from here on: nothing changes between the answers and what is made of them.
+        missing = self._view.missing(_figures(record.result()))
+        self._view.read(_loads(loads))
+        for endpoint, change in missing.items():
+            self._stats.recharged += max(0, read_load(change).in_flight)
+            turns.change(endpoint, change)
+        turns.flush()
         self._connection, self._turns = connection, turns
         if self._forget is not None:
             self._forget.cancel()
-        return turns
+            self._forget = None
+        return missing
 
     # ---
 
-    def _undo(self, turns: Turns, reservation: ReservationId) -> None:
-        """A reserve was given up, and may have charged something."""
-        if charge := self._view.charges.get(reservation):
-            turns.charge(reservation, charge)
-        else:
-            turns.release(reservation)
+    def _tell(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+        """We changed a load by so much: the store has to hear of it."""
+        if self._turns is not None:
+            self._view.told(endpoint, queued_tokens, in_flight)
+            self._turns.change(endpoint, figure(queued_tokens, in_flight))
+
+    def _take_back(self, endpoint: Endpoint, queued_tokens: int) -> None:
+        self._tell(endpoint, -queued_tokens, -1)
 
     def _reserved(self, reservation: ReservationId, candidates: Sequence[Candidate], outcome: Outcome) -> Reserved:
-        winner, new_tokens, load_before = outcome
-        endpoint = candidates[winner].endpoint
-        known = self._view.charges.get(reservation)
-        if known is None or known.endpoint != endpoint:
-            self._view.charge(reservation, Charge(endpoint, new_tokens))
-        return Reserved(winner, new_tokens, _load(load_before))
+        charge = _charge(candidates, outcome)
+        if stays := self._view.stays(reservation, candidates):  # charged while we asked
+            self._take_back(*charge)
+            return stays
+        self.release(reservation)
+        self._view.charge(reservation, charge)
+        return Reserved(outcome[0], charge.queued_tokens, read_load(outcome[2]))
 
 
-def _loads(fields: Sequence[bytes]) -> dict[Endpoint, Load]:
+def _charge(candidates: Sequence[Candidate], outcome: Outcome) -> Charge:
+    winner, new_tokens, _ = outcome
+    return Charge(candidates[winner].endpoint, new_tokens)
+
+
+def _figures(fields: Sequence[bytes]) -> Mapping[Endpoint, int]:
     pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {_endpoint(name): _load(figure) for name, figure in pairs if name != _TABLE}
+    return {_endpoint(name): read_figure(text) for name, text in pairs if name != _TABLE}
+
+
+def _loads(fields: Sequence[bytes]) -> Mapping[Endpoint, Load]:
+    return {endpoint: read_load(number) for endpoint, number in _figures(fields).items()}
 
 
 @lru_cache(maxsize=8192)
 def _endpoint(name: bytes) -> Endpoint:
-    return Endpoint(name.decode())
-
-
-@lru_cache(maxsize=8192)
-def _load(figure: int | bytes) -> Load:
-    in_flight, queued_tokens = divmod(int(figure), IN_FLIGHT)
-    return Load(queued_tokens, in_flight)
+    return Endpoint(name.decode(errors="replace"))

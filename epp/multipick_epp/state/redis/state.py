@@ -169,6 +169,10 @@ class RedisState:
         """See `State`."""
         self._loads.progress(reservation, queued_tokens)
 
+    def recharge(self, reservation: ReservationId, queued_tokens: int) -> None:
+        """See `State`."""
+        self._loads.recharge(reservation, queued_tokens)
+
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
         self._loads.move(reservation, endpoint)

@@ -5,14 +5,13 @@ One at a time, the calls themselves would cost the store and us a third as much 
 
 import asyncio
 import struct
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Candidate, EqualPrompt
 from multipick_epp.state.redis.connection import Argument, Connection
 from multipick_epp.state.redis.scripts import Script
-from multipick_epp.types import ReservationId
+from multipick_epp.types import Endpoint
 
 STEPS_A_CALL: Final = 64
 """At most: the store does nothing else meanwhile, for about a millisecond."""
@@ -22,37 +21,45 @@ Outcome = tuple[int, int, int]
 """The winner's place, its new tokens, and its load before the charge as the store writes it: see `lua/common.lua`."""
 
 
+class Reserve(NamedTuple):
+    """A reserve that waits for its outcome."""
+
+    candidates: Sequence[Candidate]
+    outcome: asyncio.Future[Outcome]
+
+
 class Turns:
     """The steps on one connection. Invariant: `_steps` are still to be sent, `_reserves` wait for those among them that
     are reserves, in order; a flush is under way if there are any.
     """
 
-    def __init__(self, connection: Connection, script: Script, keys: tuple[Argument, ...]) -> None:
-        """`keys` as the script wants them."""
+    def __init__(
+        self,
+        connection: Connection,
+        script: Script,
+        keys: tuple[Argument, ...],
+        given_up: Callable[[Endpoint, int], None],
+    ) -> None:
+        """`keys` as the script wants them; `given_up` is told what a reserve has charged that nobody waits for."""
         self._connection = connection
         self._script = script
         self._keys = keys
+        self._given_up = given_up
         self._loop = asyncio.get_running_loop()
         self._steps: list[tuple[Argument, ...]] = []
-        self._reserves: list[asyncio.Future[Outcome]] = []
+        self._reserves: list[Reserve] = []
 
-    def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None
-    ) -> asyncio.Future[Outcome]:
+    def reserve(self, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None) -> asyncio.Future[Outcome]:
         """Charge the cheapest candidate; the future raises `LostError`."""
-        step = reserve_step(reservation, candidates, equal_prompt)
+        step = reserve_step(candidates, equal_prompt)
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        self._reserves.append(outcome)
+        self._reserves.append(Reserve(candidates, outcome))
         self._add(*step)
         return outcome
 
-    def charge(self, reservation: ReservationId, charge: Charge) -> None:
-        """Make the reservation's charge this one."""
-        self._add("charge", reservation, charge.endpoint, charge.queued_tokens)
-
-    def release(self, reservation: ReservationId | bytes) -> None:
-        """Take the reservation's charge back, if there is one."""
-        self._add("release", reservation)
+    def change(self, endpoint: Endpoint | bytes, figure: int) -> None:
+        """Change what this replica charges the endpoint by so much."""
+        self._add("change", endpoint, figure)
 
     def flush(self) -> None:
         """Send the steps now, not at the end of the turn."""
@@ -60,7 +67,7 @@ class Turns:
             steps, reserves = self._steps, self._reserves
             self._steps, self._reserves = [], []
             arguments = [argument for step in steps for argument in step]
-            self._connection.ask(_Reserves(reserves), *self._script.command(self._keys, *arguments))
+            self._connection.ask(_Reserves(reserves, self._given_up), *self._script.command(self._keys, *arguments))
             self._connection.flush()
 
     def _add(self, *step: Argument) -> None:
@@ -71,9 +78,7 @@ class Turns:
             self.flush()
 
 
-def reserve_step(
-    reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None
-) -> tuple[Argument, ...]:
+def reserve_step(candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None) -> tuple[Argument, ...]:
     """The arguments of a reserve, as the script wants them."""
     endpoints, new_tokens, queued, in_flight = zip(*candidates, strict=True)
     prompt, again = equal_prompt or _NO_EQUAL_PROMPT
@@ -81,25 +86,28 @@ def reserve_step(
     figures = struct.pack(f"<{count + 1}d", *new_tokens, again)
     unexplained = any(queued) or any(in_flight)
     explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unexplained else b""
-    return "reserve", reservation, figures, "\0".join(endpoints) + "\0", prompt, explained
+    return "reserve", figures, "\0".join(endpoints) + "\0", prompt, explained
 
 
 class _Reserves:
     """Waits for the reply of a call, and gives each reserve its part of it."""
 
-    def __init__(self, outcomes: Sequence[asyncio.Future[Outcome]]) -> None:
-        self._outcomes = outcomes
+    def __init__(self, reserves: Sequence[Reserve], given_up: Callable[[Endpoint, int], None]) -> None:
+        self._reserves = reserves
+        self._given_up = given_up
 
     def done(self) -> bool:
         return False
 
     def set_result(self, figures: Sequence[int]) -> None:
         triples = zip(*[iter(figures)] * 3, strict=True)
-        for outcome, triple in zip(self._outcomes, triples, strict=True):
-            if not outcome.done():
+        for (candidates, outcome), triple in zip(self._reserves, triples, strict=True):
+            if outcome.done():
+                self._given_up(candidates[triple[0]].endpoint, triple[1])
+            else:
                 outcome.set_result(triple)
 
     def set_exception(self, error: BaseException) -> None:
-        for outcome in self._outcomes:
+        for _, outcome in self._reserves:
             if not outcome.done():
                 outcome.set_exception(error)

@@ -1,8 +1,10 @@
 """This process's view of the loads of all replicas: as last read from the store, and what we did since."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from multipick_epp.state.ledger import Ledger
+from multipick_epp.state.redis.figures import figure, figure_of
 from multipick_epp.types import Endpoint, Load
 
 
@@ -33,6 +35,16 @@ class View(Ledger):
         for change in self._told_since or ():
             self._add(*change)
         self._told_since = None
+
+    def missing(self, recorded: Mapping[Endpoint, int]) -> Mapping[Endpoint, int]:
+        """By how much each of these figures, which the store has of our charges, was wrong at the last question."""
+        ours = Counter[Endpoint]()
+        for charge in self.charges.values():
+            ours[charge.endpoint] += figure_of(charge)
+        for endpoint, queued_tokens, in_flight in self._told_since or ():
+            ours[endpoint] -= figure(queued_tokens, in_flight)
+        ours.subtract(recorded)
+        return {endpoint: change for endpoint, change in ours.items() if change}
 
     def forget_others(self) -> None:
         """Leave our own charges alone."""

@@ -145,7 +145,7 @@ class Writer:
             self._local.drop(endpoint)
         self._gone.add(endpoint)
         pool = self._keys
-        fixed = (pool.log, pool.endpoints, pool.modes, pool.load, pool.dropped, pool.fence(endpoint))
+        fixed = (pool.log, pool.endpoints, pool.modes, pool.fence(endpoint))
         try:
             for _ in range(_TRIES):
                 names = await self._caches(endpoint)

@@ -1,8 +1,9 @@
 -- Shared by all scripts: this text comes before each of them.
 
 -- An endpoint's load is one number, requests in flight * IN_FLIGHT + queued tokens, so that one command changes both.
--- Below 2^53 it is exact here: up to 2^18 requests and 2^35 tokens.
+-- Below MOST it is exact here: up to 2^18 requests and 2^34 tokens. Anything else in its place is junk, and counts as 0.
 local IN_FLIGHT = 2^35
+local MOST = 2^53
 
 -- A hash of a few hundred short fields is kept as a list, and searched from its start each time, unless it has a long
 -- value. This field is no endpoint and no reservation.
@@ -12,24 +13,25 @@ local function keep_as_table(hash)
   redis.call('HSETNX', hash, TABLE, 'This value is longer than the 64 bytes up to which a hash may be kept as a list.')
 end
 
--- How often the endpoint was dropped: charges from before the last time are void.
-local function drops_of(dropped, endpoint)
-  return redis.call('HGET', dropped, endpoint) or '0'
+-- A key that is no hash, or has more fields than any of ours, is not what we wrote: it goes, and is made again.
+local function make_sound(hash, fields_at_most)
+  local fields = redis.pcall('HLEN', hash)
+  local wrong_type = type(fields) == 'table' and string.find(fields.err, 'WRONGTYPE', 1, true)
+  if wrong_type or (type(fields) == 'number' and fields > fields_at_most) then
+    redis.call('UNLINK', hash)
+  end
 end
 
--- A reservation's record: queued tokens, the endpoint's drops when it was charged, the endpoint.
-local function record_of(queued, drops, endpoint)
-  return string.format('%d %s %s', queued, drops, endpoint)
+-- The figure that a field has; nil where that is none.
+local function figure_of(text)
+  local figure = string.find(text, '^%d+$') and tonumber(text)
+  return figure and figure < MOST and figure or nil
 end
 
-local function parse(record)
-  local queued, drops, endpoint = string.match(record, '^(%d+) (%d+) (.*)$')
-  return tonumber(queued), drops, endpoint
-end
-
-local function take_back(load, dropped, record)
-  local queued, drops, endpoint = parse(record)
-  if drops == drops_of(dropped, endpoint) then
-    redis.call('HINCRBY', load, endpoint, -IN_FLIGHT - queued)
+-- Changes a figure. One that is none, or would be below 0, was not made by us alone: it begins anew from 0.
+local function add(hash, field, change)
+  local figure = redis.pcall('HINCRBY', hash, field, change)
+  if type(figure) ~= 'number' or figure < 0 or figure >= MOST then
+    redis.call('HSET', hash, field, math.max(0, tonumber(change)))
   end
 end

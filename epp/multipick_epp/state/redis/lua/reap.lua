@@ -1,27 +1,21 @@
--- Releases some reservations of a replica whose lease ran out. Called again with the cursor that it returns, until that
--- is 0.
--- KEYS: load, the dead replica's reservations, dropped, replicas
--- ARGV: the dead replica, milliseconds after which a lease has run out, about how many reservations, cursor
--- Returns the next cursor and how many were released.
-local load, reservations, dropped, replicas = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seen = redis.call('ZSCORE', replicas, ARGV[1])
-if not seen or now - seen < tonumber(ARGV[2]) then
-  return {'0', 0}
+-- Takes back all that a dead replica charged, and its lease.
+-- KEYS: load, leases, the dead replica's charges
+-- ARGV: the dead replica, its lease as the caller saw it for too long, endpoints that a pool has at most
+-- Returns how many requests it had in flight; nothing is done where the lease is another by now.
+local load, leases, charges = KEYS[1], KEYS[2], KEYS[3]
+if redis.call('HGET', leases, ARGV[1]) ~= ARGV[2] then
+  return 0
 end
+make_sound(charges, tonumber(ARGV[3]))
 local reaped = 0
-local step = redis.call('HSCAN', reservations, ARGV[4], 'COUNT', ARGV[3])
-local found = step[2]
-for i = 1, #found, 2 do
-  if found[i] ~= TABLE then
-    take_back(load, dropped, found[i + 1])
-    redis.call('HDEL', reservations, found[i])
-    reaped = reaped + 1
+local fields = redis.call('HGETALL', charges)
+for i = 1, #fields, 2 do
+  local figure = figure_of(fields[i + 1])
+  if figure and figure > 0 then
+    add(load, fields[i], -figure)
+    reaped = reaped + math.floor(figure / IN_FLIGHT)
   end
 end
-if step[1] == '0' and redis.call('HLEN', reservations) <= 1 then
-  redis.call('UNLINK', reservations)
-  redis.call('ZREM', replicas, ARGV[1])
-end
-return {step[1], reaped}
+redis.call('UNLINK', charges)
+redis.call('HDEL', leases, ARGV[1])
+return reaped

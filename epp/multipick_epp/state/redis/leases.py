@@ -1,0 +1,29 @@
+"""Who is alive, by the renewals that were seen: no clock but the observer's own decides."""
+
+from collections.abc import Mapping
+from typing import Final
+
+LOOKED_AWAY_S: Final = 2.5
+"""Leases are looked at once a second. Whoever did not look for so long knows nothing of what happened meanwhile."""
+
+
+class Leases:
+    """Watches the stamps that each lease has. What a stamp says does not matter, only that its owner changes it: so a
+    store whose clock jumps, or a stamp that somebody wrote by hand, keeps nobody alive and kills nobody.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[bytes, tuple[bytes, float]] = {}  # name -> stamp, when it was first seen
+        self._looked_s = 0.0
+
+    def see(self, stamps: Mapping[bytes, bytes], now: float) -> Mapping[bytes, float]:
+        """The leases as they are `now` (seconds, monotonic); how long each has not been renewed while we looked."""
+        if now - self._looked_s > LOOKED_AWAY_S:
+            self._since.clear()
+        self._looked_s = now
+        before = self._since
+        self._since = {
+            name: before[name] if name in before and before[name][0] == stamp else (stamp, now)
+            for name, stamp in stamps.items()
+        }
+        return {name: now - since for name, (_, since) in self._since.items()}

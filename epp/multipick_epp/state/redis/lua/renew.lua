@@ -1,0 +1,20 @@
+-- Renews a picker's lease, after it made sure of the hashes that the picker uses.
+-- KEYS: leases, generation of the store's data, load, the picker's charges, routed
+-- ARGV: this picker, a stamp that its lease did not have before, the name of a new generation if there is none,
+--   pickers and endpoints that a pool has at most
+-- Returns the generation, and each lease's name and stamp.
+local leases, generation, load, charges, routed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+make_sound(leases, tonumber(ARGV[4]))
+for i = 3, 5 do
+  make_sound(KEYS[i], tonumber(ARGV[5]))
+end
+keep_as_table(load)
+keep_as_table(charges)
+redis.call('HSET', leases, ARGV[1], ARGV[2])
+redis.call('SET', generation, ARGV[3], 'NX')
+local name = redis.pcall('GET', generation)
+if type(name) == 'table' then  -- no string
+  redis.call('SET', generation, ARGV[3])
+  name = ARGV[3]
+end
+return {name, redis.call('HGETALL', leases)}

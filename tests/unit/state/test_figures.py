@@ -1,0 +1,31 @@
+"""A load of the store is read as one, or as none: never as less, and never as more than there can be."""
+
+import pytest
+from multipick_epp.state.ledger import Charge
+from multipick_epp.state.redis.figures import IN_FLIGHT, MOST, figure, figure_of, read_figure, read_load
+from multipick_epp.types import Endpoint, Load
+
+
+@pytest.mark.parametrize("load", [Load(), Load(0, 1), Load(7, 3), Load(IN_FLIGHT // 2 - 1, 2)])
+def test_what_was_written_is_read(load: Load) -> None:
+    assert read_load(read_figure(b"%d" % figure(*load))) == load
+
+
+def test_a_reservation_is_one_request_and_its_tokens() -> None:
+    assert read_load(figure_of(Charge(Endpoint("a:1"), 9))) == Load(9, 1)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"x", b"-5", b"1.5", b"1e3", b"nan", b"inf", b" 5", b"\xff", b"9" * 400, b"%d" % MOST]
+)
+def test_what_is_no_figure_is_none(text: bytes) -> None:
+    assert read_load(read_figure(text)) == Load()
+
+
+@pytest.mark.parametrize("number", [-1, -31 * IN_FLIGHT, MOST, 2**63 - 1])
+def test_a_load_is_never_negative_nor_larger_than_can_be(number: int) -> None:
+    assert read_load(number) == Load()
+
+
+def test_tokens_that_were_taken_off_twice_are_none() -> None:
+    assert read_load(figure(-100, 2)) == Load(0, 2)
