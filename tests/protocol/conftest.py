@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from multipick_epp.extproc.driver import Failure, Stage, StreamOptions
 from multipick_epp.extproc.health import Health
-from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.server import ExtProcServer
 from multipick_epp.types import Endpoint, ReservationId
 from multipick_sim.local.bootstrap import Bootstrap, Style, render
@@ -70,7 +70,7 @@ class ScriptedPicker:
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte", reservation)
 
-    def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId, ended: Ended) -> None:
         self._note("release", reservation)
 
     def _note(self, *call: str) -> None:

@@ -43,7 +43,7 @@ class Chooser:
     def choose(self, prompt: Known | Blind, ready: Columns) -> Choice:
         """Rank the endpoints of `ready`, of which there is at least one."""
         started = time.perf_counter()
-        hits = self._hits(prompt)
+        hits = self.hits(prompt)
         looked_up = time.perf_counter()
         snapshot = self._snapshot(prompt.prompt_tokens, hits, ready)
         self._turn += 1
@@ -55,7 +55,8 @@ class Chooser:
         self._observe("policy", time.perf_counter() - looked_up)
         return Choice(snapshot, ranking, rows, candidates, _equal_prompt(prompt, candidates))
 
-    def _hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
+    def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
+        """What each endpoint holds of the prompt; those that hold nothing are left out."""
         if isinstance(prompt, Blind) or not prompt.reads_cache:
             return {}
         if len(prompt.chains) == 1:

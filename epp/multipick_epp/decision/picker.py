@@ -8,20 +8,20 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
-from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.state.protocol import Reserved, State
 from multipick_epp.telemetry.metrics import Metrics
-from multipick_epp.types import Endpoint, Mode, ReplicaId, ReservationId
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,18 @@ class DecisionOptions:
     explain_headers: bool = False
 
 
+@dataclass(slots=True)
+class _Live:
+    """A request in flight."""
+
+    endpoint: Endpoint
+    prompt: Known | Blind | None  # None: its prefill is over
+
+
 class PoolPicker:
     """`pick.Picker` over the shared state.
 
-    Invariant: `_live` holds exactly the reservations that were given out and not released, with their endpoint.
+    Invariant: `_live` holds exactly the reservations that were given out and not released.
     """
 
     def __init__(
@@ -70,13 +78,14 @@ class PoolPicker:
         self._reader = reader
         self._metrics = metrics
         self._numbers = itertools.count(1)
-        self._live: dict[ReservationId, Endpoint] = {}
+        self._live: dict[ReservationId, _Live] = {}
         self._chooser = Chooser(settings.rank, state, rng, observe)
         self._observe = observe
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
-        self.progress = Progress(self._report_progress, time.monotonic)
+        self.progress = Progress(state.progress, self._taken_over, time.monotonic)
         state.on_stored(self.progress.stored)
         state.on_routed_elsewhere(self.progress.routed_elsewhere)
+        state.on_withdrawn_elsewhere(self.progress.abandoned)
 
     # --- the picker that streams call
 
@@ -98,7 +107,11 @@ class PoolPicker:
             hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
         mode = self._mode(prompt, endpoint)
         queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
-        self._charge(reservation, endpoint, prompt, hit_tokens, queued)
+        new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
+        self._live[reservation] = _Live(endpoint, prompt)
+        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens)
+        self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
+        self._watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens)
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
         self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
         self._metrics.hit_tokens.observe(hit_tokens)
@@ -111,23 +124,36 @@ class PoolPicker:
         )
 
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
-        """The gateway went elsewhere: the charge follows the request."""
-        before = self._live.get(reservation)
-        if before is None or before == endpoint or self._registry.state(endpoint) is None:
+        """The gateway went elsewhere: the charge follows the request, and is what that endpoint has to prefill."""
+        live = self._live.get(reservation)
+        if live is None or live.endpoint == endpoint or self._registry.state(endpoint) is None:
             return
-        self._live[reservation] = endpoint
-        self.progress.forget(reservation)
+        self._withdraw(reservation, live.endpoint)
         self._state.move(reservation, endpoint)
+        live.endpoint = endpoint
+        if live.prompt is not None:
+            hit = self._chooser.hits(live.prompt).get(endpoint)
+            hit_tokens = hit.tokens if hit else 0
+            new_tokens = max(1, live.prompt.prompt_tokens - hit_tokens)
+            self._state.recharge(reservation, new_tokens)
+            queued = self._state.load(endpoint).queued_tokens
+            self._watch(reservation, endpoint, live.prompt, hit_tokens, queued)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """Prefill is over."""
-        self.progress.first_byte(reservation)
+        if live := self._live.get(reservation):
+            live.prompt = None
+            self.progress.first_byte(reservation)
 
-    def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId, ended: Ended) -> None:
         """The request ended."""
-        if self._live.pop(reservation, None) is None:
+        live = self._live.pop(reservation, None)
+        if live is None:
             return
-        self.progress.forget(reservation)
+        if self._was_computed(live.endpoint, ended):
+            self.progress.forget(reservation)
+        else:
+            self._withdraw(reservation, live.endpoint, failed=ended is Ended.FAILED)
         self._state.release(reservation)
 
     # --- life of the picker
@@ -154,7 +180,7 @@ class PoolPicker:
     def close(self) -> None:
         """Release what is left."""
         for reservation in list(self._live):
-            self.release(reservation)
+            self.release(reservation, Ended.CLOSED)
 
     # --- steps of a decision
 
@@ -182,14 +208,12 @@ class PoolPicker:
         self._observe("reserve", time.perf_counter() - started)
         return reserved
 
-    def _charge(
+    def _watch(
         self, reservation: ReservationId, endpoint: Endpoint, prompt: Known | Blind, hit_tokens: int, queued: int
     ) -> None:
-        """The endpoint was reserved: watch the prefill, and count the prompt as resident until events say so."""
-        self._live[reservation] = endpoint
-        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens)
-        new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
-        self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
+        """The endpoint is charged, and has `queued` tokens to prefill: watch it, and count the prompt as resident until
+        events say so.
+        """
         size = self._block_size(endpoint) if isinstance(prompt, Known) and len(prompt.chains) == 1 else None
         if size is None or isinstance(prompt, Blind):
             self.progress.watch(reservation, endpoint, prompt.prompt_tokens, 0, (), hit_tokens)
@@ -198,7 +222,32 @@ class PoolPicker:
         keys = chains.by_size.get(size, ())
         self.progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
         if missing := keys[hit_tokens // size :]:
-            self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued + new_tokens))
+            self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued), reservation)
+
+    def _withdraw(self, reservation: ReservationId, endpoint: Endpoint, *, failed: bool = False) -> None:
+        """The endpoint won't prefill what it has not: nothing of the prompt counts as resident for it, and those who
+        relied on its blocks have to bring them. `failed`: it has not, whatever we think we have seen.
+        """
+        unbrought = self.progress.abandon(reservation)
+        if unbrought is not None or failed:
+            withdrawn = self._state.withdraw(endpoint, reservation)
+            self.progress.abandoned(endpoint, (*(unbrought or ()), *withdrawn))
+
+    def _was_computed(self, endpoint: Endpoint, ended: Ended) -> bool:
+        """Whether the prompt of a request that ended so was prefilled, although nothing has told of that.
+
+        Many a gateway closes its stream at an answer's end and at an abort alike. Where events come they know better;
+        where none do, most requests come to their end.
+        """
+        silent = self._state.mode(endpoint) is Mode.BLIND
+        return ended is Ended.WHOLE or (ended is Ended.CLOSED and silent)
+
+    def _taken_over(
+        self, reservation: ReservationId, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], left: int
+    ) -> None:
+        self._state.recharge(reservation, left)
+        queued = self._state.load(endpoint).queued_tokens
+        self._state.expect(endpoint, block_size, keys, self._expected_s(endpoint, queued), reservation)
 
     def _expected_s(self, endpoint: Endpoint, tokens: int) -> float:
         """How long a routed prompt counts as resident without an event: until it must have been prefilled, or, where
@@ -237,6 +286,3 @@ class PoolPicker:
             "No endpoint of the pool is ready." if request.subset is None else "No endpoint of the subset is ready."
         )
         return NoPick(503, error_body(api_of(request.path), 503, message), reason, retry_after(RETRY_AFTER_S))
-
-    def _report_progress(self, reservation: ReservationId, left: int) -> None:
-        self._state.progress(reservation, left)

@@ -5,7 +5,7 @@ its endpoint, that block's tokens and all before them are prefilled, so only the
 (DESIGN section 5): events; the first byte of the answer; an estimate from the endpoint's measured prefill rate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -19,8 +19,11 @@ class _Prefill:
     endpoint: Endpoint
     prompt_tokens: int
     block_size: int
-    blocks: dict[BlockKey, int]  # the missing blocks: key -> index in the prompt
+    keys: Sequence[BlockKey]  # of all its full blocks
+    blocks: dict[BlockKey, int]  # those it waits for: key -> index in the prompt
+    pays: int  # it is charged for its blocks from this one on; those before are resident, or others bring them
     left: int  # tokens
+    stored: int = 0  # its blocks before this one were stored while we watched
 
 
 @dataclass(slots=True)
@@ -49,11 +52,16 @@ class _Meter:
 class Progress:
     """Watches the prompts that this picker reserved.
 
+    An engine computes a block once, however many prompts wait for it; so one of them is charged for it, and if that one
+    goes before the block is stored, the oldest of the others is.
+
     Invariant: `_waiting` holds a reservation under (endpoint, key) exactly while its prefill has that key in `blocks`.
     """
 
     report: Callable[[ReservationId, int], None]
     """Called with the tokens that are still queued, each time less than before; 0 ends the watch."""
+    taken_over: Callable[[ReservationId, Endpoint, int, Sequence[BlockKey], int], None]
+    """Called with the blocks (size, keys) that a prompt has to bring after all, and the tokens that are queued now."""
     clock: Callable[[], float]
     """Seconds, monotonic."""
     _prefills: dict[ReservationId, _Prefill] = field(default_factory=dict)  # oldest first
@@ -79,7 +87,7 @@ class Progress:
         brought = sum(1 for _ in takewhile(lambda key: (endpoint, key) in self._waiting, blocks))
         charged = prompt_tokens - hit_tokens
         left = max(min(1, charged), charged - brought * block_size)
-        self._prefills[reservation] = _Prefill(endpoint, prompt_tokens, block_size, blocks, left)
+        self._prefills[reservation] = _Prefill(endpoint, prompt_tokens, block_size, keys, blocks, first + brought, left)
         for key in blocks:
             self._waiting.setdefault((endpoint, key), set()).add(reservation)
         meter = self._meters.setdefault(endpoint, _Meter())
@@ -93,6 +101,7 @@ class Progress:
         """Blocks came to the endpoint's cache."""
         for reservation, index in self._reached(endpoint, keys).items():
             prefill = self._prefills[reservation]
+            prefill.stored = max(prefill.stored, index + 1)
             done = (index + 1) * prefill.block_size
             last_full_block = prefill.prompt_tokens // prefill.block_size - 1
             # The tail after the last full block is computed with it: a chunk ends short of the prompt only on a budget.
@@ -104,7 +113,32 @@ class Progress:
             prefill = self._prefills[reservation]
             left = max(1, prefill.prompt_tokens - (index + 1) * prefill.block_size)
             if left < prefill.left:
+                prefill.pays = max(prefill.pays, index + 1)
                 self._advance(reservation, left)
+
+    def abandon(self, reservation: ReservationId) -> Sequence[BlockKey] | None:
+        """The request goes before its prefill was seen to be over: the blocks that it was to bring and did not.
+
+        None where its prefill is over, or was not watched. Who calls this calls `abandoned` with the blocks.
+        """
+        prefill = self._prefills.get(reservation)
+        self.forget(reservation)
+        return None if prefill is None else prefill.keys[max(prefill.pays, prefill.stored) :]
+
+    def abandoned(self, endpoint: Endpoint, keys: Iterable[BlockKey]) -> None:
+        """Nobody else brings these blocks to the endpoint: the oldest prompts that rely on them do it themselves."""
+        lost = set(keys)
+        if not lost:
+            return
+        there = [(each, prefill) for each, prefill in self._prefills.items() if prefill.endpoint == endpoint]
+        for _, prefill in there:
+            lost.difference_update(prefill.keys[prefill.pays :])
+        for reservation, prefill in there:
+            relied_on = range(prefill.stored, prefill.pays) if lost else ()
+            first = next((index for index in relied_on if prefill.keys[index] in lost), None)
+            if first is not None:
+                lost.difference_update(prefill.keys[first:])
+                self._take_over(reservation, prefill, first)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """The answer began: nothing of the prompt is queued any more."""
@@ -158,6 +192,16 @@ class Progress:
                 index = self._prefills[reservation].blocks[key]
                 furthest[reservation] = max(index, furthest.get(reservation, -1))
         return furthest
+
+    def _take_over(self, reservation: ReservationId, prefill: _Prefill, first: int) -> None:
+        taken = prefill.keys[first : prefill.pays]
+        for index, key in enumerate(taken, start=first):
+            prefill.blocks[key] = index
+            self._waiting.setdefault((prefill.endpoint, key), set()).add(reservation)
+        most = prefill.prompt_tokens - first * prefill.block_size
+        prefill.left = min(most, prefill.left + len(taken) * prefill.block_size)
+        prefill.pays = first
+        self.taken_over(reservation, prefill.endpoint, prefill.block_size, taken, prefill.left)
 
     def _measured(self, reservation: ReservationId, left: int) -> None:
         prefill = self._prefills[reservation]

@@ -161,8 +161,8 @@ class Conversation:
                     self._picker.served(reservation, endpoint)
                 case FirstByte(reservation):
                     self._picker.first_byte(reservation)
-                case Release(reservation):
-                    self._picker.release(reservation)
+                case Release(reservation, ended):
+                    self._picker.release(reservation, ended)
                 case End():
                     self._transport.end()
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from multipick_epp.extproc.pick import PickRequest
+from multipick_epp.extproc.pick import Ended, PickRequest
 from multipick_epp.types import Endpoint, ReservationId
 
 
@@ -41,6 +41,7 @@ class Release:
     """Tell the picker that the request is over."""
 
     reservation: ReservationId
+    ended: Ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Protocol
 
 from multipick_epp.types import Endpoint, ReservationId
@@ -40,6 +41,15 @@ class NoPick:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Ended(Enum):
+    """How a request ended, as far as the gateway tells."""
+
+    WHOLE = auto()  # the response passed to its end
+    CLOSED = auto()  # it had begun, and the gateway closed the stream: at its end, or since the client left
+    ABORTED = auto()  # it had not begun
+    FAILED = auto()  # the endpoint failed: whatever it answered, it did not compute the prompt
+
+
 class Picker(Protocol):
     """What a stream calls, in this order; after `pick`, each call names the reservation that `pick` gave."""
 
@@ -52,5 +62,5 @@ class Picker(Protocol):
     def first_byte(self, reservation: ReservationId) -> None:
         """The first byte of the response's body passed: prefill is over."""
 
-    def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId, ended: Ended) -> None:
         """The request ended, well or not. Called exactly once for each reservation."""

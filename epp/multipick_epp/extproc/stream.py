@@ -59,7 +59,7 @@ from multipick_epp.extproc.messages import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +162,7 @@ class Stream:
         """
         if self.state is not Phase.PICKING:
             if isinstance(outcome, Pick) and outcome.reservation is not None:
-                return [Release(outcome.reservation)]
+                return [Release(outcome.reservation, Ended.ABORTED)]
             return []
         if isinstance(outcome, NoPick) and not self._responding:
             return self._refuse(outcome)
@@ -315,7 +315,8 @@ class Stream:
         if self._reservation is None:
             return []
         reservation, self._reservation = self._reservation, None
-        return [Release(reservation)]
+        begun = Ended.CLOSED if self._responding else Ended.ABORTED
+        return [Release(reservation, Ended.WHOLE if self._response_ended else begun)]
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.

@@ -14,7 +14,7 @@ from multipick_epp.state.mirror import Mirror, indexes
 from multipick_epp.state.optimistic import OptimisticEntries
 from multipick_epp.state.protocol import Cache, Hit
 from multipick_epp.state.stats import StateStats
-from multipick_epp.types import BlockKey, Endpoint, Mode
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 
 Listener = Callable[[Endpoint, Sequence[BlockKey]], None]
 
@@ -94,14 +94,25 @@ class LocalIndex:
         """The contents could not be loaded to the end."""
         self._retire(bit)
 
-    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], deadline: float) -> None:
-        """Count `keys` as resident on the endpoint's GPU until `deadline`."""
+    def expect(
+        self,
+        endpoint: Endpoint,
+        block_size: int,
+        keys: Sequence[BlockKey],
+        deadline: float,
+        owner: ReservationId | None = None,
+    ) -> None:
+        """Count `keys` as resident on the endpoint's GPU until `deadline`, or until `owner` withdraws them."""
         caches = self._caches.of_endpoint(endpoint)
         bits = [bit for cache, bit in caches.items() if cache.medium == GPU and cache.block_size == block_size]
         if not bits and not any(map(is_main, caches)):
             bits = [bit] if (bit := self._new_cache(Cache(endpoint, block_size))) else []
         for bit in bits:
-            self._expected.add(bit, keys, deadline)
+            self._expected.add(bit, keys, deadline, owner)
+
+    def withdraw(self, owner: ReservationId) -> Sequence[BlockKey]:
+        """What this reservation alone expected is not resident. Returns all that it expected and no event told of."""
+        return self._expected.withdraw(owner)
 
     def expire(self, now: float) -> None:
         """Take back expectations whose deadline has passed."""

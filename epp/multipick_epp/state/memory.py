@@ -86,9 +86,20 @@ class MemoryState:
         self._ledger.drop(endpoint)
         self.index.drop(endpoint)
 
-    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+    def expect(
+        self,
+        endpoint: Endpoint,
+        block_size: int,
+        keys: Sequence[BlockKey],
+        ttl_s: float,
+        owner: ReservationId | None = None,
+    ) -> None:
         """See `State`."""
-        self.index.expect(endpoint, block_size, keys, self._clock() + ttl_s)
+        self.index.expect(endpoint, block_size, keys, self._clock() + ttl_s, owner)
+
+    def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> Sequence[BlockKey]:
+        """See `State`."""
+        return self.index.withdraw(owner)
 
     async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
         """See `State`."""
@@ -132,6 +143,9 @@ class MemoryState:
         return applied
 
     def on_routed_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """See `State`; there are no other replicas."""
+
+    def on_withdrawn_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """See `State`; there are no other replicas."""
 
     # --- loads

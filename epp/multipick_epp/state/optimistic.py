@@ -2,25 +2,36 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from multipick_epp.state.mirror import Mirror
-from multipick_epp.types import BlockKey
+from multipick_epp.types import BlockKey, ReservationId
 
 EXPECTED_AT_MOST = 500_000
 """Keys, about 100 MB; beyond it the prompts with the nearest deadline are given up."""
 
 
-class OptimisticEntries:
-    """Sets bits in the mirror and takes them back at a deadline, unless the engine confirmed them.
+class _Prompt(NamedTuple):
+    bit: int
+    keys: Sequence[BlockKey]
+    owner: ReservationId | None
 
-    Invariant: `_pending[bit]` has the keys, with their deadlines, whose bit is set by an expectation alone.
+
+class OptimisticEntries:
+    """Sets bits in the mirror and takes them back at a deadline, or when no prompt expects them any more, unless the
+    engine confirmed them.
+
+    Invariants: `_pending[bit]` has the keys whose bit is set by an expectation alone, with the numbers of the prompts
+    that expect them; these are in `_prompts`. `_owned` has the numbers of an owner's prompts.
     """
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
-        self._pending: dict[int, dict[BlockKey, float]] = {}
-        self._prompts: list[tuple[float, int, int, Sequence[BlockKey]]] = []  # a heap: deadline, turn, bit, keys
-        self._turn = 0
+        self._pending: dict[int, dict[BlockKey, tuple[int, ...]]] = {}
+        self._prompts: dict[int, _Prompt] = {}
+        self._deadlines: list[tuple[float, int]] = []  # a heap; numbers of prompts that were withdrawn may be in it
+        self._owned: dict[ReservationId, list[int]] = {}
+        self._numbers = 0
         self._size = 0
 
     def __len__(self) -> int:
@@ -30,20 +41,36 @@ class OptimisticEntries:
         """The keys that count as held by this cache although the engine has not told of them."""
         return self._pending.get(bit, {}).keys()
 
-    def add(self, bit: int, keys: Sequence[BlockKey], deadline: float) -> None:
-        """Count `keys` as held until `deadline` (seconds of the clock that `expire` is called with)."""
+    def add(self, bit: int, keys: Sequence[BlockKey], deadline: float, owner: ReservationId | None = None) -> None:
+        """Count `keys` as held until `deadline` (seconds of the clock that `expire` is called with), or until `owner`
+        withdraws them. A key that several prompts expect counts as long as one of them does.
+        """
+        self._numbers += 1
+        number = self._numbers
+        alone = (number,)  # one object for all keys
         pending = self._pending.setdefault(bit, {})
         mask = self._mirror.mask
         ours = [key for key in keys if key in pending or not mask(key) & bit]
         self._size -= len(pending)
         for key in ours:
-            pending[key] = max(deadline, pending.get(key, deadline))
+            pending[key] = (*pending[key], number) if key in pending else alone
         self._size += len(pending)
         self._mirror.store(bit, ours)
-        self._turn += 1
-        heappush(self._prompts, (deadline, self._turn, bit, ours))
+        self._prompts[number] = _Prompt(bit, ours, owner)
+        heappush(self._deadlines, (deadline, number))
+        if owner is not None:
+            self._owned.setdefault(owner, []).append(number)
         while self._size > EXPECTED_AT_MOST:
-            self._give_up(float("inf"))
+            self._give_up(heappop(self._deadlines)[1])
+
+    def withdraw(self, owner: ReservationId) -> Sequence[BlockKey]:
+        """The owner's prompts will not be computed: what none else expects is not held. Returns all that it expected
+        and the engine did not confirm.
+        """
+        withdrawn: dict[BlockKey, None] = {}
+        for number in tuple(self._owned.get(owner, ())):
+            withdrawn |= dict.fromkeys(self._give_up(number))
+        return list(withdrawn)
 
     def settle(self, bit: int, keys: Iterable[BlockKey]) -> None:
         """The engine told of `keys`: their bits are no longer ours."""
@@ -60,16 +87,30 @@ class OptimisticEntries:
 
     def expire(self, now: float) -> None:
         """Take back what no event has confirmed in time."""
-        while self._prompts and self._prompts[0][0] <= now:
-            self._give_up(now)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._give_up(heappop(self._deadlines)[1])
 
-    def _give_up(self, now: float) -> None:
-        _, _, bit, keys = heappop(self._prompts)
+    def _give_up(self, number: int) -> Sequence[BlockKey]:
+        """The prompt expects nothing any more. Returns what it still expected."""
+        prompt = self._prompts.pop(number, None)
+        if prompt is None:
+            return ()
+        bit, keys, owner = prompt
+        if owner is not None:
+            self._owned[owner].remove(number)
+            if not self._owned[owner]:
+                del self._owned[owner]
         pending = self._pending.get(bit)
-        if pending is None:
-            return
-        late = [key for key in keys if key in pending and pending[key] <= now]
-        for key in late:
-            del pending[key]
-        self._size -= len(late)
-        self._mirror.remove(bit, late)
+        if pending is None:  # forgotten: the bit is perhaps no cache's any more
+            return ()
+        expected = [key for key in keys if number in pending.get(key, ())]
+        alone = []
+        for key in expected:
+            if others := tuple(each for each in pending[key] if each != number):
+                pending[key] = others
+            else:
+                del pending[key]
+                alone.append(key)
+        self._size -= len(alone)
+        self._mirror.remove(bit, alone)
+        return expected

@@ -148,8 +148,25 @@ class State(Index, Protocol):
 
     # --- index: read by the picker
 
-    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
-        """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes."""
+    def expect(
+        self,
+        endpoint: Endpoint,
+        block_size: int,
+        keys: Sequence[BlockKey],
+        ttl_s: float,
+        owner: ReservationId | None = None,
+    ) -> None:
+        """A prompt was routed: count `keys` as resident, for every replica, until stored for real or `ttl_s` passes.
+
+        Or until they are withdrawn by `owner`, the prompt's reservation; without one they can't be.
+        """
+
+    def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> Sequence[BlockKey]:
+        """The endpoint won't compute what was expected for this reservation: it counts as resident no more, for any
+        replica. What was stored for real, or is expected for another reservation, too, stays.
+
+        Returns all keys that were expected for this one and not stored.
+        """
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """What the last `set_mode` said of it, by any replica."""
@@ -171,6 +188,11 @@ class State(Index, Protocol):
 
         Two replicas that route equal prompts to an endpoint at the same moment charge it for both, although the engine
         computes the blocks once. The one that hears this and waits for the same blocks may take its charge back.
+        """
+
+    def on_withdrawn_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """Call `listener` with the keys of each prompt that another replica withdrew and that were not stored: who
+        waits for them to be computed for that prompt waits in vain.
         """
 
     # --- loads: written and read by the picker

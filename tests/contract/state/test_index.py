@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from multipick_epp.blocks import Chains
 from multipick_epp.state.protocol import Applied, Cache, Delta, Hit, State
-from multipick_epp.types import BlockKey, Endpoint, Mode
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -298,6 +298,24 @@ async def test_expected_blocks_that_were_stored_stay(state: State, eventually: E
     assert tokens(state, chain) == {A: 64}
     await write(state, delta(CACHE_A, 0, stored=chain[:3]))
     await eventually(lambda: tokens(state, chain) == {A: 48})
+
+
+async def test_what_is_withdrawn_counts_no_more_unless_it_was_stored_or_is_anothers_too(
+    state: State, eventually: Eventually
+) -> None:
+    chain, one, two = keys(6), ReservationId("one"), ReservationId("two")
+    await state.begin(A, EPOCH)
+    state.expect(A, SIZE, chain, 60.0, one)
+    state.expect(A, SIZE, chain[:4], 60.0, two)
+    heard: list[Endpoint] = []
+    state.on_stored(lambda endpoint, _: heard.append(endpoint))
+    await write(state, delta(CACHE_A, 0, stored=chain[:1]))
+    await eventually(lambda: heard)
+    assert state.withdraw(A, two) == chain[1:4]
+    assert tokens(state, chain) == {A: 96}
+    assert state.withdraw(A, one) == chain[1:]
+    assert tokens(state, chain) == {A: 16}
+    assert state.withdraw(A, one) == []
 
 
 async def test_an_endpoint_without_events_is_known_by_what_was_routed_there(state: State) -> None:

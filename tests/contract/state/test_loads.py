@@ -85,6 +85,21 @@ async def test_progress_lowers_the_queue_and_never_raises_it(state: State) -> No
     assert state.load(A) == Load()
 
 
+async def test_a_recharge_lowers_and_raises_the_queue(state: State) -> None:
+    await state.reserve(rid(1), candidates(100))
+    state.progress(rid(1), 1)
+    state.recharge(rid(1), 4096)
+    assert state.load(A) == Load(4096, 1)
+    assert (await state.reserve(rid(2), candidates(5))).load == Load(4096, 1), "what the truth itself says"
+    state.recharge(rid(1), -5)
+    state.recharge(rid(9), 7)
+    assert state.load(A) == Load(5, 2)
+    state.release(rid(1))
+    state.release(rid(2))
+    state.recharge(rid(1), 7)
+    assert state.load(A) == Load()
+
+
 async def test_a_move_takes_what_is_left_along(state: State) -> None:
     await state.reserve(rid(1), candidates(100))
     state.progress(rid(1), 60)

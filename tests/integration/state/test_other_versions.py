@@ -191,8 +191,6 @@ JUNK: dict[str, tuple[Junk, ...]] = {
     "owners that are a string": (("SET", f"{TAG}:owners", "x"),),
     "a generation that is a list": (("DEL", f"{TAG}:gen"), ("RPUSH", f"{TAG}:gen", "x")),
     "a generation of odd bytes": (("SET", f"{TAG}:gen", b"\xff\x00"),),
-    "counts of drops that are none": (("HSET", f"{TAG}:dropped", A, "often"),),
-    "drops that are a string": (("SET", f"{TAG}:dropped", "x"),),
 }
 
 

@@ -8,7 +8,7 @@ from multipick_epp.blocks import Chains, block_keys, root_key
 from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import Blind, Known, PromptReader
 from multipick_epp.engines.metrics_page import Gauges
-from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
@@ -108,8 +108,8 @@ async def test_release_takes_the_whole_charge_back_once() -> None:
     pick = await bench.pick()
     assert pick.reservation is not None
     endpoint = pick.endpoints[0]
-    bench.picker.release(pick.reservation)
-    bench.picker.release(pick.reservation)
+    bench.picker.release(pick.reservation, Ended.WHOLE)
+    bench.picker.release(pick.reservation, Ended.WHOLE)
     bench.picker.close()
     assert bench.state.load(endpoint) == Load(0, 0)
     assert bench.picker.in_flight == 0
@@ -151,8 +151,123 @@ async def test_a_request_that_another_endpoint_served_is_charged_there() -> None
     await bench.until(lambda: bench.state.load(other).in_flight == 1)
     assert bench.state.load(pick.endpoints[0]).in_flight == 0
     bench.picker.served(pick.reservation, Endpoint("8.8.8.8:80"))  # not of the pool: believed by nobody
-    bench.picker.release(pick.reservation)
+    bench.picker.release(pick.reservation, Ended.WHOLE)
     await bench.until(lambda: bench.state.load(other).in_flight == 0)
+
+
+def gauged(prompt: Known | Blind) -> Bench:
+    """All endpoints have blocks of 16 tokens; none sends events yet."""
+    bench = Bench(prompt)
+    for endpoint in (A, B, C):
+        bench.registry.scraped(endpoint, Gauges(block_size=16), Unexplained())
+    return bench
+
+
+def id_of(pick: Pick) -> ReservationId:
+    assert pick.reservation is not None
+    return pick.reservation
+
+
+async def test_what_another_endpoint_serves_is_charged_and_watched_as_what_is_new_there() -> None:
+    bench = gauged(known(1000))
+    await bench.store(B, 160)
+    await bench.store(C, 800)
+    pick = await bench.pick()
+    assert pick.endpoints == (C,)
+    bench.picker.served(id_of(pick), B)
+    assert (bench.state.load(B), bench.state.load(C)) == (Load(840, 1), Load())
+    await bench.store(B, 512, last=1)
+    assert bench.state.load(B) == Load(488, 1)
+    bench.picker.first_byte(id_of(pick))
+    assert bench.state.load(B) == Load(0, 1)
+    bench.picker.release(id_of(pick), Ended.WHOLE)
+    assert bench.state.load(B) == Load()
+
+
+async def test_what_another_endpoint_serves_is_expected_there_and_not_where_it_was_picked() -> None:
+    bench = gauged(known(1000))
+    pick = await bench.pick()
+    other = next(endpoint for endpoint in (A, B, C) if endpoint != pick.endpoints[0])
+    bench.picker.served(id_of(pick), other)
+    chains = known(1000).chains[0]
+    assert {endpoint: hit.tokens for endpoint, hit in bench.state.hits(chains).items()} == {other: 992}
+
+
+async def test_what_moves_after_its_first_byte_has_nothing_to_prefill() -> None:
+    bench = gauged(known(1000))
+    pick = await bench.pick()
+    other = next(endpoint for endpoint in (A, B, C) if endpoint != pick.endpoints[0])
+    bench.picker.first_byte(id_of(pick))
+    bench.picker.served(id_of(pick), other)
+    assert bench.state.load(other) == Load(0, 1)
+
+
+async def test_a_prompt_that_was_not_read_moves_with_its_whole_charge_and_ends_with_the_first_byte() -> None:
+    bench = gauged(Blind(700, "no tokenizer"))
+    pick = await bench.pick()
+    other = next(endpoint for endpoint in (A, B, C) if endpoint != pick.endpoints[0])
+    bench.picker.served(id_of(pick), other)
+    assert bench.state.load(other) == Load(700, 1)
+    bench.picker.first_byte(id_of(pick))
+    assert bench.state.load(other) == Load(0, 1)
+
+
+@pytest.mark.parametrize("ended", [Ended.ABORTED, Ended.FAILED])
+async def test_the_next_of_equal_prompts_pays_when_the_first_is_aborted(ended: Ended) -> None:
+    bench = gauged(known(4096))
+    first, second = await bench.pick(("10.0.0.1:8000",)), await bench.pick(("10.0.0.1:8000",))
+    assert bench.state.load(A) == Load(4096 + 1, 2)
+    bench.picker.release(id_of(first), ended)
+    assert bench.state.load(A) == Load(4096, 1)
+    third = await bench.pick(("10.0.0.1:8000",))
+    assert third.response_headers["x-multipick-hit-tokens"] == "4080", "the second will bring it"
+    bench.picker.release(id_of(second), ended)
+    bench.picker.release(id_of(third), ended)
+    assert bench.state.load(A) == Load()
+    assert bench.state.hits(known(4096).chains[0]) == {}
+
+
+async def test_a_request_that_failed_computed_nothing_even_if_it_answered() -> None:
+    bench = gauged(known(4096))
+    first, second = await bench.pick(("10.0.0.1:8000",)), await bench.pick(("10.0.0.1:8000",))
+    bench.picker.first_byte(id_of(first))  # of a 500
+    bench.picker.release(id_of(first), Ended.FAILED)
+    assert bench.state.load(A) == Load(4096, 1)
+    bench.picker.release(id_of(second), Ended.FAILED)
+    assert bench.state.hits(known(4096).chains[0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("ended", "events", "expected"),
+    [
+        (Ended.WHOLE, True, True),
+        (Ended.WHOLE, False, True),
+        (Ended.CLOSED, True, False),  # events would have told of it
+        (Ended.CLOSED, False, True),  # our own history is all that is known there
+        (Ended.ABORTED, True, False),
+        (Ended.ABORTED, False, False),
+        (Ended.FAILED, True, False),
+        (Ended.FAILED, False, False),
+    ],
+)
+async def test_what_a_request_leaves_expected_depends_on_how_it_ended(
+    ended: Ended, events: bool, expected: bool
+) -> None:
+    bench = gauged(known(4096))
+    if events:
+        await bench.store(A, 0)
+    pick = await bench.pick(("10.0.0.1:8000",))
+    bench.picker.release(id_of(pick), ended)
+    assert (A in bench.state.hits(known(4096).chains[0])) is expected
+
+
+async def test_what_events_told_of_stays_whatever_became_of_the_request() -> None:
+    bench = gauged(known(4096))
+    await bench.store(A, 0)
+    pick = await bench.pick(("10.0.0.1:8000",))
+    await bench.store(A, 2048, last=1)
+    bench.picker.release(id_of(pick), Ended.FAILED)
+    assert bench.state.hits(known(4096).chains[0])[A].tokens == 2048
 
 
 async def test_no_ready_endpoint_is_a_503_with_retry_after() -> None:

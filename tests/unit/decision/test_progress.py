@@ -13,7 +13,18 @@ class Watch:
     def __init__(self) -> None:
         self.now = 0.0
         self.reports: list[tuple[ReservationId, int]] = []
-        self.progress = Progress(lambda reservation, left: self.reports.append((reservation, left)), lambda: self.now)
+        self.taken: list[tuple[ReservationId, list[BlockKey], int]] = []
+        self.progress = Progress(
+            lambda reservation, left: self.reports.append((reservation, left)),
+            lambda reservation, _endpoint, _size, keys, left: self.taken.append((reservation, [*keys], left)),
+            lambda: self.now,
+        )
+
+    def go(self, reservation: ReservationId, endpoint: Endpoint = POD) -> None:
+        """The request goes before its prefill was seen."""
+        keys = self.progress.abandon(reservation)
+        assert keys is not None
+        self.progress.abandoned(endpoint, keys)
 
 
 def chain(tokens: int, start: int = 0, block_size: int = 16) -> list[BlockKey]:
@@ -163,3 +174,74 @@ def test_dropping_an_endpoint_forgets_its_prompts() -> None:
     watch.progress.drop(POD)
     watch.progress.forget(R1)
     assert not watch.progress._waiting
+
+
+def test_when_the_paying_one_goes_the_next_of_equal_prompts_pays() -> None:
+    watch, keys = Watch(), chain(4096)
+    for each in (R1, R2, R3):
+        watch.progress.watch(each, POD, 4096, 16, keys, 0)
+    assert watch.reports == [(R2, 1), (R3, 1)]
+    watch.go(R1)
+    assert watch.taken == [(R2, keys, 4096)]
+    watch.go(R3)  # it brought nothing
+    watch.progress.stored(POD, keys[:128])
+    assert watch.reports[2:] == [(R2, 2048)]
+    watch.progress.stored(POD, keys)
+    assert watch.reports[3:] == [(R2, 0)]
+    assert not watch.progress._waiting
+
+
+def test_a_prompt_that_came_later_and_hit_what_was_only_expected_pays_when_the_paying_one_goes() -> None:
+    watch, keys = Watch(), chain(4096)
+    watch.progress.watch(R1, POD, 4096, 16, keys, 0)
+    watch.progress.watch(R2, POD, 4096, 16, keys, 4080)
+    assert watch.reports == [(R2, 1)]
+    watch.go(R1)
+    assert watch.taken == [(R2, keys, 4096)]
+    watch.progress.stored(POD, keys[:255])
+    assert watch.reports[1:] == [(R2, 16)]
+
+
+def test_only_what_was_not_stored_is_taken_over() -> None:
+    watch, keys = Watch(), chain(4096)
+    watch.progress.watch(R1, POD, 4096, 16, keys, 0)
+    watch.progress.watch(R2, POD, 4096, 16, keys, 4080)
+    watch.progress.stored(POD, keys[:128])
+    watch.go(R1)
+    assert watch.taken == [(R2, keys[128:], 2048)]
+
+
+def test_each_takes_over_what_it_relied_on_and_none_twice() -> None:
+    watch, common, own = Watch(), chain(160), chain(64, start=9000)
+    watch.progress.watch(R1, POD, 224, 16, common + own, 0)
+    watch.progress.watch(R2, POD, 160, 16, common[:4] + chain(96, start=5000), 64)
+    watch.progress.watch(R3, POD, 165, 16, common, 160)
+    watch.go(R1)
+    assert watch.taken == [(R2, common[:4], 160), (R3, common[4:], 101)]
+
+
+def test_whoever_pays_already_and_whoever_is_elsewhere_takes_nothing_over() -> None:
+    watch, keys = Watch(), chain(160)
+    watch.progress.watch(R1, POD, 160, 16, keys, 0)
+    watch.progress.watch(R2, OTHER, 160, 16, keys, 0)
+    watch.progress.abandoned(POD, keys)  # another picker's prompt went
+    watch.progress.abandoned(POD, chain(160, start=7000))
+    assert watch.taken == []
+
+
+def test_what_another_picker_gave_up_is_brought_here() -> None:
+    watch, keys = Watch(), chain(160)
+    watch.progress.watch(R1, POD, 165, 16, keys, 0)
+    watch.progress.routed_elsewhere(POD, keys)
+    assert watch.reports == [(R1, 5)]
+    watch.progress.abandoned(POD, keys)
+    assert watch.taken == [(R1, keys, 165)]
+
+
+def test_a_prefill_that_is_over_was_not_abandoned() -> None:
+    watch, keys = Watch(), chain(160)
+    watch.progress.watch(R1, POD, 160, 16, keys, 0)
+    watch.progress.watch(R2, POD, 160, 16, keys, 0)
+    watch.progress.first_byte(R1)
+    assert watch.progress.abandon(R1) is None
+    assert watch.taken == []

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
-from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
@@ -53,7 +53,7 @@ class Picker:
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte")
 
-    def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId, ended: Ended) -> None:
         self._note("release")
 
     def _note(self, call: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
 from multipick_epp.extproc.messages import MAX_SUBSET, MessageError, RequestHeaders, ResponseHeaders, read
-from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
+from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.wire import MAX_OTHER_BYTES, SMALL_BYTES
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
@@ -67,7 +67,7 @@ class Everything:
     def first_byte(self, reservation: ReservationId) -> None:
         self.calls.append("first byte")
 
-    def release(self, reservation: ReservationId) -> None:
+    def release(self, reservation: ReservationId, ended: Ended) -> None:
         self.calls.append("release")
 
     def opened(self) -> None:

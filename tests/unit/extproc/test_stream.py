@@ -4,8 +4,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from multipick_epp.extproc.effects import Release
-from multipick_epp.extproc.messages import BodyMode, Modes, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
-from multipick_epp.extproc.pick import NoPick, Pick
+from multipick_epp.extproc.messages import (
+    BodyMode,
+    Modes,
+    RequestBody,
+    RequestHeaders,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from multipick_epp.extproc.pick import Ended, NoPick, Pick
 from multipick_epp.extproc.stream import Bounds, Kept
 from multipick_epp.types import Endpoint, ReservationId
 
@@ -86,7 +94,7 @@ def test_a_response_that_began_before_the_pick_cannot_be_refused_any_more(pickin
 def test_a_response_that_ended_before_the_pick_frees_it_at_once(picking: "Play") -> None:
     picking.hear(ResponseHeaders(end=True))
     picking.pick(PICK)
-    assert picking.told == [Release(ReservationId("r"))]
+    assert picking.told == [Release(ReservationId("r"), Ended.WHOLE)]
 
 
 def test_stopping_before_the_body_was_sent_on_refuses(picking: "Play") -> None:
@@ -119,6 +127,27 @@ def test_the_end_of_the_response_frees_the_reservation_before_the_stream_closes(
     assert picking.released == []
     picking.hear(ResponseBody(b"", end=True))
     assert picking.released == ["r"]
+
+
+def test_how_a_request_ended_is_told_as_far_as_the_gateway_tells(play: type["Play"]) -> None:
+    begun = ResponseHeaders(end=False)
+    cases: list[tuple[list[ResponseHeaders | ResponseBody | ResponseTrailers], Ended]] = [
+        ([], Ended.ABORTED),
+        ([begun], Ended.CLOSED),
+        ([begun, ResponseBody(b"data: 1", end=False)], Ended.CLOSED),
+        ([begun, ResponseBody(b"", end=True)], Ended.WHOLE),
+        ([ResponseHeaders(end=True)], Ended.WHOLE),
+        ([begun, ResponseTrailers()], Ended.WHOLE),
+    ]
+    for said, ended in cases:
+        played = play(Modes())
+        played.hear(POST)
+        played.hear(RequestBody(b"{}", end=True))
+        played.pick(PICK)
+        for part in said:
+            played.hear(part)
+        played.close()
+        assert played.told[-1] == Release(ReservationId("r"), ended)
 
 
 def test_an_unread_body_is_never_replaced(play: type["Play"]) -> None:

@@ -4,9 +4,10 @@ import pytest
 from multipick_epp.state import optimistic as optimistic_module
 from multipick_epp.state.mirror import Mirror
 from multipick_epp.state.optimistic import OptimisticEntries
-from multipick_epp.types import BlockKey
+from multipick_epp.types import BlockKey, ReservationId
 
 KEYS = [BlockKey(key) for key in range(6)]
+ONE, TWO = ReservationId("one"), ReservationId("two")
 
 
 @pytest.fixture
@@ -89,3 +90,68 @@ def test_there_is_a_bound(
     assert held(mirror, bit) == [0, 1], "the nearest deadline goes first"
     expected.add(bit, KEYS, 90.0)
     assert len(expected) <= 3
+
+
+def test_what_one_prompt_alone_expects_is_withdrawn_with_it(
+    mirror: Mirror, bit: int, expected: OptimisticEntries
+) -> None:
+    expected.add(bit, KEYS[:4], 10.0, ONE)
+    expected.add(bit, KEYS[2:6], 10.0, TWO)
+    assert expected.withdraw(ONE) == KEYS[:4]
+    assert held(mirror, bit) == [2, 3, 4, 5]
+    assert expected.withdraw(ONE) == []
+    assert expected.withdraw(TWO) == KEYS[2:6]
+    assert held(mirror, bit) == []
+    assert len(expected) == 0
+    expected.expire(10.0)
+    assert not expected._prompts
+    assert not expected._owned
+
+
+def test_what_was_stored_is_not_withdrawn(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
+    mirror.store(bit, KEYS[:1])
+    expected.add(bit, KEYS[:4], 10.0, ONE)
+    expected.settle(bit, KEYS[1:3])
+    assert expected.withdraw(ONE) == [3]
+    assert held(mirror, bit) == [0, 1, 2]
+
+
+def test_what_was_stored_removed_and_expected_again_is_the_later_prompts(
+    mirror: Mirror, bit: int, expected: OptimisticEntries
+) -> None:
+    expected.add(bit, KEYS[:2], 10.0, ONE)
+    expected.settle(bit, KEYS[:2])
+    mirror.remove(bit, KEYS[:2])
+    expected.add(bit, KEYS[:2], 10.0, TWO)
+    assert expected.withdraw(ONE) == []
+    assert held(mirror, bit) == [0, 1]
+
+
+def test_what_an_owner_expects_of_two_caches_is_withdrawn_of_both(
+    mirror: Mirror, bit: int, expected: OptimisticEntries
+) -> None:
+    other = mirror.new_bit()
+    expected.add(bit, KEYS[:2], 10.0, ONE)
+    expected.add(other, KEYS[:2], 10.0, ONE)
+    assert expected.withdraw(ONE) == KEYS[:2]
+    assert held(mirror, bit) == held(mirror, other) == []
+
+
+def test_what_nobody_owns_cannot_be_withdrawn(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
+    expected.add(bit, KEYS[:2], 10.0)
+    assert expected.withdraw(ONE) == []
+    assert held(mirror, bit) == [0, 1]
+
+
+@pytest.mark.parametrize("given_up", ["expired", "withdrawn"])
+def test_of_a_cache_that_is_gone_nothing_is_taken_back(
+    given_up: str, mirror: Mirror, bit: int, expected: OptimisticEntries
+) -> None:
+    expected.add(bit, KEYS[:2], 10.0, ONE)
+    expected.forget(bit)
+    mirror.retire(bit)
+    if given_up == "expired":
+        expected.expire(10.0)
+    else:
+        assert expected.withdraw(ONE) == []
+    assert len(expected) == 0

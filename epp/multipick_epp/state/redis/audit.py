@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
 
-from multipick_epp.state.redis.connection import Argument, Connection
+from multipick_epp.state.redis import replies
+from multipick_epp.state.redis.connection import Argument, Connection, LostError
 from multipick_epp.state.redis.keys import KEEP_S, Keys
 from multipick_epp.state.redis.leases import Leases
+from multipick_epp.state.redis.reasons import PROTOCOL
 from multipick_epp.state.redis.scripts import load
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import Endpoint, ReplicaId
@@ -43,16 +45,20 @@ class Audit:
         self._stamps: Mapping[bytes, bytes] = {}
         self._quiet_s: Mapping[bytes, float] = {}
 
-    async def renew(self, connection: Connection) -> None:
-        """Renew the lease, and see the others'."""
+    async def renew(self, connection: Connection) -> bytes:
+        """Renew the lease, and see the others'; the generation of the store's data."""
         pool = self._keys
         keys = (pool.leases, pool.generation, pool.load, self.charges, pool.routed)
         bounds = (REPLICAS_AT_MOST, ENDPOINTS_AT_MOST)
         command = self._renew.command(keys, self._replica, next(self._renewals), uuid4().hex, *bounds)
-        _, fields = await connection.call(*command)
+        generation, leases = replies.listed(await connection.call(*command), 2)
         connection.send("EXPIRE", self.charges, KEEP_S)
-        self._stamps = dict(zip(fields[::2], fields[1::2], strict=True))
-        self._quiet_s = self._leases.see(self._stamps, asyncio.get_running_loop().time())
+        stamps = dict(replies.pairs(leases))
+        if self._replica not in stamps:
+            raise LostError(PROTOCOL, "a lease that was renewed is not there")
+        self._stamps = stamps
+        self._quiet_s = self._leases.see(stamps, asyncio.get_running_loop().time())
+        return replies.string(generation)
 
     async def check(self, connection: Connection, endpoints: Iterable[Endpoint | bytes]) -> None:
         """Make the loads of these endpoints the sum of what is charged there."""
@@ -61,23 +67,31 @@ class Audit:
         keys: tuple[Argument, ...] = (pool.load, pool.leases, *map(pool.charges, replicas))
         step = max(1, FIGURES_A_CHECK // len(replicas))
         for some in _steps(list(endpoints), step):
-            wrong = await connection.call(*self._check.command(keys, len(replicas), *replicas, *some))
+            command = self._check.command(keys, len(replicas), *replicas, *some)
+            wrong = replies.number(await connection.call(*command))
             if wrong < 0:  # somebody has just come: in a second we know of it
                 return
             self._stats.load_repairs += wrong
 
-    async def reap_and_check_all(self, connection: Connection) -> None:
-        """Take back what the dead have charged; then, if it is our turn, check all loads."""
+    async def check_all(self, connection: Connection) -> None:
+        """The same of all endpoints."""
+        keys: tuple[Argument, ...] = (self._keys.load, *map(self._keys.charges, self._stamps))
+        endpoints = await connection.call(*self._charged.command(keys, ENDPOINTS_AT_MOST))
+        await self.check(connection, replies.strings(endpoints))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is on us to check all loads."""
+        return self._replica == min(replica for replica, quiet_s in self._quiet_s.items() if quiet_s < ALIVE_S)
+
+    async def reap(self, connection: Connection) -> None:
+        """Take back what the dead have charged."""
         pool = self._keys
         for replica, quiet_s in self._quiet_s.items():
             if quiet_s > REAP_AFTER_S:
                 keys = (pool.load, pool.leases, pool.charges(replica))
                 command = self._reap.command(keys, replica, self._stamps[replica], ENDPOINTS_AT_MOST)
-                self._stats.reaped += await connection.call(*command)
-        if self._replica == min(replica for replica, quiet_s in self._quiet_s.items() if quiet_s < ALIVE_S):
-            charges = map(pool.charges, self._stamps)
-            command = self._charged.command((pool.load, *charges), ENDPOINTS_AT_MOST)
-            await self.check(connection, await connection.call(*command))
+                self._stats.reaped += replies.number(await connection.call(*command))
 
     async def give_up(self, connection: Connection) -> None:
         """So that the others need not wait for the lease's end. Nothing is charged any more."""

@@ -14,7 +14,7 @@ from multipick_epp.state.redis.reasons import AWAY, ERROR, PROTOCOL, SLOW, reaso
 
 Argument = bytes | str | int
 REPLY_BYTES: Final = 64 << 20
-"""A longer reply is not waited for. Ours are below 3 MB, save the list of a replica's reservations: 100 bytes each."""
+"""A longer reply is not waited for. Ours are below 3 MB."""
 _MORE = object()
 _NOBODY: Final = 0.0, None, False
 

@@ -42,7 +42,7 @@ class IngestLease:
             return None if found is None else replies.string(found)
         keys: tuple[Any, ...] = (pool.owners, pool.generation)
         reply = await connection.call(*self.script.command(keys, self._replica, uuid4().hex))
-        generation, _, leases = replies.listed(reply, 3)
+        generation, leases = replies.listed(reply, 2)
         ages = list(_ages(replies.listed(leases)))
         living = {ReplicaId(name.decode()) for name, age in ages if is_name(name) and abs(age) < OWNER_LEASE_MS}
         if asyncio.get_running_loop().time() < self._settled_at:

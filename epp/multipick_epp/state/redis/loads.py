@@ -8,12 +8,14 @@ from functools import lru_cache
 
 from multipick_epp.state.ledger import NO_LOAD, Charge, with_equal_prompt
 from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
+from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
-from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.connection import Argument, Connection, LostError
 from multipick_epp.state.redis.figures import figure, read_figure, read_load
 from multipick_epp.state.redis.keys import HINT_ENTRIES, Keys
 from multipick_epp.state.redis.link import Link
-from multipick_epp.state.redis.records import expect_record
+from multipick_epp.state.redis.reasons import FLUSHED
+from multipick_epp.state.redis.records import expect_record, withdraw_record
 from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.redis.turns import Outcome, Turns
 from multipick_epp.state.redis.view import View
@@ -52,7 +54,7 @@ class Loads:
         self._connection: Connection | None = None
         self._turns: Turns | None = None
         self._forget: asyncio.TimerHandle | None = None
-        self._turn, self._expect = (load(name, when_full=True) for name in ("turn", "expect"))
+        self._turn, self._hint = (load(name, when_full=True) for name in ("turn", "hint"))
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
@@ -116,21 +118,32 @@ class Loads:
         if void.in_flight:
             self._tell(endpoint, -void.queued_tokens, -void.in_flight)
 
-    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
-        """Tell the other replicas of a routed prompt. The stream is capped: this works in a full store, too."""
-        if self._connection is not None:
-            record = expect_record(self._replica, endpoint, block_size, keys, ttl_s)
-            self._connection.send(*self._expect.command((self._keys.hints,), HINT_ENTRIES, record))
+    def expect(
+        self,
+        endpoint: Endpoint,
+        block_size: int,
+        keys: Sequence[BlockKey],
+        ttl_s: float,
+        owner: ReservationId | None,
+    ) -> None:
+        """Tell the other replicas of a routed prompt."""
+        by = () if owner is None else ("by", owner)
+        self._hint_at(*by, "expect", expect_record(self._replica, endpoint, block_size, keys, ttl_s))
+
+    def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> None:
+        """Tell the other replicas that what this reservation expected won't be."""
+        self._hint_at("withdraw", withdraw_record(endpoint, owner))
 
     # --- the link to the store
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, read the loads, see that they are right; until the connection is lost."""
-        await install(connection, self._turn, self._expect, *self._audit.scripts)
-        await self._audit.renew(connection)
+        await install(connection, self._turn, self._hint, *self._audit.scripts)
+        generation = await self._audit.renew(connection)
         keys = (self._keys.load, self._audit.charges, self._keys.routed)
         turns = Turns(connection, self._turn, keys, self._take_back)
         try:
+            await self._audit.check_all(connection)  # first: there may be more than one can read
             await self._audit.check(connection, await self._read(connection, turns))
             link.up()
             audit_at = self._loop.time() + RENEW_S
@@ -142,9 +155,12 @@ class Loads:
                     self._view.read(_loads(await connection.call("HGETALL", self._keys.load)))
                 else:
                     audit_at = self._loop.time() + RENEW_S
-                    await self._audit.renew(connection)
+                    if await self._audit.renew(connection) != generation:
+                        raise LostError(FLUSHED)
                     await self._audit.check(connection, await self._read(connection, turns))
-                    await self._audit.reap_and_check_all(connection)
+                    await self._audit.reap(connection)
+                    if self._audit.is_first:
+                        await self._audit.check_all(connection)
         finally:
             self._connection = self._turns = None
             self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
@@ -181,6 +197,11 @@ class Loads:
 
     # ---
 
+    def _hint_at(self, *fields: Argument) -> None:
+        """The stream is capped: this works in a full store, too."""
+        if self._connection is not None:
+            self._connection.send(*self._hint.command((self._keys.hints,), HINT_ENTRIES, *fields))
+
     def _tell(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
         """We changed a load by so much: the store has to hear of it."""
         if self._turns is not None:
@@ -205,13 +226,12 @@ def _charge(candidates: Sequence[Candidate], outcome: Outcome) -> Charge:
     return Charge(candidates[winner].endpoint, new_tokens)
 
 
-def _figures(fields: Sequence[bytes]) -> Mapping[Endpoint, int]:
-    pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {_endpoint(name): read_figure(text) for name, text in pairs if name != _TABLE}
+def _figures(reply: object) -> Mapping[Endpoint, int]:
+    return {_endpoint(name): read_figure(text) for name, text in replies.pairs(reply) if name != _TABLE}
 
 
-def _loads(fields: Sequence[bytes]) -> Mapping[Endpoint, Load]:
-    return {endpoint: read_load(number) for endpoint, number in _figures(fields).items()}
+def _loads(reply: object) -> Mapping[Endpoint, Load]:
+    return {endpoint: read_load(number) for endpoint, number in _figures(reply).items()}
 
 
 @lru_cache(maxsize=8192)

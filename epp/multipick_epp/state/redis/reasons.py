@@ -4,6 +4,7 @@ from typing import Final
 
 AWAY: Final = "away"
 SLOW: Final = "slow"
+FLUSHED: Final = "flushed"
 DENIED: Final = "denied"
 PROTOCOL: Final = "protocol"
 UNFIT: Final = "unfit"
@@ -31,7 +32,7 @@ _BY_CODE: Final = {
     "INPROG": "moved",
     "IDONTKNOW": "moved",  # Sentinel
     "NOGOODSLAVE": "moved",
-    "NOSCRIPT": "flushed",
+    "NOSCRIPT": FLUSHED,
     "NOPROTO": UNFIT,
     "CROSSSLOT": UNFIT,
 }

@@ -1,5 +1,5 @@
 """What stands in the streams and in the sets, as bytes. One record is one field of a stream entry; the field's name is
-its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `expect` among the hints.
+its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `by`, `expect`, `withdraw` among the hints.
 
 All of it is read as input: another version of multipick may write beside this one, and anybody else. What a younger
 version may add, and older ones pass over: kinds of records, words behind a mode record's two, elements behind a cache
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from multipick_epp.state.protocol import Cache
-from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
 
 MALFORMED: Final = msgspec.MsgspecError, struct.error, ValueError, RecursionError
 """What the readers here raise for bytes that none of our writers has written."""
@@ -120,6 +120,24 @@ def read_expect(record: bytes) -> tuple[ReplicaId, Endpoint, int, Sequence[Block
         raise ValueError("not a block size")
     keys = unpack_keys(record[at:])[:HINT_KEYS]
     return ReplicaId(replica), endpoint, block_size, keys, min(ttl_ms / 1000, _HINT_TTL_S)
+
+
+def read_owner(name: bytes) -> ReservationId:
+    """A reservation's name. Raises ValueError for what can be none."""
+    if not 0 < len(name) <= 255:
+        raise ValueError("not a reservation")
+    return ReservationId(name.decode())
+
+
+def withdraw_record(endpoint: Endpoint, owner: ReservationId) -> bytes:
+    """A reservation whose prompt `endpoint` won't compute."""
+    return f"{owner} {endpoint}".encode()
+
+
+def read_withdraw(record: bytes) -> tuple[Endpoint, ReservationId]:
+    """Endpoint and reservation of `withdraw_record`. Raises ValueError."""
+    owner, _, endpoint = record.partition(b" ")
+    return read_endpoint(endpoint), read_owner(owner)
 
 
 def mode_record(endpoint: Endpoint, mode: Mode) -> bytes:

@@ -19,7 +19,7 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
-_OF_THE_INDEX = frozenset(("apply", "begin", "clear", "drop", "expect", "keep", "look", "mode"))
+_OF_THE_INDEX = frozenset(("apply", "begin", "clear", "drop", "hint", "keep", "lease", "look", "mode"))
 
 
 def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:
@@ -30,8 +30,7 @@ def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:
     """
     folder = files(__package__) / "lua"
     flags = " flags=allow-oom" if when_full else " flags=no-writes" if reads else ""
-    shared = ("index",) if name in _OF_THE_INDEX else ("common", "index") if name == "lease" else ("common",)
-    parts = (*shared, name)
+    parts = ("index" if name in _OF_THE_INDEX else "common", name)
     text = f"#!lua{flags}\n" + "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -119,10 +119,24 @@ class RedisState:
         """See `State`."""
         self._writer.on_lost(listener)
 
-    def expect(self, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], ttl_s: float) -> None:
+    def expect(
+        self,
+        endpoint: Endpoint,
+        block_size: int,
+        keys: Sequence[BlockKey],
+        ttl_s: float,
+        owner: ReservationId | None = None,
+    ) -> None:
         """See `State`."""
-        self.index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
-        self._loads.expect(endpoint, block_size, keys, ttl_s)
+        self.index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s, owner)
+        self._loads.expect(endpoint, block_size, keys, ttl_s, owner)
+
+    def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> Sequence[BlockKey]:
+        """See `State`."""
+        withdrawn = self.index.withdraw(owner)
+        if withdrawn:
+            self._loads.withdraw(endpoint, owner)
+        return withdrawn
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """See `State`."""
@@ -148,6 +162,10 @@ class RedisState:
     def on_routed_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """See `State`."""
         self._tail.on_routed_elsewhere.append(listener)
+
+    def on_withdrawn_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
+        """See `State`."""
+        self._tail.on_withdrawn_elsewhere.append(listener)
 
     # --- loads
 

@@ -13,12 +13,21 @@ from multipick_epp.state.redis.connection import Connection, TooLongError, Wrong
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.malformed import Malformed
-from multipick_epp.state.redis.records import MALFORMED, cache_named, read_delta, read_endpoint, read_expect, read_mode
+from multipick_epp.state.redis.records import (
+    MALFORMED,
+    cache_named,
+    read_delta,
+    read_endpoint,
+    read_expect,
+    read_mode,
+    read_owner,
+    read_withdraw,
+)
 from multipick_epp.state.redis.replies import START, Entry
 from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.redis.sets import Sets
 from multipick_epp.state.stats import StateStats
-from multipick_epp.types import Endpoint, Mode, ReplicaId
+from multipick_epp.types import Endpoint, Mode, ReplicaId, ReservationId
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +65,7 @@ class Tail:
     ) -> None:
         """`dropped` is told of each endpoint that some replica dropped."""
         self.on_routed_elsewhere: list[Listener] = []  # of what a replica with a smaller name routed
+        self.on_withdrawn_elsewhere: list[Listener] = []
         self._keys = keys
         self._replica = replica
         self._index = index
@@ -66,6 +76,7 @@ class Tail:
         self._generation: bytes | None = None
         self._position: bytes | None = None  # the entry of the log that was played last
         self._hints_position = START
+        self._by: ReservationId | None = None  # who expects what the next record tells
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
         self._loop = asyncio.get_running_loop()
@@ -159,8 +170,16 @@ class Tail:
         match kind:
             case b"delta":
                 index.change(*read_delta(record))
+            case b"by":
+                self._by = read_owner(record)
             case b"expect":
-                self._play_hint(record)
+                owner, self._by = self._by, None
+                self._play_hint(record, owner)
+            case b"withdraw":
+                endpoint, owner = read_withdraw(record)
+                if withdrawn := index.withdraw(owner):  # none where it was ours
+                    for listener in self.on_withdrawn_elsewhere:
+                        listener(endpoint, withdrawn)
             case b"void":
                 index.void(cache_named(record))
             case b"mode":
@@ -178,10 +197,10 @@ class Tail:
             case _:  # of a younger version
                 self._malformed.skip("record", kind, "unknown kind")
 
-    def _play_hint(self, record: bytes) -> None:
+    def _play_hint(self, record: bytes, owner: ReservationId | None) -> None:
         replica, endpoint, block_size, keys, ttl_s = read_expect(record)
         if replica != self._replica:  # our own we have noted already
-            self._index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s)
+            self._index.expect(endpoint, block_size, keys, self._loop.time() + ttl_s, owner)
             if replica < self._replica:
                 for listener in self.on_routed_elsewhere:
                     listener(endpoint, keys)

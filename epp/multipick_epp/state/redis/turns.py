@@ -102,6 +102,8 @@ class _Reserves:
     def set_result(self, figures: Sequence[int]) -> None:
         triples = zip(*[iter(figures)] * 3, strict=True)
         for (candidates, outcome), triple in zip(self._reserves, triples, strict=True):
+            if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(candidates):
+                raise ValueError("no outcome of a reserve")
             if outcome.done():
                 self._given_up(candidates[triple[0]].endpoint, triple[1])
             else:

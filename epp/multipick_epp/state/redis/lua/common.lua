@@ -1,4 +1,4 @@
--- Shared by all scripts: this text comes before each of them.
+-- Shared by the scripts of the loads: this text comes before each of them.
 
 -- An endpoint's load is one number, requests in flight * IN_FLIGHT + queued tokens, so that one command changes both.
 -- Below MOST it is exact here: up to 2^18 requests and 2^34 tokens. Anything else in its place is junk, and counts as 0.
@@ -24,7 +24,7 @@ end
 
 -- The figure that a field has; nil where that is none.
 local function figure_of(text)
-  local figure = string.find(text, '^%d+$') and tonumber(text)
+  local figure = #text < 17 and string.find(text, '^%d+$') and tonumber(text)
   return figure and figure < MOST and figure or nil
 end
 

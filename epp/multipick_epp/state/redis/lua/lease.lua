@@ -1,7 +1,7 @@
--- Renews a replica's lease.
--- KEYS: leases, generation of the store's data; then hashes that are to be tables
+-- Renews an ingest process's lease.
+-- KEYS: leases, generation of the store's data
 -- ARGV: this replica, the name of a new generation if there is none
--- Returns the generation, whether the lease was there before, and each lease's name and age in milliseconds.
+-- Returns the generation, and each lease's name and age in milliseconds.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local generation = anew('GET', KEYS[2])
@@ -9,13 +9,9 @@ if not generation then
   generation = ARGV[2]
   redis.call('SET', KEYS[2], generation)
 end
-local there = anew('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-for i = 3, #KEYS do
-  keep_as_table(KEYS[i])
-end
+anew('ZADD', KEYS[1], now, ARGV[1])
 local leases = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 2, #leases, 2 do
   leases[i] = now - (tonumber(leases[i]) or 0)
 end
-return {generation, there, leases}
+return {generation, leases}
