@@ -1,7 +1,10 @@
-"""Which bit of the mirror's masks is which cache, and what a lookup needs to know of the caches at once."""
+"""Which bit of the mirror's masks is which cache, and what a lookup needs to know of all caches at once."""
 
 from collections.abc import Mapping, Sequence
+from math import lcm
+from typing import NamedTuple, TypeVar
 
+from multipick_epp.state.lanes import Lanes
 from multipick_epp.state.mirror import indexes
 from multipick_epp.state.protocol import Cache
 from multipick_epp.types import Endpoint, Mode
@@ -9,9 +12,20 @@ from multipick_epp.types import Endpoint, Mode
 GPU = "GPU"
 CACHES_AT_MOST = 32
 """Caches of one endpoint. Hybrid models have up to a dozen groups, on a few mediums."""
+WINDOWS_AT_MOST = 4
+"""Different windows of one endpoint's groups. Models have one or two; each costs a walk of its own."""
 MANY = 16
 """Endpoints, from which on to name them takes longer than to look up whether they have been named before."""
 MASKS_AT_MOST = 64
+
+Key = TypeVar("Key")
+
+
+class Window(NamedTuple):
+    """What groups of one kind need besides the full-attention groups' hit."""
+
+    block_size: int  # tokens
+    blocks: int  # before the hit's end
 
 
 def is_sliding(cache: Cache) -> bool:
@@ -24,58 +38,67 @@ def is_main(cache: Cache) -> bool:
     return cache.medium == GPU and not is_sliding(cache)
 
 
+def window_of(cache: Cache) -> Window:
+    """The window of a sliding group: `ceil((window - 1) / block_size)` blocks; one for Mamba."""
+    return Window(cache.block_size, -(-(cache.window - 1) // cache.block_size) if cache.window > 0 else 1)
+
+
 class Caches:
-    """Invariants: `bits`, `endpoint_at` and `of` describe the same pairs; `by_size` ORs the bits of each block size;
-    `plain` ORs, by mode, the bits of the caches that decide their endpoint's hit alone.
+    """Invariants: `bits` and `of` describe the same pairs. The sums OR the bits of some caches, or the lanes of some
+    endpoints; none is 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: Lanes, weights: Mapping[str, float]) -> None:
+        """`weights`: of the mediums that count besides the GPU."""
         self.bits: dict[Cache, int] = {}
-        self.endpoint_at: dict[int, Endpoint] = {}  # by the bit's index
         self.of: dict[Endpoint, dict[Cache, int]] = {}
-        self.by_size: dict[int, int] = {}
-        self.plain: dict[Mode, int] = dict.fromkeys(Mode, 0)
+        self.by_size: dict[int, int] = {}  # bits of all caches
+        self.deep: dict[int, int] = {}  # those whose depth counts, by block size
+        self.full: dict[str, int] = {}  # the same by medium
+        self.windows: dict[Window, int] = {}  # bits of sliding groups on the GPU
+        self.windowed: dict[Window, int] = {}  # lanes with such a group
+        self.units: dict[int, int] = {}  # lanes whose GPU groups differ in block size, by the tokens where they meet
+        self.modes: dict[Mode, int] = {}  # lanes
+        self._lanes = lanes
+        self._weights = weights
         self._modes: dict[Endpoint, Mode] = {}
-        self._named: dict[int, Sequence[Endpoint]] = {}  # by mask
+        self._named: dict[int, Sequence[Endpoint]] = {}  # by lanes
 
-    def assign(self, cache: Cache, bit: int) -> int | None:
-        """From now on `bit` is `cache`'s; the bit that was, if any."""
-        old = self.forget(cache)
-        self._named.clear()
+    def has_room(self, cache: Cache) -> bool:
+        """Whether the endpoint may have this cache besides those it has."""
+        caches = self.of_endpoint(cache.endpoint)
+        windows = {window_of(each) for each in [*caches, cache] if is_sliding(each)}
+        return cache in caches or (len(caches) < CACHES_AT_MOST and len(windows) <= WINDOWS_AT_MOST)
+
+    def assign(self, cache: Cache, bit: int) -> None:
+        """From now on `bit` is `cache`'s, which has none."""
         self.bits[cache] = bit
-        self.endpoint_at[bit.bit_length() - 1] = cache.endpoint
         self.of.setdefault(cache.endpoint, {})[cache] = bit
-        self.by_size[cache.block_size] = self.by_size.get(cache.block_size, 0) | bit
+        self._toggle(cache, bit)
         self._sort_out(cache.endpoint)
-        return old
-
-    def endpoints_of(self, mask: int) -> Sequence[Endpoint]:
-        """The endpoints of the caches in `mask`. Large masks come again: those of the holders of a common head."""
-        named = self._named.get(mask)
-        if named is None:
-            named = [self.endpoint_at[index] for index in indexes(mask)]
-            if len(named) >= MANY:
-                if len(self._named) >= MASKS_AT_MOST:
-                    self._named.clear()
-                self._named[mask] = named
-        return named
 
     def forget(self, cache: Cache) -> int | None:
         """The cache is gone; its bit, if it had one."""
         bit = self.bits.pop(cache, None)
         if bit is None:
             return None
-        self._named.clear()
-        del self.endpoint_at[bit.bit_length() - 1]
-        self.by_size[cache.block_size] ^= bit
-        if not self.by_size[cache.block_size]:
-            del self.by_size[cache.block_size]
-        self._make_plain(bit, None)
         del self.of[cache.endpoint][cache]
-        self._sort_out(cache.endpoint)
         if not self.of[cache.endpoint]:
             del self.of[cache.endpoint]
+        self._toggle(cache, bit)
+        self._sort_out(cache.endpoint)
         return bit
+
+    def endpoints_of(self, lanes: int) -> Sequence[Endpoint]:
+        """The endpoints of some lanes. Large sets come again: those of the holders of a common head."""
+        named = self._named.get(lanes)
+        if named is None:
+            named = [self._lanes.endpoint_at[lane] for lane in indexes(lanes)]
+            if len(named) >= MANY:
+                if len(self._named) >= MASKS_AT_MOST:
+                    self._named.clear()
+                self._named[lanes] = named
+        return named
 
     def of_endpoint(self, endpoint: Endpoint) -> Mapping[Cache, int]:
         """The endpoint's caches and their bits."""
@@ -93,11 +116,39 @@ class Caches:
         """BLIND before the first `set_mode`."""
         return self._modes.get(endpoint, Mode.BLIND)
 
-    def _sort_out(self, endpoint: Endpoint) -> None:
-        caches = self.of_endpoint(endpoint)
-        for cache, bit in caches.items():
-            self._make_plain(bit, self.mode(endpoint) if len(caches) == 1 and is_main(cache) else None)
+    def _toggle(self, cache: Cache, bit: int) -> None:
+        """Put the bit into the sums where it belongs, or take it out of them."""
+        _toggle(self.by_size, cache.block_size, bit)
+        if not is_sliding(cache):
+            if cache.medium == GPU or self._weights.get(cache.medium):
+                _toggle(self.deep, cache.block_size, bit)
+                _toggle(self.full, cache.medium, bit)
+        elif cache.medium == GPU:
+            window = window_of(cache)
+            _toggle(self.windows, window, bit)
+            self.windowed[window] = self._lanes.fold(self.windows.get(window, 0))
+            if not self.windowed[window]:
+                del self.windowed[window]
 
-    def _make_plain(self, bit: int, mode: Mode | None) -> None:
-        for each in self.plain:
-            self.plain[each] = self.plain[each] | bit if each is mode else self.plain[each] & ~bit
+    def _sort_out(self, endpoint: Endpoint) -> None:
+        """The endpoint's caches or its mode have changed: put its lane into the sums that it belongs to."""
+        self._named.clear()
+        lane = self._lanes.lane(endpoint)
+        caches = self.of_endpoint(endpoint)
+        sizes = {cache.block_size for cache in caches if cache.medium == GPU}
+        _put(self.modes, self.mode(endpoint) if caches else None, lane)
+        _put(self.units, lcm(*sizes) if len(sizes) > 1 else None, lane)
+
+
+def _toggle(sums: dict[Key, int], key: Key, bit: int) -> None:
+    sums[key] = sums.get(key, 0) ^ bit
+    if not sums[key]:
+        del sums[key]
+
+
+def _put(sums: dict[Key, int], key: Key | None, lane: int) -> None:
+    """Into the sum of `key`, and into no other."""
+    for each in [each for each, lanes in sums.items() if lanes & lane]:
+        _toggle(sums, each, lane)
+    if key is not None and lane:
+        sums[key] = sums.get(key, 0) | lane

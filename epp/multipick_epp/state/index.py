@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from operator import or_
 from typing import NamedTuple
 
 from multipick_epp.blocks import Chains
-from multipick_epp.state.caches import CACHES_AT_MOST, GPU, Caches, is_main
-from multipick_epp.state.hit import hit_tokens
-from multipick_epp.state.lookup import SHARDS, Depths, depths
-from multipick_epp.state.mirror import Mirror, indexes
+from multipick_epp.state.caches import GPU, Caches, is_main
+from multipick_epp.state.hit import Ring, beyond, gpu_hits
+from multipick_epp.state.lookup import SHARDS, depths
+from multipick_epp.state.mirror import Mirror
 from multipick_epp.state.optimistic import OptimisticEntries
 from multipick_epp.state.protocol import Cache, Hit
 from multipick_epp.state.stats import StateStats
@@ -38,13 +36,13 @@ class LocalIndex:
         self._weights = weights
         self._stats = stats
         self._mirror = Mirror()
-        self._caches = Caches()
+        self._caches = Caches(self._mirror.lanes, weights)
         self._expected = OptimisticEntries(self._mirror)
 
     # --- written by the log
 
     def change(self, cache: Cache, stored: Sequence[BlockKey], removed: Sequence[BlockKey]) -> None:
-        """Events changed a cache. Caches beyond an endpoint's `CACHES_AT_MOST` are ignored."""
+        """Events changed a cache. It is ignored where the endpoint has too many, or empties them too often."""
         bit = self._caches.bits.get(cache) or self._new_cache(cache)
         if bit is None:
             return
@@ -61,7 +59,9 @@ class LocalIndex:
     def void(self, cache: Cache) -> None:
         """The cache is empty, also of what was expected."""
         if cache in self._caches.bits:
-            self._retire(self._caches.assign(cache, self._mirror.new_bit()))
+            self.forget(cache)
+            self._new_cache(cache)
+            self._mirror.sweep()
 
     def forget(self, cache: Cache) -> None:
         """The endpoint has no such cache any more."""
@@ -71,15 +71,19 @@ class LocalIndex:
         """A new incarnation of the engine: nothing is known of its caches."""
         for cache in self.caches(endpoint):
             self.forget(cache)
+        self._mirror.sweep()
 
     def drop(self, endpoint: Endpoint) -> None:
         """Forget the endpoint."""
         self.drop_caches(endpoint)
         self._caches.set_mode(endpoint, None)
 
-    def fresh(self) -> int:
-        """A bit to `fill` with all of a cache's contents and then to `swap` in or `discard`; no lookup sees it yet."""
-        return self._mirror.new_bit()
+    def fresh(self, cache: Cache) -> int | None:
+        """A bit to `fill` with all of the cache's contents and then to `swap` in or `discard`; no lookup sees it yet.
+
+        None where the cache is to be ignored, as `change` does.
+        """
+        return self._mirror.new_bit(cache.endpoint) if self._caches.has_room(cache) else None
 
     def fill(self, bit: int, keys: Sequence[BlockKey]) -> None:
         """Contents of the cache that `bit` will be."""
@@ -88,7 +92,9 @@ class LocalIndex:
 
     def swap(self, cache: Cache, bit: int) -> None:
         """`bit` is the cache's contents from now on."""
-        self._retire(self._caches.assign(cache, bit))
+        old = self._caches.forget(cache)
+        self._caches.assign(cache, bit)
+        self._retire(old)
 
     def discard(self, bit: int) -> None:
         """The contents could not be loaded to the end."""
@@ -186,46 +192,52 @@ class LocalIndex:
 
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """The hit of every endpoint that has one."""
-        hits: dict[Endpoint, Hit] = {}
-        caches = self._caches
-        plain = [(mode, mask) for mode, mask in caches.plain.items() if mask]
-        decisive = reduce(or_, (mask for _, mask in plain), 0)
-        mixed: dict[int, int] = {}  # bit -> depth, of caches that don't decide alone
+        caches, fold = self._caches, self._mirror.lanes.fold
+        rings: list[Ring] = []
         for size, keys in chains.by_size.items():
-            wanted = caches.by_size.get(size, 0)
-            found = depths(self._mirror.shards, keys, min(chains.usable(size), len(keys)), wanted)
-            self._count_holes(found)
-            holders = reduce(or_, (ring for _, ring in found.rings), 0)
-            for number, (depth, ring) in enumerate(found.rings):
-                named = ring if number else holders  # all with the shallowest: who holds more is written again
-                for mode, mask in plain:
-                    if members := named & mask:
-                        hits |= dict.fromkeys(caches.endpoints_of(members), Hit(depth * size, mode))
-                for index in indexes(ring & ~decisive):
-                    mixed[1 << index] = depth
-        for endpoint in {caches.endpoint_at[bit.bit_length() - 1] for bit in mixed}:
-            tokens = hit_tokens(chains, caches.of_endpoint(endpoint), mixed, self._holds, self._weights)
-            if tokens:
-                hits[endpoint] = Hit(tokens, self.mode(endpoint))
-        return hits
+            found = depths(self._mirror.shards, keys, min(chains.usable(size), len(keys)), caches.deep.get(size, 0))
+            self._stats.holes += found.holes.bit_count()
+            rings += [(depth * size, bits) for depth, bits in found.rings]
+        gpu = sorted(gpu_hits(chains, caches, rings, self._mirror.shards, fold))
+        hits = self._named(gpu)
+        more: dict[Endpoint, Hit] = {}
+        for medium, bits in caches.full.items():
+            if medium == GPU:
+                continue
+            tier = [(tokens, fold(ring & bits)) for tokens, ring in rings if ring & bits]
+            for tokens, lanes in beyond(gpu, tier):
+                for endpoint in caches.endpoints_of(lanes):
+                    have = hits[endpoint].tokens if endpoint in hits else 0
+                    lent = int(have + self._weights[medium] * (tokens - have))
+                    if lent > (more[endpoint].tokens if endpoint in more else have):
+                        more[endpoint] = Hit(lent, self.mode(endpoint))
+        return hits | more
 
     # ---
+
+    def _named(self, rings: Sequence[Ring]) -> dict[Endpoint, Hit]:
+        """`rings` in lanes, shortest first."""
+        hits: dict[Endpoint, Hit] = {}
+        everyone = 0
+        for _, lanes in rings:
+            everyone |= lanes
+        for number, (tokens, lanes) in enumerate(rings):
+            named = lanes if number else everyone  # all with the shortest: who has more is written again
+            for mode, known in self._caches.modes.items():
+                if members := named & known:
+                    hits |= dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode))
+        return hits
 
     def _holds(self, key: BlockKey, bit: int) -> bool:
         return bool(self._mirror.mask(key) & bit)
 
     def _new_cache(self, cache: Cache) -> int | None:
-        if len(self._caches.of_endpoint(cache.endpoint)) >= CACHES_AT_MOST:
-            return None
-        bit = self._mirror.new_bit()
-        self._caches.assign(cache, bit)
+        bit = self.fresh(cache)
+        if bit is not None:
+            self._caches.assign(cache, bit)
         return bit
 
     def _retire(self, bit: int | None) -> None:
         if bit is not None:
             self._expected.forget(bit)
             self._mirror.retire(bit)
-
-    def _count_holes(self, found: Depths) -> None:
-        if found.holes:
-            self._stats.holes += found.holes.bit_count()

@@ -4,7 +4,7 @@ import pytest
 from multipick_epp.state import optimistic as optimistic_module
 from multipick_epp.state.mirror import Mirror
 from multipick_epp.state.optimistic import OptimisticEntries
-from multipick_epp.types import BlockKey, ReservationId
+from multipick_epp.types import BlockKey, Endpoint, ReservationId
 
 KEYS = [BlockKey(key) for key in range(6)]
 ONE, TWO = ReservationId("one"), ReservationId("two")
@@ -17,7 +17,9 @@ def mirror() -> Mirror:
 
 @pytest.fixture
 def bit(mirror: Mirror) -> int:
-    return mirror.new_bit()
+    bit = mirror.new_bit(Endpoint("pod:8000"))
+    assert bit is not None
+    return bit
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_another_caches_bit_is_not_touched(mirror: Mirror, bit: int, expected: O
     expected.forget(bit)
     mirror.remove(bit, KEYS[:2])
     mirror.retire(bit)
-    assert mirror.new_bit() == bit
+    assert mirror.new_bit(Endpoint("other:8000")) == bit
     mirror.store(bit, KEYS[:2])
     expected.expire(10.0)
     assert held(mirror, bit) == [0, 1]

@@ -1,13 +1,82 @@
-"""The hit of an endpoint with several groups and mediums, held to the rule's own words."""
+"""The hits of all endpoints at once, held to the rule of one endpoint, and that one to the rule's own words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import lcm
 
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.blocks import Chains
-from multipick_epp.state.hit import hit_tokens
+from multipick_epp.state.caches import GPU, WINDOWS_AT_MOST, is_sliding
+from multipick_epp.state.index import LocalIndex
+from multipick_epp.state.lookup import SAMPLES
 from multipick_epp.state.protocol import Cache
-from multipick_epp.types import BlockKey, Endpoint
+from multipick_epp.state.stats import StateStats
+from multipick_epp.types import BlockKey, Endpoint, Mode
+
+Holds = Callable[[BlockKey, int], bool]
+"""Whether the cache with this bit holds this key."""
+
+
+def hit_tokens(
+    chains: Chains, caches: Mapping[Cache, int], depth: Mapping[int, int], holds: Holds, weights: Mapping[str, float]
+) -> int:
+    """The hit of one endpoint.
+
+    `caches` has the bit of each of its caches; `depth` the blocks that a bit holds from the start (absent: none). A
+    medium with a weight lends that share of the tokens that it holds beyond the GPU's.
+    """
+    on_gpu = {cache: bit for cache, bit in caches.items() if cache.medium == GPU}
+    tokens = _gpu_tokens(chains, on_gpu, depth, holds) if on_gpu else 0
+    best = float(tokens)
+    for cache, bit in caches.items():
+        weight = weights.get(cache.medium, 0.0)
+        if weight and cache.medium != GPU and not is_sliding(cache):
+            beyond = max(0, depth.get(bit, 0) * cache.block_size - tokens)
+            best = max(best, tokens + weight * beyond)
+    return int(best)
+
+
+def _gpu_tokens(chains: Chains, caches: Mapping[Cache, int], depth: Mapping[int, int], holds: Holds) -> int:
+    unit = lcm(*(cache.block_size for cache in caches))
+    sliding = [
+        (cache, bit, chains.by_size.get(cache.block_size, ())) for cache, bit in caches.items() if is_sliding(cache)
+    ]
+    tokens = min(
+        depth.get(bit, 0) * cache.block_size if not is_sliding(cache) else _chained_tokens(chains, cache)
+        for cache, bit in caches.items()
+    )
+    tokens -= tokens % unit
+    settled = False
+    while tokens and not settled:
+        settled = True
+        for cache, bit, keys in sliding:
+            end = _last_gap(keys, tokens // cache.block_size, _needed(cache), bit, holds)
+            if end is not None:
+                tokens = end * cache.block_size
+                tokens -= tokens % unit
+                settled = False
+    return tokens
+
+
+def _chained_tokens(chains: Chains, cache: Cache) -> int:
+    keys = chains.by_size.get(cache.block_size, ())
+    return min(chains.usable(cache.block_size), len(keys)) * cache.block_size
+
+
+def _needed(cache: Cache) -> int:
+    return -(-(cache.window - 1) // cache.block_size) if cache.window > 0 else 1
+
+
+def _last_gap(keys: Sequence[BlockKey], end: int, needed: int, bit: int, holds: Holds) -> int | None:
+    """The last of the `needed` blocks before `end` that is missing; None where they are all there."""
+    for index in range(end - 1, max(0, end - needed) - 1, -1):
+        if not holds(keys[index], bit):
+            return index
+    return None
+
 
 POD = Endpoint("pod:8000")
+PODS = [Endpoint(f"pod-{number}:8000") for number in range(70)]  # more than lanes of one block
 TOKENS = 96
 
 
@@ -78,3 +147,116 @@ def test_another_medium_lends_its_weight_to_what_it_holds_beyond_the_gpu() -> No
     assert hit(chains(8), held, {"CPU": 0.5}) == 16 + 20
     assert hit(chains(8), held, {"CPU": 0.5, "STORAGE": 0.1}) == 36
     assert hit(chains(8), {host: set(range(7))}, {"CPU": 0.5}) == 28
+
+
+SIZES = st.sampled_from([4, 6, 8, 24])
+WEIGHTS = {"CPU": 0.5, "DISK": 0.3}
+CACHES = st.builds(
+    lambda size, medium, kind, window: Cache(POD, size, medium, 0, kind, window),
+    SIZES,
+    st.sampled_from(["GPU", "GPU", "GPU", "CPU", "DISK", "OTHER"]),
+    st.sampled_from(["full_attention", "full_attention", "mamba"]),
+    st.sampled_from([0, 0, 1, 9, 20, 1000]),
+)
+HELD = st.tuples(st.integers(0, TOKENS // 4), st.sets(st.integers(0, TOKENS // 4), max_size=5))
+"""What a cache holds: so many blocks of the prompt, less some."""
+
+
+def positions(held: tuple[int, set[int]]) -> set[int]:
+    return set(range(held[0])) - held[1]
+
+
+def expected_hits(prompt: Chains, held: Mapping[Cache, set[int]]) -> dict[Endpoint, int]:
+    """Endpoint by endpoint, by the plain rule."""
+    hits = {}
+    for pod in {cache.endpoint for cache in held}:
+        bits = {cache: 1 << number for number, cache in enumerate(held) if cache.endpoint == pod}
+        chain = {bit: prompt.by_size.get(cache.block_size, ()) for cache, bit in bits.items()}
+        keys = {bit: {chain[bit][at] for at in held[cache] if at < len(chain[bit])} for cache, bit in bits.items()}
+        depth = {
+            bit: next((at for at in range(usable) if at not in held[cache]), usable)
+            for cache, bit in bits.items()
+            if (usable := min(prompt.usable(cache.block_size), len(chain[bit]))) >= 0
+        }
+        tokens = hit_tokens(prompt, bits, depth, lambda key, bit, keys=keys: key in keys[bit], WEIGHTS)  # type: ignore[misc]
+        if tokens:
+            hits[pod] = tokens
+    return hits
+
+
+def told(held: Mapping[Cache, set[int]], prompt: Chains) -> LocalIndex:
+    index = LocalIndex(WEIGHTS, StateStats())
+    for cache, places in held.items():
+        chain = prompt.by_size.get(cache.block_size, ())
+        index.change(cache, [chain[at] for at in places if at < len(chain)], ())
+    return index
+
+
+@given(
+    st.lists(st.lists(st.tuples(CACHES, HELD), min_size=1, max_size=6), min_size=1, max_size=5),
+    st.lists(st.integers(0, 4), min_size=5, max_size=5),
+    st.sets(SIZES, min_size=2),
+    st.integers(1, TOKENS + 1),
+    st.data(),
+)
+def test_all_endpoints_at_once_hit_as_each_by_the_plain_rule(
+    kinds: list[list[tuple[Cache, tuple[int, set[int]]]]],
+    strides: list[int],
+    sizes: set[int],
+    length: int,
+    data: st.DataObject,
+) -> None:
+    full = chains(*sizes)
+    prompt = Chains(length, {size: keys[: length // size] for size, keys in full.by_size.items()})
+    held: dict[Cache, set[int]] = {}
+    for number, pod in enumerate(PODS[:: 1 + data.draw(st.integers(0, 30))]):
+        kind = kinds[number % len(kinds)]
+        for group, (cache, content) in enumerate(kind):
+            own = Cache(pod, cache.block_size, cache.medium, group, cache.kind, cache.window)
+            held[own] = positions((content[0] + strides[number % 5], content[1]))
+    index = told(held, full)
+    known = {cache: held[cache] for cache in held if cache in index.caches(cache.endpoint)}
+    assert {pod: hit.tokens for pod, hit in index.hits(prompt).items()} == expected_hits(prompt, known)
+
+
+def test_an_endpoint_that_comes_into_anothers_place_has_its_own_hit() -> None:
+    prompt = chains(8)
+    index = LocalIndex(WEIGHTS, StateStats())
+    keys = prompt.by_size[8]
+    for pod in PODS:
+        index.change(Cache(pod, 8), keys, ())
+        index.change(Cache(pod, 8, group=1, kind="sliding_window", window=17), keys[3:6], ())
+    index.set_mode(PODS[3], Mode.EXACT)
+    index.void(Cache(PODS[5], 8, group=1, kind="sliding_window", window=17))
+    index.drop(PODS[3])
+    index.change(Cache(POD, 8), keys[:4], ())
+    hits = index.hits(prompt)
+    assert {pod: hit.tokens for pod, hit in hits.items()} == {pod: 48 for pod in PODS if pod not in PODS[3:6:2]} | {
+        POD: 32
+    }
+    assert {hit.mode for hit in hits.values()} == {Mode.BLIND}
+
+
+def test_windows_beyond_the_bound_are_ignored_for_their_endpoint_alone() -> None:
+    prompt = chains(8)
+    index = LocalIndex(WEIGHTS, StateStats())
+    for pod in PODS[:2]:
+        index.change(Cache(pod, 8), prompt.by_size[8], ())
+    for group in range(1, 9):
+        cache = Cache(PODS[0], 8, group=group, kind="sliding_window", window=8 * group + 1)
+        index.change(cache, prompt.by_size[8] if group <= WINDOWS_AT_MOST else (), ())
+    assert len(index.caches(PODS[0])) == 1 + WINDOWS_AT_MOST
+    assert {pod: hit.tokens for pod, hit in index.hits(prompt).items()} == dict.fromkeys(PODS[:2], TOKENS)
+
+
+def test_a_long_way_down_to_the_last_whole_window() -> None:
+    keys = [BlockKey(7 * at + 1) for at in range(2000)]
+    prompt = Chains(8 * len(keys) + 1, {8: keys})
+    assert len(keys) > SAMPLES
+    index = LocalIndex({}, StateStats())
+    for number, pod in enumerate(PODS):
+        index.change(Cache(pod, 8), keys[: 2000 - number], ())
+        index.change(Cache(pod, 8, group=1, kind="mamba"), [keys[number]], ())
+        index.change(Cache(pod, 8, group=2, kind="sliding_window", window=8 * 20 + 1), keys[:40], ())
+    expected = {pod: 8 * (number + 1) for number, pod in enumerate(PODS) if number < 40}
+    assert {pod: hit.tokens for pod, hit in index.hits(prompt).items()} == expected

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.state.lookup import SHARDS
-from multipick_epp.state.mirror import Mirror, indexes
-from multipick_epp.types import BlockKey
+from multipick_epp.state.mirror import KEYS_A_SHARD, KEYS_A_SWEEP, Mirror, indexes
+from multipick_epp.types import BlockKey, Endpoint
 
 
 def keys(*numbers: int) -> list[BlockKey]:
@@ -16,9 +16,15 @@ def sweep_all(mirror: Mirror) -> None:
         mirror.sweep()
 
 
+def new_bit(mirror: Mirror, pod: str = "a") -> int:
+    bit = mirror.new_bit(Endpoint(pod))
+    assert bit is not None
+    return bit
+
+
 def test_what_is_stored_is_held_until_removed() -> None:
     mirror = Mirror()
-    one, two = mirror.new_bit(), mirror.new_bit()
+    one, two = new_bit(mirror), new_bit(mirror)
     mirror.store(one, keys(1, 2, 2))
     mirror.store(two, keys(2, 3))
     assert [mirror.mask(key) for key in keys(1, 2, 3, 4)] == [one, one | two, two, 0]
@@ -30,38 +36,39 @@ def test_what_is_stored_is_held_until_removed() -> None:
 
 def test_a_retired_bit_is_used_again_only_when_it_is_in_no_mask() -> None:
     mirror = Mirror()
-    one, two = mirror.new_bit(), mirror.new_bit()
+    one, two = new_bit(mirror), new_bit(mirror)
     mirror.store(one, keys(*range(100)))
     mirror.store(two, keys(5))
     mirror.retire(one)
-    assert mirror.new_bit() not in (one, two)
+    assert new_bit(mirror) not in (one, two)
     sweep_all(mirror)
     assert [mirror.mask(key) for key in keys(5, 6)] == [two, 0]
     assert len(mirror) == 1
-    assert mirror.new_bit() == one
+    assert new_bit(mirror) == one
 
 
 def test_a_bit_without_keys_is_free_at_once() -> None:
     mirror = Mirror()
-    one = mirror.new_bit()
+    one = new_bit(mirror)
     mirror.retire(one)
-    assert mirror.new_bit() == one
+    assert new_bit(mirror) == one
 
 
 def test_bits_retired_during_a_sweep_wait_for_the_next() -> None:
     mirror = Mirror()
-    one, two = mirror.new_bit(), mirror.new_bit()
-    mirror.store(one, keys(0))
-    mirror.store(two, keys(0, SHARDS - 1))
+    one, two = new_bit(mirror, "a"), new_bit(mirror, "b")
+    many = [BlockKey(SHARDS * number) for number in range(KEYS_A_SWEEP)]  # all in the first shard: a sweep of its own
+    mirror.store(one, many)
+    mirror.store(two, [*many, BlockKey(SHARDS - 1)])
     mirror.retire(one)
     mirror.sweep()
     mirror.retire(two)
-    for _ in range(SHARDS - 1):
+    for _ in range(SHARDS * KEYS_A_SHARD // KEYS_A_SWEEP):
         mirror.sweep()
-    assert mirror.new_bit() == one
+    assert [new_bit(mirror, "c"), new_bit(mirror, "d")] == [one, 1 << 2]
     sweep_all(mirror)
     assert len(mirror) == 0
-    assert mirror.new_bit() == two
+    assert new_bit(mirror, "e") == two
 
 
 @given(st.integers(0, 2**300))

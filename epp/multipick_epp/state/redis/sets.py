@@ -60,7 +60,10 @@ class Sets:
         for gone in set(self._index.caches(endpoint)) - set(caches):
             self._index.forget(gone)
         for cache, names in caches.items():
-            bit = self._index.fresh()
+            bit = self._index.fresh(cache)
+            if bit is None:
+                self._index.forget(cache)
+                continue
             try:
                 for name in names:
                     await self._fill(bit, self._keys.blocks(name))
