@@ -62,6 +62,8 @@ def block_keys(
     """
     data = token_bytes(token_ids)
     step = 4 * block_size
+    if step > len(data):
+        return []  # and no format of any number of bytes
     whole = memoryview(data)[: len(data) // step * step]
     keys: list[int] = []
     add, digest, mask = keys.append, xxh3_64_intdigest, KEY_MASK

@@ -18,6 +18,7 @@ from multipick_epp.config import Config
 from multipick_epp.decision.encoders import Encoders
 from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import PromptReader
+from multipick_epp.decision.sizes import HashedSizes
 from multipick_epp.engines import EngineClient
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
@@ -77,7 +78,7 @@ class App:
             self.encoders,
             config.pool.models,
             secret,
-            lambda: sorted(self.registry.block_sizes().union(self.state.block_sizes())),
+            HashedSizes(self.registry.block_sizes, self.state.block_sizes),
             lambda stage, seconds: stages.labels(stage).observe(seconds),
             lambda: self.registry.max_model_len,
         )

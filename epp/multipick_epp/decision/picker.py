@@ -261,6 +261,9 @@ class PoolPicker:
     def _mode(self, prompt: Known | Blind, endpoint: Endpoint) -> Mode:
         if isinstance(prompt, Blind):
             return Mode.BLIND
+        size = self._block_size(endpoint)
+        if size is not None and not any(size in chains.by_size for chains in prompt.chains):
+            return Mode.BLIND  # not hashed for this endpoint: see `sizes`
         mode = self._state.mode(endpoint)
         return Mode.APPROX if mode is Mode.BLIND else mode  # without events, our own routing history is all we know
 

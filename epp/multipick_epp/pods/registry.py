@@ -1,7 +1,8 @@
 """The endpoints of the pool: who exists, who is ready, and the last gauges of each."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from multipick_epp.engines.metrics_page import Gauges
@@ -144,9 +145,10 @@ class Registry:
         """What is known of it; None for one that is not of the pool."""
         return self._states.get(endpoint)
 
-    def block_sizes(self) -> frozenset[int]:
-        """The block sizes that engines told of, tokens."""
-        return frozenset(s.gauges.block_size for s in self._states.values() if s.gauges and s.gauges.block_size)
+    def block_sizes(self) -> Mapping[int, int]:
+        """The block sizes that engines which can serve told of, tokens, and how many told of each."""
+        states = (state for state in self._states.values() if state.ready and state.gauges)
+        return Counter(s.gauges.block_size for s in states if s.gauges and s.gauges.block_size)
 
     @property
     def max_model_len(self) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from multipick_epp.blocks import root_key
 from multipick_epp.decision.prompts import Blind, Encoder, Known, PromptReader
+from multipick_epp.decision.sizes import HashedSizes
 from multipick_epp.events.decode import Batch, Cleared
 from multipick_epp.events.discover import FeedSpec
 from multipick_epp.events.feed import Feed
@@ -70,7 +71,9 @@ class _Replay:
         self._state = MemoryState()
         self._sequence = BatchSequence(replay=False)
         self._feed = Feed(FeedSpec(_ENGINE), lambda lora: root_key(_SECRET, base, lora), lambda: None)
-        self._reader = PromptReader(encoder, models, _SECRET, self._state.block_sizes, lambda stage, seconds: None)
+        self._reader = PromptReader(
+            encoder, models, _SECRET, HashedSizes(self._state.block_sizes), lambda stage, seconds: None
+        )
 
     async def step(self, step: Mapping[str, Any]) -> list[Row]:
         """Bring the index to the step's begin, predict, and take note of what the step did to the cache."""

@@ -91,6 +91,8 @@ class Caches:
 
     def endpoints_of(self, lanes: int) -> Sequence[Endpoint]:
         """The endpoints of some lanes. Large sets come again: those of the holders of a common head."""
+        if not lanes & (lanes - 1):  # one, as most that hold more than a common head
+            return (self._lanes.endpoint_at[lanes.bit_length() - 1],)
         named = self._named.get(lanes)
         if named is None:
             named = [self._lanes.endpoint_at[lane] for lane in indexes(lanes)]

@@ -23,13 +23,14 @@ Fold = Callable[[int], int]
 """Bits of caches -> lanes of their endpoints."""
 
 
-def gpu_hits(chains: Chains, caches: Caches, rings: Sequence[Ring], shards: Shards, fold: Fold) -> Iterable[Ring]:
+def gpu_hits(chains: Chains, caches: Caches, rings: Sequence[Ring], shards: Shards, fold: Fold) -> Iterator[Ring]:
     """The hits of all endpoints (in lanes) by what their full-attention caches hold (in bits)."""
+    by_full_groups = _by_full_groups(chains, caches, rings, fold)
+    if not caches.windows and not caches.units:
+        return by_full_groups
     hits = Hits(caches.units)
-    for tokens, lanes in _by_full_groups(chains, caches, rings, fold):
+    for tokens, lanes in by_full_groups:
         hits.add(tokens, lanes)
-    if not caches.windows:
-        return hits.lanes.items()
     lacking = {
         window: Lacking(chains.by_size.get(window.block_size, ()), bits, shards, fold)
         for window, bits in caches.windows.items()

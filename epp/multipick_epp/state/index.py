@@ -140,9 +140,10 @@ class LocalIndex:
         """Tokens a block of the endpoint's full-attention GPU cache."""
         return next((cache.block_size for cache in self._caches.of_endpoint(endpoint) if is_main(cache)), None)
 
-    def block_sizes(self) -> Sequence[int]:
-        """The distinct block sizes of the known caches, ascending."""
-        return sorted(self._caches.by_size)
+    def block_sizes(self) -> Mapping[int, int]:
+        """The block sizes of the known caches, ascending, and how many endpoints have each."""
+        fold = self._mirror.lanes.fold
+        return {size: fold(bits).bit_count() for size, bits in sorted(self._caches.by_size.items())}
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Those with a cache."""
@@ -221,11 +222,11 @@ class LocalIndex:
         everyone = 0
         for _, lanes in rings:
             everyone |= lanes
-        for number, (tokens, lanes) in enumerate(rings):
-            named = lanes if number else everyone  # all with the shortest: who has more is written again
+        for tokens, lanes in rings:
+            named = lanes if hits else everyone  # all with the shortest: who has more is written again
             for mode, known in self._caches.modes.items():
                 if members := named & known:
-                    hits |= dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode))
+                    hits.update(dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode)))
         return hits
 
     def _holds(self, key: BlockKey, bit: int) -> bool:

@@ -113,7 +113,7 @@ class MemoryState:
         """See `State`."""
         return self.index.block_size(endpoint)
 
-    def block_sizes(self) -> Sequence[int]:
+    def block_sizes(self) -> Mapping[int, int]:
         """See `State`."""
         return self.index.block_sizes()
 

@@ -177,8 +177,8 @@ class State(Index, Protocol):
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """The hit of every endpoint that has one (tokens > 0); the others are left out."""
 
-    def block_sizes(self) -> Sequence[int]:
-        """The distinct block sizes of the known caches, ascending."""
+    def block_sizes(self) -> Mapping[int, int]:
+        """The block sizes of the known caches, ascending, and how many endpoints have each."""
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """Call `listener` with each batch of keys that came to an endpoint's GPU cache (full-attention groups)."""

@@ -72,3 +72,7 @@ def test_what_is_no_token_id_is_refused(ids: list[int]) -> None:
 @pytest.mark.parametrize(("tokens", "usable"), [(0, 0), (1, 0), (16, 0), (17, 1), (32, 1), (33, 2)])
 def test_the_last_prompt_token_is_always_computed(tokens: int, usable: int) -> None:
     assert Chains(tokens).usable(16) == usable
+
+
+def test_a_block_longer_than_the_prompt_has_no_key_however_long_it_is() -> None:
+    assert block_keys(root_key(b"", "m"), [1, 2, 3], 4) == block_keys(root_key(b"", "m"), [1, 2, 3], 10**40) == []

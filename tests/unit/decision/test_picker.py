@@ -360,3 +360,17 @@ async def test_round_robin_takes_turns_through_the_whole_decision() -> None:
     picks = [(await bench.pick()).endpoints[0] for _ in range(6)]
     assert picks[:3] == picks[3:]
     assert set(picks) == {A, B, C}
+
+
+async def test_a_decision_for_an_endpoint_whose_block_size_is_not_hashed_is_blind() -> None:
+    bench = Bench(known(160))
+    for endpoint in (A, B, C):
+        cache = Cache(endpoint, 1)
+        await bench.state.begin(endpoint, 1)
+        await bench.state.set_mode(endpoint, Mode.EXACT)
+        await bench.state.apply([Delta(cache, 1, 0, 0, stored=block_keys(ROOT, range(160), 1))])
+    picked = await bench.pick()
+    assert (picked.response_headers["x-multipick-mode"], picked.response_headers["x-multipick-hit-tokens"]) == (
+        Mode.BLIND,
+        "0",
+    )

@@ -146,7 +146,7 @@ class RedisState:
         """See `State`."""
         return self.index.block_size(endpoint)
 
-    def block_sizes(self) -> Sequence[int]:
+    def block_sizes(self) -> Mapping[int, int]:
         """See `State`."""
         return self.index.block_sizes()
 
