@@ -132,7 +132,8 @@ def test_what_was_stored_removed_and_expected_again_is_the_later_prompts(
 def test_what_an_owner_expects_of_two_caches_is_withdrawn_of_both(
     mirror: Mirror, bit: int, expected: OptimisticEntries
 ) -> None:
-    other = mirror.new_bit()
+    other = mirror.new_bit(Endpoint("pod:8000"))
+    assert other is not None
     expected.add(bit, KEYS[:2], 10.0, ONE)
     expected.add(other, KEYS[:2], 10.0, ONE)
     assert expected.withdraw(ONE) == KEYS[:2]
