@@ -1,12 +1,14 @@
 """Where an endpoint publishes its events: as configured, else as its engine says, else at the pool's ports.
 
 vLLM >= 0.31 answers `GET /kv_event_sources` with `{"RANK": {"endpoint": "tcp://*:5557", "replay_endpoint": …}}`, or
-with `{}` where events are off; older ones and SGLang with an error. Only ports are taken from the answer, never a host:
-an engine can't make the picker connect anywhere but to that engine's own address.
+with `{}` where events are off; older ones and SGLang with an error. A publisher at port 0 has bound a port that the
+system chose, and says its own address. Only ports are taken from the answer, never a host: an engine can't make the
+picker connect anywhere but to that engine's own address.
 """
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import aiohttp
 import msgspec
@@ -16,8 +18,8 @@ from multipick_epp.types import Endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
 _ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=3)
-_ADDRESS = re.compile(r"tcp://(.+):(\d{1,5})")
-_ANY_HOST = frozenset({"*", "0.0.0.0", "::", "[::]"})
+_ADDRESS = re.compile(r"tcp://(.{1,255}):([0-9]{1,5})")
+_PORTS = range(1, 65536)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +97,49 @@ def said(spec: FeedSpec, body: bytes) -> Addresses | NoEvents:
     source = sources.get(str(spec.rank)) or (next(iter(sources.values())) if len(sources) == 1 else None)
     if source is None or source.endpoint is None:
         return NoEvents(f"no rank {spec.rank} among {', '.join(sorted(sources))}"[:200])
-    address = _ADDRESS.fullmatch(source.endpoint)
-    if address is None or address[1] not in _ANY_HOST:
+    events = _own_port(spec, source.endpoint)
+    if isinstance(events, NoEvents):
+        return events
+    replay = _own_port(spec, source.replay_endpoint) if source.replay_endpoint and source.buffer_steps > 0 else None
+    return Addresses(_at(spec, events), _at(spec, replay) if isinstance(replay, int) else None)
+
+
+def _own_port(spec: FeedSpec, address: str) -> int | NoEvents:
+    """The port of a socket that the engine has bound: at any host, or at the endpoint's own."""
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None or not (parts[1] == "*" or _same_host(parts[1], spec.endpoint.rpartition(":")[0])):
         return NoEvents("the engine's publisher connects instead of binding: its endpoint needs a host of *")
-    replay = _ADDRESS.fullmatch(source.replay_endpoint) if source.replay_endpoint and source.buffer_steps > 0 else None
-    return Addresses(_at(spec, int(address[2])), _at(spec, int(replay[2])) if replay else None)
+    port = int(parts[2])
+    return port if port in _PORTS else NoEvents(f"the engine names port {port}, which is none")
+
+
+def _same_host(said: str, own: str) -> bool:
+    """Whether `said` is any address, or the one that `own` is. A name is the same only to the letter."""
+    try:
+        address = _address(said)
+    except ValueError:
+        return said.lower() == own.lower()
+    try:
+        return address.is_unspecified or address == _address(own)
+    except ValueError:
+        return False
+
+
+def _address(host: str) -> IPv4Address | IPv6Address:
+    """With or without brackets. Raises ValueError for what is no address."""
+    address = ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def by_ports(spec: FeedSpec, ports: Ports) -> Addresses | NoEvents:
     """The publisher at the pool's ports."""
     if ports.events is None:
         return NoEvents("neither the engine nor the configuration names a port")
-    return Addresses(
-        _at(spec, ports.events + spec.rank), None if ports.replay is None else _at(spec, ports.replay + spec.rank)
-    )
+    events, replay = ports.events + spec.rank, (ports.replay or 0) + spec.rank
+    if events not in _PORTS:
+        return NoEvents(f"the configuration gives rank {spec.rank} port {events}, which is none")
+    return Addresses(_at(spec, events), _at(spec, replay) if ports.replay and replay in _PORTS else None)
 
 
 def _at(spec: FeedSpec, port: int) -> str:

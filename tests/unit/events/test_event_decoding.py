@@ -7,7 +7,19 @@ from typing import Any
 import msgspec
 import pytest
 from multipick_epp.blocks import encode_extra, token_bytes
-from multipick_epp.events.decode import MAX_PAYLOAD_BYTES, Cleared, Event, Removed, Stored, UndecodableBatch, decode
+from multipick_epp.events.decode import (
+    MAX_BLOCKS,
+    MAX_CLEARS,
+    MAX_EVENTS,
+    MAX_EXTRA_BYTES,
+    MAX_PAYLOAD_BYTES,
+    Cleared,
+    Event,
+    Removed,
+    Stored,
+    UndecodableBatch,
+    decode,
+)
 
 FORMS = json.loads((Path(__file__).parents[2] / "fixtures/encodings/encodings.json").read_text())
 
@@ -130,3 +142,95 @@ def test_what_lies_elsewhere_is_marked() -> None:
 def test_the_rank_is_the_batchs() -> None:
     assert decode(payload(rank=3)).rank == 3
     assert decode(msgspec.msgpack.encode([1.0, [], None])).rank == 0
+
+
+LONG = "x" * 70_000
+ARRAY_FIELDS = (
+    *("block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium", "lora_name", "extra_keys"),
+    *("group_idx", "kv_cache_spec_kind", "kv_cache_spec_sliding_window"),
+)
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        {"medium": LONG},
+        {"medium": "x" * 33},
+        {"kv_cache_spec_kind": LONG},
+        {"lora_name": LONG},
+        {"group_idx": -1},
+        {"group_idx": 1 << 40},
+        {"kv_cache_spec_sliding_window": -1},
+        {"kv_cache_spec_sliding_window": 1 << 62},
+        {"block_size": -1},
+        {"block_size": 1 << 40},
+        {"block_hashes": [b""]},
+        {"block_hashes": [bytes(65)]},
+        {"block_hashes": [1] * (MAX_BLOCKS + 1)},
+        {"parent_block_hash": bytes(65)},
+        {"token_ids": [1 << 40]},
+        {"extra_keys": [1]},
+        {"extra_keys": [None] * (MAX_BLOCKS + 1)},
+        {"extra_keys": "no"},
+    ],
+    ids=lambda fields: ", ".join(fields),
+)
+def test_an_event_beyond_the_bounds_is_unreadable_and_its_batch_is_not(beyond: dict[str, Any]) -> None:
+    in_map = stored(**beyond)
+    in_array = ["BlockStored", *(in_map.get(field) for field in ARRAY_FIELDS)]
+    batch = decode(payload(in_map, stored(), in_array))
+    assert (len(batch.events), batch.unreadable, batch.unknown) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("beyond", [{"medium": LONG}, {"group_idx": -1}, {"block_hashes": [bytes(65)]}])
+def test_so_is_a_removal(beyond: dict[str, Any]) -> None:
+    batch = decode(payload({"type": "BlockRemoved", "block_hashes": [1], **beyond}, stored()))
+    assert (len(batch.events), batch.unreadable) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("published_s", "rank"),
+    [
+        (float("nan"), 0),
+        (float("inf"), 0),
+        (float("-inf"), 0),
+        (-1.0, 0),
+        (1e300, 0),
+        (1 << 63, 0),
+        (1.0, -1),
+        (1.0, 1 << 60),
+        (1.0, "0"),
+    ],
+)
+def test_a_batch_of_no_time_or_rank_is_none(published_s: float, rank: Any) -> None:
+    with pytest.raises(UndecodableBatch):
+        decode(msgspec.msgpack.encode([published_s, [stored()], rank]))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [None] * (MAX_EVENTS + 1),
+        [["AllBlocksCleared"]] * (MAX_CLEARS + 1),
+        [{"type": "BlockRemoved", "block_hashes": [1] * MAX_BLOCKS}, stored()],
+    ],
+    ids=["events", "clears", "blocks"],
+)
+def test_a_batch_that_would_take_too_long_is_none(events: list[Any]) -> None:
+    with pytest.raises(UndecodableBatch):
+        decode(payload(*events))
+
+
+def test_a_clients_huge_salt_damages_nothing() -> None:
+    """Any client may send one, and its engine tells us: the block is known by a digest, and equal salts are equal."""
+    batches = [decode(payload(stored(extra_keys=[["s" * MAX_EXTRA_BYTES + end]]))) for end in ("a", "a", "b")]
+    first, same, other = (batch.events[0] for batch in batches)
+    assert first == same != other
+    assert isinstance(first, Stored)
+    assert (len(first.extras[0]) < 100, sum(batch.unreadable for batch in batches)) == (True, 0)
+    assert len(only(stored(cache_salt="s" * 100_000)).extras[0]) < 100
+
+
+def test_media_are_told_in_capitals() -> None:
+    assert only(stored(medium="Cpu_Pinned")).medium == "CPU_PINNED"
+    assert only(stored(medium="gpu")).medium == only(stored(medium="")).medium == "GPU"

@@ -25,9 +25,44 @@ def test_the_engines_wildcard_is_the_pods_address() -> None:
     )
 
 
-@pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]", "::"])
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]", "::", "[0:0:0:0:0:0:0:0]"])
 def test_every_form_of_any_host_is_known(host: str) -> None:
     assert said(FEED, answer(rank0=source(endpoint=f"tcp://{host}:7"))) == Addresses("tcp://10.1.2.3:7")
+
+
+@pytest.mark.parametrize(
+    ("own", "host"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("10.1.2.3", "[::ffff:10.1.2.3]"),
+        ("[fd00::1]", "[fd00::1]"),
+        ("[fd00::1]", "fd00:0:0::1"),
+        ("[FD00::1]", "[fd00::0001]"),
+        ("pod-0.pods", "POD-0.pods"),
+    ],
+)
+def test_a_publisher_bound_to_a_random_port_says_its_own_address(own: str, host: str) -> None:
+    """vLLM, started with `tcp://*:0`."""
+    said_at = source(endpoint=f"tcp://{host}:41234", replay_endpoint=f"tcp://{host}:41235")
+    assert said(FeedSpec(Endpoint(f"{own}:8000")), answer(rank0=said_at)) == Addresses(
+        f"tcp://{own}:41234", f"tcp://{own}:41235"
+    )
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.1.2.4", "127.0.0.1", "localhost", "10.1.2.3.evil.example", "[::1]", "[fd00::1]", "metadata", "10.1.2.3:1"],
+)
+def test_an_engine_cannot_send_the_picker_to_another_host(host: str) -> None:
+    elsewhere = f"tcp://{host}:5557"
+    assert isinstance(said(FEED, answer(rank0=source(endpoint=elsewhere))), NoEvents)
+    assert said(FEED, answer(rank0=source(replay_endpoint=elsewhere))) == Addresses("tcp://10.1.2.3:5557")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "-1", "٣", "123456"])
+def test_what_is_no_port_is_refused(port: str) -> None:
+    assert isinstance(said(FEED, answer(rank0=source(endpoint=f"tcp://*:{port}"))), NoEvents)
+    assert said(FEED, answer(rank0=source(replay_endpoint=f"tcp://*:{port}"))) == Addresses("tcp://10.1.2.3:5557")
 
 
 def test_an_ipv6_pod_keeps_its_brackets() -> None:
@@ -70,3 +105,6 @@ def test_ports_go_up_with_the_rank() -> None:
     )
     assert by_ports(FEED, Ports(5557)) == Addresses("tcp://10.1.2.3:5557")
     assert isinstance(by_ports(FEED, Ports()), NoEvents)
+    assert isinstance(by_ports(FEED, Ports(0)), NoEvents)
+    assert isinstance(by_ports(FeedSpec(FEED.endpoint, rank=9), Ports(65530)), NoEvents)
+    assert by_ports(FeedSpec(FEED.endpoint, rank=9), Ports(5557, 65530)) == Addresses("tcp://10.1.2.3:5566")
