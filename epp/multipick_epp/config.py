@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
+Medium = Annotated[str, Meta(min_length=1, max_length=32)]
+Weight = Annotated[float, Meta(ge=0, le=1)]
 
 
 class ConfigError(Exception):
@@ -49,6 +51,22 @@ class Events(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     port: Port | None = 5557
     replay_port: Port | None = None
+    media: dict[
+        Medium, Weight
+    ] = {}  # what a cached token is worth that isn't on the GPU, by the engine's name of where
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, of which msgspec makes its own, for media that can't be."""
+        names = [name.upper() for name in self.media]
+        if "GPU" in names:
+            raise ValueError("media: a token on the GPU is worth 1")
+        if len(set(names)) < len(names):
+            raise ValueError("media: a name comes twice")
+
+    @property
+    def medium_weights(self) -> dict[str, float]:
+        """Of the media that count at all, in capitals, as events name them."""
+        return {name.upper(): weight for name, weight in self.media.items() if weight > 0}
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """Figures that other rooms keep anyway, read when Prometheus asks: the index, its store, the event feeds."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -57,10 +58,25 @@ class StateCollector:
         yield malformed
 
 
+class FollowedFeeds(Protocol):
+    """What `app.feeds` tells of itself."""
+
+    def stats(self) -> Sequence[FeedStats]:
+        """Of each endpoint that this picker follows."""
+
+    @property
+    def restarts(self) -> int:
+        """Times that the process that ingests was started again."""
+
+    @property
+    def unread_reports(self) -> int:
+        """Lines of that process that were no report."""
+
+
 class FeedCollector:
     """The event feeds that this picker ingests."""
 
-    def __init__(self, feeds: Callable[[], Sequence[FeedStats]]) -> None:
+    def __init__(self, feeds: FollowedFeeds) -> None:
         self._feeds = feeds
 
     def collect(self) -> Iterable[Metric]:
@@ -82,9 +98,11 @@ class FeedCollector:
                 ("restarts", "Times that the engine was another one."),
                 ("undecodable", "Messages and events that could not be read."),
                 ("uploads", "Times that the index was told everything."),
+                ("skipped_blocks", "Stored blocks on media that have no weight."),
+                ("unplaced_blocks", "Stored blocks of no cache that can be."),
             )
         }
-        for feed in self._feeds():
+        for feed in self._feeds.stats():
             labels = [feed.endpoint]
             lag.add_metric(labels, feed.lag_s)
             connected.add_metric(labels, feed.connected)
@@ -92,6 +110,14 @@ class FeedCollector:
             for name, family in counters.items():
                 family.add_metric(labels, getattr(feed, name))
         yield from (lag, connected, waiting, *counters.values())
+        yield CounterMetricFamily(
+            "multipick_ingest_restarts", "Times that the process that ingests was started again.", self._feeds.restarts
+        )
+        yield CounterMetricFamily(
+            "multipick_ingest_unread_reports",
+            "Reports of the process that ingests that could not be read.",
+            self._feeds.unread_reports,
+        )
 
 
 class CheckCollector:

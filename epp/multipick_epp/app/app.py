@@ -103,7 +103,7 @@ class App:
         self.health_server = HealthServer(self.health)
         self.feeds = Feeds(config, self.state, secret)
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
-        self.metrics.registry.register(FeedCollector(self.feeds.stats))
+        self.metrics.registry.register(FeedCollector(self.feeds))
         self.checker = Checker(
             self.registry,
             self.engines,

@@ -20,10 +20,11 @@ class Feeds:
     def __init__(self, config: Config, state: State, secret: bytes) -> None:
         model = config.pool.models[0] if config.pool.models else ""
         ports = Ports(config.events.port, config.events.replay_port)
+        media = tuple(config.events.medium_weights)
         self._enabled = config.events.enabled
         self._ingest: Ingest | IngestProcess
         if store_url(config) == MEMORY:
-            self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports)
+            self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports, media)
         else:
             settings = IngestOptions(
                 store_url(config),
@@ -34,6 +35,7 @@ class Feeds:
                 ports,
                 config.log_level,
                 config.log_format,
+                media,
             )
             self._ingest = IngestProcess(settings)
 
@@ -55,6 +57,16 @@ class Feeds:
     def stats(self) -> Sequence[FeedStats]:
         """Of each endpoint that this picker follows."""
         return self._ingest.stats() if self._enabled else ()
+
+    @property
+    def restarts(self) -> int:
+        """Times that the process that ingests ended and was started again."""
+        return self._ingest.restarts if isinstance(self._ingest, IngestProcess) else 0
+
+    @property
+    def unread_reports(self) -> int:
+        """Lines of that process that were no report."""
+        return self._ingest.unread_reports if isinstance(self._ingest, IngestProcess) else 0
 
     @property
     def degraded(self) -> str | None:

@@ -41,7 +41,7 @@ def server(config: Config) -> Server | None:
 
 def make_state(config: Config, replica: ReplicaId) -> MemoryState | RedisState:
     """The pool's state, to be started. Into a shared one another process ingests: see `feeds`."""
-    store = server(config)
+    store, weights = server(config), config.events.medium_weights
     if store is None:
-        return MemoryState()
-    return RedisState(store, config.pool.name, replica, ingests=False)
+        return MemoryState(medium_weights=weights)
+    return RedisState(store, config.pool.name, replica, ingests=False, medium_weights=weights)

@@ -61,6 +61,8 @@ def events(feed: FeedStats | None, known: bool, longest_prompt: int, size: int |
         return f"no KV events can be had: {feed.why}"
     if not feed.connected:
         return "no KV events can be had: nothing answers at its publisher's port"
+    if feed.limit:
+        return f"its KV events are followed in part: {feed.limit}"
     if feed.batches or known or longest_prompt < 2 * (size or USUAL_BLOCK):
         return None
     return "no KV event ever came, though it was sent prompts: are its events and its prefix caching on?"

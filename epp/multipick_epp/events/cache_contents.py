@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multipick_epp.events.key_table import KeyTable
+from multipick_epp.events.unnamed import UnnamedBlocks
 from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey
-
-MAX_UNNAMED = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +26,16 @@ class Change:
 
 
 class CacheContents:
-    """Invariants: `copies` counts at least 1 for every block; `unnamed` (by engine hash) has no hash that has a name;
-    `confirmed` is None where everything is sure, else a subset of `copies`; `changes` has the last operation (True:
-    stored, False: removed) on every block since the last `take`.
+    """Invariants: `copies` counts at least 1 for every block, and means nothing more where the block is in doubt;
+    `unnamed` has no hash that has a name; `confirmed` is None where everything is sure, else a subset of `copies`;
+    `changes` has the last operation (True: stored, False: removed) on every block since the last `take`.
     """
 
-    def __init__(self, cache: Cache, names: KeyTable, sure: bool) -> None:
+    def __init__(self, cache: Cache, names: KeyTable, unnamed: UnnamedBlocks, sure: bool) -> None:
         self.cache = cache
         self.names = names
         self.copies: dict[BlockKey, int] = {}
-        self.unnamed: dict[int, int] = {}
+        self.unnamed = unnamed
         self.confirmed: set[BlockKey] | None = None if sure else set()
         self.changes: dict[BlockKey, bool] = {}
         names.residents.append(self.copies)
@@ -45,9 +44,7 @@ class CacheContents:
         """A copy of the block came. False where its key isn't known (yet)."""
         key = self.names.keys.get(block_hash)
         if key is None:
-            self.unnamed[block_hash] = self.unnamed.get(block_hash, 0) + 1
-            if len(self.unnamed) > MAX_UNNAMED:
-                del self.unnamed[next(iter(self.unnamed))]
+            self.unnamed.add(block_hash)
             return False
         self.names.came(block_hash)
         # Of a block that was in doubt it isn't known whether the copies before still exist.
@@ -58,15 +55,12 @@ class CacheContents:
         """A copy of the block went. False for one that we don't hold."""
         key = self.names.keys.get(block_hash)
         if key is None:
-            unnamed = self.unnamed.pop(block_hash, 0)
-            if unnamed > 1:
-                self.unnamed[block_hash] = unnamed - 1
-            return unnamed > 0
+            return self.unnamed.remove(block_hash)
         self.names.went(block_hash)
         copies = self.copies.get(key)
         if copies is None:
             return False
-        if copies > 1:
+        if copies > 1 and self._sure_of(key):
             self.copies[key] = copies - 1
         else:
             del self.copies[key]
@@ -83,13 +77,17 @@ class CacheContents:
 
     def named(self, block_hash: int) -> None:
         """The block's key is known now."""
-        for _ in range(self.unnamed.pop(block_hash, 0)):
+        copies = self.unnamed.take(block_hash)
+        if copies == 0:
+            self.names.came(block_hash)
+            self._have(self.names.keys[block_hash], 1)
+        for _ in range(copies or 0):
             self.add(block_hash)
 
     def doubt(self) -> None:
         """Events were lost: what we hold may be gone."""
         self.confirmed = set()
-        self.copies.update(dict.fromkeys(self.copies, 1))
+        self.unnamed.doubt()
 
     def settle(self) -> None:
         """The cache has turned over since: drop what is still in doubt, and be sure of the rest."""
@@ -98,6 +96,7 @@ class CacheContents:
         for key in self.copies.keys() - self.confirmed:
             del self.copies[key]
             self.changes[key] = False
+        self.unnamed.settle()
         self.confirmed = None
 
     def clear(self) -> None:
@@ -116,9 +115,12 @@ class CacheContents:
     def _sure_of(self, key: BlockKey) -> bool:
         return key in self.copies and (self.confirmed is None or key in self.confirmed)
 
-    def _hold(self, key: BlockKey, copies: int) -> None:
+    def _have(self, key: BlockKey, copies: int) -> None:
         if key not in self.copies:
             self.changes[key] = True
         self.copies[key] = copies
+
+    def _hold(self, key: BlockKey, copies: int) -> None:
+        self._have(key, copies)
         if self.confirmed is not None:
             self.confirmed.add(key)

@@ -1,8 +1,8 @@
-"""The ingest in a process of its own: `python -m multipick_epp.events.child`, as `process` starts it.
+"""The ingest in a process of its own: `python -m multipick_epp.events.child DESCRIPTOR`, as `process` starts it.
 
 Lines of JSON. On standard input: first `IngestOptions`, which hold the secrets (so they are on no command line), then
-the list of all endpoints to follow, whenever it changes. On standard output: a `Report` every REPORT_S. It ends when
-its input does, so it can't outlive the picker.
+the list of all endpoints to follow, whenever it changes. On the descriptor: a `Report` every REPORT_S. Standard output
+carries nothing: any library may print there. The process ends when its input does, so it can't outlive the picker.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ class IngestOptions(msgspec.Struct, frozen=True):
     ports: Ports
     log_level: str = "info"
     log_format: str = "json"
+    media: tuple[str, ...] = ()  # that are followed beside the GPU, in capitals
 
     def server(self) -> Server:
         """Where the store is. Raises ValueError for a bad URL."""
@@ -62,16 +63,25 @@ class Report(msgspec.Struct, frozen=True):
 async def run(settings: IngestOptions, lines: asyncio.StreamReader, reports: asyncio.WriteTransport) -> None:
     """Ingest until `lines` end."""
     index = RedisState(settings.server(), settings.pool, ReplicaId(uuid4().hex[:12]), picks=False)
-    ingest = Ingest(index, lambda lora: root_key(settings.secret, settings.model, lora), settings.ports)
+    ingest = Ingest(index, lambda lora: root_key(settings.secret, settings.model, lora), settings.ports, settings.media)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(index.close)
         await index.start()
         stack.push_async_callback(ingest.close)
         await ingest.start()
+        reading = asyncio.create_task(_follow(ingest, lines))
         reporting = asyncio.create_task(_report(index, ingest, reports))
-        stack.callback(reporting.cancel)
-        while line := await lines.readline():
-            ingest.follow(msgspec.json.decode(line, type=list[FeedSpec]))
+        for task in (reading, reporting):
+            stack.callback(task.cancel)
+        # Whichever fails ends this process, and another one is started.
+        done, _ = await asyncio.wait((reading, reporting), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _follow(ingest: Ingest, lines: asyncio.StreamReader) -> None:
+    while line := await lines.readline():
+        ingest.follow(msgspec.json.decode(line, type=list[FeedSpec]))
 
 
 async def _report(index: RedisState, ingest: Ingest, reports: asyncio.WriteTransport) -> None:
@@ -81,14 +91,14 @@ async def _report(index: RedisState, ingest: Ingest, reports: asyncio.WriteTrans
         await asyncio.sleep(REPORT_S)
 
 
-async def main() -> None:
-    """Connect the standard streams and run."""
+async def main(descriptor: int) -> None:
+    """Connect the streams and run."""
     # Ctrl-C reaches the whole group of processes; the picker decides when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    reports, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(os.dup(1), "wb"))
+    reports, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(descriptor, "wb"))
     first = await lines.readline()
     if not first:
         return  # the picker is gone already
@@ -98,4 +108,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(int(sys.argv[1])))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import aiohttp
@@ -18,10 +18,14 @@ from multipick_epp.types import BlockKey, Endpoint, Mode
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING = 1 << 20  # operations; beyond, the index is uploaded everything anew instead
+MAX_PENDING = 1 << 18  # operations; beyond, the index is uploaded everything anew instead
+MAX_ENTRIES = 1 << 22
+"""Of one endpoint, see `Tracker.entries`: two million blocks, 600 MB. Beyond, what is known of it starts afresh."""
 _RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
 _PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is uploaded everything again
 _FARTHEST_AHEAD_MS = 1 << 40
+_WHY_CHARS = 200
+_LOG_S = 10.0  # between two warnings about one endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class FeedStats:
     uploads: int  # times that the index was uploaded everything
     lag_s: float  # from the engine's step to the index, by both clocks
     why: str  # why there are no events; "" where there are
+    skipped_blocks: int = 0  # stored, but on a medium that isn't followed
+    limit: str = ""  # the bound that it goes beyond, and why less is known of it than it tells; "" for none
 
 
 @dataclass(slots=True)
@@ -54,6 +60,7 @@ class Incarnation:
     uploaded: int = -1  # the last batch that the index knows of
     stale: bool = True  # the index has to be uploaded everything
     retry_s: float = 0.0  # loop time before which it isn't uploaded so
+    next_s: float = 0.0  # loop time before which it isn't told of anything
     pause_s: float = 0.0  # the last pause between two such attempts
     oldest_s: float | None = None  # Unix time at which the oldest batch that the index doesn't know was published
 
@@ -73,14 +80,18 @@ class Feed:
         root: Callable[[str | None], BlockKey],
         activity: Callable[[], None],
         now: Callable[[], float] = time.time,
+        media: Collection[str] = (),
     ) -> None:
+        """`media` are followed beside the GPU, in capitals."""
         self.spec = spec
         self.incarnation: Incarnation | None = None
         self.mode_uploaded: Mode | None = None
         self.uploads = 0
         self.touched = False  # something happened since this was last set to False
         self.task: asyncio.Task[None] | None = None
+        self.telling: asyncio.Task[None] | None = None  # the index, of what happened
         self._root = root
+        self._media = media
         self._activity = activity
         self._now = now
         self._source: Source | None = None
@@ -92,6 +103,8 @@ class Feed:
         self._undecodable = 0
         self._lag_s = 0.0
         self._why = "not asked yet"
+        self._limit = ""
+        self._quiet_until_s = 0.0
 
     def start(self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports) -> None:
         """Find the publisher and subscribe, in the background."""
@@ -99,10 +112,15 @@ class Feed:
 
     def close(self) -> None:
         """Stop following."""
-        if self.task:
-            self.task.cancel()
+        for task in self.tasks:
+            task.cancel()
         if self._source:
             self._source.close()
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """That run for this endpoint."""
+        return [task for task in (self.task, self.telling) if task]
 
     def container_started(self, started_ms: int) -> None:
         """The endpoint's container is known to have started then: an incarnation from before is over."""
@@ -113,6 +131,12 @@ class Feed:
     def stale(self) -> bool:
         """The index has to be uploaded everything."""
         return self.incarnation is not None and self.incarnation.stale
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Seconds until the index may be told what happened, by loop time `now_s`; None: there is nothing to tell."""
+        if self.telling is not None or not (self.touched or self.stale):
+            return None
+        return max(0.0, self.incarnation.next_s - now_s) if self.incarnation else 0.0
 
     @property
     def mode(self) -> Mode | None:
@@ -136,12 +160,11 @@ class Feed:
             self._begin(effect.complete)
         elif self.incarnation:
             self.incarnation.tracker.lost()
-            log.warning("events lost", extra={"endpoint": self.spec.endpoint})
+            self._warn("events lost")
 
     def uploaded(self, incarnation: Incarnation, last: int) -> None:
         """The index knows of all batches up to `last`."""
         incarnation.uploaded = last
-        incarnation.pause_s = 0.0
         if incarnation.oldest_s is not None:
             self._lag_s = max(0.0, self._now() - incarnation.oldest_s)
             incarnation.oldest_s = None
@@ -150,6 +173,19 @@ class Feed:
         """Somebody wrote under a later epoch than this incarnation's, by a clock ahead of ours: go past it."""
         self._ahead_ms = min(max(2 * self._ahead_ms, 1000), _FARTHEST_AHEAD_MS)
         self._epoch = incarnation.epoch = max(int(self._now() * 1000) + self._ahead_ms, self._epoch + 1)
+
+    def start_afresh(self, why: str) -> None:
+        """Too much is held of this endpoint: forget all of it, and be approximate until its cache has turned over."""
+        if self.incarnation:
+            self._limit = why
+            self.incarnation.tracker = Tracker(self.spec.endpoint, self._root, False, self._media)
+            self.incarnation.stale = True
+            log.warning("cache forgotten", extra={"endpoint": self.spec.endpoint, "why": why})
+
+    @property
+    def entries(self) -> int:
+        """What is held of the endpoint's caches: see `Tracker.entries`."""
+        return self.incarnation.tracker.entries if self.incarnation else 0
 
     def stats(self) -> FeedStats:
         """A snapshot for metrics."""
@@ -170,6 +206,8 @@ class Feed:
             self.uploads,
             self._lag_s if oldest_s is None else max(0.0, self._now() - oldest_s),
             self._why,
+            incarnation.tracker.skipped_blocks if incarnation else 0,
+            (incarnation.tracker.limit if incarnation else "") or self._limit,
         )
 
     async def _subscribe(
@@ -179,18 +217,25 @@ class Feed:
         followed: Addresses | None = None
         pause_s, longest_s = _RETRY_S
         while True:
-            if self._source is None or not self._source.connected:
+            if self._source and self._source.failure:
+                self._say(f"subscription failed: {self._source.failure}")
+                self._source = followed = None
+            elif self._source is None or not self._source.connected:
                 try:
                     found = await discover(session, self.spec, ports)
                     if isinstance(found, NoEvents):
                         self._say(found.reason)
                     elif found != followed:
+                        followed = None
                         self._open(context, found)
                         followed = found
                 except Unreachable as error:
                     self._say(f"unreachable: {error}")
                 except zmq.ZMQError as error:
-                    self._say(f"address: {error}")
+                    self._say(f"no subscription: {error}")
+                except Exception as error:
+                    log.exception("subscription failed", extra={"endpoint": self.spec.endpoint})
+                    self._say(f"failed: {type(error).__name__}: {error}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
 
@@ -205,7 +250,14 @@ class Feed:
         self.touched = True
         self._activity()
 
+    def _warn(self, message: str, **more: str) -> None:
+        """An engine must not fill the log: one warning in a while, the metrics have them all."""
+        if self._now() >= self._quiet_until_s:
+            self._quiet_until_s = self._now() + _LOG_S
+            log.warning(message, extra={"endpoint": self.spec.endpoint, **more})
+
     def _say(self, why: str) -> None:
+        why = why[:_WHY_CHARS]
         if why != self._why:
             log.info("no events", extra={"endpoint": self.spec.endpoint, "why": why})
         self._why = why
@@ -213,7 +265,8 @@ class Feed:
     def _begin(self, complete: bool) -> None:
         self._restarts += self.incarnation is not None
         self._epoch = max(int(self._now() * 1000), self._epoch + 1)
-        self.incarnation = Incarnation(Tracker(self.spec.endpoint, self._root, complete), self._epoch)
+        self.incarnation = Incarnation(Tracker(self.spec.endpoint, self._root, complete, self._media), self._epoch)
+        self._limit = ""
         log.info("engine found", extra={"endpoint": self.spec.endpoint, "from_its_first_batch": complete})
 
     def _take(self, payload: bytes) -> None:
@@ -226,7 +279,7 @@ class Feed:
         except UndecodableBatch as error:
             self._undecodable += 1
             incarnation.tracker.lost()
-            log.warning("batch not read", extra={"endpoint": self.spec.endpoint, "why": str(error)[:200]})
+            self._warn("batch not read", why=str(error)[:_WHY_CHARS])
             return
         self._undecodable += batch.unreadable
         self._operations += incarnation.tracker.apply(batch)

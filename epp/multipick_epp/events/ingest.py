@@ -1,18 +1,21 @@
 """Follows the events of all endpoints that this replica owns, and keeps the index to them.
 
-What changed is told at most every FLUSH_S, all endpoints together; see `upload`.
+What changed is told at most every FLUSH_S; see `upload`. Every endpoint has tasks of its own, for its subscription and
+for telling the index, so that none waits for another's.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import resource
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import aiohttp
 import zmq
 
 from multipick_epp.events.discover import FeedSpec, Ports
-from multipick_epp.events.feed import Feed, FeedStats
+from multipick_epp.events.feed import MAX_ENTRIES, Feed, FeedStats
 from multipick_epp.events.upload import upload
 from multipick_epp.state.protocol import Index
 from multipick_epp.types import BlockKey, Endpoint
@@ -20,20 +23,34 @@ from multipick_epp.types import BlockKey, Endpoint
 log = logging.getLogger(__name__)
 
 FLUSH_S = 0.005
-TICK_S = 0.25  # between two looks at what nobody announces: ownership, retries
+TICK_S = 0.25  # between two looks at what nobody announces: ownership, retries, memory
+MAX_ALL_ENTRIES = 1 << 25
+"""Of all endpoints together, see `Tracker.entries`: 16 million blocks, 4 GB. Beyond, the largest one starts afresh."""
+WHOLE_AT_ONCE = 4
+"""Endpoints of which the index is told everything at one time: each costs a copy of all its keys."""
 
 
 class Ingest:
-    """Runs until closed. Invariant: `_feeds` has exactly the endpoints of `_specs` that the index says we own."""
+    """Runs until closed. Invariant: `_feeds` has exactly the endpoints of `_specs` that the index says we own, unless
+    they are among the `_dropping`.
+    """
 
-    def __init__(self, index: Index, root: Callable[[str | None], BlockKey], ports: Ports) -> None:
-        """`root` gives the parent key of a prompt's first block by LoRA adapter; the picker has to use the same."""
+    def __init__(
+        self, index: Index, root: Callable[[str | None], BlockKey], ports: Ports, media: Collection[str] = ()
+    ) -> None:
+        """`root` gives the parent key of a prompt's first block by LoRA adapter; the picker has to use the same.
+
+        `media` are followed beside the GPU, in capitals.
+        """
         self._index = index
         self._root = root
         self._ports = ports
+        self._media = frozenset(media)
         self._specs: dict[Endpoint, FeedSpec] = {}
         self._feeds: dict[Endpoint, Feed] = {}
+        self._dropping: dict[Endpoint, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
+        self._whole = asyncio.Semaphore(WHOLE_AT_ONCE)
         self._owned_s = 0.0  # loop time at which ownership is looked at again
         self._task: asyncio.Task[None] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -41,6 +58,7 @@ class Ingest:
 
     async def start(self) -> None:
         """Begin to follow, in the background. The index has been started before."""
+        _allow_descriptors()
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(65536, self._context.get(zmq.SOCKET_LIMIT)))
         self._session = aiohttp.ClientSession()
@@ -52,7 +70,11 @@ class Ingest:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        tasks = [feed.task for feed in self._feeds.values() if feed.task]
+        tasks = [*self._dropping.values()]
+        for dropping in tasks:
+            dropping.cancel()
+        for feed in self._feeds.values():
+            tasks += feed.tasks
         self._own(())
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session:
@@ -72,28 +94,70 @@ class Ingest:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        wait_s = 0.0
         while True:
-            try:
-                async with asyncio.timeout(TICK_S):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
                     await self._changed.wait()
                     await asyncio.sleep(FLUSH_S)
-            except TimeoutError:
-                pass
             self._changed.clear()
-            try:
-                if loop.time() >= self._owned_s:
-                    self._owned_s = loop.time() + TICK_S
-                    gone = self._feeds.keys() - self._specs.keys()
-                    self._own(self._index.owned(list(self._specs)))
-                    for endpoint in gone:  # after the last write to it
-                        await self._index.drop(endpoint)
-                due = [feed for feed in self._feeds.values() if feed.touched or feed.stale]
-                await upload(self._index, due, loop.time())
-            except Exception:
-                log.exception("ingest failed")
-                for feed in self._feeds.values():
-                    if feed.incarnation:
-                        feed.incarnation.failed(loop.time())
+            if loop.time() >= self._owned_s:
+                self._owned_s = loop.time() + TICK_S
+                try:
+                    self._look()
+                except Exception:
+                    log.exception("endpoints not looked at")
+            wait_s = self._tell(loop.time())
+
+    def _look(self) -> None:
+        """At what nobody announces."""
+        for endpoint in self._feeds.keys() - self._specs.keys():
+            feed = self._feeds.pop(endpoint)
+            feed.close()
+            self._dropping[endpoint] = asyncio.create_task(self._drop(feed), name=f"drop {endpoint}")
+        self._own(self._index.owned(list(self._specs)))
+        entries = {feed: feed.entries for feed in self._feeds.values()}
+        for feed, held in entries.items():
+            if held > MAX_ENTRIES:
+                feed.start_afresh(f"more than {MAX_ENTRIES} blocks and names of blocks")
+                entries[feed] = 0
+        if sum(entries.values()) > MAX_ALL_ENTRIES:
+            largest = max(entries, key=entries.__getitem__)
+            largest.start_afresh(f"more than {MAX_ALL_ENTRIES} blocks and names of blocks together with the other pods")
+
+    def _tell(self, now_s: float) -> float:
+        """Begin to tell what is due. Returns the seconds until more is."""
+        wait_s = TICK_S
+        for feed in self._feeds.values():
+            due_s = feed.wait_s(now_s)
+            if due_s:
+                wait_s = min(wait_s, due_s)
+            elif due_s is not None:
+                feed.telling = asyncio.create_task(self._tell_of(feed), name=f"tell of {feed.spec.endpoint}")
+        return wait_s
+
+    async def _tell_of(self, feed: Feed) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                if feed.stale:
+                    await stack.enter_async_context(self._whole)
+                await upload(self._index, feed, asyncio.get_running_loop().time())
+        finally:
+            feed.telling = None
+            if feed.touched:
+                self._changed.set()
+
+    async def _drop(self, feed: Feed) -> None:
+        """After the last write to it."""
+        endpoint = feed.spec.endpoint
+        try:
+            await asyncio.gather(*feed.tasks, return_exceptions=True)
+            await self._index.drop(endpoint)
+        except Exception:
+            log.exception("endpoint not dropped", extra={"endpoint": endpoint})
+        finally:
+            del self._dropping[endpoint]
+            self._owned_s = 0.0
 
     def _lost(self, endpoint: Endpoint) -> None:
         feed = self._feeds.get(endpoint)
@@ -103,7 +167,7 @@ class Ingest:
 
     def _own(self, endpoints: Sequence[Endpoint]) -> None:
         """Follow exactly these."""
-        wanted = set(endpoints)
+        wanted = set(endpoints) - self._dropping.keys()
         for endpoint, feed in list(self._feeds.items()):
             spec = self._specs.get(endpoint) if endpoint in wanted else None
             if spec is None or replace(spec, started_ms=None) != replace(feed.spec, started_ms=None):
@@ -116,5 +180,13 @@ class Ingest:
         assert self._session is not None
         for endpoint in wanted - self._feeds.keys():
             if spec := self._specs.get(endpoint):
-                feed = self._feeds[endpoint] = Feed(spec, self._root, self._changed.set)
+                feed = self._feeds[endpoint] = Feed(spec, self._root, self._changed.set, media=self._media)
                 feed.start(self._context, self._session, self._ports)
+
+
+def _allow_descriptors() -> None:
+    """As many open files as may be: an endpoint needs up to ten, and many systems allow 1,024 unless one asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -13,13 +13,16 @@ from multipick_epp.events.decode import Stored
 from multipick_epp.types import BlockKey
 
 MAX_WAITING_BLOCKS = 8192
+MAX_WAITING_BYTES = 16 << 20
+"""Of the tokens and extras that wait: 8,192 blocks of 64 tokens have 2 MiB."""
 MAX_IDLE = 8192  # names of blocks that no cache holds
 
 
 class KeyTable:
     """Invariants: a hash in `keys` is in `_idle` if no cache holds a copy of its block, in `_more` (with their number)
     if there are several, else there is one; `parents` has every key that is resident, a root being no key; `_waiting`
-    holds runs of blocks under the hash of the block before them, which is not in `keys`; `waiting_blocks` counts them.
+    holds runs of blocks under the hash of the block before them, which is not in `keys`; `waiting_blocks` counts them,
+    `_waiting_bytes` what they have to hash.
     """
 
     def __init__(self, block_size: int, root: Callable[[str | None], BlockKey]) -> None:
@@ -27,6 +30,7 @@ class KeyTable:
         self.parents: dict[BlockKey, BlockKey] = {}
         self.residents: list[Collection[BlockKey]] = []  # of each cache with this block size
         self.waiting_blocks = 0
+        self._waiting_bytes = 0
         self._step = 4 * block_size
         self._root = root
         self._idle: dict[int, None] = {}  # oldest first
@@ -74,12 +78,15 @@ class KeyTable:
         else:
             del self._more[block_hash]
 
-    def recount(self) -> None:
-        """Caches were emptied, or their copies are in doubt: those that are held count as one."""
+    def doubt(self) -> None:
+        """Copies are in doubt: names that are held count as one."""
         self._more.clear()
-        self._idle = {
-            name: None for name, key in self.keys.items() if not any(key in resident for resident in self.residents)
-        }
+
+    def recount(self) -> None:
+        """Caches were emptied."""
+        self._more.clear()
+        held = self.residents[0] if len(self.residents) == 1 else set[BlockKey]().union(*self.residents)
+        self._idle = {name: None for name, key in self.keys.items() if key not in held}
 
     def trim(self) -> None:
         """Where there are more than MAX_IDLE idle names, forget the oldest quarter of them."""
@@ -94,7 +101,7 @@ class KeyTable:
     def forget_waiting(self) -> None:
         """Drop the runs that wait for their parent."""
         self._waiting.clear()
-        self.waiting_blocks = 0
+        self.waiting_blocks = self._waiting_bytes = 0
 
     def _park(self, run: Stored) -> None:
         assert run.parent is not None
@@ -103,11 +110,18 @@ class KeyTable:
         if before is not None and len(before.hashes) >= len(run.hashes):
             return
         runs[run.hashes[0]] = run
-        self.waiting_blocks += len(run.hashes) - (len(before.hashes) if before else 0)
-        while self.waiting_blocks > MAX_WAITING_BLOCKS:
+        self._count(run, 1)
+        if before is not None:
+            self._count(before, -1)
+        while self.waiting_blocks > MAX_WAITING_BLOCKS or self._waiting_bytes > MAX_WAITING_BYTES:
             self._unpark(next(iter(self._waiting)))
 
     def _unpark(self, parent: int) -> Collection[Stored]:
         runs = self._waiting.pop(parent).values()
-        self.waiting_blocks -= sum(len(run.hashes) for run in runs)
+        for run in runs:
+            self._count(run, -1)
         return runs
+
+    def _count(self, run: Stored, sign: int) -> None:
+        self.waiting_blocks += sign * len(run.hashes)
+        self._waiting_bytes += sign * (len(run.tokens) + sum(map(len, run.extras.values())))

@@ -1,26 +1,40 @@
-"""The picker's side of the ingest process: starts it, feeds it, starts it again when it ends or falls silent.
+"""The picker's side of the ingest process: starts it, feeds it, starts it again when it ends or stands still.
 
 The index is the store's: while the process is down nothing is lost but time, and its successor replays what it missed.
+Whatever the process does or writes, and whatever fails here, ends that process at most: see `_supervise`.
 """
 
 import asyncio
 import logging
+import os
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from multipick_epp.events.child import MAX_LINE_BYTES, IngestOptions, Report
+from multipick_epp.events.child import IngestOptions, Report
 from multipick_epp.events.discover import FeedSpec
 from multipick_epp.events.feed import FeedStats
 
 log = logging.getLogger(__name__)
 
-SILENT_S = 15.0  # without a report, the process counts as stuck
+LOOK_S = 1.0
+"""Between two looks at whether there was a report. A look that comes late counts for nothing: it was us who slept."""
+LATE_S = 1.0
+IDLE_LOOKS = 15
+"""In a row without a report, and without any CPU time spent: the process is stuck."""
+BUSY_LOOKS = 60
+"""In a row without a report, whatever it is busy with."""
+MAX_REPORT_BYTES = 4 << 20
 CLOSE_S = 3.0
 _PAUSE_S = (0.2, 10.0)  # first and longest pause before it is started again
 _LONG_ENOUGH_S = 60.0  # after such a run the next pause is the first again
+_LINE_BYTES = 200  # of an unreadable line that the log shows
+_STANDARD_ERROR = 2  # where what it prints goes: its reports have a pipe of their own
 
 
 class IngestProcess:
@@ -28,11 +42,13 @@ class IngestProcess:
 
     def __init__(self, settings: IngestOptions) -> None:
         self.restarts = 0
+        self.unread_reports = 0
         self.pid: int | None = None  # of the process that runs now
         self._settings = settings
         self._feeds: Sequence[FeedSpec] = ()
         self._changed = asyncio.Event()
         self._report = Report((), "not started")
+        self._heard = False  # since the last look
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -66,8 +82,8 @@ class IngestProcess:
             started = loop.time()
             try:
                 why = await self._run()
-            except OSError as error:
-                why = str(error)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
             self.pid = None
             self.restarts += 1
             self._report = Report((), "ingest process is down")
@@ -78,30 +94,43 @@ class IngestProcess:
             pause_s = min(2 * pause_s, longest_s)
 
     async def _run(self) -> str:
-        """One process, from start to end. Returns why it ended."""
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "multipick_epp.events.child"), stdin=pipe, stdout=pipe, limit=MAX_LINE_BYTES
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.pid = process.pid
-        feeding = asyncio.create_task(self._feed(process.stdin))
-        try:
-            why = await self._read(process.stdout)
-        finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
-            process.stdin.close()  # tells it to end
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        """One process, from start to end. Returns why it ended. Raises OSError where none can be started."""
+        ours, theirs = os.pipe()
+        with os.fdopen(ours, "rb") as pipe:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "multipick_epp.events.child", str(theirs)),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=_STANDARD_ERROR,
+                    pass_fds=(theirs,),
+                )
+            finally:
+                os.close(theirs)
+            self.pid = process.pid
+            try:
+                why = await self._attend(process, pipe)
+            finally:
+                await _end(process)
         return f"{why}, exit status {process.returncode}"
 
-    async def _feed(self, stdin: asyncio.StreamWriter) -> None:
+    async def _attend(self, process: Process, pipe: BinaryIO) -> str:
+        """Feed it, read its reports, watch over it, until one of the three is over. Returns why."""
+        assert process.stdin is not None
+        reports = asyncio.StreamReader(limit=MAX_REPORT_BYTES)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reports), pipe)
+        parts = (self._feed(process.stdin), self._read(reports), self._watch(process.pid))
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            transport.close()
+
+    async def _feed(self, stdin: asyncio.StreamWriter) -> str:
         stdin.write(msgspec.json.encode(self._settings) + b"\n")
         while True:
             self._changed.clear()
@@ -110,14 +139,67 @@ class IngestProcess:
                 await stdin.drain()
             await self._changed.wait()
 
-    async def _read(self, stdout: asyncio.StreamReader) -> str:
-        """Take its reports until it ends or falls silent, and say which."""
-        try:
-            while True:
-                async with asyncio.timeout(SILENT_S):
-                    line = await stdout.readline()
+    async def _read(self, reports: asyncio.StreamReader) -> str:
+        """Take its reports until they end. One that can't be read is no report."""
+        log_it = True
+        while True:
+            line = b""
+            try:
+                line = await reports.readline()
                 if not line:
                     return "it ended"
                 self._report = msgspec.json.decode(line, type=Report)
-        except TimeoutError:
-            return f"no report for {SILENT_S:g} s"
+                self._heard = True
+            except (
+                ValueError,
+                RecursionError,
+            ) as error:  # also for a line that is too long, and all that msgspec raises
+                self.unread_reports += 1
+                if log_it:
+                    log.warning("report not read", extra={"why": str(error), "line": repr(line[:_LINE_BYTES])})
+                log_it = False
+
+    async def _watch(self, pid: int) -> str:
+        """Returns why the process counts as stuck, once it does."""
+        loop = asyncio.get_running_loop()
+        self._heard = False
+        idle = silent = 0
+        spent = _cpu_ticks(pid)
+        while True:
+            before = loop.time()
+            await asyncio.sleep(LOOK_S)
+            late = loop.time() - before > LOOK_S + LATE_S
+            heard, self._heard = self._heard, False
+            spent_before, spent = spent, _cpu_ticks(pid)
+            if heard or late:
+                idle = silent = 0
+                continue
+            silent += 1
+            idle = idle + 1 if spent == spent_before else 0
+            if idle >= IDLE_LOOKS or silent >= BUSY_LOOKS:
+                return f"no report for {silent} s, no work for {idle} s"
+
+
+async def _end(process: Process) -> None:
+    """Ask it to end, by the end of its input; kill it where it doesn't."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await process.wait()
+    except TimeoutError:
+        log.warning("ingest process killed", extra={"pid": process.pid})
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+    await process.wait()
+
+
+def _cpu_ticks(pid: int) -> int:
+    """CPU time that a process has spent; 0 where the system doesn't tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -13,18 +13,20 @@ Rules.
 3. What no replay can bring is `Lost`; the first batch that can be had is taken all the same.
 4. Without a replay socket: gaps are lost, and after a disconnection the next number in line passes for the same engine.
 5. A quiet publisher is asked now and then (`probe`): the last messages before a silence leave no gap to see.
+6. What was held comes one by one after the replay (`held`), so that the caller can pause between two of them.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from xxhash import xxh3_64_intdigest
 
-MAX_HELD_BATCHES = 100_000
-MAX_HELD_BYTES = 256 << 20
+MAX_HELD_BATCHES = 20_000
+MAX_HELD_BYTES = 32 << 20
 MAX_REMEMBERED = 65_536
-MAX_ATTEMPTS = 3  # replays in a row that may break off
+MAX_ATTEMPTS = 3  # replays in a row that may break off without having brought anything new
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ Effect = Take | Begin | Lost | Ask
 class BatchSequence:
     """Each method takes one thing that happened and yields what to do about it, which must be done in order.
 
-    Invariants: `next` is the number after the last taken batch, None before the first; `held` is empty unless `asking`;
-    `_replayed` has the digests of batches that a replay brought and that may still come live.
+    Invariants: `next` is the number after the last taken batch, None before the first; what is `_held` came while
+    `asking`, or behind such; `_replayed` has the digests of batches that a replay brought and that may still come live.
     """
 
     def __init__(self, replay: bool) -> None:
@@ -69,20 +71,27 @@ class BatchSequence:
         self.asking = False
         self.proven = False  # connected, and the engine is known to be the one whose batches were taken
         self.gaps = 0
+        self.held_bytes = 0
         self._can_ask = replay
         self._probing = False  # asking although nothing is missing: live messages needn't wait
         self._answered = False
         self._attempts = 0
+        self._asked_with: int | None = None  # `next` when it asked
+        self._whole = False  # the last replay came to its end
         self._given_up = False  # of asking, until the next connection or probe
         self._last_digest = 0
         self._held: deque[tuple[int, bytes]] = deque()
-        self._held_bytes = 0
         self._replayed: dict[int, int] = {}
 
     @property
     def catching_up(self) -> bool:
         """A replay is under way that may bring what is missing, or show that the engine is another one."""
         return self.asking and not self._probing
+
+    @property
+    def holds(self) -> bool:
+        """There is something that `held` would go on with."""
+        return bool(self._held) and not self.asking
 
     def connected(self) -> Iterator[Effect]:
         """The subscription stands, for the first time or again.
@@ -92,7 +101,7 @@ class BatchSequence:
         self._given_up = False
         if self._can_ask:
             self._held.clear()
-            self._held_bytes = 0
+            self.held_bytes = 0
             yield self._ask()
 
     def disconnected(self) -> None:
@@ -108,15 +117,38 @@ class BatchSequence:
 
     def probe(self) -> Iterator[Effect]:
         """Nothing came for a while."""
-        if self._can_ask and not self.asking:
+        if self._can_ask and not self.asking and not self._held:
             self._given_up = False
             yield self._ask(probing=self.proven)
 
     def live(self, seq: int, payload: bytes) -> Iterator[Effect]:
         """A message of the subscription."""
-        if self.asking and not (self._probing and self.next is not None and seq <= self.next):
+        in_line = self._probing and self.next is not None and seq <= self.next
+        if (self.asking and not in_line) or (self._held and not self.asking):
             self._hold(seq, payload)
-        elif self.next is None:
+        else:
+            yield from self._in_turn(seq, payload)
+
+    def held(self) -> Iterator[Effect]:
+        """The first of what is held, if it `holds` any."""
+        if not self.holds:
+            return
+        seq, payload = self._held.popleft()
+        self.held_bytes -= len(payload)
+        rest, self._held = self._held, deque()
+        if self._whole and self.next is not None and seq < self.next:
+            self._replayed.pop(seq, None)  # if it isn't the same batch, it is an older engine's
+        else:
+            yield from self._in_turn(seq, payload)
+        if self._held:  # it has asked, and waits again
+            self._held.extend(rest)
+        else:
+            self._held = rest
+        if not self._held and self._whole:
+            self._given_up = False
+
+    def _in_turn(self, seq: int, payload: bytes) -> Iterator[Effect]:
+        if self.next is None:
             yield from self._first(seq, payload)
         elif seq == self.next:
             self._replayed.clear()
@@ -151,6 +183,7 @@ class BatchSequence:
         if self.next is not None and seq < self.next:
             return
         if self.next is not None and seq > self.next:
+            self._note_progress()
             if not first and self._attempts < MAX_ATTEMPTS:
                 self._attempts += 1
                 yield self._ask()
@@ -160,14 +193,16 @@ class BatchSequence:
         yield self._take(seq, payload)
         self._replayed[seq] = self._last_digest
         if len(self._replayed) > MAX_REMEMBERED:
-            del self._replayed[next(iter(self._replayed))]
+            for oldest in list(islice(self._replayed, MAX_REMEMBERED // 4)):
+                del self._replayed[oldest]
 
     def replay_ended(self, whole: bool) -> Iterator[Effect]:
         """The last `Ask` was answered to the end marker, or broke off."""
         if not self.asking:
             return
-        self.asking = False
+        self.asking, self._whole = False, whole
         if not whole:
+            self._note_progress()
             self._attempts += 1
             if self._attempts < MAX_ATTEMPTS:
                 yield self._ask()
@@ -184,17 +219,17 @@ class BatchSequence:
             self.proven = True
             self._given_up = True  # there is nothing to replay: what is held now, if it has a gap, is all there is
         self._attempts = 0
-        held, self._held, self._held_bytes = self._held, deque(), 0
-        for seq, payload in held:
-            if whole and not self.asking and self.next is not None and seq < self.next:
-                self._replayed.pop(seq, None)  # if it isn't the same batch, it is an older engine's
-            else:
-                yield from self.live(seq, payload)
-        if whole:
+        if whole and not self._held:
             self._given_up = False
+
+    def _note_progress(self) -> None:
+        """A replay that breaks off has been worth it if it brought something: publishers drop what a reader lags."""
+        if self.next != self._asked_with:
+            self._attempts = 0
 
     def _ask(self, probing: bool = False) -> Ask:
         self.asking, self._answered, self._probing = True, False, probing
+        self._asked_with = self.next
         return Ask(max(0, self.next - 1) if self.next is not None else 0)
 
     def _first(self, seq: int, payload: bytes) -> Iterator[Effect]:
@@ -217,9 +252,9 @@ class BatchSequence:
 
     def _hold(self, seq: int, payload: bytes) -> None:
         """What is too much to hold leaves a gap, which is replayed in its turn."""
-        if len(self._held) < MAX_HELD_BATCHES and self._held_bytes + len(payload) <= MAX_HELD_BYTES:
+        if len(self._held) < MAX_HELD_BATCHES and self.held_bytes + len(payload) <= MAX_HELD_BYTES:
             self._held.append((seq, payload))
-            self._held_bytes += len(payload)
+            self.held_bytes += len(payload)
 
     def _forget(self) -> None:
         self.next = None

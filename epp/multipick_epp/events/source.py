@@ -2,10 +2,17 @@
 
 Plain sockets on the event loop's reader, not `zmq.asyncio`: a message costs half as much, and everything that one
 wake-up brings is handled in one go, in the order in which it happened. ZMQ's descriptor tells only that something
-changed, so each wake-up reads until nothing is left, with a pause for others after MAX_A_TURN messages.
+changed, so each wake-up reads until nothing is left, with a pause for others after TURN_S.
+
+A publisher can send faster than anybody reads. So sockets queue QUEUED_MESSAGES at most: beyond, ZMQ stops reading the
+connection, what the publisher then drops is a gap, and a gap is replayed, or makes the endpoint approximate. A replay
+whose reader lags loses batches too (vLLM before 0.33); it is asked again for what is missing, and gets on each time.
 """
 
 import asyncio
+import logging
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -15,7 +22,14 @@ from zmq.utils.monitor import parse_monitor_message
 from multipick_epp.events.decode import MAX_PAYLOAD_BYTES
 from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect, Lost, Take
 
-MAX_A_TURN = 100
+log = logging.getLogger(__name__)
+
+TURN_S = 0.005
+"""One publisher is attended to for so long, and for the message that it is at, before it is another's turn."""
+TURN_MESSAGES = 100
+TURN_BYTES = 1 << 20
+QUEUED_MESSAGES = 64
+"""By one socket: ZMQ counts messages, not bytes, and each may have MAX_PAYLOAD_BYTES."""
 TICK_S = 0.5
 REPLAY_TIMEOUT_S = 2.0  # without an answer; a publisher looks at its replay socket every 0.1 s at least
 FIRST_PROBE_S = 1.0  # after the last batch; doubles from probe to probe
@@ -23,93 +37,126 @@ LAST_PROBE_S = 16.0
 _RECONNECT_MS = (100, 5000)  # first pause, longest pause
 _HEARTBEAT_MS = (5000, 15000)  # interval, silence after which the connection counts as broken
 _END = b"\xff" * 8
+_MAX_FRAMES = 8  # of one message; vLLM sends 4 at most
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 Sink = Callable[[Take | Begin | Lost], None]
+_Context = zmq.Context[zmq.Socket[bytes]]
 
 
 class Source:
-    """Keeps a subscription up until closed, and hands what its `BatchSequence` makes of the messages to `sink`."""
+    """Keeps a subscription up until closed, and hands what its `BatchSequence` makes of the messages to `sink`.
+
+    Invariant: while `_again` is set, another turn follows, and nobody else begins one.
+    """
 
     def __init__(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        events: str,
-        replay: str | None,
-        sink: Sink,
-        activity: Callable[[], None],
+        self, context: _Context, events: str, replay: str | None, sink: Sink, activity: Callable[[], None]
     ) -> None:
-        """`activity` is called after each wake-up. Raises zmq.ZMQError for an address that is none."""
+        """`activity` is called after each wake-up. Raises zmq.ZMQError for a bad address, or without a socket."""
         self.sequence = BatchSequence(replay is not None)
         self.connected = False
         self.malformed = 0  # messages without a number and a payload
+        self.failure: str | None = None  # why it has closed itself
         self._context = context
+        self._events = events
         self._replay = replay
         self._sink = sink
         self._activity = activity
         self._loop = asyncio.get_running_loop()
+        self._again: asyncio.Handle | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._arrived: deque[list[bytes]] = deque()  # live messages that are not handled yet
         self._dealer: zmq.Socket[bytes] | None = None
+        self._descriptors: dict[int, int] = {}  # that the loop watches, by the identity of their socket
         self._answered_s = 0.0  # loop time of the last thing that came of the replay
         self._heard_s = 0.0  # loop time of the last live message or connection
         self._probe_s = FIRST_PROBE_S
         self._sub = _socket(context, zmq.SUB)
-        self._sub.setsockopt(zmq.SUBSCRIBE, b"")
-        self._monitor = self._sub.get_monitor_socket(_WATCHED)
+        self._monitor: zmq.Socket[bytes] | None = None
         try:
+            self._sub.setsockopt(zmq.SUBSCRIBE, b"")
+            self._monitor = self._sub.get_monitor_socket(_WATCHED)
             self._sub.connect(events)
-        except zmq.ZMQError:
-            self._close_sub()
+            self._read(self._monitor)
+            self._read(self._sub)
+        except BaseException:
+            self.close()
             raise
-        self._loop.add_reader(self._monitor.FD, self._on_monitor)
-        self._loop.add_reader(self._sub.FD, self._on_live)
-        self._loop.call_soon(self._on_monitor)
+        self._again = self._loop.call_soon(self._go_on)
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
 
+    @property
+    def held_bytes(self) -> int:
+        """What has arrived and waits."""
+        return self.sequence.held_bytes + sum(len(frame) for frames in self._arrived for frame in frames)
+
     def close(self) -> None:
-        """End the subscription."""
-        self._tick_timer.cancel()
+        """End the subscription. Never raises."""
+        for timer in (self._again, self._tick_timer):
+            if timer is not None:
+                timer.cancel()
+        self.connected = False
+        self._arrived.clear()
         self._end_replay()
-        self._loop.remove_reader(self._sub.FD)
-        self._loop.remove_reader(self._monitor.FD)
-        self._close_sub()
+        if not self._sub.closed:
+            with suppress(zmq.ZMQError):
+                self._sub.disable_monitor()
+        for socket in (self._monitor, self._sub):
+            if socket is not None:
+                self._end(socket)
 
     def restarted(self) -> None:
         """The engine's process is a new one, says somebody who knows."""
-        self._do(self.sequence.restarted())
-        self._activity()
+        self._guard(lambda: self._do(self.sequence.restarted()))
 
-    def _on_live(self) -> None:
+    def _guard(self, work: Callable[[], object]) -> None:
+        """Whatever `work` raises ends this subscription, and no other: see `failure`."""
         if self._sub.closed:
             return
-        messages: list[list[bytes]] = []
-        with suppress(zmq.Again):
-            while len(messages) < MAX_A_TURN:
-                messages.append(self._sub.recv_multipart(zmq.NOBLOCK))
-        if len(messages) == MAX_A_TURN:
-            self._loop.call_soon(self._on_live)
-        if not messages:
-            return
-        # A connection is noted before what comes over it, so none of these is from one that isn't noted by now.
-        if not self._read_monitor():
-            self._heard()
-            for frames in messages:
-                self._live(frames)
+        try:
+            work()
+        except Exception as error:
+            log.exception("subscription failed", extra={"events": self._events})
+            self.failure = f"{type(error).__name__}: {error}"[:200]
+            self.close()
         self._activity()
 
-    def _live(self, frames: list[bytes]) -> None:
-        if len(frames) < 2 or len(frames[-2]) != 8:
-            self.malformed += 1
-            return
-        self._do(self.sequence.live(int.from_bytes(frames[-2], "big"), frames[-1]))
+    # --- turns
 
-    def _on_monitor(self) -> None:
-        if not self._monitor.closed:
-            self._read_monitor()
-            self._activity()
+    def _wake(self) -> None:
+        if self._again is None:
+            self._guard(self._turn)
 
-    def _read_monitor(self) -> bool:
-        """Whether there is a new connection, and a replay to come that has all that arrived before."""
-        anew = False
+    def _go_on(self) -> None:
+        self._again = None
+        self._guard(self._turn)
+
+    def _turn(self) -> None:
+        start = time.perf_counter()
+        more = self._receive()
+        # A connection is noted before what comes over it, so nothing that arrived is from one that isn't noted by now.
+        self._read_monitor()
+        more |= self._handle_replay(start + TURN_S / 2)
+        more |= self._handle_live(start + TURN_S)
+        if more:
+            self._again = self._loop.call_soon(self._go_on)
+
+    def _receive(self) -> bool:
+        """Read live messages, unless some still wait. Whether there may be more."""
+        if self._arrived:
+            return True
+        size = 0
+        with suppress(zmq.Again):
+            while len(self._arrived) < TURN_MESSAGES and size < TURN_BYTES:
+                frames = _message(self._sub)
+                size += sum(map(len, frames))
+                self._arrived.append(frames)
+            return True
+        return False
+
+    def _read_monitor(self) -> None:
+        assert self._monitor is not None
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -117,17 +164,35 @@ class Source:
                 self._heard()
                 if self._replay is not None:
                     self._skip_arrived()
-                    anew = True
                 self._do(self.sequence.connected())
             else:
                 self.sequence.disconnected()
-        return anew
 
     def _skip_arrived(self) -> None:
         """What came over an earlier connection may be another engine's; what isn't will be replayed."""
+        self._arrived.clear()
         with suppress(zmq.Again):
-            while True:
-                self._sub.recv_multipart(zmq.NOBLOCK)
+            for _ in range(2 * QUEUED_MESSAGES):  # of the queues of both connections, in turn
+                _message(self._sub)
+
+    def _handle_live(self, until: float) -> bool:
+        """What was held, then what arrived. Whether some is left."""
+        if self._arrived:
+            self._heard()
+        while self.sequence.holds or self._arrived:
+            if self.sequence.holds:
+                self._do(self.sequence.held())
+            else:
+                self._live(self._arrived.popleft())
+            if time.perf_counter() >= until:
+                break
+        return self.sequence.holds or bool(self._arrived)
+
+    def _live(self, frames: list[bytes]) -> None:
+        if len(frames) < 2 or len(frames[-2]) != 8:
+            self.malformed += 1
+            return
+        self._do(self.sequence.live(int.from_bytes(frames[-2], "big"), frames[-1]))
 
     def _do(self, effects: Iterator[Effect]) -> None:
         for effect in effects:
@@ -139,27 +204,33 @@ class Source:
     # --- replay
 
     def _ask(self, start: int) -> None:
+        """Where no socket can be had, the answer fails to come."""
         assert self._replay is not None
         self._end_replay()
-        dealer = self._dealer = _socket(self._context, zmq.DEALER)
-        dealer.connect(self._replay)
-        dealer.send_multipart([b"", start.to_bytes(8, "big")], zmq.NOBLOCK)
         self._answered_s = self._loop.time()
-        self._loop.add_reader(dealer.FD, self._on_replay, dealer)
-        self._loop.call_soon(self._on_replay, dealer)
+        try:
+            self._dealer = _socket(self._context, zmq.DEALER)
+            self._dealer.connect(self._replay)
+            self._dealer.send_multipart([b"", start.to_bytes(8, "big")], zmq.NOBLOCK)
+            self._read(self._dealer)
+        except (zmq.ZMQError, OSError) as error:
+            log.warning("no replay", extra={"replay": self._replay, "why": str(error)})
+            self._end_replay()
+            return
+        if self._again is None:
+            self._again = self._loop.call_soon(self._go_on)
 
-    def _on_replay(self, dealer: "zmq.Socket[bytes]") -> None:
-        for _ in range(MAX_A_TURN):
-            if dealer is not self._dealer:  # another replay has begun, or this one is over
-                return
+    def _handle_replay(self, until: float) -> bool:
+        """Answers to the last question. Whether there may be more."""
+        while self._dealer is not None:
             try:
-                frames = dealer.recv_multipart(zmq.NOBLOCK)
+                frames = _message(self._dealer)
             except zmq.Again:
-                break
+                return False
             self._replayed(frames)
-        else:
-            self._loop.call_soon(self._on_replay, dealer)
-        self._activity()
+            if time.perf_counter() >= until:
+                return True
+        return False
 
     def _replayed(self, frames: list[bytes]) -> None:
         """Frames from the end: number and payload; before them the topic (vLLM >= 0.26) and an empty one."""
@@ -173,10 +244,9 @@ class Source:
             self._do(self.sequence.replayed(int.from_bytes(frames[-2], "big"), frames[-1]))
 
     def _end_replay(self) -> None:
-        if self._dealer is not None:
-            self._loop.remove_reader(self._dealer.FD)
-            self._dealer.close()
-            self._dealer = None
+        dealer, self._dealer = self._dealer, None
+        if dealer is not None:
+            self._end(dealer)
 
     # --- silence
 
@@ -187,26 +257,52 @@ class Source:
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
         now = self._loop.time()
-        if self._dealer is not None:
-            if now - self._answered_s >= REPLAY_TIMEOUT_S:
-                self._end_replay()
-                self._do(self.sequence.replay_ended(whole=False))
-                self._activity()
+        if self.sequence.asking:
+            if now - self._answered_s >= REPLAY_TIMEOUT_S and self._again is None:
+                self._guard(self._miss_replay)
         elif self.connected and now - self._heard_s >= self._probe_s:
             self._heard_s = now
             self._probe_s = min(2 * self._probe_s, LAST_PROBE_S)
-            self._do(self.sequence.probe())
+            self._guard(lambda: self._do(self.sequence.probe()))
 
-    def _close_sub(self) -> None:
-        self._sub.disable_monitor()
-        self._monitor.close(linger=0)
-        self._sub.close(linger=0)
+    def _miss_replay(self) -> None:
+        """Time has passed, but perhaps it was ours: first look whether something came."""
+        self._turn()
+        if self.sequence.asking and self._loop.time() - self._answered_s >= REPLAY_TIMEOUT_S:
+            self._end_replay()
+            self._do(self.sequence.replay_ended(whole=False))
+            if self._again is None:
+                self._again = self._loop.call_soon(self._go_on)
+
+    # --- sockets
+
+    def _read(self, socket: "zmq.Socket[bytes]") -> None:
+        descriptor = socket.FD
+        self._loop.add_reader(descriptor, self._wake)
+        self._descriptors[id(socket)] = descriptor
+
+    def _end(self, socket: "zmq.Socket[bytes]") -> None:
+        descriptor = self._descriptors.pop(id(socket), None)
+        if descriptor is not None:
+            self._loop.remove_reader(descriptor)
+        socket.close(linger=0)
 
 
-def _socket(context: "zmq.Context[zmq.Socket[bytes]]", kind: int) -> "zmq.Socket[bytes]":
-    """A socket that never drops what arrives: with a high-water mark, replays lose batches and even their end."""
+def _message(socket: "zmq.Socket[bytes]") -> list[bytes]:
+    """The frames of one message. Raises zmq.Again where there is none, ValueError for more than a message may have:
+    the rest of them goes with the socket.
+    """
+    frames = [socket.recv(zmq.NOBLOCK)]
+    while socket.getsockopt(zmq.RCVMORE):
+        if len(frames) == _MAX_FRAMES:
+            raise ValueError(f"a message of more than {_MAX_FRAMES} frames")
+        frames.append(socket.recv(zmq.NOBLOCK))
+    return frames
+
+
+def _socket(context: _Context, kind: int) -> "zmq.Socket[bytes]":
     socket = context.socket(kind)
-    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
     socket.setsockopt(zmq.IPV6, 1)

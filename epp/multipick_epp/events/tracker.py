@@ -16,32 +16,46 @@ Rules, each from what the engines do (recordings of vLLM 0.32; its and SGLang's 
    cache has turned over: as many removals in a row of blocks that we hold as we hold blocks, and no orphan.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from multipick_epp.events.cache_contents import CacheContents, Change
 from multipick_epp.events.decode import Batch, Removed, Stored
 from multipick_epp.events.key_table import KeyTable
-from multipick_epp.state.caches import GPU, is_sliding
+from multipick_epp.events.unnamed import UnnamedBlocks
+from multipick_epp.state.caches import CACHES_AT_MOST, GPU, is_sliding
 from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
-MAX_CACHES = 64
-MAX_BLOCK_SIZE = 1 << 16  # tokens
+MAX_BLOCK_SIZES = 4
+"""Of one engine: every request is hashed by all of them. Hybrid models have two or three."""
 MIN_TURN = 256  # removals; fewer prove nothing
 
 
 class Tracker:
     """Invariants: one contents for each (medium, group); one `KeyTable` for each block size, shared by its contents;
-    `_clears` happened before every change that the contents have not told yet.
+    `_unsized` has the offload tiers of groups whose GPU cache isn't known yet, and with it the block size; `_clears`
+    happened before every change that the contents have not told yet.
     """
 
-    def __init__(self, endpoint: Endpoint, root: Callable[[str | None], BlockKey], complete: bool) -> None:
-        """`root` gives the parent key of prompts by LoRA adapter; `complete`: the engine's first batch comes first."""
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        root: Callable[[str | None], BlockKey],
+        complete: bool,
+        media: Collection[str] = (),
+    ) -> None:
+        """`root` gives the parent key of prompts by LoRA adapter; `complete`: the engine's first batch comes first;
+        `media` are followed beside the GPU, in capitals.
+        """
         self.unplaced_blocks = 0  # stored blocks that no cache can take
+        self.skipped_blocks = 0  # stored blocks on media that aren't followed
+        self.limit = ""  # what the engine has more of than is followed: its caches aren't known whole
         self._endpoint = endpoint
         self._root = root
+        self._media = frozenset({GPU, *media})
         self._names: dict[int, KeyTable] = {}
         self._contents: dict[tuple[str, int], CacheContents] = {}
+        self._unsized: dict[tuple[str, int], UnnamedBlocks] = {}
         self._clears: dict[str, None] = {}  # media, in order
         self._sure = complete
         self._turned = 0  # removals in a row without a surprise
@@ -49,12 +63,19 @@ class Tracker:
     @property
     def mode(self) -> Mode:
         """EXACT where the GPU's contents are the engine's, block for block."""
-        return Mode.EXACT if self._sure and not any(contents.unnamed for contents in self._gpu()) else Mode.APPROX
+        sure = self._sure and not self.limit and not any(contents.unnamed for contents in self._gpu())
+        return Mode.EXACT if sure else Mode.APPROX
 
     @property
     def blocks(self) -> int:
         """Resident blocks, of all caches."""
         return sum(len(contents.copies) for contents in self._contents.values())
+
+    @property
+    def entries(self) -> int:
+        """What is held in memory: blocks and names, about 130 bytes each."""
+        unnamed = [*self._unsized.values(), *(contents.unnamed for contents in self._contents.values())]
+        return self.blocks + sum(map(len, unnamed)) + sum(len(names.keys) for names in self._names.values())
 
     @property
     def waiting_blocks(self) -> int:
@@ -101,24 +122,28 @@ class Tracker:
         self._turned = 0
         in_doubt_already = not self._sure and not any(contents.confirmed for contents in self._contents.values())
         self._sure = False
-        for contents in self._contents.values():
-            contents.unnamed.clear()  # nothing could confirm them
         if in_doubt_already:  # an engine that nothing can be read of must not cost us a pass over all blocks each time
             return
         for contents in self._contents.values():
             contents.doubt()
+        for unnamed in self._unsized.values():
+            unnamed.doubt()
         for names in self._names.values():
-            names.recount()
+            names.doubt()
 
     def _stored(self, event: Stored) -> None:
         if event.remote or not event.hashes:
             return
+        if event.medium not in self._media:
+            self.skipped_blocks += len(event.hashes)
+            return
         contents = self._contents_of(event)
         if contents is None:
-            self.unplaced_blocks += len(event.hashes)
+            self._unplaced(event)
             return
         names = contents.names
-        if len(event.tokens) == 4 * event.block_size * len(event.hashes) and not is_sliding(contents.cache):
+        whole = len(event.tokens) == 4 * contents.cache.block_size * len(event.hashes)
+        if whole and not is_sliding(contents.cache):
             self._announce(names, names.learn(event))
             if event.medium == GPU and self._proves(event, contents):
                 return
@@ -143,11 +168,12 @@ class Tracker:
         return True
 
     def _removed(self, event: Removed) -> None:
-        if event.remote:
+        if event.remote or event.medium not in self._media:
             return
-        contents = self._contents.get((event.medium, event.group))
+        place = event.medium, event.group
+        holder = self._contents.get(place) or self._unsized.get(place)
         for block_hash in event.hashes:
-            held = contents is not None and contents.remove(block_hash)
+            held = holder is not None and holder.remove(block_hash)
             if not self._sure and event.medium == GPU:
                 self._turned = self._turned + 1 if held else 0
         if not self._sure and self._turned >= max(MIN_TURN, sum(len(gpu.copies) for gpu in self._gpu())):
@@ -165,6 +191,8 @@ class Tracker:
         self._sure = True
         for contents in self._contents.values():
             contents.settle()
+        for unnamed in self._unsized.values():
+            unnamed.settle()
         for names in self._names.values():
             names.recount()
 
@@ -178,18 +206,56 @@ class Tracker:
         return [contents for contents in self._contents.values() if contents.cache.medium == GPU]
 
     def _contents_of(self, event: Stored) -> CacheContents | None:
-        """The contents that the event is about; None for one that can't be."""
+        """The contents that the event is about; None for one that can't be, or whose block size isn't known."""
         contents = self._contents.get((event.medium, event.group))
-        if contents is not None:
-            return contents if event.block_size in (0, contents.cache.block_size) else None
-        gpu = self._contents.get((GPU, event.group))  # offload tiers don't say their block size
-        block_size = event.block_size or (gpu.cache.block_size if gpu else 0)
-        if not 0 < block_size <= MAX_BLOCK_SIZE or len(self._contents) >= MAX_CACHES:
+        if contents is not None and event.block_size in (0, contents.cache.block_size):
+            return contents
+        gpu = self._contents.get((GPU, event.group))
+        on_gpu = event.medium == GPU
+        # Offload tiers name a block by its hash alone, and say no block size, or one of their own units.
+        size = event.block_size if on_gpu or event.tokens else gpu.cache.block_size if gpu else 0
+        if contents is not None and size == contents.cache.block_size:
+            return contents
+        if contents is not None or size == 0:
+            if on_gpu:
+                self.limit = "blocks of another size in one cache" if contents else "blocks without a size"
             return None
-        if block_size not in self._names:
-            self._names[block_size] = KeyTable(block_size, self._root)
-        kind, window = (gpu.cache.kind, gpu.cache.window) if gpu else (event.kind, event.window)
-        cache = Cache(self._endpoint, block_size, event.medium, event.group, kind, window)
-        contents = CacheContents(cache, self._names[block_size], self._sure)
-        self._contents[event.medium, event.group] = contents
+        contents = self._new_contents(event.medium, event.group, size, gpu.cache if gpu else event, UnnamedBlocks())
+        if on_gpu and contents is not None:
+            for medium, group in [place for place in self._unsized if place[1] == event.group]:
+                self._new_contents(medium, group, size, contents.cache, self._unsized.pop((medium, group)))
         return contents
+
+    def _new_contents(
+        self, medium: str, group: int, block_size: int, like: Cache | Stored, unnamed: UnnamedBlocks
+    ) -> CacheContents | None:
+        """`like` says what kind of group it is. None where an engine may not have more: beyond the GPU nothing is exact
+        anyway, so only there it is a `limit`.
+        """
+        names = self._names.get(block_size)
+        too_many = ""
+        if len(self._contents) >= CACHES_AT_MOST:
+            too_many = f"more than {CACHES_AT_MOST} caches"
+        elif names is None and len(self._names) >= MAX_BLOCK_SIZES:
+            too_many = f"more than {MAX_BLOCK_SIZES} block sizes"
+        if too_many:
+            self.limit = too_many if medium == GPU else self.limit
+            return None
+        if names is None:
+            names = self._names[block_size] = KeyTable(block_size, self._root)
+        cache = Cache(self._endpoint, block_size, medium, group, like.kind, like.window)
+        contents = self._contents[medium, group] = CacheContents(cache, names, unnamed, self._sure)
+        for block_hash in [block_hash for block_hash in unnamed if block_hash in names.keys]:
+            contents.named(block_hash)
+        return contents
+
+    def _unplaced(self, event: Stored) -> None:
+        """A tier's blocks wait for their group's GPU cache, which tells their size; others have no place."""
+        place = event.medium, event.group
+        waits = event.medium != GPU and not event.tokens and place not in self._contents
+        if not waits or (GPU, event.group) in self._contents or len(self._unsized) >= CACHES_AT_MOST:
+            self.unplaced_blocks += len(event.hashes)
+            return
+        unnamed = self._unsized.setdefault(place, UnnamedBlocks())
+        for block_hash in event.hashes:
+            unnamed.add(block_hash)

@@ -128,7 +128,7 @@ class _Replay:
                 self._feed.sink(effect)
 
     async def _upload(self) -> None:
-        await upload(self._state, [self._feed], 0.0)
+        await upload(self._state, self._feed, 0.0)
 
 
 def usage_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -18,7 +18,12 @@ class Publisher:
     """vLLM's publisher thread: PUB and replay ROUTER, bound; `kept` batches can be replayed."""
 
     def __init__(
-        self, port: int = 0, replay_port: int | None = 0, kept: int = 10_000, topic_in_replay: bool = True
+        self,
+        port: int = 0,
+        replay_port: int | None = 0,
+        kept: int = 10_000,
+        topic_in_replay: bool = True,
+        replay_queue: int = 0,  # batches; 0: without end
     ) -> None:
         self.published = 0
         self.replays = 0
@@ -32,7 +37,7 @@ class Publisher:
         self._router: zmq.Socket[bytes] | None = None
         if replay_port is not None:
             self._router = self._context.socket(zmq.ROUTER)
-            self._router.setsockopt(zmq.SNDHWM, 0)
+            self._router.setsockopt(zmq.SNDHWM, replay_queue)
             self.replay_port = self._bind(self._router, replay_port)
         self._lock = threading.Lock()
         self._stop = threading.Event()

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from multipick_epp.blocks import Chains, block_keys, root_key
+from multipick_epp.config import Events
 from multipick_epp.events.child import IngestOptions
 from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.ingest import Ingest
@@ -92,6 +93,28 @@ async def test_events_reach_the_pickers_mirror(
     await eventually(knows(picker, 6))
     await eventually(lambda: [stats.blocks for stats in ingest.stats()] == [3])
     assert ingest.degraded is None
+
+
+async def test_media_with_a_weight_are_followed_by_both_sides(
+    store_server: Valkey, publisher: Any, store: Any, eventually: Any
+) -> None:
+    events = Events(media={"cpu": 0.5})
+    server = parse_url(store_server.url.replace("://", "://:hush@"))
+    picker = RedisState(server, "pool", ReplicaId("picker"), ingests=False, medium_weights=events.medium_weights)
+    options = msgspec.structs.replace(settings(store_server), media=tuple(events.medium_weights))
+    ingest = IngestProcess(options)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(picker.close)
+        await picker.start()
+        stack.push_async_callback(ingest.close)
+        await ingest.start()
+        pod = publisher()
+        cpu, disk = ({"block_size": 0, "medium": medium} for medium in ("CPU", "DISK"))
+        pod.publish(store([1, 2, 3, 4], None, []) | cpu, store([1, 2, 3, 4], None, []) | disk)
+        pod.publish(store([1, 2, 3, 4], None, IDS[:8]), {"type": "AllBlocksCleared"}, store([1, 2], None, IDS[:4]))
+        ingest.follow([feed(pod)])
+        await eventually(knows(picker, 6))
+        await eventually(lambda: [stats.skipped_blocks for stats in ingest.stats()] == [4])
 
 
 async def test_chunks_of_a_prefill_reach_the_picker_one_by_one(

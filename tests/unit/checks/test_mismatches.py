@@ -76,6 +76,7 @@ def test_a_block_size_is_wrong_where_both_are_told(wanted: int | None, found: in
         (FEED, False, 32, "prefix caching"),
         (replace(FEED, batches=1), False, 1000, None),
         (FEED, True, 1000, None),  # it told whoever followed it before
+        (replace(FEED, batches=1, limit="more than 32 caches"), True, 0, "in part: more than 32 caches"),
     ],
 )
 def test_an_engine_is_silent_where_it_had_something_to_tell(

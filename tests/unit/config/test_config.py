@@ -25,11 +25,25 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
         ("pool: {}\n", "name"),
         ("pool: {name: demo}\nlimits: {decision_s: 0}\n", "decision_s"),
         ("pool: [\n", "epp.yaml"),
+        ("pool: {name: demo}\nevents: {media: {CPU: 1.5}}\n", "media"),
+        ("pool: {name: demo}\nevents: {media: {CPU: -0.1}}\n", "media"),
+        ("pool: {name: demo}\nevents: {media: {CPU: .nan}}\n", "media"),
+        ("pool: {name: demo}\nevents: {media: {CPU: yes}}\n", "media"),
+        ("pool: {name: demo}\nevents: {media: {gpu: 0.5}}\n", "GPU"),
+        ("pool: {name: demo}\nevents: {media: {cpu: 0.5, CPU: 0.2}}\n", "twice"),
+        ("pool: {name: demo}\nevents: {media: {'': 0.5}}\n", "media"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, where: str) -> None:
     with pytest.raises(config.ConfigError, match=where):
         config.load(write(tmp_path, text))
+
+
+def test_media_count_by_the_engines_names_in_capitals_and_by_default_none_does(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, "pool: {name: demo}\n")).events.medium_weights == {}
+    media = "{cpu_pinned: 0.5, DISK: 0, Storage: 1}"
+    loaded = config.load(write(tmp_path, f"pool: {{name: demo}}\nevents: {{media: {media}}}\n"))
+    assert loaded.events.medium_weights == {"CPU_PINNED": 0.5, "STORAGE": 1.0}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from multipick_epp.events.sequence import MAX_ATTEMPTS, Ask, BatchSequence, Begin, Effect, Lost, Take
+from multipick_epp.events.sequence import MAX_ATTEMPTS, MAX_HELD_BYTES, Ask, BatchSequence, Begin, Effect, Lost, Take
 
 
 def batch(seq: int, engine: str = "a") -> tuple[int, bytes]:
@@ -17,13 +17,21 @@ def done(effects: Iterator[Effect]) -> list[Effect]:
     return list(effects)
 
 
+def held(sequence: BatchSequence) -> list[Effect]:
+    """All that can be had of what was held."""
+    effects = []
+    while sequence.holds:
+        effects += done(sequence.held())
+    return effects
+
+
 def live(sequence: BatchSequence, *seqs: int, engine: str = "a") -> list[Effect]:
     return [effect for seq in seqs for effect in sequence.live(*batch(seq, engine))]
 
 
 def replay(sequence: BatchSequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
     effects = [effect for seq in seqs for effect in sequence.replayed(*batch(seq, engine))]
-    return effects + done(sequence.replay_ended(whole))
+    return effects + done(sequence.replay_ended(whole)) + held(sequence)
 
 
 def joined(replays: bool = True) -> BatchSequence:
@@ -94,7 +102,8 @@ class TestJoining:
         live(sequence, 7)
         for _ in range(MAX_ATTEMPTS - 1):
             assert done(sequence.replay_ended(whole=False)) == [Ask(0)]
-        assert done(sequence.replay_ended(whole=False)) == [Begin(complete=False), take(7)]
+        assert done(sequence.replay_ended(whole=False)) == []
+        assert held(sequence) == [Begin(complete=False), take(7)]
         assert live(sequence, 9) == [Lost(), take(9)]
 
 
@@ -118,6 +127,39 @@ class TestGaps:
             assert done(sequence.replayed(*batch(5))) == [Ask(2)]
             assert done(sequence.replayed(*batch(2))) == []
         assert done(sequence.replayed(*batch(5))) == [Lost(), take(5)]
+
+    def test_a_replay_that_breaks_off_may_go_on_as_long_as_it_brings_something(self) -> None:
+        sequence = joined()
+        live(sequence, 99)
+        for first in range(3, 3 + 2 * MAX_ATTEMPTS):
+            assert done(sequence.replayed(*batch(first))) == [take(first)]
+            assert done(sequence.replay_ended(whole=False)) == [Ask(first)]
+        done(sequence.replayed(*batch(2 + 2 * MAX_ATTEMPTS)))
+        for _ in range(MAX_ATTEMPTS - 1):
+            assert sequence.asking
+            done(sequence.replay_ended(whole=False))
+        assert held(sequence) == [Lost(), take(99)]
+
+    def test_what_was_held_comes_one_by_one_and_before_what_comes_live_meanwhile(self) -> None:
+        sequence = joined()
+        live(sequence, 4, 5)
+        assert done(sequence.replayed(*batch(3))) == [take(3)]
+        assert done(sequence.replay_ended(whole=True)) == []
+        assert done(sequence.held()) == [take(4)]
+        assert live(sequence, 6) == []
+        assert held(sequence) == [take(5), take(6)]
+        assert sequence.held_bytes == 0
+
+    def test_what_is_too_much_to_hold_is_replayed_in_its_turn(self) -> None:
+        sequence = joined()
+        big = b"x" * (MAX_HELD_BYTES // 2)
+        for seq in range(4, 8):
+            done(sequence.live(seq, big))
+        assert sequence.held_bytes == MAX_HELD_BYTES
+        assert done(sequence.replayed(*batch(3))) == [take(3)]
+        assert done(sequence.replay_ended(whole=True)) == []
+        assert [type(effect) for effect in held(sequence)] == [Take, Take]
+        assert live(sequence, 8) == [Ask(5)]
 
     def test_live_copies_of_replayed_batches_are_dropped(self) -> None:
         sequence = joined()
@@ -224,6 +266,7 @@ class TestSilence:
         live(sequence, 5)
         for _ in range(MAX_ATTEMPTS):
             done(sequence.replay_ended(whole=False))
+        held(sequence)
         assert sequence.next == 6
         assert done(sequence.probe()) == [Ask(5)]
         assert replay(sequence, 5) == []

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import pytest
 from multipick_epp.blocks import block_keys, encode_extra, root_key, token_bytes
 from multipick_epp.events.decode import Batch, Cleared, Event, Removed, Stored
-from multipick_epp.events.key_table import MAX_IDLE, MAX_WAITING_BLOCKS, KeyTable
+from multipick_epp.events.key_table import MAX_IDLE, MAX_WAITING_BLOCKS, MAX_WAITING_BYTES, KeyTable
 from multipick_epp.events.tracker import MIN_TURN, Tracker
+from multipick_epp.events.unnamed import MAX_UNNAMED
+from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
@@ -62,7 +64,7 @@ def held(tracker: Tracker, cache: Cache | None = None) -> set[BlockKey]:
 
 @pytest.fixture
 def tracker() -> Tracker:
-    return Tracker(POD, root, complete=True)
+    return Tracker(POD, root, complete=True, media=("CPU",))
 
 
 def test_stored_blocks_have_the_keys_of_the_same_prompt_in_a_request(tracker: Tracker) -> None:
@@ -138,9 +140,91 @@ def test_an_offload_tier_names_blocks_by_hash_alone(tracker: Tracker) -> None:
     assert held(tracker) == set()
 
 
-def test_an_offload_tier_without_a_gpu_group_has_no_place(tracker: Tracker) -> None:
-    tell(tracker, stored([1], None, [], medium="CPU", size=0))
-    assert (tracker.unplaced_blocks, tracker.contents()) == (1, {})
+@pytest.mark.parametrize("size", [0, SIZE, 16], ids=["no size", "its size", "a size of its own"])
+def test_an_offload_tier_may_speak_before_the_gpu(tracker: Tracker, size: int) -> None:
+    cpu = Cache(POD, SIZE, "CPU")
+    tell(tracker, stored([101, 102, 103], None, [], medium="CPU", size=size), removed(103, medium="CPU"))
+    assert tracker.contents() == {}
+    tell(tracker, prompt())
+    assert (held(tracker, cpu), tracker.mode) == (set(KEYS[:2]), Mode.EXACT)
+    tell(tracker, removed(101, medium="CPU"))
+    assert held(tracker, cpu) == {KEYS[1]}
+
+
+def test_an_offload_tier_that_says_no_tokens_names_no_block(tracker: Tracker) -> None:
+    """No size and no tokens fit each other: they must not pass for whole blocks, whose name would stay."""
+    tell(tracker, stored([900], None, [9, 9]), stored([101, 102], None, [], medium="CPU", size=0))
+    assert held(tracker, Cache(POD, SIZE, "CPU")) == set()
+    tell(tracker, prompt())
+    assert held(tracker) == {*KEYS, *block_keys(root(None), [9, 9], SIZE)}
+
+
+def test_an_offload_tier_takes_its_keys_from_whatever_names_them_later() -> None:
+    """The GPU's events were missed; what names the blocks are other groups, orphans and their parents, copies."""
+    tracker = Tracker(POD, root, complete=False, media=("CPU",))
+    cpu = Cache(POD, SIZE, "CPU")
+    tell(tracker, stored([900], None, [9, 9]))  # the GPU's cache is known by another block
+    tell(tracker, stored([101, 102, 103, 104], None, [], medium="CPU", size=0))
+    tell(tracker, stored([103, 104], 102, IDS[4:]))  # an orphan
+    assert held(tracker, cpu) == set()
+    tell(tracker, stored([101], None, IDS[:2]), stored([102], 101, IDS[2:4]))
+    assert held(tracker, cpu) == set(KEYS)
+
+
+def test_an_offload_tier_of_a_group_whose_blocks_another_group_has_named(tracker: Tracker) -> None:
+    cpu = Cache(POD, SIZE, "CPU", 1, "sliding_window", 4)
+    tell(tracker, stored([103], None, [], medium="CPU", size=0, group=1), prompt())
+    tell(tracker, stored([103, 104], 102, IDS, group=1, kind="sliding_window", window=4))
+    assert held(tracker, cpu) == {KEYS[2]}
+
+
+def test_a_tier_that_lost_events_leave_in_doubt_is_named_and_dropped_unless_confirmed(tracker: Tracker) -> None:
+    cpu = Cache(POD, SIZE, "CPU")
+    tell(tracker, stored([900], None, [9, 9]), stored([101, 102, 103], None, [], medium="CPU", size=0))
+    tracker.lost()
+    tell(tracker, prompt())
+    assert held(tracker, cpu) == set(KEYS[:3])
+    tell(tracker, stored([101], None, [], medium="CPU", size=0), Cleared(), prompt())
+    assert held(tracker, cpu) == {KEYS[0]}
+
+
+def test_media_that_are_not_followed_cost_nothing(tracker: Tracker) -> None:
+    tell(tracker, *(stored([hash_], None, [], medium=f"M{hash_}", size=0) for hash_ in range(1000)))
+    tell(tracker, stored([101], None, IDS[:2], medium="DISK"), removed(101, medium="DISK"))
+    assert (tracker.contents(), tracker.skipped_blocks, tracker.entries) == ({}, 1001, 0)
+    assert tracker.mode is Mode.EXACT
+
+
+def test_more_caches_than_are_indexed_leave_the_endpoint_approximate_and_say_so(tracker: Tracker) -> None:
+    """Eleven groups on three media: what the index has no place for is not sent to it again and again."""
+    tracker = Tracker(POD, root, complete=True, media=("CPU", "STORAGE"))
+    for group in range(11):
+        for medium in ("CPU", "STORAGE", "GPU"):
+            tell(tracker, stored([101], None, IDS[:2], medium=medium, group=group))
+    assert len(tracker.contents()) == CACHES_AT_MOST
+    assert (tracker.mode, tracker.limit, tracker.unplaced_blocks) == (Mode.APPROX, "more than 32 caches", 1)
+    tell(tracker, Cleared(), stored([101], None, IDS[:2]), removed(101, group=10))
+    assert tracker.mode is Mode.APPROX
+
+
+def test_more_block_sizes_than_requests_are_hashed_by_are_not_followed(tracker: Tracker) -> None:
+    for group in range(8):
+        tell(tracker, stored([group], None, [1] * (group + 1), size=group + 1, group=group))
+    assert {cache.block_size for cache in tracker.contents()} == {1, 2, 3, 4}
+    assert (tracker.mode, tracker.limit) == (Mode.APPROX, "more than 4 block sizes")
+
+
+def test_what_waits_for_a_parent_is_bounded_in_bytes() -> None:
+    tracker = Tracker(POD, root, complete=False)
+    size = 65_536
+    for orphan in range(200):
+        tell(tracker, stored([2 * orphan + 1], 2 * orphan, [orphan] * size, size=size))
+    assert tracker.waiting_blocks == MAX_WAITING_BYTES // (4 * size)
+
+
+def test_blocks_without_a_name_are_bounded(tracker: Tracker) -> None:
+    tell(tracker, *(stored([number], None, [], medium="CPU", size=0) for number in range(MAX_UNNAMED + 1)))
+    assert 0 < tracker.entries <= MAX_UNNAMED
 
 
 def test_a_sliding_window_group_takes_its_keys_from_the_full_group(tracker: Tracker) -> None:
@@ -286,12 +370,13 @@ def test_a_resident_blocks_name_is_never_forgotten(tracker: Tracker) -> None:
 
 
 def test_hostile_events_have_no_place(tracker: Tracker) -> None:
-    tell(tracker, stored([1], None, [1], size=0), stored([1], None, [1], size=1 << 20), stored([1], None, [1], size=-1))
-    tell(tracker, prompt(), stored([1], None, IDS[:3], size=3))  # another block size in the same group
+    tell(
+        tracker, stored([1], None, [1], size=0), prompt(), stored([1], None, IDS[:3], size=3)
+    )  # another block size in the same group
     for group in range(200):
         tell(tracker, stored([1], None, IDS[:2], group=group))
     assert tracker.unplaced_blocks > 100
-    assert len(tracker.contents()) <= 64
+    assert len(tracker.contents()) <= CACHES_AT_MOST
     tell(tracker, stored([55], None, IDS[:3]))  # tokens don't fit the hashes
     assert tracker.mode is Mode.APPROX
 

@@ -97,6 +97,11 @@ class Wire:
         self.do(self.sequence.connected())
 
     def do(self, effects: Iterator[Effect]) -> None:
+        self._do(effects)
+        while self.sequence.holds:
+            self._do(self.sequence.held())
+
+    def _do(self, effects: Iterator[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Take):
                 assert self.tracker is not None
