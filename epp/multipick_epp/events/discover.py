@@ -7,17 +7,16 @@ picker connect anywhere but to that engine's own address.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-import aiohttp
-import msgspec
-
-from multipick_epp.engines.answers import read_at_most
+from multipick_epp.engines import EngineClient, Unanswered, Why
+from multipick_epp.engines.event_sources import EventSource
 from multipick_epp.types import Endpoint
 
-MAX_ANSWER_BYTES = 1 << 20
-_ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=3)
+_LATER = frozenset({500, 502, 503, 504})
+"""Statuses of an engine that starts or ends; any other but 200 means that it doesn't know the question."""
 _ADDRESS = re.compile(r"tcp://(.{1,255}):([0-9]{1,5})")
 _PORTS = range(1, 65536)
 
@@ -56,47 +55,31 @@ class NoEvents:
     reason: str
 
 
-class _Source(msgspec.Struct):
-    endpoint: str | None = None
-    replay_endpoint: str | None = None
-    buffer_steps: int = 1
-
-
-_answer = msgspec.json.Decoder(dict[str, _Source])
-
-
 class Unreachable(Exception):  # noqa: N818 (named for what it is)
     """The engine doesn't answer now; it may later."""
 
 
-async def discover(session: aiohttp.ClientSession, spec: FeedSpec, ports: Ports) -> Addresses | NoEvents:
+async def discover(engines: EngineClient, spec: FeedSpec, ports: Ports) -> Addresses | NoEvents:
     """The addresses to follow. Raises Unreachable while the engine doesn't answer."""
     if spec.events is not None:
         return Addresses(spec.events, spec.replay)
-    try:
-        url = f"http://{spec.endpoint}/kv_event_sources"
-        async with session.get(url, timeout=_ANSWER_TIMEOUT, allow_redirects=False) as response:
-            if response.status in (500, 502, 503, 504):
-                raise Unreachable(f"status {response.status}")
-            body = await read_at_most(response, MAX_ANSWER_BYTES) if response.status == 200 else b""
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unreachable(str(error) or type(error).__name__) from error
-    if body is None:
-        raise Unreachable(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return said(spec, body) if body else by_ports(spec, ports)
+    answer = await engines.event_sources(spec.endpoint)
+    if not isinstance(answer, Unanswered):
+        return said(spec, answer)
+    if answer.why is Why.UNREADABLE:
+        return NoEvents(str(answer))
+    if answer.why is Why.REFUSED and answer.status not in _LATER:
+        return by_ports(spec, ports)
+    raise Unreachable(str(answer))
 
 
-def said(spec: FeedSpec, body: bytes) -> Addresses | NoEvents:
+def said(spec: FeedSpec, sources: Mapping[int, EventSource]) -> Addresses | NoEvents:
     """The publisher of the endpoint's rank, from the engine's answer."""
-    try:
-        sources = _answer.decode(body)
-    except msgspec.DecodeError as error:
-        return NoEvents(f"unreadable answer: {error}")
     if not sources:
         return NoEvents("the engine has its events off")
-    source = sources.get(str(spec.rank)) or (next(iter(sources.values())) if len(sources) == 1 else None)
+    source = sources.get(spec.rank) or (next(iter(sources.values())) if len(sources) == 1 else None)
     if source is None or source.endpoint is None:
-        return NoEvents(f"no rank {spec.rank} among {', '.join(sorted(sources))}"[:200])
+        return NoEvents(f"no rank {spec.rank} among {', '.join(map(str, sorted(sources)))}"[:200])
     events = _own_port(spec, source.endpoint)
     if isinstance(events, NoEvents):
         return events

@@ -1,4 +1,4 @@
-"""One endpoint whose events this process follows: from its addresses to what the index has to be uploaded."""
+"""One endpoint whose events this process follows: from its addresses to what the index has to be told."""
 
 import asyncio
 import logging
@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import aiohttp
 import zmq
 
+from multipick_epp.engines import EngineClient
 from multipick_epp.events.decode import UndecodableBatch, decode
 from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
 from multipick_epp.events.sequence import Begin, Lost, Take
@@ -18,11 +18,11 @@ from multipick_epp.types import BlockKey, Endpoint, Mode
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING = 1 << 18  # operations; beyond, the index is uploaded everything anew instead
+MAX_PENDING = 1 << 18  # operations; beyond, the index is told everything anew instead
 MAX_ENTRIES = 1 << 22
 """Of one endpoint, see `Tracker.entries`: two million blocks, 600 MB. Beyond, what is known of it starts afresh."""
 _RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
-_PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is uploaded everything again
+_PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is told everything again
 _FARTHEST_AHEAD_MS = 1 << 40
 _WHY_CHARS = 200
 _LOG_S = 10.0  # between two warnings about one endpoint
@@ -43,7 +43,7 @@ class FeedStats:
     gaps: int
     restarts: int
     undecodable: int  # messages and events that could not be read
-    uploads: int  # times that the index was uploaded everything
+    uploads: int  # times that the index was told everything
     lag_s: float  # from the engine's step to the index, by both clocks
     why: str  # why there are no events; "" where there are
     skipped_blocks: int = 0  # stored, but on a medium that isn't followed
@@ -52,20 +52,20 @@ class FeedStats:
 
 @dataclass(slots=True)
 class Incarnation:
-    """What one engine process uploaded us. Batches are counted from 0 here, whatever number the engine gives them."""
+    """What one engine process told us. Batches are counted from 0 here, whatever number the engine gives them."""
 
     tracker: Tracker
     epoch: int
     batches: int = 0  # taken
     uploaded: int = -1  # the last batch that the index knows of
-    stale: bool = True  # the index has to be uploaded everything
-    retry_s: float = 0.0  # loop time before which it isn't uploaded so
+    stale: bool = True  # the index has to be told everything
+    retry_s: float = 0.0  # loop time before which it isn't told so
     next_s: float = 0.0  # loop time before which it isn't told of anything
     pause_s: float = 0.0  # the last pause between two such attempts
     oldest_s: float | None = None  # Unix time at which the oldest batch that the index doesn't know was published
 
     def failed(self, now_s: float) -> None:
-        """The index could not be uploaded: tell it everything, after a pause that grows."""
+        """The index could not be told: tell it everything, after a pause that grows."""
         self.stale = True
         self.pause_s = min(max(2 * self.pause_s, _PAUSE_S[0]), _PAUSE_S[1])
         self.retry_s = now_s + self.pause_s
@@ -106,9 +106,9 @@ class Feed:
         self._limit = ""
         self._quiet_until_s = 0.0
 
-    def start(self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports) -> None:
+    def start(self, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports) -> None:
         """Find the publisher and subscribe, in the background."""
-        self.task = asyncio.create_task(self._subscribe(context, session, ports), name=f"events {self.spec.endpoint}")
+        self.task = asyncio.create_task(self._subscribe(context, engines, ports), name=f"events {self.spec.endpoint}")
 
     def close(self) -> None:
         """Stop following."""
@@ -129,7 +129,7 @@ class Feed:
 
     @property
     def stale(self) -> bool:
-        """The index has to be uploaded everything."""
+        """The index has to be told everything."""
         return self.incarnation is not None and self.incarnation.stale
 
     def wait_s(self, now_s: float) -> float | None:
@@ -210,9 +210,7 @@ class Feed:
             (incarnation.tracker.limit if incarnation else "") or self._limit,
         )
 
-    async def _subscribe(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", session: aiohttp.ClientSession, ports: Ports
-    ) -> None:
+    async def _subscribe(self, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports) -> None:
         """Also later: an engine that was started again may publish elsewhere."""
         followed: Addresses | None = None
         pause_s, longest_s = _RETRY_S
@@ -222,7 +220,7 @@ class Feed:
                 self._source = followed = None
             elif self._source is None or not self._source.connected:
                 try:
-                    found = await discover(session, self.spec, ports)
+                    found = await discover(engines, self.spec, ports)
                     if isinstance(found, NoEvents):
                         self._say(found.reason)
                     elif found != followed:

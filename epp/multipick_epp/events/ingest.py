@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
-import aiohttp
 import zmq
 
+from multipick_epp.engines import EngineClient
 from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.feed import MAX_ENTRIES, Feed, FeedStats
 from multipick_epp.events.upload import upload
@@ -54,14 +54,14 @@ class Ingest:
         self._owned_s = 0.0  # loop time at which ownership is looked at again
         self._task: asyncio.Task[None] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._engines = EngineClient()
 
     async def start(self) -> None:
         """Begin to follow, in the background. The index has been started before."""
         _allow_descriptors()
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(65536, self._context.get(zmq.SOCKET_LIMIT)))
-        self._session = aiohttp.ClientSession()
+        await self._engines.start()
         self._index.on_lost(self._lost)
         self._task = asyncio.create_task(self._run(), name="ingest")
 
@@ -77,8 +77,7 @@ class Ingest:
             tasks += feed.tasks
         self._own(())
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._session:
-            await self._session.close()
+        await self._engines.close()
         if self._context:
             self._context.destroy(linger=0)
 
@@ -177,11 +176,10 @@ class Ingest:
                 if spec.started_ms is not None:
                     feed.container_started(spec.started_ms)
         assert self._context is not None
-        assert self._session is not None
         for endpoint in wanted - self._feeds.keys():
             if spec := self._specs.get(endpoint):
                 feed = self._feeds[endpoint] = Feed(spec, self._root, self._changed.set, media=self._media)
-                feed.start(self._context, self._session, self._ports)
+                feed.start(self._context, self._engines, self._ports)
 
 
 def _allow_descriptors() -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
+from multipick_epp.engines import EngineClient
 from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
 from multipick_epp.recording.check import Row, TokenIdsOnly, check
 from multipick_epp.recording.folder import BadRecording, Recording, load, save
@@ -127,11 +126,14 @@ async def _make(options: argparse.Namespace) -> int:
 
 async def _discover(url: str) -> Addresses:
     address = urlsplit(url).netloc
-    async with aiohttp.ClientSession() as session:
-        try:
-            found = await discover(session, FeedSpec(Endpoint(address)), Ports(_EVENT_PORT))
-        except Unreachable as error:
-            raise NoRecording(f"{url}: {error}") from error
+    engines = EngineClient()
+    await engines.start()
+    try:
+        found = await discover(engines, FeedSpec(Endpoint(address)), Ports(_EVENT_PORT))
+    except Unreachable as error:
+        raise NoRecording(f"{url}: {error}") from error
+    finally:
+        await engines.close()
     if isinstance(found, NoEvents):
         raise NoRecording(f"{url}: {found.reason}; name the publisher with --events")
     return found

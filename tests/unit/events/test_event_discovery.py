@@ -1,17 +1,33 @@
 """Where an endpoint's publisher is: by the engine's answer, or by the pool's ports."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, by_ports, said
+from multipick_epp.engines import EngineClient, Unanswered, Why, event_sources
+from multipick_epp.engines.event_sources import EventSource
+from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, by_ports, discover, said
 from multipick_epp.types import Endpoint
 
 FEED = FeedSpec(Endpoint("10.1.2.3:8000"))
 
 
-def answer(**ranks: Any) -> bytes:
-    return json.dumps({rank.removeprefix("rank"): source for rank, source in ranks.items()}).encode()
+def answer(**ranks: Any) -> Mapping[int, EventSource]:
+    found = event_sources.parse(json.dumps({rank.removeprefix("rank"): said for rank, said in ranks.items()}).encode())
+    assert found is not None
+    return found
+
+
+class Engines(EngineClient):
+    """Whose answer is this one."""
+
+    def __init__(self, answer_is: Unanswered) -> None:
+        super().__init__()
+        self._answer_is = answer_is
+
+    async def event_sources(self, endpoint: Endpoint) -> Mapping[int, EventSource] | Unanswered:
+        return self._answer_is
 
 
 def source(port: int = 5557, **more: Any) -> dict[str, Any]:
@@ -77,18 +93,16 @@ def test_the_endpoints_rank_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("sources", "reason"),
     [
-        (b"{}", "off"),
-        (b"[1]", "unreadable"),
-        (b"{", "unreadable"),
+        (answer(), "off"),
         (answer(rank0=source(endpoint="tcp://10.9.9.9:1")), "connects"),
         (answer(rank0=source(endpoint="ipc:///tmp/x")), "connects"),
         (answer(rank0={"endpoint": None}), "no rank"),
     ],
 )
-def test_what_can_not_be_followed_has_a_reason(body: bytes, reason: str) -> None:
-    found = said(FEED, body)
+def test_what_can_not_be_followed_has_a_reason(sources: Mapping[int, EventSource], reason: str) -> None:
+    found = said(FEED, sources)
     assert isinstance(found, NoEvents)
     assert reason in found.reason
 
@@ -108,3 +122,23 @@ def test_ports_go_up_with_the_rank() -> None:
     assert isinstance(by_ports(FEED, Ports(0)), NoEvents)
     assert isinstance(by_ports(FeedSpec(FEED.endpoint, rank=9), Ports(65530)), NoEvents)
     assert by_ports(FeedSpec(FEED.endpoint, rank=9), Ports(5557, 65530)) == Addresses("tcp://10.1.2.3:5566")
+
+
+@pytest.mark.parametrize("answer_is", [Unanswered(Why.REFUSED, "", 404), Unanswered(Why.REFUSED, "", 307)])
+async def test_an_engine_that_does_not_know_the_question_is_followed_at_the_pools_ports(answer_is: Unanswered) -> None:
+    assert await discover(Engines(answer_is), FEED, Ports(5557)) == Addresses("tcp://10.1.2.3:5557")
+
+
+@pytest.mark.parametrize(
+    "answer_is",
+    [Unanswered(Why.REFUSED, "", 503), Unanswered(Why.SLOW), Unanswered(Why.AWAY), Unanswered(Why.TOO_LONG)],
+)
+async def test_an_engine_that_does_not_answer_is_asked_again(answer_is: Unanswered) -> None:
+    with pytest.raises(Unreachable):
+        await discover(Engines(answer_is), FEED, Ports(5557))
+
+
+async def test_an_answer_that_is_none_is_told() -> None:
+    found = await discover(Engines(Unanswered(Why.UNREADABLE)), FEED, Ports(5557))
+    assert isinstance(found, NoEvents)
+    assert "unreadable" in found.reason
