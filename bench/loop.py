@@ -28,6 +28,7 @@ from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.extproc.driver import Conversation, StreamOptions
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.stream import Bounds
+from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.lmetric import lmetric
@@ -131,7 +132,12 @@ async def picker(metrics: Metrics, tokenised: bool) -> tuple[PoolPicker, PromptR
         tokenizer if tokenised else IdsOnly(), ["m"], b"", lambda: [BLOCK], lambda stage, seconds: None
     )
     options = DecisionOptions("lmetric", lmetric, 0.1)
-    return PoolPicker(options, ReplicaId("bench"), state, registry, reader, metrics, Random(1)), reader, tokenizer
+    known = Failures(registry, state, lambda _: None, lambda: 0.0)
+    return (
+        PoolPicker(options, ReplicaId("bench"), state, registry, known, reader, metrics, Random(1)),
+        reader,
+        tokenizer,
+    )
 
 
 def messages(path: str, body: bytes) -> list[bytes]:

@@ -67,6 +67,9 @@ class ScriptedPicker:
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         self._note("served", reservation, endpoint)
 
+    def answered(self, reservation: ReservationId, status: int) -> None:
+        self._note("answered", reservation, str(status))
+
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte", reservation)
 

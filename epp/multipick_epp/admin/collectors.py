@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from multipick_epp.checks.mismatch import Mismatch
 from multipick_epp.events.feed import FeedStats
+from multipick_epp.pods.failures import Failures
 from multipick_epp.state.protocol import State
 from multipick_epp.state.stats import StateStats
 from multipick_epp.tasks.supervisor import Supervisor
@@ -156,3 +157,24 @@ class TaskCollector:
         for task, count in self._supervisor.restarts.items():
             restarts.add_metric([task], count)
         yield restarts
+
+
+class FailureCollector:
+    """Endpoints that are left out, since their own requests fail."""
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        left_out = GaugeMetricFamily(
+            "multipick_endpoint_left_out",
+            "How often in a row the endpoint was left out since its requests fail; only while it is.",
+            labels=["endpoint"],
+        )
+        for endpoint, level in self._failures.left_out.items():
+            left_out.add_metric([endpoint], level)
+        yield left_out
+        yield CounterMetricFamily(
+            "multipick_ejections", "Times that this picker left an endpoint out.", self._failures.ejections
+        )

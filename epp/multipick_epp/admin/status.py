@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from multipick_epp.checks.mismatch import Mismatch
-from multipick_epp.types import Mode, ReplicaId
+from multipick_epp.types import Endpoint, Mode, ReplicaId
 
 
 class EndpointCounts(msgspec.Struct, frozen=True):
@@ -37,3 +37,5 @@ class PickerStatus(msgspec.Struct, frozen=True):
     mismatches: Sequence[Mismatch]
     failing: Sequence[TaskFailure] = ()
     pods: str | None = None  # why the endpoints may not be those that there are; None while they are followed
+    # since requests there fail: how often in a row
+    left_out: Mapping[Endpoint, int] = msgspec.field(default_factory=dict)

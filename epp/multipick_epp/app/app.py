@@ -8,7 +8,13 @@ from typing import Protocol
 from uuid import uuid4
 
 from multipick_epp import config as configuration
-from multipick_epp.admin.collectors import CheckCollector, FeedCollector, StateCollector, TaskCollector
+from multipick_epp.admin.collectors import (
+    CheckCollector,
+    FailureCollector,
+    FeedCollector,
+    StateCollector,
+    TaskCollector,
+)
 from multipick_epp.admin.server import Admin
 from multipick_epp.admin.status import EndpointCounts, PickerStatus, TaskFailure
 from multipick_epp.app.feeds import Feeds
@@ -26,6 +32,7 @@ from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.reserved import ReservedFields
 from multipick_epp.extproc.server import ExtProcServer, HealthServer
 from multipick_epp.extproc.stream import Bounds
+from multipick_epp.pods.failures import failures
 from multipick_epp.pods.models import ModelWatch
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
@@ -88,8 +95,20 @@ class App:
             config.limits.decision_s,
             config.destinations,
             config.explain_headers,
+            config.pool.models,
         )
-        self.picker = PoolPicker(options, self.replica, self.state, self.registry, self.reader, self.metrics, Random())
+        self.models = ModelWatch(self.registry, self.engines, self.supervisor)
+        self.failures = failures(self.registry, self.state, self.models.doubt)
+        self.picker = PoolPicker(
+            options,
+            self.replica,
+            self.state,
+            self.registry,
+            self.failures,
+            self.reader,
+            self.metrics,
+            Random(),
+        )
         self.health = Health()
         limits = config.limits
         bounds = Bounds(limits.max_read_bytes, limits.max_body_bytes, limits.max_kept_bytes)
@@ -115,6 +134,7 @@ class App:
         )
         self.metrics.registry.register(CheckCollector(lambda: self.checker.mismatches, lambda: self.encoders.local))
         self.metrics.registry.register(TaskCollector(self.supervisor))
+        self.metrics.registry.register(FailureCollector(self.failures))
         self.admin = Admin(self.metrics, self.registry, self.state, self.state.index, self.status)
         self.monitor = Monitor(
             self.registry,
@@ -124,9 +144,9 @@ class App:
             lambda: self.picker.mean_new_tokens,
             config.scrape_s,
             config.metrics_path,
+            self.failures.looked,
             readiness=config.kubernetes is None,  # in a cluster the kubelet's probes decide
         )
-        self.models = ModelWatch(self.registry, self.engines, self.supervisor)
         self._pods: Pods | None = None
         self._background = Background()
 
@@ -170,6 +190,7 @@ class App:
             self.checker.mismatches,
             [TaskFailure(each.task, each.about, each.why) for each in self.supervisor.failing],
             self._pods.outage if self._pods else "starting",
+            self.failures.left_out,
         )
 
     async def drain(self) -> None:

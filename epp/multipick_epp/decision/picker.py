@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -16,6 +16,7 @@ from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
@@ -41,6 +42,7 @@ class DecisionOptions:
     deadline_s: float
     destinations: int = 1
     explain_headers: bool = False
+    models: Collection[str] = ()  # names of the pool's base model; any other is an adapter's
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class _Live:
 
     endpoint: Endpoint
     prompt: Known | Blind | None  # None: its prefill is over
+    asked: Asked
+    answered: bool = False
 
 
 class PoolPicker:
@@ -63,10 +67,12 @@ class PoolPicker:
         replica: ReplicaId,
         state: State,
         registry: Registry,
+        failures: Failures,
         reader: PromptReader,
         metrics: Metrics,
         rng: Random,
     ) -> None:
+
         def observe(stage: str, seconds: float) -> None:
             stages[stage].observe(seconds)
 
@@ -75,6 +81,8 @@ class PoolPicker:
         self._replica = replica
         self._state = state
         self._registry = registry
+        self._failures = failures
+        self._models = frozenset(settings.models)
         self._reader = reader
         self._metrics = metrics
         self._numbers = itertools.count(1)
@@ -97,6 +105,9 @@ class PoolPicker:
             return self._refuse(request)
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
         prompt = await self._read(request, deadline)
+        ready = self._registry.ready(request.subset, self._other_model(prompt))
+        if not ready.endpoints:  # they left while we read
+            return self._refuse(request)
         choice = self._chooser.choose(prompt, ready)
         snapshot = choice.snapshot
         reservation = ReservationId(f"{self._replica}-{next(self._numbers)}")
@@ -108,7 +119,8 @@ class PoolPicker:
         mode = self._mode(prompt, endpoint)
         queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
         new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
-        self._live[reservation] = _Live(endpoint, prompt)
+        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt))
+        self._failures.picked(endpoint)
         self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
         self._watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens)
@@ -128,6 +140,7 @@ class PoolPicker:
         live = self._live.get(reservation)
         if live is None or live.endpoint == endpoint or self._registry.state(endpoint) is None:
             return
+        self._failures.passed_over(live.endpoint)
         self._withdraw(reservation, live.endpoint)
         self._state.move(reservation, endpoint)
         live.endpoint = endpoint
@@ -138,6 +151,12 @@ class PoolPicker:
             self._state.recharge(reservation, new_tokens)
             queued = self._state.load(endpoint).queued_tokens
             self._watch(reservation, endpoint, live.prompt, hit_tokens, queued)
+
+    def answered(self, reservation: ReservationId, status: int) -> None:
+        """The response began."""
+        if live := self._live.get(reservation):
+            live.answered = True
+            self._failures.answered(live.endpoint, status, live.asked)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """Prefill is over."""
@@ -150,6 +169,8 @@ class PoolPicker:
         live = self._live.pop(reservation, None)
         if live is None:
             return
+        if not live.answered:
+            self._failures.undecided(live.endpoint)
         if self._was_computed(live.endpoint, ended):
             self.progress.forget(reservation)
         else:
@@ -174,6 +195,7 @@ class PoolPicker:
         while True:
             await asyncio.sleep(ESTIMATE_EVERY_S)
             now = time.monotonic()
+            self._failures.tick()
             self.progress.estimate(now - before, lambda endpoint: self._state.mode(endpoint) is Mode.BLIND)
             before = now
 
@@ -183,6 +205,15 @@ class PoolPicker:
             self.release(reservation, Ended.CLOSED)
 
     # --- steps of a decision
+
+    def _other_model(self, prompt: Known | Blind) -> str | None:
+        """An adapter that the request asks for: a name that is not the base model's."""
+        return prompt.model if prompt.model is not None and prompt.model not in self._models else None
+
+    def _asked(self, prompt: Known | Blind) -> Asked:
+        if self._other_model(prompt) is not None:
+            return Asked.OTHER_MODEL
+        return Asked.OWN_MODEL if isinstance(prompt, Known) or prompt.read else Asked.UNKNOWN
 
     async def _read(self, request: PickRequest, deadline: float) -> Known | Blind:
         try:

@@ -55,6 +55,7 @@ class Known:
 
     chains: Sequence[Chains]
     reads_cache: bool = True  # False: the engine computes all of it, whatever it holds
+    model: str | None = None  # as the client named it
 
     @property
     def prompt_tokens(self) -> int:
@@ -68,6 +69,8 @@ class Blind:
 
     prompt_tokens: int
     reason: str
+    model: str | None = None  # as the client named it, where that much was read
+    read: bool = False  # as far as the model: it is a request of an API that we know
 
 
 class PromptReader:
@@ -117,13 +120,13 @@ class PromptReader:
         if isinstance(prompt, Unread):
             return guess(request, prompt.reason, longest)
         if self._encoder is None:
-            return guess(request, "no tokenizer", longest)
+            return guess(request, "no tokenizer", longest, prompt)
         started = time.perf_counter()
         token_lists = []
         for source in (prompt.source, *prompt.batch[: MAX_KNOWN_PROMPTS - 1]):
             ids = await self._encoder.encode(source)
             if isinstance(ids, Untokenised):
-                return guess(request, ids.reason, longest)
+                return guess(request, ids.reason, longest, prompt)
             token_lists.append(ids)
             if prompt.batch:
                 await asyncio.sleep(0)  # each may have held the loop for a millisecond
@@ -135,9 +138,9 @@ class PromptReader:
                 tokens <= INLINE_TOKENS, 4 * tokens, partial(self._all_chains, prompt, token_lists, longest)
             )
         except (OverflowError, TypeError):
-            return guess(request, "token ids out of range", longest)
+            return guess(request, "token ids out of range", longest, prompt)
         self._observe("keys", time.perf_counter() - started)
-        return Known(chains, prompt.reads_cache)
+        return Known(chains, prompt.reads_cache, prompt.model)
 
     async def _run(self, light: bool, size: int, work: Callable[[], T]) -> T:
         """Do it here, or in the thread. Raises NoText where too much waits for the thread."""
@@ -163,9 +166,10 @@ class PromptReader:
         return None if model is None or not self._models or model in self._models else model
 
 
-def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS) -> Blind:
-    """A request that is routed by load alone; charged with `longest` tokens at most."""
-    return Blind(min(max(1, request.body_bytes // BYTES_A_TOKEN), longest), reason)
+def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS, prompt: Prompt | None = None) -> Blind:
+    """A request that is routed by load alone; charged with `longest` tokens at most. `prompt`: what was read of it."""
+    tokens = min(max(1, request.body_bytes // BYTES_A_TOKEN), longest)
+    return Blind(tokens, reason, prompt.model if prompt else None, prompt is not None)
 
 
 def _keys(root: BlockKey, ids: Sequence[int], size: int, extras: Mapping[int, bytes]) -> list[BlockKey]:

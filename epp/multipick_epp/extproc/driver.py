@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Protocol
 
 from multipick_epp.extproc import errors
-from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.effects import Answered, Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import MessageError, read
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
@@ -159,6 +159,8 @@ class Conversation:
                     self._ask(request, unread)
                 case Served(reservation, endpoint):
                     self._picker.served(reservation, endpoint)
+                case Answered(reservation, status):
+                    self._picker.answered(reservation, status)
                 case FirstByte(reservation):
                     self._picker.first_byte(reservation)
                 case Release(reservation, ended):

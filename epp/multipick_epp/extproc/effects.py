@@ -30,6 +30,14 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """Tell the picker with which status the response began."""
+
+    reservation: ReservationId
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class FirstByte:
     """Tell the picker that the response's body began."""
 
@@ -49,4 +57,4 @@ class End:
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 
-Effect = Send | Ask | Served | FirstByte | Release | End
+Effect = Send | Ask | Served | Answered | FirstByte | Release | End

@@ -78,6 +78,7 @@ class ResponseHeaders:
 
     end: bool
     served: Endpoint | None = None
+    status: int | None = None  # None: the gateway doesn't say, or something odd
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ def read(data: bytes) -> GatewayMessage:
         case "request_body":
             part = RequestBody(request.request_body.body, request.request_body.end_of_stream)
         case "response_headers":
-            part = ResponseHeaders(request.response_headers.end_of_stream, _served(request.metadata_context))
+            response = request.response_headers
+            part = ResponseHeaders(response.end_of_stream, _served(request.metadata_context), _status(response.headers))
         case "request_trailers":
             part = RequestTrailers()
         case "response_trailers":
@@ -154,6 +156,15 @@ def _headers(headers: HeaderMap) -> dict[str, str]:
         header.key.lower(): header.raw_value.decode("utf-8", "replace") or header.value
         for header in reversed(headers.headers)
     }
+
+
+def _status(headers: HeaderMap) -> int | None:
+    # Envoy's pseudo-headers come first.
+    for header in itertools.islice(headers.headers, MAX_HEADERS):
+        if header.key == ":status":
+            text = header.raw_value or header.value.encode()
+            return int(text) if text.isdigit() and len(text) == 3 else None
+    return None
 
 
 def _subset(metadata: Metadata) -> tuple[str, ...] | None:

@@ -59,6 +59,9 @@ class Picker(Protocol):
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """The gateway sent the request to `endpoint` in the end: the reservation moves there."""
 
+    def answered(self, reservation: ReservationId, status: int) -> None:
+        """The response began with this HTTP status; `served` has told by whom, if the gateway says so."""
+
     def first_byte(self, reservation: ReservationId) -> None:
         """The first byte of the response's body passed: prefill is over."""
 

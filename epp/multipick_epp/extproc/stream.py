@@ -36,7 +36,7 @@ Theory of operation
     PICKING     picked: Pick, or nothing            FORWARDED   Send: the pick, and what is owed
     PICKING     picked: NoPick                      ENDED       Send (error), End
     FORWARDED   chunk, trailers                     FORWARDED   Send
-    any         response headers, chunk, trailers   the same    Send, Served, FirstByte, Release
+    any         response headers, chunk, trailers   the same    Send, Served, Answered, FirstByte, Release
     any         stop                                ENDED       Release, End; Send (503) where the body would be lost
     any         closed                              ENDED       Release
     otherwise   anything                            the same    Send, where the message has a plain answer
@@ -47,7 +47,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import errors, replies
-from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.effects import Answered, Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import (
     BodyMode,
     GatewayMessage,
@@ -75,6 +75,9 @@ class Bounds:
     max_body_bytes: int = 64 << 20  # a larger body is refused
     max_kept_bytes: int = 256 << 20  # of all streams together; beyond it, no body is waited for any more
 
+
+FIRST_ERROR = 400
+"""The lowest HTTP status that is one."""
 
 MAX_OWED = 256
 """Messages that wait for their answer until the pick is there; the transport holds what comes after them."""
@@ -126,6 +129,7 @@ class Stream:
         self._response_headers: Mapping[str, str] = {}  # the pick's
         self._responding = False
         self._response_ended = False
+        self._failed = False  # the response is an error: the prompt was not computed
         self._first_byte_seen = False
 
     @property
@@ -293,6 +297,10 @@ class Stream:
         effects: list[Effect] = [Send(replies.response_headers(self._response_headers))]
         if self._reservation is not None and message.served is not None:
             effects.append(Served(self._reservation, message.served))
+        if message.status is not None:
+            self._failed = message.status >= FIRST_ERROR
+            if self._reservation is not None:
+                effects.append(Answered(self._reservation, message.status))
         return effects + self._end_response() if message.end else effects
 
     def _response_body(self, message: ResponseBody) -> list[Effect]:
@@ -316,7 +324,8 @@ class Stream:
             return []
         reservation, self._reservation = self._reservation, None
         begun = Ended.CLOSED if self._responding else Ended.ABORTED
-        return [Release(reservation, Ended.WHOLE if self._response_ended else begun)]
+        ended = Ended.WHOLE if self._response_ended else begun
+        return [Release(reservation, Ended.FAILED if self._failed else ended)]
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.

@@ -39,14 +39,17 @@ class Monitor:
         tokens_a_request: Callable[[], float],
         interval_s: float,
         path: str = "/metrics",
+        looked: Callable[[Endpoint, bool], None] = lambda endpoint, reached: None,
         readiness: bool = True,
     ) -> None:
+        """`looked` is told of each look whether the engine could be reached."""
         self._registry = registry
         self._engines = engines
         self._load = load
         self._tokens_a_request = tokens_a_request
         self._interval_s = interval_s
         self._path = path
+        self._tell = looked
         self._readiness = readiness
         self._looks: set[Endpoint] = set()  # those that were looked at
         self._looked = asyncio.Event()  # set with each look
@@ -75,11 +78,14 @@ class Monitor:
                 page = await self._engines.metrics(endpoint, self._path)
                 if not isinstance(page, Unanswered):
                     slow = 0
+                    self._tell(endpoint, True)
                     self._arrived(endpoint, page)
                 elif page.why is not Why.SLOW:
+                    self._tell(endpoint, page.why is not Why.AWAY)
                     self._mark(endpoint, False, str(page))
                 else:
                     slow += 1
+                    self._tell(endpoint, False)
                     if slow >= SLOW_PAGES:
                         self._mark(endpoint, False, "its metrics are late")
                 self._looks.add(endpoint)

@@ -77,9 +77,6 @@ class _Record:
     cause: Signal = Signal.REQUEST
     trials: int = 0  # that went well
 
-    def stand(self, standing: _Standing, now_s: float, for_s: float = 0.0) -> None:
-        self.standing, self.since_s, self.until_s = standing, now_s, now_s + for_s
-
 
 class Outliers:
     """`clock` gives monotonic seconds. A method that returns a level tells that an endpoint was left out (its level),
@@ -88,6 +85,7 @@ class Outliers:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.ejections = 0  # times that an endpoint was left out by what was seen here
+        self.changes = 0  # grows whenever somebody's standing changes
         self._clock = clock
         self._records: dict[Endpoint, _Record] = {}
 
@@ -102,13 +100,13 @@ class Outliers:
             case _Standing.IN if record.level and now_s - record.since_s >= CALM_S:
                 record.level = 0
             case _Standing.OUT if signal is record.cause is Signal.LOOK:
-                record.stand(_Standing.TRIAL, now_s)
+                self._stand(record, _Standing.TRIAL, now_s)
             case _Standing.TRYING if signal is Signal.REQUEST:
                 record.trials += 1
                 if record.trials < TRIALS:
-                    record.stand(_Standing.TRIAL, now_s)
+                    self._stand(record, _Standing.TRIAL, now_s)
                 else:
-                    record.stand(_Standing.IN, now_s)
+                    self._stand(record, _Standing.IN, now_s)
                     return 0
         return None
 
@@ -133,7 +131,7 @@ class Outliers:
         record, now_s = self._record(endpoint)
         if level <= 0:
             if record.standing is not _Standing.IN:
-                record.stand(_Standing.IN, now_s)
+                self._stand(record, _Standing.IN, now_s)
         elif record.standing is _Standing.IN or level > record.level:
             self._leave_out(record, level, Signal.REQUEST, now_s)
 
@@ -141,7 +139,7 @@ class Outliers:
         """It was left out before this picker came: what it is like now, a trial shows."""
         record, now_s = self._record(endpoint)
         record.level, record.trials = level, 0
-        record.stand(_Standing.TRIAL, now_s)
+        self._stand(record, _Standing.TRIAL, now_s)
 
     def picked(self, endpoint: Endpoint) -> bool:
         """A request is on its way there. True where it is a trial: no other may go there until its outcome."""
@@ -150,14 +148,14 @@ class Outliers:
         record, now_s = self._record(endpoint)
         if record.standing is not _Standing.TRIAL:
             return False
-        record.stand(_Standing.TRYING, now_s, TRIAL_S)
+        self._stand(record, _Standing.TRYING, now_s, TRIAL_S)
         return True
 
     def undecided(self, endpoint: Endpoint) -> None:
         """A request there ended, and says nothing of the endpoint: the client left, or was wrong."""
         record, now_s = self._record(endpoint)
         if record.standing is _Standing.TRYING:
-            record.stand(_Standing.TRIAL, now_s)
+            self._stand(record, _Standing.TRIAL, now_s)
 
     def left_out(self) -> Mapping[Endpoint, int]:
         """Those that no request should go to now, with their levels."""
@@ -168,22 +166,35 @@ class Outliers:
                 found[endpoint] = record.level
         return found
 
-    def forget(self, endpoint: Endpoint) -> None:
-        """It left the pool, or its engine is another one."""
-        self._records.pop(endpoint, None)
+    def began_anew(self, endpoint: Endpoint) -> None:
+        """Its engine is another one: that one is tried at once."""
+        record = self._records.get(endpoint)
+        if record is not None and record.standing is not _Standing.IN:
+            record.trials = 0
+            self._stand(record, _Standing.TRIAL, self._clock())
+
+    def forget(self, endpoint: Endpoint) -> bool:
+        """It left the pool. Whether it was left out lately."""
+        record = self._records.pop(endpoint, None)
+        self.changes += 1
+        return record is not None and record.level > 0
 
     def _record(self, endpoint: Endpoint) -> tuple[_Record, float]:
         """The record as it stands now, and now."""
         now_s = self._clock()
         record = self._records.setdefault(endpoint, _Record())
         if record.standing in (_Standing.OUT, _Standing.TRYING) and now_s >= record.until_s:
-            record.stand(_Standing.TRIAL, now_s)
+            self._stand(record, _Standing.TRIAL, now_s)
         return record, now_s
+
+    def _stand(self, record: _Record, standing: _Standing, now_s: float, for_s: float = 0.0) -> None:
+        record.standing, record.since_s, record.until_s = standing, now_s, now_s + for_s
+        self.changes += 1
 
     def _leave_out(self, record: _Record, level: int, cause: Signal, now_s: float) -> None:
         record.level, record.cause, record.trials = level, cause, 0
         pause_s = min(FIRST_PAUSE_S * 2 ** min(level - 1, _MANY), LONGEST_PAUSE_S)
-        record.stand(_Standing.OUT, now_s, pause_s)
+        self._stand(record, _Standing.OUT, now_s, pause_s)
 
     def _stands_out(self, endpoint: Endpoint, signal: Signal, now_s: float) -> bool:
         own = self._records[endpoint].tallies[signal]

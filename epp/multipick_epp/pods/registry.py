@@ -66,6 +66,7 @@ class Registry:
         self._row_of: dict[Endpoint, int] = {}
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
         self._gone: list[Callable[[Endpoint], None]] = []
+        self._anew: list[Callable[[Endpoint], None]] = []
 
     def on_change(self, listener: Callable[[Sequence[PodEndpoint]], None]) -> None:
         """Call `listener` with all endpoints whenever one comes, goes or restarts."""
@@ -74,6 +75,10 @@ class Registry:
     def on_gone(self, listener: Callable[[Endpoint], None]) -> None:
         """Call `listener` for each endpoint that left the pool for good."""
         self._gone.append(listener)
+
+    def on_anew(self, listener: Callable[[Endpoint], None]) -> None:
+        """Call `listener` for each endpoint whose engine may be another one from now on."""
+        self._anew.append(listener)
 
     def set(self, pods: Iterable[PodEndpoint]) -> None:
         """The pool consists of exactly these endpoints from now on; new ones start as not ready."""
@@ -87,7 +92,7 @@ class Registry:
         for endpoint, pod in wanted.items():
             if state := self._states.get(endpoint):
                 if state.pod.started_ms != pod.started_ms:
-                    state.begins_anew()
+                    self._begins_anew(state)
                 state.pod = pod
             else:
                 self._states[endpoint] = EndpointState(pod)
@@ -104,7 +109,7 @@ class Registry:
         if state is not None and state.ready != ready:
             state.ready = ready
             if ready:
-                state.begins_anew()
+                self._begins_anew(state)
             self._refresh()
 
     def leave_out(self, endpoints: Collection[Endpoint]) -> None:
@@ -170,6 +175,11 @@ class Registry:
         if model is not None:
             rows = [row for row in rows if self._has(self._ready.endpoints[row], model)] or rows
         return self._ready.only(rows)
+
+    def _begins_anew(self, state: EndpointState) -> None:
+        state.begins_anew()
+        for listener in self._anew:
+            listener(state.pod.endpoint)
 
     def _has(self, endpoint: Endpoint, model: str) -> bool:
         served = self._states[endpoint].served

@@ -148,6 +148,17 @@ class MemoryState:
     def on_withdrawn_elsewhere(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """See `State`; there are no other replicas."""
 
+    # --- outliers: there are no other replicas to tell, or to hear of
+
+    def announce(self, endpoint: Endpoint, level: int) -> None:
+        """See `State`."""
+
+    def on_announced(self, listener: Callable[[Endpoint, int], None]) -> None:
+        """See `State`."""
+
+    def on_remembered(self, listener: Callable[[Endpoint, int], None]) -> None:
+        """See `State`."""
+
     # --- loads
 
     def load(self, endpoint: Endpoint) -> Load:

@@ -195,6 +195,17 @@ class State(Index, Protocol):
         waits for them to be computed for that prompt waits in vain.
         """
 
+    # --- outliers: who is left out
+
+    def announce(self, endpoint: Endpoint, level: int) -> None:
+        """This picker leaves the endpoint out, for the `level`-th time in a row; 0: it is back, or left the pool."""
+
+    def on_announced(self, listener: Callable[[Endpoint, int], None]) -> None:
+        """Call `listener` with what other replicas announce."""
+
+    def on_remembered(self, listener: Callable[[Endpoint, int], None]) -> None:
+        """Call `listener` with what stood announced when this replica connected."""
+
     # --- loads: written and read by the picker
 
     def load(self, endpoint: Endpoint) -> Load:

@@ -30,9 +30,12 @@ async def replica() -> AsyncIterator[Callable[..., Awaitable[RedisState]]]:
     names = itertools.count()
     async with AsyncExitStack() as stack:
 
-        async def start(url: str, pool: str = POOL, **options: Any) -> RedisState:
+        async def start(
+            url: str, pool: str = POOL, prepare: Callable[[RedisState], None] = lambda state: None, **options: Any
+        ) -> RedisState:
             state = RedisState(parse_url(url), pool, ReplicaId(f"replica-{next(names)}"), **options)
             stack.push_async_callback(state.close)
+            prepare(state)
             await state.start()
             return state
 

@@ -8,7 +8,9 @@ from multipick_epp.blocks import Chains, block_keys, root_key
 from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import Blind, Known, PromptReader
 from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.engines.models import ServedModels
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
@@ -63,9 +65,11 @@ class Bench:
             self.registry.mark(endpoint, True)
         self.metrics = Metrics()
         self.reader = Reader(prompt)
-        settings = DecisionOptions(policy_name, policy(policy_name), 0.05, destinations, explain_headers=True)
+        settings = DecisionOptions(policy_name, policy(policy_name), 0.05, destinations, True, ["m"])
+        self.doubted: list[Endpoint] = []
+        failures = Failures(self.registry, self.state, self.doubted.append, lambda: 0.0)
         self.picker = PoolPicker(
-            settings, ReplicaId("me"), self.state, self.registry, self.reader, self.metrics, Random(3)
+            settings, ReplicaId("me"), self.state, self.registry, failures, self.reader, self.metrics, Random(3)
         )
 
     async def store(self, endpoint: Endpoint, tokens: int, last: int = 0) -> None:
@@ -374,3 +378,37 @@ async def test_a_decision_for_an_endpoint_whose_block_size_is_not_hashed_is_blin
         Mode.BLIND,
         "0",
     )
+
+
+async def test_a_pod_that_answers_with_errors_draws_a_few_requests_and_then_none() -> None:
+    """All of them prefer it: it "holds" the prompt that it was sent before."""
+    bench = Bench(Known([Chains(64, {16: keys(64)})]))
+    await bench.store(A, 64)
+    sick: list[Endpoint] = []
+    for _ in range(20):
+        pick = await bench.pick()
+        assert pick.reservation is not None
+        sick += [pick.endpoints[0]] if pick.endpoints[0] == A else []
+        status = 500 if pick.endpoints[0] == A else 200
+        bench.picker.answered(pick.reservation, status)
+        bench.picker.release(pick.reservation, Ended.FAILED if status == 500 else Ended.WHOLE)
+    assert len(sick) == 3
+
+
+async def test_a_request_for_an_adapter_goes_to_a_pod_that_has_it() -> None:
+    bench = Bench(Known([Chains(64, {16: keys(64)})], model="tuned"))
+    bench.registry.serves(B, ServedModels(["m"], adapters=frozenset({"tuned"})))
+    for _ in range(10):
+        pick = await bench.pick()
+        assert pick.endpoints == (B,)
+
+
+async def test_a_pod_that_lacks_an_adapter_is_asked_what_it_has_and_is_not_sick_for_it() -> None:
+    bench = Bench(Blind(64, "no tokenizer", model="tuned", read=True))
+    for _ in range(10):
+        pick = await bench.pick()
+        assert pick.reservation is not None
+        bench.picker.answered(pick.reservation, 404)
+        bench.picker.release(pick.reservation, Ended.FAILED)
+    assert set(bench.doubted) == {A, B, C}
+    assert list(bench.registry.ready().endpoints) == [A, B, C]

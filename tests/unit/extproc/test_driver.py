@@ -50,6 +50,9 @@ class Picker:
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         self._note("served")
 
+    def answered(self, reservation: ReservationId, status: int) -> None:
+        self._note("answered")
+
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte")
 

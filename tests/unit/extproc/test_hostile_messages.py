@@ -64,6 +64,9 @@ class Everything:
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         self.calls.append(f"served {endpoint}")
 
+    def answered(self, reservation: ReservationId, status: int) -> None:
+        self.calls.append(f"answered {status}")
+
     def first_byte(self, reservation: ReservationId) -> None:
         self.calls.append("first byte")
 

@@ -31,6 +31,7 @@ class Keys:
     load: str  # HASH endpoint -> requests in flight * 2^35 + queued tokens: the sum of all replicas' charges
     routed: str  # HASH block key -> the endpoints that prompts ending in it were reserved on in the last seconds
     leases: str  # HASH replica -> a stamp that is another with each renewal: charges
+    outliers: str  # HASH endpoint -> how often in a row it was left out since its requests fail
     owners: str  # ZSET replica -> milliseconds when it renewed its lease: ingest
 
     def fence(self, endpoint: Endpoint) -> str:
@@ -49,7 +50,7 @@ class Keys:
         """The keys that belong to no endpoint and no replica."""
         return (
             *(self.generation, self.endpoints, self.modes, self.log, self.hints),
-            *(self.load, self.leases, self.owners),
+            *(self.load, self.leases, self.outliers, self.owners),
         )
 
 
@@ -58,5 +59,5 @@ def keys_of(pool: str) -> Keys:
     if not pool or "{" in pool or "}" in pool:
         raise ValueError(f"not a pool name: {pool!r}")
     tag = f"{{kv:{pool}}}"
-    names = ("gen", "endpoints", "modes", "log", "hints", "loads", "routed", "leases", "owners")
+    names = ("gen", "endpoints", "modes", "log", "hints", "loads", "routed", "leases", "outliers", "owners")
     return Keys(tag, *(f"{tag}:{name}" for name in names))

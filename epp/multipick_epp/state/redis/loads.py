@@ -10,12 +10,18 @@ from multipick_epp.state.ledger import NO_LOAD, Charge, with_equal_prompt
 from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
-from multipick_epp.state.redis.connection import Argument, Connection, LostError
+from multipick_epp.state.redis.connection import Argument, Connection, LostError, WrongTypeError
 from multipick_epp.state.redis.figures import figure, read_figure, read_load
 from multipick_epp.state.redis.keys import HINT_ENTRIES, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.reasons import FLUSHED
-from multipick_epp.state.redis.records import expect_record, withdraw_record
+from multipick_epp.state.redis.records import (
+    expect_record,
+    outlier_record,
+    read_endpoint,
+    read_level,
+    withdraw_record,
+)
 from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.redis.turns import Outcome, Turns
 from multipick_epp.state.redis.view import View
@@ -44,6 +50,7 @@ class Loads:
         self, keys: Keys, replica: ReplicaId, holds: Callable[[Endpoint, BlockKey], bool], stats: StateStats
     ) -> None:
         """`holds`: whether a block is resident, or expected, as far as is known here."""
+        self.on_remembered: list[Callable[[Endpoint, int], None]] = []  # as left out, when we connect
         self._keys = keys
         self._replica = replica
         self._holds = holds
@@ -134,6 +141,16 @@ class Loads:
         """Tell the other replicas that what this reservation expected won't be."""
         self._hint_at("withdraw", withdraw_record(endpoint, owner))
 
+    def announce(self, endpoint: Endpoint, level: int) -> None:
+        """See `State`."""
+        if self._connection is None:
+            return
+        if level:
+            self._connection.send("HSET", self._keys.outliers, endpoint, level)
+        else:
+            self._connection.send("HDEL", self._keys.outliers, endpoint)
+        self._hint_at("outlier", outlier_record(self._replica, endpoint, level))
+
     # --- the link to the store
 
     async def session(self, connection: Connection, link: Link) -> None:
@@ -145,6 +162,7 @@ class Loads:
         try:
             await self._audit.check_all(connection)  # first: there may be more than one can read
             await self._audit.check(connection, await self._read(connection, turns))
+            await self._remember(connection)
             link.up()
             audit_at = self._loop.time() + RENEW_S
             while True:
@@ -164,6 +182,22 @@ class Loads:
         finally:
             self._connection = self._turns = None
             self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
+
+    async def _remember(self, connection: Connection) -> None:
+        """Tell of the endpoints that stand as left out. A key of another type, or odd fields, are removed."""
+        try:
+            fields = replies.pairs(await connection.read("HGETALL", self._keys.outliers))
+        except WrongTypeError:
+            connection.send("UNLINK", self._keys.outliers)
+            return
+        for name, text in fields:
+            try:
+                endpoint, level = read_endpoint(name), read_level(text)
+            except ValueError:
+                connection.send("HDEL", self._keys.outliers, name)
+                continue
+            for listener in self.on_remembered:
+                listener(endpoint, level)
 
     async def leave(self) -> None:
         """Release all reservations and give up the lease, so that the others need not wait for its end."""

@@ -1,5 +1,6 @@
 """What stands in the streams and in the sets, as bytes. One record is one field of a stream entry; the field's name is
-its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `by`, `expect`, `withdraw` among the hints.
+its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `by`, `expect`, `withdraw`, `outlier`
+among the hints.
 
 All of it is read as input: another version of multipick may write beside this one, and anybody else. What a younger
 version may add, and older ones pass over: kinds of records, words behind a mode record's two, elements behind a cache
@@ -138,6 +139,24 @@ def read_withdraw(record: bytes) -> tuple[Endpoint, ReservationId]:
     """Endpoint and reservation of `withdraw_record`. Raises ValueError."""
     owner, _, endpoint = record.partition(b" ")
     return read_endpoint(endpoint), read_owner(owner)
+
+
+def outlier_record(replica: ReplicaId, endpoint: Endpoint, level: int) -> bytes:
+    """An endpoint that `replica` left out, or (level 0) has back."""
+    return f"{replica} {level} {endpoint}".encode()
+
+
+def read_outlier(record: bytes) -> tuple[bytes, Endpoint, int]:
+    """Replica, endpoint and level of `outlier_record`. Raises ValueError."""
+    replica, level, endpoint = record.split(b" ", 3)[:3]
+    return replica, read_endpoint(endpoint), read_level(level)
+
+
+def read_level(text: bytes) -> int:
+    """How often in a row an endpoint was left out. Raises ValueError for what is no such number."""
+    if not text.isdigit() or len(text) > 6:
+        raise ValueError("not a level")
+    return int(text)
 
 
 def mode_record(endpoint: Endpoint, mode: Mode) -> bytes:

@@ -167,6 +167,18 @@ class RedisState:
         """See `State`."""
         self._tail.on_withdrawn_elsewhere.append(listener)
 
+    def announce(self, endpoint: Endpoint, level: int) -> None:
+        """See `State`."""
+        self._loads.announce(endpoint, level)
+
+    def on_announced(self, listener: Callable[[Endpoint, int], None]) -> None:
+        """See `State`."""
+        self._tail.on_announced.append(listener)
+
+    def on_remembered(self, listener: Callable[[Endpoint, int], None]) -> None:
+        """See `State`."""
+        self._loads.on_remembered.append(listener)
+
     # --- loads
 
     def load(self, endpoint: Endpoint) -> Load:

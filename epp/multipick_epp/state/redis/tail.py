@@ -20,6 +20,7 @@ from multipick_epp.state.redis.records import (
     read_endpoint,
     read_expect,
     read_mode,
+    read_outlier,
     read_owner,
     read_withdraw,
 )
@@ -66,6 +67,7 @@ class Tail:
         """`dropped` is told of each endpoint that some replica dropped."""
         self.on_routed_elsewhere: list[Listener] = []  # of what a replica with a smaller name routed
         self.on_withdrawn_elsewhere: list[Listener] = []
+        self.on_announced: list[Callable[[Endpoint, int], None]] = []
         self._keys = keys
         self._replica = replica
         self._index = index
@@ -180,6 +182,11 @@ class Tail:
                 if withdrawn := index.withdraw(owner):  # none where it was ours
                     for listener in self.on_withdrawn_elsewhere:
                         listener(endpoint, withdrawn)
+            case b"outlier":
+                replica, endpoint, level = read_outlier(record)
+                if replica != self._replica.encode():
+                    for heard in self.on_announced:
+                        heard(endpoint, level)
             case b"void":
                 index.void(cache_named(record))
             case b"mode":

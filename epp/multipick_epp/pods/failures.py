@@ -1,0 +1,140 @@
+"""What is seen of endpoints that fail -> who is left out, in all pickers: `outliers` decides, the registry obeys."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Protocol
+
+from multipick_epp.pods.outliers import Outliers, Signal
+from multipick_epp.pods.registry import Registry
+from multipick_epp.types import Endpoint
+
+log = logging.getLogger(__name__)
+
+NOT_FOUND = 404
+_FIRST_ERROR, _FIRST_OF_THE_SERVER = 400, 500
+
+
+class Asked(Enum):
+    """What a request asked for, as far as it was read."""
+
+    OWN_MODEL = auto()  # which every endpoint of the pool has
+    OTHER_MODEL = auto()  # an adapter, which some may have; or a name that the client made up
+    UNKNOWN = auto()  # its body was not read, or its path is none that we know
+
+
+class Shared(Protocol):
+    """The part of `State` by which pickers tell each other."""
+
+    def announce(self, endpoint: Endpoint, level: int) -> None: ...  # noqa: D102
+
+    def on_announced(self, listener: Callable[[Endpoint, int], None]) -> None: ...  # noqa: D102
+
+    def on_remembered(self, listener: Callable[[Endpoint, int], None]) -> None: ...  # noqa: D102
+
+
+class Failures:
+    """Keeps the registry's endpoints that are left out true to what was seen of them."""
+
+    def __init__(
+        self, registry: Registry, shared: Shared, doubt: Callable[[Endpoint], None], clock: Callable[[], float]
+    ) -> None:
+        """`doubt`: the endpoint may not serve the adapter that was asked of it. `clock`: monotonic seconds."""
+        self._registry = registry
+        self._shared = shared
+        self._doubt = doubt
+        self._outliers = Outliers(clock)
+        self._obeyed = 0  # the changes that the registry knows of
+        shared.on_announced(self._learn)
+        shared.on_remembered(self._remember)
+        registry.on_gone(self._gone)
+        registry.on_anew(self._began_anew)
+
+    @property
+    def left_out(self) -> Mapping[Endpoint, int]:
+        """Endpoints of the pool that are left out now, and how often in a row."""
+        known = self._registry.all()
+        return {endpoint: level for endpoint, level in self._outliers.left_out().items() if endpoint in known}
+
+    @property
+    def ejections(self) -> int:
+        """Times that this picker left one out."""
+        return self._outliers.ejections
+
+    def picked(self, endpoint: Endpoint) -> None:
+        """A request is on its way there."""
+        self._outliers.picked(endpoint)
+        self._obey()
+
+    def answered(self, endpoint: Endpoint, status: int, asked: Asked) -> None:
+        """A request there was answered.
+
+        A client's own 4xx says nothing of the endpoint; a 404 for the pool's own model does: others have it.
+        """
+        if status == NOT_FOUND and asked is Asked.OTHER_MODEL:
+            self._doubt(endpoint)
+        if status < _FIRST_ERROR:
+            self._changed(endpoint, self._outliers.succeeded(endpoint))
+        elif status >= _FIRST_OF_THE_SERVER or (status == NOT_FOUND and asked is Asked.OWN_MODEL):
+            self._changed(endpoint, self._outliers.failed(endpoint))
+        else:
+            self.undecided(endpoint)
+
+    def passed_over(self, endpoint: Endpoint) -> None:
+        """The gateway could not reach it, and went elsewhere."""
+        self._changed(endpoint, self._outliers.failed(endpoint))
+
+    def undecided(self, endpoint: Endpoint) -> None:
+        """A request there ended, and says nothing of the endpoint."""
+        self._outliers.undecided(endpoint)
+        self._obey()
+
+    def looked(self, endpoint: Endpoint, reached: bool) -> None:
+        """Its metrics were asked for."""
+        tell = self._outliers.succeeded if reached else self._outliers.failed
+        self._changed(endpoint, tell(endpoint, Signal.LOOK))
+
+    def tick(self) -> None:
+        """Time has passed: pauses end."""
+        self._obey(pauses=True)
+
+    def _changed(self, endpoint: Endpoint, level: int | None) -> None:
+        if level is not None:
+            self._shared.announce(endpoint, level)
+            if level:
+                log.warning(
+                    "endpoint left out: its requests fail", extra={"endpoint": endpoint, "time_in_a_row": level}
+                )
+            else:
+                log.info("endpoint back", extra={"endpoint": endpoint})
+        self._obey()
+
+    def _learn(self, endpoint: Endpoint, level: int) -> None:
+        if self._registry.state(endpoint) is not None:
+            self._outliers.learn(endpoint, level)
+            self._obey()
+
+    def _remember(self, endpoint: Endpoint, level: int) -> None:
+        if not self._outliers.left_out().get(endpoint):
+            self._outliers.remember(endpoint, level)
+            self._obey()
+
+    def _began_anew(self, endpoint: Endpoint) -> None:
+        self._outliers.began_anew(endpoint)
+        self._obey()
+
+    def _gone(self, endpoint: Endpoint) -> None:
+        if self._outliers.forget(endpoint):
+            self._shared.announce(endpoint, 0)
+
+    def _obey(self, pauses: bool = False) -> None:
+        """`pauses`: also where nothing happened, but a pause may have ended."""
+        if pauses or self._outliers.changes != self._obeyed:
+            self._registry.leave_out(self._outliers.left_out().keys())
+            self._obeyed = self._outliers.changes
+
+
+def failures(registry: Registry, shared: Shared, doubt: Callable[[Endpoint], None]) -> Failures:
+    """As a picker has them."""
+    return Failures(registry, shared, doubt, time.monotonic)
