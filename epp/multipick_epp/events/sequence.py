@@ -123,11 +123,13 @@ class BatchSequence:
 
     def live(self, seq: int, payload: bytes) -> Iterator[Effect]:
         """A message of the subscription."""
-        in_line = self._probing and self.next is not None and seq <= self.next
-        if (self.asking and not in_line) or (self._held and not self.asking):
+        probed = self._probing and self.next is not None and seq <= self.next
+        if (self.asking and not probed) or (self._held and not self.asking):
             self._hold(seq, payload)
+        elif seq == self.next:
+            yield self._go_on(seq, payload)
         else:
-            yield from self._in_turn(seq, payload)
+            yield from self._out_of_line(seq, payload)
 
     def held(self) -> Iterator[Effect]:
         """The first of what is held, if it `holds` any."""
@@ -136,10 +138,12 @@ class BatchSequence:
         seq, payload = self._held.popleft()
         self.held_bytes -= len(payload)
         rest, self._held = self._held, deque()
-        if self._whole and self.next is not None and seq < self.next:
+        if seq == self.next:
+            yield self._go_on(seq, payload)
+        elif self._whole and self.next is not None and seq < self.next:
             self._replayed.pop(seq, None)  # if it isn't the same batch, it is an older engine's
         else:
-            yield from self._in_turn(seq, payload)
+            yield from self._out_of_line(seq, payload)
         if self._held:  # it has asked, and waits again
             self._held.extend(rest)
         else:
@@ -147,13 +151,9 @@ class BatchSequence:
         if not self._held and self._whole:
             self._given_up = False
 
-    def _in_turn(self, seq: int, payload: bytes) -> Iterator[Effect]:
+    def _out_of_line(self, seq: int, payload: bytes) -> Iterator[Effect]:
         if self.next is None:
             yield from self._first(seq, payload)
-        elif seq == self.next:
-            self._replayed.clear()
-            self.proven = True
-            yield self._take(seq, payload)
         elif seq < self.next:
             if self._replayed.pop(seq, None) != xxh3_64_intdigest(payload):
                 yield from self._another_engine(seq, payload)
@@ -244,6 +244,11 @@ class BatchSequence:
             yield self._ask()
         else:
             yield from self._first(seq, payload)
+
+    def _go_on(self, seq: int, payload: bytes) -> Take:
+        self._replayed.clear()
+        self.proven = True
+        return self._take(seq, payload)
 
     def _take(self, seq: int, payload: bytes) -> Take:
         self.next = seq + 1

@@ -179,14 +179,15 @@ class Source:
         """What was held, then what arrived. Whether some is left."""
         if self._arrived:
             self._heard()
-        while self.sequence.holds or self._arrived:
-            if self.sequence.holds:
-                self._do(self.sequence.held())
-            else:
-                self._live(self._arrived.popleft())
+        while self.sequence.holds:
+            self._do(self.sequence.held())
+            if time.perf_counter() >= until:
+                return True
+        while self._arrived:
+            self._live(self._arrived.popleft())
             if time.perf_counter() >= until:
                 break
-        return self.sequence.holds or bool(self._arrived)
+        return bool(self._arrived)
 
     def _live(self, frames: list[bytes]) -> None:
         if len(frames) < 2 or len(frames[-2]) != 8:
