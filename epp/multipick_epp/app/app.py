@@ -38,6 +38,7 @@ from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.static import StaticPods
 from multipick_epp.policy.registry import policy
+from multipick_epp.requests.stored import ResponseNames
 from multipick_epp.tasks.background import Background
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.telemetry.metrics import Metrics
@@ -96,6 +97,7 @@ class App:
             config.destinations,
             config.explain_headers,
             config.pool.models,
+            ResponseNames(secret, config.pool.name),
         )
         self.models = ModelWatch(self.registry, self.engines, self.supervisor)
         self.failures = failures(self.registry, self.state, self.models.doubt)

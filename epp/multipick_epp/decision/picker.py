@@ -9,17 +9,19 @@ import itertools
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
+from multipick_epp.requests.stored import ResponseNames, with_name
 from multipick_epp.state.protocol import Reserved, State
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
@@ -43,6 +45,7 @@ class DecisionOptions:
     destinations: int = 1
     explain_headers: bool = False
     models: Collection[str] = ()  # names of the pool's base model; any other is an adapter's
+    responses: ResponseNames = field(default_factory=lambda: ResponseNames(b"", ""))
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class PoolPicker:
         self._registry = registry
         self._failures = failures
         self._models = frozenset(settings.models)
+        self._responses = settings.responses
         self._reader = reader
         self._metrics = metrics
         self._numbers = itertools.count(1)
@@ -105,7 +109,7 @@ class PoolPicker:
             return self._refuse(request)
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
         prompt = await self._read(request, deadline)
-        ready = self._registry.ready(request.subset, self._other_model(prompt))
+        ready = self._candidates(request, prompt)
         if not ready.endpoints:  # they left while we read
             return self._refuse(request)
         choice = self._chooser.choose(prompt, ready)
@@ -133,6 +137,7 @@ class PoolPicker:
             (endpoint, *itertools.islice(others, self._settings.destinations - 1)),
             reservation,
             response_headers=self._explain(endpoint, hit_tokens, mode, snapshot),
+            body=self._named(request, prompt, endpoint),
         )
 
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
@@ -205,6 +210,20 @@ class PoolPicker:
             self.release(reservation, Ended.CLOSED)
 
     # --- steps of a decision
+
+    def _candidates(self, request: PickRequest, prompt: Known | Blind) -> Columns:
+        """The endpoints that the request may go to: the one that has what it names, those that have its adapter."""
+        if prompt.stored and prompt.stored.continues:
+            every = self._registry.ready(request.subset)
+            if has_it := self._responses.endpoint_of(prompt.stored.continues, every.endpoints):
+                return self._registry.ready([has_it])
+        return self._registry.ready(request.subset, self._other_model(prompt))
+
+    def _named(self, request: PickRequest, prompt: Known | Blind, endpoint: Endpoint) -> bytes | None:
+        """The body in which a response that may be stored has a name that tells where."""
+        if request.body is None or not (prompt.stored and prompt.stored.nameless):
+            return None
+        return with_name(request.body, self._responses.name(endpoint))
 
     def _other_model(self, prompt: Known | Blind) -> str | None:
         """An adapter that the request asks for: a name that is not the base model's."""

@@ -10,7 +10,7 @@ thread, one request after the other, in pieces that are short enough for the loo
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
 from multipick_epp.requests.parse import parse
 from multipick_epp.requests.prompt import Prompt, Text, TokenIds, TokenSource, Unread
+from multipick_epp.requests.stored import Stored, stored
 from multipick_epp.requests.token_ids import MAX_TOKENS
 from multipick_epp.tokens import Untokenised
 from multipick_epp.tokens.outcome import NoText
@@ -56,6 +57,7 @@ class Known:
     chains: Sequence[Chains]
     reads_cache: bool = True  # False: the engine computes all of it, whatever it holds
     model: str | None = None  # as the client named it
+    stored: Stored | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -71,6 +73,7 @@ class Blind:
     reason: str
     model: str | None = None  # as the client named it, where that much was read
     read: bool = False  # as far as the model: it is a request of an API that we know
+    stored: Stored | None = None
 
 
 class PromptReader:
@@ -107,7 +110,8 @@ class PromptReader:
         """The request's prompt as block keys. Never raises for what a client sent."""
         longest = min(self._max_model_len() or MAX_TOKENS, MAX_TOKENS)
         if request.body is None:
-            return guess(request, "too large to read" if request.body_bytes else "no body", longest)
+            unread = guess(request, "too large to read" if request.body_bytes else "no body", longest)
+            return replace(unread, stored=stored(request.method, request.path, None))
         try:
             return await self._read(request, request.body, longest)
         except NoText:
@@ -115,8 +119,12 @@ class PromptReader:
 
     async def _read(self, request: PickRequest, body: bytes, longest: int) -> Known | Blind:
         started = time.perf_counter()
-        prompt = await self._run(is_light(body), len(body), partial(parse, request.path, request.headers, body))
+        prompt, kept = await self._run(is_light(body), len(body), partial(_parse, request, body))
         self._observe("parse", time.perf_counter() - started)
+        found = await self._keys(request, prompt, longest)
+        return found if kept is None else replace(found, stored=kept)
+
+    async def _keys(self, request: PickRequest, prompt: Prompt | Unread, longest: int) -> Known | Blind:
         if isinstance(prompt, Unread):
             return guess(request, prompt.reason, longest)
         if self._encoder is None:
@@ -164,6 +172,10 @@ class PromptReader:
     def _lora(self, model: str | None) -> str | None:
         """A name that is not the base model's can only be an adapter's: engines refuse any other."""
         return None if model is None or not self._models or model in self._models else model
+
+
+def _parse(request: PickRequest, body: bytes) -> tuple[Prompt | Unread, Stored | None]:
+    return parse(request.path, request.headers, body), stored(request.method, request.path, body)
 
 
 def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS, prompt: Prompt | None = None) -> Blind:

@@ -14,6 +14,7 @@ from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import PodEndpoint, Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
+from multipick_epp.requests.stored import Stored
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import Cache, Candidate, Delta, EqualPrompt, Reserved
 from multipick_epp.telemetry.metrics import Metrics
@@ -412,3 +413,17 @@ async def test_a_pod_that_lacks_an_adapter_is_asked_what_it_has_and_is_not_sick_
         bench.picker.release(pick.reservation, Ended.FAILED)
     assert set(bench.doubted) == {A, B, C}
     assert list(bench.registry.ready().endpoints) == [A, B, C]
+
+
+async def test_a_new_response_is_named_after_its_pod_and_asked_for_there() -> None:
+    bench = Bench(Blind(64, "no tokenizer", read=True, stored=Stored(nameless=True)))
+    pick = await bench.pick()
+    assert pick.body is not None
+    name = json.loads(pick.body)["request_id"]
+    bench.reader.prompt = Blind(1, "no body", stored=Stored(name))
+    for _ in range(10):
+        again = await bench.pick()
+        assert again.endpoints == pick.endpoints
+        assert again.body is None
+    bench.registry.mark(pick.endpoints[0], False)
+    assert (await bench.pick()).endpoints != pick.endpoints  # its engine would not answer; another says 404
