@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections import Counter
+from collections.abc import Collection
 from random import Random
 from typing import Protocol
 from uuid import uuid4
@@ -18,6 +19,7 @@ from multipick_epp.admin.collectors import (
 from multipick_epp.admin.server import Admin
 from multipick_epp.admin.status import EndpointCounts, PickerStatus, TaskFailure
 from multipick_epp.app.feeds import Feeds
+from multipick_epp.app.leftovers import Leftovers
 from multipick_epp.app.stores import make_state
 from multipick_epp.checks.checker import Checker, ExpectedEngine
 from multipick_epp.config import Config
@@ -176,6 +178,7 @@ class App:
         await self.monitor.looked()
         self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
         self.supervisor.keep("engine checks", self.checker.run)
+        self.supervisor.keep("leftovers", Leftovers(self.state.index.known, self._pool, self.state.drop).follow)
         ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
@@ -230,6 +233,10 @@ class App:
             self._pods = PodWatch(self._config.kubernetes, self.registry, api_client)
             self.supervisor.keep("pod watch", self._pods.follow)
         await self.registry.known.wait()
+
+    def _pool(self) -> Collection[Endpoint] | None:
+        """The endpoints that there are; None while that is not sure."""
+        return None if self._pods is None or self._pods.outage else self.registry.all()
 
     def _gone(self, endpoint: Endpoint) -> None:
         self.picker.progress.drop(endpoint)

@@ -1,6 +1,6 @@
 """Which bit of the mirror's masks is which cache, and what a lookup needs to know of all caches at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import lcm
 from typing import NamedTuple, TypeVar
 
@@ -113,6 +113,11 @@ class Caches:
         else:
             self._modes[endpoint] = mode
         self._sort_out(endpoint)
+
+    @property
+    def with_mode(self) -> Set[Endpoint]:
+        """The endpoints that a mode was set for."""
+        return self._modes.keys()
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """BLIND before the first `set_mode`."""

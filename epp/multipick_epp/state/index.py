@@ -1,7 +1,7 @@
 """`LocalIndex`: the index in this process, as lookups need it. The log of the shared truth is played into it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from multipick_epp.blocks import Chains
@@ -148,6 +148,10 @@ class LocalIndex:
     def endpoints(self) -> Sequence[Endpoint]:
         """Those with a cache."""
         return list(self._caches.of)
+
+    def known(self) -> Collection[Endpoint]:
+        """Those of which anything is known: a cache, or a mode."""
+        return self._caches.of.keys() | self._caches.with_mode
 
     def caches(self, endpoint: Endpoint) -> Sequence[Cache]:
         """The endpoint's caches."""
