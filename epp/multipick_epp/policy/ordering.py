@@ -21,3 +21,18 @@ def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
         rows.sort(key=draws.__getitem__)
         rows.sort(key=scores.__getitem__)  # stable: equals keep the random order
     return Ranking(rows[:RANKED], scores)
+
+
+def first_of_equals(scores: Sequence[float], start: int) -> Ranking:
+    """As `smallest_first`, but equal scores in the order of a scan that begins at row `start` (of any size)."""
+    count = len(scores)
+    rows = sorted(range(count), key=lambda row: (scores[row], (row - start) % count))
+    return Ranking(rows[:RANKED], scores)
+
+
+def with_rest(first: Sequence[int], rest: Ranking) -> Ranking:
+    """`first`, then the rows of `rest` that are not among them: a rule that names some endpoints, and one for others.
+
+    It has no scores: there is no one figure that orders them all.
+    """
+    return Ranking([*first, *(row for row in rest.rows if row not in first)][:RANKED])

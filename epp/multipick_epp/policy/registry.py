@@ -1,13 +1,38 @@
 """Policies by name: the built-in ones and those that an installed package declares."""
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from multipick_epp.policy.baselines import round_robin, vllm_v1
+from multipick_epp.policy import ablations, baselines, rivals
+from multipick_epp.policy.dualmap import dualmap
 from multipick_epp.policy.lmetric import lmetric
+from multipick_epp.policy.marginal import marginal
 from multipick_epp.policy.snapshot import Rank
 
 GROUP = "multipick.policies"
-BUILT_IN: dict[str, Rank] = {"lmetric": lmetric, "round-robin": round_robin, "vllm-v1": vllm_v1}
+BUILT_IN: Mapping[str, Rank] = {
+    "lmetric": lmetric,
+    "marginal": marginal,
+    "round-robin": baselines.round_robin,
+    "random": baselines.random_order,
+    "least-request": baselines.least_request,
+    "power-of-two": baselines.power_of_two,
+    "vllm-v1": baselines.vllm_v1,
+    "vllm-032": baselines.vllm_032,
+    "linear": rivals.Linear(),
+    "dynamo": rivals.dynamo,
+    "aibrix": rivals.aibrix,
+    "smg": rivals.smg,
+    "llm-d": rivals.llm_d,
+    "dualmap": dualmap,
+    "preble": rivals.preble,
+    "p-token": ablations.p_token,
+    "lmetric-no-queue": ablations.lmetric_no_queue,
+    "hit-ratio-batch": ablations.hit_ratio_batch,
+    "p-token-total-tokens": ablations.p_token_total_tokens,
+}
+WITH_PARAMETER: Mapping[str, Callable[[float], Rank]] = {"linear": rivals.Linear}
+"""Policies that take a number after a colon: `linear:0.7`."""
 
 
 def names() -> list[str]:
@@ -16,10 +41,14 @@ def names() -> list[str]:
 
 
 def policy(name: str) -> Rank:
-    """The policy of that name; ValueError, with the names there are, where there is none."""
+    """The policy of that name; ValueError, with the names there are, where there is none or its parameter is wrong."""
+    base, colon, parameter = name.partition(":")
+    if colon and base in WITH_PARAMETER:
+        return WITH_PARAMETER[base](float(parameter))
     if name in BUILT_IN:
         return BUILT_IN[name]
     for entry in entry_points(group=GROUP, name=name):
         rank: Rank = entry.load()
         return rank
-    raise ValueError(f"no policy {name!r}; there are: {', '.join(names())}")
+    takes = ", ".join(f"{each}:NUMBER" for each in WITH_PARAMETER)
+    raise ValueError(f"no policy {name!r}; there are: {', '.join(names())}, {takes}")

@@ -3,8 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from multipick_epp.types import Endpoint
+
+
+class PrefixShare(NamedTuple):
+    """A prefix of the prompt, and how popular it is."""
+
+    tokens: int
+    key: int  # names it: equal keys are equal prefixes
+    share: float  # of the last requests, 0..1
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +30,28 @@ class Snapshot:
     kv_usage: Sequence[float] = ()  # 0..1
     picked: Sequence[int] = ()  # requests that this picker sent there since that scrape
     turn: int = 0  # decisions that this picker has made before this one
+    pickers: int = 1  # that decide by loads of their own: each knows this share of what is in flight
+    # What only some policies read; empty where it is not known.
+    context_tokens: Sequence[int] = ()  # prompt tokens of the requests in flight
+    kv_tokens: Sequence[int] = ()  # the same, a prefix that several of them share counted once
+    uncached_tokens: Sequence[int] = ()  # prompt tokens of the requests in flight that were no hits
+    prefill_tokens: Sequence[int] = ()  # of these, those of requests without a first token
+    prefilling: Sequence[int] = ()  # requests without a first token
+    recent_tokens: Sequence[int] = ()  # prompt tokens, hits not counted, routed there in the last three minutes
+    prefixes: Sequence[PrefixShare] = ()  # the prompt's own, shortest first
 
     def new_tokens(self, row: int) -> int:
         """Prompt tokens that the endpoint would have to prefill; never 0, since the last token is always computed."""
         return max(1, self.prompt_tokens - self.hit_tokens[row])
+
+    def new(self) -> Sequence[int]:
+        """`new_tokens` of every row."""
+        length = self.prompt_tokens
+        return [length - hit if hit < length else 1 for hit in self.hit_tokens]
+
+    def contexts(self) -> Sequence[int]:
+        """`context_tokens`; where they are not known, each request in flight counts as long as this one."""
+        return self.context_tokens or [count * self.prompt_tokens for count in self.in_flight]
 
 
 RANKED = 16

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from multipick_epp.policy.registry import names
+from multipick_epp.policy.registry import names, policy
 
 from multipick_sim.engine.presets import PRESETS
 
@@ -75,9 +75,11 @@ def _speed(text: str) -> float:
 
 def _policies(text: str) -> tuple[str, ...]:
     policies = tuple(part.strip() for part in text.split(","))
-    known = names()
-    if unknown := [policy for policy in policies if policy not in known]:
-        raise argparse.ArgumentTypeError(f"no policy {unknown[0]!r}; there are: {', '.join(known)}")
+    for each in policies:
+        try:
+            policy(each)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
     if len(set(policies)) < len(policies):
         raise argparse.ArgumentTypeError("a policy is named twice")
     return policies

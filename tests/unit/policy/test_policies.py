@@ -104,6 +104,15 @@ def test_other_policies_reserve_their_own_choice() -> None:
 
 def test_policies_are_found_by_name_and_an_unknown_name_lists_them() -> None:
     assert policy("lmetric") is lmetric
-    with pytest.raises(ValueError, match="lmetric, round-robin, vllm-v1"):
+    with pytest.raises(ValueError, match=r"lmetric, .*round-robin, .*vllm-v1, linear:NUMBER"):
         policy("best")
     assert set(BUILT_IN) <= set(names())
+
+
+def test_a_parameter_follows_the_name_after_a_colon() -> None:
+    view = snapshot([1000, 0], [0, 0], [4, 0])
+    assert policy("linear:1")(view, Random(0)).rows[0] == 0
+    assert policy("linear:0")(view, Random(0)).rows[0] == 1
+    for wrong in ("linear:2", "linear:nan", "linear:", "lmetric:1"):
+        with pytest.raises(ValueError, match=r"linear|float|lmetric"):
+            policy(wrong)

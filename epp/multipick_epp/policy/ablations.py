@@ -1,0 +1,37 @@
+"""LMETRIC with one part taken out or replaced: what each part is worth (sections 4 and 5.1 of the paper)."""
+
+from random import Random
+
+from multipick_epp.policy.ordering import smallest_first
+from multipick_epp.policy.snapshot import Ranking, Snapshot
+
+
+def p_token(snapshot: Snapshot, rng: Random) -> Ranking:
+    """`queued + new` alone: no batch size."""
+    scores = [queued + new for queued, new in zip(snapshot.queued_tokens, snapshot.new(), strict=True)]
+    return smallest_first(scores, rng)
+
+
+def lmetric_no_queue(snapshot: Snapshot, rng: Random) -> Ranking:
+    """`new * (in flight + 1)`: what other projects' branches call LMETRIC, the queued tokens forgotten."""
+    scores = [new * (count + 1) for new, count in zip(snapshot.new(), snapshot.in_flight, strict=True)]
+    return smallest_first(scores, rng)
+
+
+def hit_ratio_batch(snapshot: Snapshot, rng: Random) -> Ranking:
+    """`(1 - hit / L) * (in flight + 1)`: the share of the prompt that is new in the place of tokens to prefill."""
+    length = snapshot.prompt_tokens
+    scores = [new / length * (count + 1) for new, count in zip(snapshot.new(), snapshot.in_flight, strict=True)]
+    return smallest_first(scores, rng)
+
+
+def p_token_total_tokens(snapshot: Snapshot, rng: Random) -> Ranking:
+    """`(queued + new) * (context tokens in flight + L)`: tokens in the place of requests.
+
+    Live: each request in flight counts as long as this one.
+    """
+    scores = [
+        (queued + new) * (context + snapshot.prompt_tokens)
+        for queued, new, context in zip(snapshot.queued_tokens, snapshot.new(), snapshot.contexts(), strict=True)
+    ]
+    return smallest_first(scores, rng)

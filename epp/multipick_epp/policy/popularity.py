@@ -1,0 +1,47 @@
+"""How popular each prefix of a prompt is among the last requests: for the hotspot guard, and for DualMap's keys."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from multipick_epp.policy.snapshot import PrefixShare
+
+WINDOW = 1000
+"""Requests that a share is counted over."""
+DEPTHS = tuple(1 << power for power in range(11))
+"""Blocks of the prefixes that are counted: 1, 2, 4 … 1,024. Two prompts that part between two depths differ from there
+on, so a prefix is found that is at least half as long as the one they share."""
+
+
+class Popularity:
+    """Counts the prefixes of the last `WINDOW` prompts; memory for `WINDOW * len(DEPTHS)` keys at most.
+
+    Invariant: `_counts` counts the keys in `_window`, and has no others.
+    """
+
+    def __init__(self) -> None:
+        self._window: deque[Sequence[int]] = deque()
+        self._counts: Counter[int] = Counter()
+
+    def count(self, keys: Sequence[int], block_size: int) -> Sequence[PrefixShare]:
+        """Count one prompt by the keys of its full blocks; its prefixes with their shares, this prompt included.
+
+        Shares are of `WINDOW` requests from the first on: among a handful nothing is popular yet.
+        """
+        counts = self._counts
+        depths = [depth for depth in DEPTHS if depth <= len(keys)]
+        counted = [keys[depth - 1] for depth in depths]
+        self._window.append(counted)
+        counts.update(counted)
+        if len(self._window) > WINDOW:
+            for key in self._window.popleft():
+                counts[key] -= 1
+                if not counts[key]:
+                    del counts[key]
+        return [
+            PrefixShare(depth * block_size, key, counts[key] / WINDOW)
+            for depth, key in zip(depths, counted, strict=True)
+        ]
+
+    def holds(self, key: int) -> bool:
+        """Whether any of the last requests had this prefix."""
+        return key in self._counts

@@ -1,0 +1,120 @@
+from random import Random
+
+import pytest
+from multipick_epp.policy.hotspot import Hotspot, HotspotGuard, is_hot, without
+from multipick_epp.policy.lmetric import lmetric
+from multipick_epp.policy.popularity import DEPTHS, WINDOW, Popularity
+from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
+from multipick_epp.types import Endpoint
+
+BLOCK = 16
+PODS = [Endpoint(f"10.0.0.{i}:8000") for i in range(8)]
+
+
+def decision(guard: HotspotGuard, prefixes: list[PrefixShare], hits: list[int], best: int) -> Hotspot | None:
+    snapshot = Snapshot(4096, PODS[: len(hits)], hits, [0] * len(hits), [0] * len(hits), prefixes=prefixes)
+    return guard.watch(snapshot, Ranking([best]))
+
+
+def test_shares_are_of_the_window_and_of_every_depth() -> None:
+    popularity = Popularity()
+    shared = list(range(1, 6))
+    for number in range(WINDOW // 2):
+        popularity.count([*shared, 1000 + number], BLOCK)
+    prefixes = popularity.count([*shared, 99], BLOCK)
+    assert [prefix.tokens for prefix in prefixes] == [16, 32, 64]
+    assert [prefix.key for prefix in prefixes] == [1, 2, 4]
+    assert {prefix.share for prefix in prefixes} == {(WINDOW // 2 + 1) / WINDOW}
+
+
+def test_what_leaves_the_window_is_forgotten() -> None:
+    popularity = Popularity()
+    popularity.count([7], BLOCK)
+    for number in range(WINDOW):
+        popularity.count([1000 + number] * 2, BLOCK)
+    assert not popularity.holds(7)
+    assert popularity.count([7], BLOCK)[0].share == 1 / WINDOW
+
+
+def test_memory_is_bounded_by_the_window() -> None:
+    popularity = Popularity()
+    for number in range(3 * WINDOW):
+        popularity.count(range(number << 12, (number << 12) + 2048), BLOCK)
+    assert len(popularity._window) == WINDOW
+    assert len(popularity._counts) <= WINDOW * len(DEPTHS)
+
+
+@pytest.mark.parametrize(
+    ("share", "holders", "hot"),
+    [
+        (0.5, 4, False),  # 1 > 4 / 4 is false
+        (0.501, 4, True),
+        (1.0, 7, True),  # everything, on seven of eight
+        (1.0, 8, False),  # everybody holds it
+        (1.0, 0, False),  # nobody does yet
+        (0.12, 1, False),  # 0.136 > 1 / 7 is false
+        (0.13, 1, True),
+    ],
+)
+def test_the_condition_is_the_papers(share: float, holders: int, hot: bool) -> None:
+    assert is_hot(share, holders, 8) is hot
+
+
+def test_the_last_of_two_requests_a_holder_in_a_row_is_kept_out() -> None:
+    guard = HotspotGuard(Popularity())
+    hot = [PrefixShare(64, 42, 0.9)]
+    hits = [64, 64, 0, 0]
+    seen = [decision(guard, hot, hits, best) for best in (0, 1, 1, 0, 0)]
+    assert [hotspot.avoid for hotspot in seen if hotspot] == [False, False, False, True, False]
+    assert [hotspot.began for hotspot in seen if hotspot] == [True, False, False, False, False]
+    assert seen[0] is not None
+    assert seen[0].holders == {0, 1}
+
+
+def test_one_pick_outside_the_holders_begins_the_count_anew() -> None:
+    guard = HotspotGuard(Popularity())
+    hot = [PrefixShare(64, 42, 0.9)]
+    avoided = [decision(guard, hot, [64, 0, 0, 0], best) for best in (0, 1, 0, 0)]
+    assert [hotspot.avoid for hotspot in avoided if hotspot] == [False, False, False, True]
+
+
+def test_a_class_that_cools_down_is_forgotten() -> None:
+    guard = HotspotGuard(Popularity())
+    decision(guard, [PrefixShare(64, 42, 0.9)], [64, 0, 0, 0], 0)
+    assert decision(guard, [PrefixShare(64, 42, 0.1)], [64, 0, 0, 0], 0) is None
+    again = decision(guard, [PrefixShare(64, 42, 0.9)], [64, 0, 0, 0], 0)
+    assert again is not None
+    assert again.began
+    assert not again.avoid
+
+
+def test_a_hot_prefix_below_one_that_everybody_holds_is_found() -> None:
+    guard = HotspotGuard(Popularity())
+    prefixes = [PrefixShare(16, 1, 1.0), PrefixShare(32, 2, 0.8)]
+    hotspot = decision(guard, prefixes, [32, 16, 16, 16], 0)
+    assert hotspot is not None
+    assert hotspot.prefix.key == 2
+
+
+def test_requests_without_a_whole_block_belong_to_no_class() -> None:
+    assert decision(HotspotGuard(Popularity()), [], [0, 0], 0) is None
+
+
+def test_classes_that_left_the_window_do_not_stay_in_memory() -> None:
+    popularity = Popularity()
+    guard = HotspotGuard(popularity)
+    for number in range(2 * WINDOW):
+        prefix = popularity.count([number], BLOCK)[0]
+        decision(guard, [prefix._replace(share=0.9)], [16, 0], 0)
+    assert len(guard._in_a_row) <= WINDOW
+
+
+def test_the_ranking_without_the_holders_is_by_the_same_scores() -> None:
+    count = 40
+    hits = [1000] * 20 + [0] * 20
+    snapshot = Snapshot(1024, [Endpoint(str(row)) for row in range(count)], hits, [0] * count, [*range(count)])
+    ranking = lmetric(snapshot, Random(0))
+    assert set(ranking.rows) <= set(range(20))  # the best sixteen all hold it
+    others = without(ranking, set(range(20)), Random(0))
+    assert list(others.rows[:3]) == [20, 21, 22]
+    assert list(without(Ranking([2, 0, 1]), {2}, Random(0)).rows) == [0, 1]
