@@ -15,6 +15,7 @@ SUMMARIES = {
     "epp": "the endpoint picker that Envoy calls by ext_proc",
     "operator": "the Kubernetes operator: keeps every InferencePool as its object says",
     "recording": "check or make a recording of a real engine",
+    "replay": "a trace, or made traffic, against every policy in simulated time",
     "sim": "a simulated vLLM pod",
 }
 
@@ -53,4 +54,4 @@ def usage(commands: dict[str, EntryPoint]) -> str:
 
 
 def _extra(command: str) -> str:
-    return {"recording": "epp"}.get(command, command)
+    return {"recording": "epp", "replay": "sim"}.get(command, command)

@@ -17,6 +17,9 @@ from multipick_epp.policy.ordering import smallest_first
 from multipick_epp.policy.popularity import WINDOW, Popularity
 from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
 
+LEAST = 100
+"""Requests that must have been seen: among a handful everything is popular."""
+
 
 class Hotspot(NamedTuple):
     """A class that asks for more than its holders' part of the pool."""
@@ -42,7 +45,7 @@ class HotspotGuard:
 
     def watch(self, snapshot: Snapshot, ranking: Ranking) -> Hotspot | None:
         """Look at one decision; the hot class it belongs to, if any: the shortest to be avoided, else the shortest."""
-        if not ranking.rows:
+        if not ranking.rows or len(self._popularity) < LEAST:
             return None
         best, found = ranking.rows[0], None
         for prefix in snapshot.prefixes:

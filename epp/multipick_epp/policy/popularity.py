@@ -8,12 +8,12 @@ from multipick_epp.policy.snapshot import PrefixShare
 WINDOW = 1000
 """Requests that a share is counted over."""
 DEPTHS = tuple(1 << power for power in range(11))
-"""Blocks of the prefixes that are counted: 1, 2, 4 … 1,024. Two prompts that part between two depths differ from there
-on, so a prefix is found that is at least half as long as the one they share."""
+"""Blocks of the prefixes that are counted: 1, 2, 4 … 1,024, and the whole prompt. Two prompts that part between two
+depths differ from there on, so a prefix is found that is at least half as long as the one they share."""
 
 
 class Popularity:
-    """Counts the prefixes of the last `WINDOW` prompts; memory for `WINDOW * len(DEPTHS)` keys at most.
+    """Counts the prefixes of the last `WINDOW` prompts; memory for `WINDOW * (len(DEPTHS) + 1)` keys at most.
 
     Invariant: `_counts` counts the keys in `_window`, and has no others.
     """
@@ -23,12 +23,11 @@ class Popularity:
         self._counts: Counter[int] = Counter()
 
     def count(self, keys: Sequence[int], block_size: int) -> Sequence[PrefixShare]:
-        """Count one prompt by the keys of its full blocks; its prefixes with their shares, this prompt included.
-
-        Shares are of `WINDOW` requests from the first on: among a handful nothing is popular yet.
-        """
+        """Count one prompt by the keys of its full blocks; its prefixes with their shares, this prompt included."""
         counts = self._counts
-        depths = [depth for depth in DEPTHS if depth <= len(keys)]
+        depths = [depth for depth in DEPTHS if depth < len(keys)]
+        if keys:
+            depths.append(len(keys))
         counted = [keys[depth - 1] for depth in depths]
         self._window.append(counted)
         counts.update(counted)
@@ -37,10 +36,15 @@ class Popularity:
                 counts[key] -= 1
                 if not counts[key]:
                     del counts[key]
+        requests = len(self._window)
         return [
-            PrefixShare(depth * block_size, key, counts[key] / WINDOW)
+            PrefixShare(depth * block_size, key, counts[key] / requests)
             for depth, key in zip(depths, counted, strict=True)
         ]
+
+    def __len__(self) -> int:
+        """Requests that the shares are of."""
+        return len(self._window)
 
     def holds(self, key: int) -> bool:
         """Whether any of the last requests had this prefix."""

@@ -1,7 +1,7 @@
 from random import Random
 
 import pytest
-from multipick_epp.policy.hotspot import Hotspot, HotspotGuard, is_hot, without
+from multipick_epp.policy.hotspot import LEAST, Hotspot, HotspotGuard, is_hot, without
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.popularity import DEPTHS, WINDOW, Popularity
 from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
@@ -9,6 +9,14 @@ from multipick_epp.types import Endpoint
 
 BLOCK = 16
 PODS = [Endpoint(f"10.0.0.{i}:8000") for i in range(8)]
+
+
+def after(requests: int = LEAST) -> Popularity:
+    """Counts of so many prompts that share nothing."""
+    popularity = Popularity()
+    for number in range(requests):
+        popularity.count([10_000 + number], BLOCK)
+    return popularity
 
 
 def decision(guard: HotspotGuard, prefixes: list[PrefixShare], hits: list[int], best: int) -> Hotspot | None:
@@ -22,9 +30,9 @@ def test_shares_are_of_the_window_and_of_every_depth() -> None:
     for number in range(WINDOW // 2):
         popularity.count([*shared, 1000 + number], BLOCK)
     prefixes = popularity.count([*shared, 99], BLOCK)
-    assert [prefix.tokens for prefix in prefixes] == [16, 32, 64]
-    assert [prefix.key for prefix in prefixes] == [1, 2, 4]
-    assert {prefix.share for prefix in prefixes} == {(WINDOW // 2 + 1) / WINDOW}
+    assert [prefix.tokens for prefix in prefixes] == [16, 32, 64, 96]
+    assert [prefix.key for prefix in prefixes] == [1, 2, 4, 99]
+    assert [prefix.share for prefix in prefixes] == [1.0] * 3 + [1 / (WINDOW // 2 + 1)]
 
 
 def test_what_leaves_the_window_is_forgotten() -> None:
@@ -41,7 +49,7 @@ def test_memory_is_bounded_by_the_window() -> None:
     for number in range(3 * WINDOW):
         popularity.count(range(number << 12, (number << 12) + 2048), BLOCK)
     assert len(popularity._window) == WINDOW
-    assert len(popularity._counts) <= WINDOW * len(DEPTHS)
+    assert len(popularity._counts) <= WINDOW * (len(DEPTHS) + 1)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +69,7 @@ def test_the_condition_is_the_papers(share: float, holders: int, hot: bool) -> N
 
 
 def test_the_last_of_two_requests_a_holder_in_a_row_is_kept_out() -> None:
-    guard = HotspotGuard(Popularity())
+    guard = HotspotGuard(after())
     hot = [PrefixShare(64, 42, 0.9)]
     hits = [64, 64, 0, 0]
     seen = [decision(guard, hot, hits, best) for best in (0, 1, 1, 0, 0)]
@@ -71,15 +79,21 @@ def test_the_last_of_two_requests_a_holder_in_a_row_is_kept_out() -> None:
     assert seen[0].holders == {0, 1}
 
 
+def test_among_a_handful_of_requests_nothing_is_hot() -> None:
+    for number, found in ((LEAST - 1, False), (LEAST, True)):
+        hotspot = decision(HotspotGuard(after(number)), [PrefixShare(64, 42, 0.9)], [64, 0, 0], 0)
+        assert (hotspot is not None) is found
+
+
 def test_one_pick_outside_the_holders_begins_the_count_anew() -> None:
-    guard = HotspotGuard(Popularity())
+    guard = HotspotGuard(after())
     hot = [PrefixShare(64, 42, 0.9)]
     avoided = [decision(guard, hot, [64, 0, 0, 0], best) for best in (0, 1, 0, 0)]
     assert [hotspot.avoid for hotspot in avoided if hotspot] == [False, False, False, True]
 
 
 def test_a_class_that_cools_down_is_forgotten() -> None:
-    guard = HotspotGuard(Popularity())
+    guard = HotspotGuard(after())
     decision(guard, [PrefixShare(64, 42, 0.9)], [64, 0, 0, 0], 0)
     assert decision(guard, [PrefixShare(64, 42, 0.1)], [64, 0, 0, 0], 0) is None
     again = decision(guard, [PrefixShare(64, 42, 0.9)], [64, 0, 0, 0], 0)
@@ -89,7 +103,7 @@ def test_a_class_that_cools_down_is_forgotten() -> None:
 
 
 def test_a_hot_prefix_below_one_that_everybody_holds_is_found() -> None:
-    guard = HotspotGuard(Popularity())
+    guard = HotspotGuard(after())
     prefixes = [PrefixShare(16, 1, 1.0), PrefixShare(32, 2, 0.8)]
     hotspot = decision(guard, prefixes, [32, 16, 16, 16], 0)
     assert hotspot is not None
@@ -97,16 +111,16 @@ def test_a_hot_prefix_below_one_that_everybody_holds_is_found() -> None:
 
 
 def test_requests_without_a_whole_block_belong_to_no_class() -> None:
-    assert decision(HotspotGuard(Popularity()), [], [0, 0], 0) is None
+    assert decision(HotspotGuard(after()), [], [0, 0], 0) is None
 
 
 def test_classes_that_left_the_window_do_not_stay_in_memory() -> None:
     popularity = Popularity()
     guard = HotspotGuard(popularity)
-    for number in range(2 * WINDOW):
+    for number in range(4 * WINDOW):
         prefix = popularity.count([number], BLOCK)[0]
         decision(guard, [prefix._replace(share=0.9)], [16, 0], 0)
-    assert len(guard._in_a_row) <= WINDOW
+    assert len(guard._in_a_row) <= 2 * WINDOW
 
 
 def test_the_ranking_without_the_holders_is_by_the_same_scores() -> None:

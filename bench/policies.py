@@ -1,0 +1,147 @@
+"""Every policy on the same requests, in simulated time: the tables of docs/evaluation.md.
+
+Parts: the conversation trace spread over its ticks, as it is, and whole; hot prefixes with the hotspot guard on and
+off; made workloads; knowledge that is late or not shared. Ratios are to `lmetric` on the same requests and seed, with a
+95 % interval over seeds. A part's result is written as soon as it is there, in the place of an earlier one in the file.
+
+    python bench/policies.py TRACE [--requests 1600] [--parts spread whole hot ...] [--jobs 1] [--json FILE]
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from multipick_epp.policy.registry import BUILT_IN
+from multipick_sim.replay.outcome import Outcome
+from multipick_sim.replay.processes import run_study
+from multipick_sim.replay.setup import Setup
+from multipick_sim.replay.study import Level, Source, Study, capacity_of
+from multipick_sim.replay.summary import Mean, rows
+from multipick_sim.replay.table import table
+
+ALL = tuple(BUILT_IN)
+WEIGHTS = tuple(f"linear:{weight}" for weight in (0.1, 0.3, 0.7, 0.9))
+MAIN = (
+    "lmetric", "marginal", "round-robin", "least-request", "vllm-v1", "linear", "dynamo", "aibrix", "smg", "llm-d",
+    "dualmap", "preble", "lmetric-no-queue",
+)  # fmt: skip
+WHOLE = ("lmetric", "marginal", "linear", "llm-d", "dynamo", "vllm-v1", "lmetric-no-queue", "p-token")
+THREE = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
+ONE = (Level(0.9, True),)
+OWN = (Level(1.0),)
+HOT = ("hot-prefix:16384:0.5:800", "hot-prefix:61440:0.3:400", "hot-prefix:4096:0.8:3000", "hot-prefix:102400:0.6:400")
+KNOWLEDGE = {
+    "exact": Setup(),
+    "events 0.05 s late": Setup(hits_late_s=0.05),
+    "events 0.2 s late": Setup(hits_late_s=0.2),
+    "events 1 s late": Setup(hits_late_s=1.0),
+    "all 0.05 s late, no reservation": Setup(hits_late_s=0.05, loads_late_s=0.05),
+    "all 0.2 s late, no reservation": Setup(hits_late_s=0.2, loads_late_s=0.2),
+    "all 1 s late, no reservation": Setup(hits_late_s=1.0, loads_late_s=1.0),
+    "4 pickers, each by its own loads": Setup(pickers=4, own_view=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One study with a name."""
+
+    name: str
+    kind: str
+    study: Study
+
+
+def parts(trace: str, requests: int) -> Iterator[Part]:
+    """All of them, the most asked for first."""
+    spread = Source(trace, requests, spread=True)
+    yield Part("conversation, spread", "spread", Study(spread, Setup(), (*ALL, *WEIGHTS), THREE, 3))
+    whole = replace(spread, requests=None)
+    yield Part("conversation, spread, whole", "whole", Study(whole, Setup(), WHOLE, (Level(0.8, True),), 1))
+    rules = ("lmetric", "marginal", "lmetric-no-queue")
+    for name in HOT:
+        for guard in (False, True):
+            setup = Setup(guard=guard)
+            yield Part(
+                f"{name}, guard {'on' if guard else 'off'}", "hot", Study(Source(name, 3000), setup, rules, OWN, 3)
+            )
+    for name, setup in KNOWLEDGE.items():
+        policies = ("lmetric", "lmetric-no-queue", "least-request")
+        yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 2))
+    yield Part("conversation, as it is", "ticks", Study(replace(spread, spread=False), Setup(), MAIN, THREE, 1))
+
+
+def ratios(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Each policy's mean TTFT, TPOT and E2E by lmetric's on the same requests."""
+    ours = {(each.arm.load, each.arm.seed): each for each in outcomes if each.arm.policy == "lmetric"}
+    groups: dict[tuple[float, str], list[tuple[Outcome, Outcome]]] = {}
+    for each in outcomes:
+        groups.setdefault((each.arm.load, each.arm.policy), []).append((each, ours[each.arm.load, each.arm.seed]))
+    return [
+        {
+            "policy": policy,
+            "load": load,
+            "ttft": asdict(Mean.of([its.ttft_s.mean / our.ttft_s.mean for its, our in pairs])),
+            "tpot": asdict(Mean.of([_tpot(its) / _tpot(our) for its, our in pairs])),
+            "e2e": asdict(Mean.of([its.e2e_s.mean / our.e2e_s.mean for its, our in pairs])),
+        }
+        for (load, policy), pairs in groups.items()
+    ]
+
+
+def _tpot(outcome: Outcome) -> float:
+    assert outcome.tpot_s is not None, "every workload here has answers of several tokens"
+    return outcome.tpot_s.mean
+
+
+def run(part: Part, jobs: int) -> dict[str, Any]:
+    started = time.monotonic()
+    capacity = capacity_of(part.study) if part.study.needs_capacity else None
+    arms = part.study.arms(capacity)
+    outcomes = list(run_study(part.study, arms, jobs, lambda share: None))
+    summary = rows(sorted(outcomes, key=lambda each: arms.index(each.arm)))
+    print(f"\n== {part.name}", flush=True)
+    for line in table(summary, lambda load: f"{load / capacity:.2f} of capacity" if capacity else f"{load:g}"):
+        print(line, flush=True)
+    return {
+        "part": part.name,
+        "kind": part.kind,
+        "requests": outcomes[0].requests,
+        "seeds": part.study.seeds,
+        "capacity": capacity,
+        "wall_s": round(time.monotonic() - started),
+        "setup": asdict(part.study.setup),
+        "rows": [asdict(row) for row in summary],
+        "by_lmetric": ratios(outcomes),
+    }
+
+
+def main() -> None:
+    kinds = ("spread", "whole", "hot", "made", "knowledge", "ticks")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trace", help="Mooncake's conversation trace")
+    parser.add_argument("--requests", type=int, default=1600, help="the first so many of it (12,031)")
+    parser.add_argument("--parts", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    for part in parts(options.trace, options.requests):
+        if part.kind in options.parts:
+            result = run(part, options.jobs)
+            if options.json:
+                _keep(options.json, result)
+
+
+def _keep(file: Path, result: dict[str, Any]) -> None:
+    before = json.loads(file.read_text())["parts"] if file.exists() else []
+    parts = [part for part in before if part["part"] != result["part"]]
+    machine = f"{platform.machine()}, Python {platform.python_version()}"
+    file.write_text(json.dumps({"machine": machine, "parts": [*parts, result]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

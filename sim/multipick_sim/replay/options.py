@@ -1,0 +1,158 @@
+"""The command line of `multipick replay`."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from multipick_epp.policy.registry import names, policy
+
+from multipick_sim.engine.presets import DEFAULT_PRESET, PRESETS
+from multipick_sim.replay.processes import cores
+from multipick_sim.replay.setup import GAUGES_EVERY_S, Setup
+from multipick_sim.replay.study import GENERATED_REQUESTS, Level, Source, Study
+from multipick_sim.workloads.generators import GENERATORS, generator
+
+DEFAULT_POLICIES = "lmetric,round-robin,least-request,vllm-v1,linear,dynamo,llm-d"
+AUTO = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
+MAX_PODS = 512
+MAX_SEEDS = 100
+DESCRIPTION = """\
+Play the requests of a trace, or of a generator, to a pool of modelled engines under each policy, and compare.
+
+TRACE is a file or folder of JSON lines in Mooncake's format, Bailian's or the picker's own capture, gzipped or not; or
+one of: {generators} (hot-prefix:TOKENS:SHARE:ANSWER).
+Policies: {policies}, linear:WEIGHT; all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for."""
+
+    study: Study
+    jobs: int
+    json: Path | None
+    report: Path
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; exits with status 2 and a message where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="multipick replay",
+        description=DESCRIPTION.format(generators=", ".join(GENERATORS), policies=", ".join(names())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("trace", type=_source, metavar="TRACE", help="a trace, or a generator's name")
+    add(
+        "--requests",
+        type=_whole(10**7),
+        metavar="N",
+        help=f"the first N (default: all; {GENERATED_REQUESTS} made ones)",
+    )
+    add("--spread", action="store_true", help="requests of one instant come evenly over the trace's next tick")
+    add("--policies", type=_policies, default=DEFAULT_POLICIES, metavar="A,B", help="default %(default)s")
+    add("--pods", type=_whole(MAX_PODS), default=16, metavar="N", help="engines (default %(default)s)")
+    add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
+    add("--block-size", type=_whole(1024), default=16, metavar="N", help="tokens of an engine's block (default 16)")
+    add(
+        "--load",
+        type=_levels,
+        default="auto",
+        metavar="X,Y",
+        help="times the trace's own rate; with a c after it, of round-robin's capacity, which is found first; "
+        "auto: 0.5c,0.8c,1c (the default)",
+    )
+    add("--seeds", type=_whole(MAX_SEEDS), default=1, metavar="N", help="repeat with N seeds (default 1)")
+    add("--closed-loop", action="store_true", help="a turn comes no sooner than the one before it has ended")
+    add("--pickers", type=_whole(64), default=1, metavar="N", help="pickers that share the requests (default 1)")
+    add("--view", choices=("shared", "own"), default="shared", help="of the loads, by each picker (default shared)")
+    add("--hits-late", type=_seconds, default=0.0, metavar="S", help="KV events are known S seconds late")
+    add("--loads-late", type=_seconds, default=0.0, metavar="S", help="reserve nothing, and know loads S seconds late")
+    add(
+        "--gauges-every",
+        type=_positive,
+        default=GAUGES_EVERY_S,
+        metavar="S",
+        help="between two looks at the engines' gauges (default %(default)s)",
+    )
+    add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of lmetric and marginal (default on)")
+    add("--jobs", type=_whole(1024), default=cores(), metavar="N", help="processes (default: %(default)s cores)")
+    add("--json", type=_writable, metavar="FILE", help="write all figures and curves there")
+    add("--report", type=_writable, default=Path("replay.html"), metavar="FILE", help="default %(default)s")
+    given = parser.parse_args(arguments)
+    setup = Setup(
+        pods=given.pods,
+        preset=given.preset,
+        block_size=given.block_size,
+        closed_loop=given.closed_loop,
+        pickers=given.pickers,
+        own_view=given.view == "own",
+        hits_late_s=given.hits_late,
+        loads_late_s=given.loads_late,
+        gauges_every_s=given.gauges_every,
+        guard=given.guard == "on",
+    )
+    source = Source(given.trace, given.requests, given.spread)
+    return Options(Study(source, setup, given.policies, given.load, given.seeds), given.jobs, given.json, given.report)
+
+
+def _source(text: str) -> str:
+    try:
+        known = Path(text).exists() or generator(text) is not None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if not known:
+        raise argparse.ArgumentTypeError(f"there is no file or folder {text}, and no generator of that name")
+    return text
+
+
+def _policies(text: str) -> tuple[str, ...]:
+    policies = tuple(names() if text == "all" else (part.strip() for part in text.split(",")))
+    for each in policies:
+        try:
+            policy(each)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+    if len(set(policies)) < len(policies):
+        raise argparse.ArgumentTypeError("a policy is named twice")
+    return policies
+
+
+def _levels(text: str) -> tuple[Level, ...]:
+    if text == "auto":
+        return AUTO
+    return tuple(
+        Level(_positive(part.strip().removesuffix("c")), part.strip().endswith("c")) for part in text.split(",")
+    )
+
+
+def _whole(high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {high}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    return 0.0 if text == "0" else _positive(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def _writable(text: str) -> Path:
+    """Checked before the runs: minutes of figures should not be lost to a mistyped folder."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"no file can be written at {text}")
+    return path

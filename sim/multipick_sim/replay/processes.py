@@ -1,0 +1,96 @@
+"""The running of a study on several cores: one process a core, which is given one arm after another."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from ctypes import c_double
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from operator import setitem
+from typing import Any
+
+from multipick_sim.replay.outcome import Arm, Outcome, outcome
+from multipick_sim.replay.run import Replay
+from multipick_sim.replay.study import Study, StudyError
+from multipick_sim.workloads.workload import Workload
+
+LOOK_EVERY_S = 0.5
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_study(study: Study, arms: Sequence[Arm], jobs: int, progress: Callable[[float], None]) -> Generator[Outcome]:
+    """The outcome of each arm, as soon as it is there; `progress` is told the share done, twice a second.
+
+    Closing the iterator ends the processes. Raises StudyError where one of them failed or was killed.
+    """
+    shares: Any = multiprocessing.RawArray(c_double, len(arms))
+    numbers = iter(range(len(arms)))
+    processes: list[multiprocessing.Process] = []
+    idle: list[Connection] = []
+    busy: set[Connection] = set()
+    try:
+        for _ in range(min(jobs, len(arms))):
+            ours, theirs = multiprocessing.Pipe()
+            process = multiprocessing.Process(target=_work, args=(theirs, study, arms, shares), daemon=True)
+            process.start()
+            theirs.close()  # else its end would never be seen
+            processes.append(process)
+            idle.append(ours)
+        while idle or busy:
+            for connection in idle:
+                number = next(numbers, None)
+                if number is not None:
+                    connection.send(number)
+                    busy.add(connection)
+            ready = [each for each in wait(list(busy), LOOK_EVERY_S) if isinstance(each, Connection)]
+            idle = ready
+            busy.difference_update(ready)
+            progress(sum(shares) / len(arms))
+            for connection in ready:
+                yield _received(connection)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _received(connection: Connection) -> Outcome:
+    try:
+        answer: Outcome | str = connection.recv()
+    except EOFError as error:
+        raise StudyError("a process of the study was killed; is there enough memory? (--jobs)") from error
+    if isinstance(answer, str):
+        raise StudyError(answer)
+    return answer
+
+
+def _work(connection: Connection, study: Study, arms: Sequence[Arm], shares: Any) -> None:
+    """One process: arms by their numbers, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    workload: Workload | None = None
+    seed = -1
+    with suppress(EOFError):
+        while True:
+            number: int = connection.recv()
+            arm = arms[number]
+            try:
+                if workload is None or (study.source.depends_on_seed and arm.seed != seed):
+                    workload, _ = study.source.workload(arm.seed, study.setup.limits.max_model_len)
+                    seed = arm.seed
+                connection.send(_outcome(study, workload, arm, partial(setitem, shares, number)))
+            except Exception as error:
+                connection.send(f"{arm.policy} at load {arm.load:g}: {type(error).__name__}: {error}")
+
+
+def _outcome(study: Study, workload: Workload, arm: Arm, tell: Callable[[float], None]) -> Outcome:
+    requests = len(workload.items)
+    replay = Replay(workload, arm.policy, study.setup, arm.load, arm.seed)
+    found = outcome(arm, replay.run(lambda done: tell(done / requests)), study.setup.pods)
+    tell(1.0)
+    return found
