@@ -64,7 +64,7 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, dots: bool =
     across = _Scale(x, [value for value, _ in values], LEFT, WIDTH - RIGHT)
     up = _Scale(y, [value for _, value in values], HEIGHT - BOTTOM, TOP)
     parts = [_frame(x, y, across, up)]
-    for line in lines:
+    for line in reversed(lines):  # the first is drawn on top
         path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in line.points)
         shapes = f'<polyline points="{path}"/>' if len(line.points) > 1 else ""
         if dots or len(line.points) == 1:
@@ -108,11 +108,11 @@ def _ticks(low: float, high: float, log: bool) -> Sequence[float]:
 
 
 def _log_ticks(low: float, high: float) -> Sequence[float]:
-    """1, 2 and 5 of each decade, or the decades alone where those are many."""
+    """1, 2 and 5 of each decade, or the decades alone where those are many; even steps within less than a decade."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [factor * 10.0**decade for decade in decades for factor in factors]
         ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
         if len(ticks) <= TICKS:
             break
-    return ticks
+    return ticks if len(ticks) > 2 else _ticks(low, high, False)
