@@ -11,12 +11,15 @@ from multiprocessing.connection import Connection, wait
 from operator import setitem
 from typing import Any
 
+from multipick_epp.policy.registry import policy
+
 from multipick_sim.replay.outcome import Arm, Outcome, outcome
 from multipick_sim.replay.run import Replay
 from multipick_sim.replay.study import Study, StudyError
 from multipick_sim.workloads.workload import Workload
 
 LOOK_EVERY_S = 0.5
+KILLED = "a process of the study was killed; is there enough memory? (--jobs)"
 
 
 def cores() -> int:
@@ -29,24 +32,25 @@ def run_study(study: Study, arms: Sequence[Arm], jobs: int, progress: Callable[[
 
     Closing the iterator ends the processes. Raises StudyError where one of them failed or was killed.
     """
-    shares: Any = multiprocessing.RawArray(c_double, len(arms))
+    # Spawned, not forked: a forked one would hold the others' pipes open, and outlive a parent that is killed.
+    context = multiprocessing.get_context("spawn")
+    shares: Any = context.RawArray(c_double, len(arms))
     numbers = iter(range(len(arms)))
-    processes: list[multiprocessing.Process] = []
+    processes: list[multiprocessing.process.BaseProcess] = []
     idle: list[Connection] = []
     busy: set[Connection] = set()
     try:
         for _ in range(min(jobs, len(arms))):
-            ours, theirs = multiprocessing.Pipe()
-            process = multiprocessing.Process(target=_work, args=(theirs, study, arms, shares), daemon=True)
-            process.start()
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_work, args=(theirs, study, arms, shares), daemon=True))
+            processes[-1].start()
             theirs.close()  # else its end would never be seen
-            processes.append(process)
             idle.append(ours)
         while idle or busy:
             for connection in idle:
                 number = next(numbers, None)
                 if number is not None:
-                    connection.send(number)
+                    _send(connection, number)
                     busy.add(connection)
             ready = [each for each in wait(list(busy), LOOK_EVERY_S) if isinstance(each, Connection)]
             idle = ready
@@ -60,11 +64,18 @@ def run_study(study: Study, arms: Sequence[Arm], jobs: int, progress: Callable[[
             process.join()
 
 
+def _send(connection: Connection, number: int) -> None:
+    try:
+        connection.send(number)
+    except OSError as error:
+        raise StudyError(KILLED) from error
+
+
 def _received(connection: Connection) -> Outcome:
     try:
         answer: Outcome | str = connection.recv()
-    except EOFError as error:
-        raise StudyError("a process of the study was killed; is there enough memory? (--jobs)") from error
+    except (EOFError, OSError) as error:
+        raise StudyError(KILLED) from error
     if isinstance(answer, str):
         raise StudyError(answer)
     return answer
@@ -90,7 +101,7 @@ def _work(connection: Connection, study: Study, arms: Sequence[Arm], shares: Any
 
 def _outcome(study: Study, workload: Workload, arm: Arm, tell: Callable[[float], None]) -> Outcome:
     requests = len(workload.items)
-    replay = Replay(workload, arm.policy, study.setup, arm.load, arm.seed)
+    replay = Replay(workload, policy(arm.policy), study.setup, arm.load, arm.seed)
     found = outcome(arm, replay.run(lambda done: tell(done / requests)), study.setup.pods)
     tell(1.0)
     return found

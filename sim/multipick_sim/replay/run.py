@@ -8,8 +8,7 @@ from random import Random
 from multipick_epp.policy.hotspot import without
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.marginal import marginal
-from multipick_epp.policy.registry import policy
-from multipick_epp.policy.snapshot import Ranking, Snapshot
+from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
 from multipick_epp.types import Endpoint
 
 from multipick_sim.replay.fleet import Fleet
@@ -39,14 +38,14 @@ class Replay:
     """The state of one run."""
 
     def __init__(
-        self, workload: Workload, policy_name: str, setup: Setup, load: float, seed: int, observe: Observe | None = None
+        self, workload: Workload, rank: Rank, setup: Setup, load: float, seed: int, observe: Observe | None = None
     ) -> None:
         """`load` is how many times faster than in the workload the requests come; `observe` is told of each decision.
 
-        The workload must fit the engines (`Workload.fitting`). Raises ValueError for an unknown policy, and for block
-        sizes of which neither is a multiple of the other.
+        The workload must fit the engines (`Workload.fitting`). Raises ValueError for block sizes of which neither is a
+        multiple of the other.
         """
-        self._rank = policy(policy_name)
+        self._rank = rank
         self._guarded = setup.guard and self._rank in GUARDED
         self._setup = setup
         self._items = workload.items

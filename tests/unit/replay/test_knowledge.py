@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from multipick_epp.blocks import Chains
 from multipick_epp.decision.progress import Progress
+from multipick_epp.policy.registry import policy
 from multipick_epp.policy.snapshot import Ranking, Snapshot
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import Cache, Candidate, Delta
@@ -110,8 +111,8 @@ def chats(requests: int, seed: int) -> Workload:
     return Workload("chats", BLOCK, items)
 
 
-@pytest.mark.parametrize("policy", ["lmetric", "round-robin", "random"])
-def test_hits_and_loads_are_those_of_the_pickers_own_state(policy: str) -> None:
+@pytest.mark.parametrize("name", ["lmetric", "round-robin", "random"])
+def test_hits_and_loads_are_those_of_the_pickers_own_state(name: str) -> None:
     with asyncio.Runner() as runner:
         workload = chats(400, seed=3)
         decided: list[Flight] = []
@@ -129,7 +130,7 @@ def test_hits_and_loads_are_those_of_the_pickers_own_state(policy: str) -> None:
             runner.run(picker.pick(str(len(decided)), flight))
             decided.append(flight)
 
-        replay = Replay(workload, policy, Setup(pods=3, preset="a10-qwen2.5-7b"), 1.0, 0, compare)
+        replay = Replay(workload, policy(name), Setup(pods=3, preset="a10-qwen2.5-7b"), 1.0, 0, compare)
         picker = Picker(replay._fleet, 3)
         runner.run(picker.start())
         run = replay.run()
