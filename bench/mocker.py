@@ -23,6 +23,7 @@ from typing import Any
 
 from multipick_epp.policy.registry import policy
 from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
+from multipick_sim.engine.presets import PRESETS
 from multipick_sim.replay.run import Replay
 from multipick_sim.replay.setup import Setup
 from multipick_sim.workloads.formats import read_workload
@@ -46,7 +47,7 @@ def mock(trace: Path, requests: int, workload: Workload, setup: Setup, mode: str
     os.environ["DYN_LOG"] = "error"
     from dynamo._core import run_mocker_trace_replay  # type: ignore[import-not-found]
 
-    limits = setup.limits
+    limits = PRESETS[setup.preset].limits(BLOCK_SIZE)
     engine = {
         "num_gpu_blocks": limits.num_gpu_blocks - 1,
         "block_size": BLOCK_SIZE,

@@ -1,8 +1,9 @@
 """Every policy on the same requests, in simulated time: the tables of docs/evaluation.md.
 
 Parts: the conversation trace spread over its ticks, as it is, and whole; hot prefixes with the hotspot guard on and
-off; made workloads; knowledge that is late or not shared. Ratios are to `lmetric` on the same requests and seed, with a
-95 % interval over seeds. A part's result is written as soon as it is there, in the place of an earlier one in the file.
+off; made workloads; knowledge that is late or not shared; unequal pods. Ratios are to `lmetric` on the same requests
+and seed, with a 95 % interval over seeds. A part's result is written as soon as it is there, in the place of an earlier
+one in the file.
 
     python bench/policies.py TRACE [--requests 1600] [--parts spread whole hot ...] [--jobs 1] [--json FILE]
 """
@@ -31,6 +32,7 @@ MAIN = (
     "dualmap", "preble", "lmetric-no-queue",
 )  # fmt: skip
 WHOLE = ("lmetric", "marginal", "linear", "llm-d", "dynamo", "vllm-v1", "lmetric-no-queue", "p-token")
+UNEQUAL = ("lmetric", "lmetric-seconds", "marginal", "linear", "dynamo", "vllm-v1", "least-request", "round-robin")
 THREE = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
 ONE = (Level(0.9, True),)
 OWN = (Level(1.0),)
@@ -72,6 +74,8 @@ def parts(trace: str, requests: int) -> Iterator[Part]:
     for name, setup in KNOWLEDGE.items():
         policies = ("lmetric", "lmetric-no-queue", "least-request")
         yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 2))
+    unequal = Setup(preset="h100-llama-3.1-8b,a100-llama-3.1-8b")
+    yield Part("conversation, half of the pods A100", "unequal", Study(spread, unequal, UNEQUAL, ONE, 2))
     yield Part("conversation, as it is", "ticks", Study(replace(spread, spread=False), Setup(), MAIN, THREE, 1))
 
 
@@ -121,7 +125,7 @@ def run(part: Part, jobs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    kinds = ("spread", "whole", "hot", "made", "knowledge", "ticks")
+    kinds = ("spread", "whole", "hot", "made", "knowledge", "unequal", "ticks")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trace", help="Mooncake's conversation trace")
     parser.add_argument("--requests", type=int, default=1600, help="the first so many of it (12,031)")

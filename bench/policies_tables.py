@@ -19,7 +19,7 @@ LEVELS = ("0.5", "0.8", "1")
 
 def tables(parts: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Markdown, one table a part; of the hot prefixes and of the knowledge one for all of their parts."""
-    for kind in ("spread", "whole", "ticks", "made"):
+    for kind in ("spread", "whole", "ticks", "made", "unequal"):
         for part in parts:
             if part["kind"] == kind:
                 yield f"\n### {part['part']} ({part['requests']:,} requests, {part['seeds']} seeds)\n"

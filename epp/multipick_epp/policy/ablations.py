@@ -35,3 +35,21 @@ def p_token_total_tokens(snapshot: Snapshot, rng: Random) -> Ranking:
         for queued, new, context in zip(snapshot.queued_tokens, snapshot.new(), snapshot.contexts(), strict=True)
     ]
     return smallest_first(scores, rng)
+
+
+def lmetric_seconds(snapshot: Snapshot, rng: Random) -> Ranking:
+    """`(queued + new) / prefill rate * (in flight + 1)`: seconds in the place of tokens, for unequal pods.
+
+    An endpoint of which nothing was measured yet counts as fast as the mean of the others. Live: no rates are known,
+    and it is LMETRIC.
+    """
+    rates = snapshot.prefill_rates or [1.0] * len(snapshot.endpoints)
+    known = [rate for rate in rates if rate]
+    usual = sum(known) / len(known) if known else 1.0
+    scores = [
+        (queued + new) / (rate or usual) * (count + 1)
+        for queued, new, rate, count in zip(
+            snapshot.queued_tokens, snapshot.new(), rates, snapshot.in_flight, strict=True
+        )
+    ]
+    return smallest_first(scores, rng)

@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, Rank] = {
     "llm-d": rivals.llm_d,
     "dualmap": dualmap,
     "preble": rivals.preble,
+    "lmetric-seconds": ablations.lmetric_seconds,
     "p-token": ablations.p_token,
     "lmetric-no-queue": ablations.lmetric_no_queue,
     "hit-ratio-batch": ablations.hit_ratio_batch,

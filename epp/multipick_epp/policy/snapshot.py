@@ -38,6 +38,7 @@ class Snapshot:
     prefill_tokens: Sequence[int] = ()  # of these, those of requests without a first token
     prefilling: Sequence[int] = ()  # requests without a first token
     recent_tokens: Sequence[int] = ()  # prompt tokens, hits not counted, routed there in the last three minutes
+    prefill_rates: Sequence[float] = ()  # tokens a second, measured; 0 before anything was
     prefixes: Sequence[PrefixShare] = ()  # the prompt's own, shortest first
 
     def new_tokens(self, row: int) -> int:

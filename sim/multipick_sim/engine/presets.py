@@ -90,9 +90,11 @@ class Preset:
 
 
 # NVIDIA H100 and H200 data sheets (SXM: 989 TFLOP/s BF16, 3.35 and 4.8 TB/s, NVLink 900 GB/s both ways), A10 data
-# sheet (125 TFLOP/s, 600 GB/s, PCIe 4.0 x16). Budgets: vLLM's defaults for `vllm serve` by memory size.
+# sheet (125 TFLOP/s, 600 GB/s, PCIe 4.0 x16), A100 80GB SXM (312 TFLOP/s, 2.04 TB/s, NVLink 600 GB/s both ways).
+# Budgets: vLLM's defaults for `vllm serve` by memory size and, for the A100, by name.
 H100 = Gpu(79.2 * GIB, 989e12, 3.35e12, 450e9, max_num_batched_tokens=8192, max_num_seqs=1024)
 H200 = Gpu(139.8 * GIB, 989e12, 4.8e12, 450e9, max_num_batched_tokens=8192, max_num_seqs=1024)
+A100 = Gpu(79.2 * GIB, 312e12, 2.04e12, 300e9, max_num_batched_tokens=2048, max_num_seqs=256)
 A10 = Gpu(22.5 * GIB, 125e12, 600e9, 32e9, max_num_batched_tokens=2048, max_num_seqs=256)
 
 LLAMA_3_1_8B = Model(8.03e9, 32, 4096, 32, 8, 128, max_model_len=131_072)
@@ -102,6 +104,7 @@ QWEN_3_32B = Model(32.8e9, 64, 5120, 64, 8, 128, max_model_len=40_960)
 
 PRESETS = {
     "h100-llama-3.1-8b": Preset(H100, LLAMA_3_1_8B),
+    "a100-llama-3.1-8b": Preset(A100, LLAMA_3_1_8B),
     "h100-llama-3.3-70b-tp8": Preset(H100, LLAMA_3_3_70B, gpus=8),
     "h100-qwen3-32b-tp2": Preset(H100, QWEN_3_32B, gpus=2),
     "h200-llama-3.3-70b-tp4": Preset(H200, LLAMA_3_3_70B, gpus=4),

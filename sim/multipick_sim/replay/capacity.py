@@ -1,7 +1,5 @@
 """What a pool can do: how fast round-robin gets through a workload that comes all at once."""
 
-from multipick_sim.engine.engine import Engine
-from multipick_sim.engine.presets import PRESETS
 from multipick_sim.engine.values import Request
 from multipick_sim.replay.keys import key_maker
 from multipick_sim.replay.setup import Setup
@@ -15,8 +13,7 @@ def full_load(workload: Workload, setup: Setup) -> float:
     """
     keys = key_maker(workload.block_tokens, setup.block_size)
     makespan = 0.0
-    for row in range(setup.pods):
-        engine = Engine(setup.limits, PRESETS[setup.preset].costs())
+    for row, engine in enumerate(setup.engines()):
         for number, item in enumerate(workload.items[row :: setup.pods]):
             blocks = keys(item.prefixes, item.known_tokens, item.prompt_tokens + item.output_tokens)
             engine.submit(Request(str(number), item.prompt_tokens, item.output_tokens, blocks), 0.0)

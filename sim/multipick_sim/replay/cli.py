@@ -33,7 +33,7 @@ def command(arguments: Sequence[str]) -> int:
 
 def _study(options: Options, command_line: str) -> int:
     study = options.study
-    workload, left_out = study.source.workload(0, study.setup.limits.max_model_len)
+    workload, left_out = study.source.workload(0, study.setup.max_tokens)
     say = _progress()
 
     def progress(share: float) -> None:

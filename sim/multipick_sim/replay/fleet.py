@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from multipick_sim.engine.engine import Engine
-from multipick_sim.engine.presets import PRESETS
 from multipick_sim.engine.values import Request, Step, Stored
 from multipick_sim.replay.flight import Flight
 from multipick_sim.replay.loads import Loads
@@ -21,6 +20,23 @@ class Gauges:
         self.kv_usage = [engine.kv_usage for engine in engines]
 
 
+class PrefillRate:
+    """Tokens that an engine prefills in a second, by the steps that prefilled any; the last hundred or so count."""
+
+    def __init__(self) -> None:
+        self._tokens = self._seconds = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """One such step."""
+        self._tokens = 0.98 * self._tokens + tokens
+        self._seconds = 0.98 * self._seconds + seconds
+
+    @property
+    def tokens_s(self) -> float:
+        """0 before the first."""
+        return self._tokens / self._seconds if self._seconds else 0.0
+
+
 class Fleet:
     """Engines in simulated time.
 
@@ -30,12 +46,11 @@ class Fleet:
 
     def __init__(self, setup: Setup, ended: Callable[[Flight], None]) -> None:
         """`ended` is called with each request as soon as its end is known, which may be ahead of the clock."""
-        preset = PRESETS[setup.preset]
-        costs = preset.costs()
-        self.engines = [Engine(setup.limits, costs) for _ in range(setup.pods)]
+        self.engines = setup.engines()
         self.residencies = [Residency() for _ in self.engines]
         self.gauges = Gauges(self.engines)
-        self.shortest_step_s = costs.step_s(0, 0, 1, 0)
+        self.shortest_step_s = min(engine.costs.step_s(0, 0, 1, 0) for engine in self.engines)
+        self.prefills = [PrefillRate() for _ in self.engines]
         self._block_size = setup.block_size
         self._late_s = setup.hits_late_s
         self._ended = ended
@@ -95,6 +110,8 @@ class Fleet:
 
     def _tell_events(self, row: int, step: Step) -> None:
         self.residencies[row].apply(step.events)
+        if step.computed_tokens:
+            self.prefills[row].add(step.computed_tokens, step.end_s - step.start_s)
         told_s = step.end_s + self._late_s
         for event in step.events:
             if isinstance(event, Stored) and (known := self._flights.get(event.request_id)):

@@ -53,7 +53,13 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--spread", action="store_true", help="requests of one instant come evenly over the trace's next tick")
     add("--policies", type=_policies, default=DEFAULT_POLICIES, metavar="A,B", help="default %(default)s")
     add("--pods", type=_whole(MAX_PODS), default=16, metavar="N", help="engines (default %(default)s)")
-    add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
+    add(
+        "--preset",
+        type=_presets,
+        default=DEFAULT_PRESET,
+        metavar="A,B",
+        help=f"what a pod is, of: {', '.join(sorted(PRESETS))}; several: the pods' in turn (default %(default)s)",
+    )
     add("--block-size", type=_whole(1024), default=16, metavar="N", help="tokens of an engine's block (default 16)")
     add(
         "--load",
@@ -117,6 +123,12 @@ def _policies(text: str) -> tuple[str, ...]:
     if len(set(policies)) < len(policies):
         raise argparse.ArgumentTypeError("a policy is named twice")
     return policies
+
+
+def _presets(text: str) -> str:
+    if unknown := [name for name in text.split(",") if name not in PRESETS]:
+        raise argparse.ArgumentTypeError(f"no preset {unknown[0]!r}; there are: {', '.join(sorted(PRESETS))}")
+    return text
 
 
 def _levels(text: str) -> tuple[Level, ...]:

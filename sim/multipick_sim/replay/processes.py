@@ -92,7 +92,7 @@ def _work(connection: Connection, study: Study, arms: Sequence[Arm], shares: Any
             arm = arms[number]
             try:
                 if workload is None or (study.source.depends_on_seed and arm.seed != seed):
-                    workload, _ = study.source.workload(arm.seed, study.setup.limits.max_model_len)
+                    workload, _ = study.source.workload(arm.seed, study.setup.max_tokens)
                     seed = arm.seed
                 connection.send(_outcome(study, workload, arm, partial(setitem, shares, number)))
             except Exception as error:

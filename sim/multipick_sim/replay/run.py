@@ -158,6 +158,7 @@ class Replay:
             prefill_tokens=view.prefill,
             prefilling=view.prefilling,
             recent_tokens=view.recent,
+            prefill_rates=[prefill.tokens_s for prefill in self._fleet.prefills],
             prefixes=view.popularity.count(keys, self._setup.block_size),
         )
 

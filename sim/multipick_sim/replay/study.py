@@ -81,7 +81,7 @@ class Study:
 
 def capacity_of(study: Study) -> float:
     """The load at which requests come as fast as round-robin finishes them."""
-    workload, _ = study.source.workload(0, study.setup.limits.max_model_len)
+    workload, _ = study.source.workload(0, study.setup.max_tokens)
     return full_load(workload, study.setup)
 
 

@@ -173,6 +173,12 @@ def test_ablations_leave_out_what_their_names_say() -> None:
     assert scores(ablations.p_token_total_tokens, snapshot) == [1100 * 3000, 1400 * 8000]
 
 
+def test_seconds_stand_for_tokens_where_pods_are_not_equal() -> None:
+    snapshot = view([0, 500, 0], [100, 900, 0], [4, 1, 0], prefill_rates=[100.0, 50.0, 0.0])
+    assert scores(ablations.lmetric_seconds, snapshot) == pytest.approx([11 * 5, 28 * 2, 1000 / 75])
+    assert scores(ablations.lmetric_seconds, replace(snapshot, prefill_rates=())) == [5500, 2800, 1000]
+
+
 def test_marginal_multiplies_the_prefill_and_the_decode_traffic_that_a_request_adds() -> None:
     snapshot = view([0, 500], [100, 900], [4, 1], context_tokens=[2000, 7000])
     # M = 2000 + 5 * 1000, 7000 + 2 * 1000; their mean is 8000; nobody is known to wait

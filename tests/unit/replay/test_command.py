@@ -64,6 +64,7 @@ def test_the_same_command_gives_the_same_figures(tmp_path: Path) -> None:
         ["chat", "--load", "0"],
         ["chat", "--load", "fast"],
         ["chat", "--pods", "0"],
+        ["chat", "--preset", "a10-qwen2.5-7b,abacus"],
         ["chat", "--seeds", "-1"],
         ["chat:9"],
         ["chat", "--report", "/nowhere/r.html"],

@@ -11,6 +11,7 @@ from multipick_epp.policy.snapshot import Ranking, Snapshot
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import Cache, Candidate, Delta
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
+from multipick_sim.engine.presets import PRESETS
 from multipick_sim.engine.values import Removed, Step, Stored
 from multipick_sim.replay.fleet import Fleet
 from multipick_sim.replay.flight import Flight
@@ -142,7 +143,7 @@ def test_the_pool_of_that_test_evicts() -> None:
     """Else it would say nothing of removed blocks."""
     workload = chats(400, seed=3)
     distinct = {key for item in workload.items for key in item.prefixes}
-    assert len(distinct) > Setup(preset="a10-qwen2.5-7b").limits.num_gpu_blocks
+    assert len(distinct) > PRESETS["a10-qwen2.5-7b"].limits(BLOCK).num_gpu_blocks
 
 
 def test_a_removed_copy_leaves_the_others() -> None:

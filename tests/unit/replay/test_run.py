@@ -38,7 +38,7 @@ def test_another_seed_breaks_ties_otherwise() -> None:
 
 
 def test_every_request_gets_its_tokens_in_order() -> None:
-    run = replay(GENERATORS["mixed"](300, 0).fitting(SMALL.limits.max_model_len))
+    run = replay(GENERATORS["mixed"](300, 0).fitting(SMALL.max_tokens))
     assert all(flight.at_s < flight.first_s <= flight.end_s for flight in run.flights)
     assert all(0 <= flight.cached_tokens < flight.item.prompt_tokens for flight in run.flights)
 
@@ -68,7 +68,7 @@ def test_an_answer_is_hit_by_the_next_turn() -> None:
 
 
 def test_in_a_closed_loop_no_turn_comes_before_the_one_before_it_has_ended() -> None:
-    workload = GENERATORS["agent"](150, 0).fitting(SMALL.limits.max_model_len)
+    workload = GENERATORS["agent"](150, 0).fitting(SMALL.max_tokens)
     setup = Setup(pods=2, preset="a10-qwen2.5-7b", closed_loop=True)
     run = replay(workload, setup=setup, load=20.0)
     ends = {flight.item: flight.end_s for flight in run.flights}
@@ -182,3 +182,14 @@ def test_other_projects_rules_have_no_guard() -> None:
     assert make is not None
     run = replay(make(400, 0), "lmetric-no-queue", Setup(pods=8))
     assert (run.hot, run.avoided) == (0, 0)
+
+
+def test_pods_of_two_kinds_are_told_apart_by_what_they_prefill() -> None:
+    mixed = Setup(pods=4, preset="h100-llama-3.1-8b,a10-qwen2.5-7b")
+    assert [engine.limits.num_gpu_blocks for engine in mixed.engines()][:2] == [27_813, 4747]
+    workload = GENERATORS["api"](300, 0)
+    by_name = {name: replay(workload, name, mixed) for name in ("round-robin", "lmetric", "lmetric-seconds")}
+    fast = {name: sum(flight.row % 2 == 0 for flight in run.flights) for name, run in by_name.items()}
+    assert fast["round-robin"] == 150
+    assert fast["lmetric"] > 200
+    assert ttft(by_name["lmetric-seconds"]) < ttft(by_name["round-robin"])
