@@ -27,11 +27,8 @@ from multipick_sim.replay.table import table
 
 ALL = tuple(BUILT_IN)
 WEIGHTS = tuple(f"linear:{weight}" for weight in (0.1, 0.3, 0.7, 0.9))
-MAIN = (
-    "lmetric", "marginal", "round-robin", "least-request", "vllm-v1", "linear", "dynamo", "aibrix", "smg", "llm-d",
-    "dualmap", "preble", "lmetric-no-queue",
-)  # fmt: skip
-WHOLE = ("lmetric", "marginal", "linear", "llm-d", "dynamo", "vllm-v1", "lmetric-no-queue", "p-token")
+MAIN = ("lmetric", "marginal", "round-robin", "vllm-v1", "linear", "dynamo", "llm-d", "lmetric-no-queue")
+WHOLE = ("lmetric", "marginal", "linear", "llm-d", "vllm-v1")
 UNEQUAL = ("lmetric", "lmetric-seconds", "marginal", "linear", "dynamo", "vllm-v1", "least-request", "round-robin")
 THREE = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
 ONE = (Level(0.9, True),)
@@ -64,18 +61,17 @@ def parts(trace: str, requests: int) -> Iterator[Part]:
     yield Part("conversation, spread", "spread", Study(spread, Setup(), (*ALL, *WEIGHTS), THREE, 3))
     whole = replace(spread, requests=None)
     yield Part("conversation, spread, whole", "whole", Study(whole, Setup(), WHOLE, (Level(0.8, True),), 1))
-    rules = ("lmetric", "marginal", "lmetric-no-queue")
     for name in HOT:
         for guard in (False, True):
-            setup = Setup(guard=guard)
-            yield Part(
-                f"{name}, guard {'on' if guard else 'off'}", "hot", Study(Source(name, 3000), setup, rules, OWN, 3)
-            )
+            made = Study(Source(name, 2500), Setup(guard=guard), ("lmetric", "marginal"), OWN, 2)
+            yield Part(f"{name}, guard {'on' if guard else 'off'}", "hot", made)
+    for name in ("chat", "api", "agent", "mixed"):
+        yield Part(name, "made", Study(Source(name, 1000), Setup(), MAIN, ONE, 3))
     for name, setup in KNOWLEDGE.items():
         policies = ("lmetric", "lmetric-no-queue", "least-request")
-        yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 2))
+        yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 1))
     unequal = Setup(preset="h100-llama-3.1-8b,a100-llama-3.1-8b")
-    yield Part("conversation, half of the pods A100", "unequal", Study(spread, unequal, UNEQUAL, ONE, 2))
+    yield Part("conversation, half of the pods A100", "unequal", Study(spread, unequal, UNEQUAL, ONE, 1))
     yield Part("conversation, as it is", "ticks", Study(replace(spread, spread=False), Setup(), MAIN, THREE, 1))
 
 
