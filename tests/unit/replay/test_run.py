@@ -193,3 +193,16 @@ def test_pods_of_two_kinds_are_told_apart_by_what_they_prefill() -> None:
     assert fast["round-robin"] == 150
     assert fast["lmetric"] > 200
     assert ttft(by_name["lmetric-seconds"]) < ttft(by_name["round-robin"])
+
+
+@pytest.mark.parametrize("setup", [SMALL, Setup(pods=4, preset="a10-qwen2.5-7b", hits_late_s=0.3, loads_late_s=0.5)])
+def test_when_all_is_done_nothing_is_left_on_any_endpoint(setup: Setup) -> None:
+    workload = GENERATORS["mixed"](200, 0).fitting(setup.max_tokens)
+    run = Replay(workload, policy("lmetric"), setup, 1.0, 0)
+    run.run()
+    run._fleet.tell(float("inf"))
+    [view] = run._views
+    view.at(float("inf"))
+    for column in (view.queued, view.in_flight, view.context, view.kv, view.uncached, view.prefill, view.prefilling):
+        assert column == [0] * 4
+    assert not any(view.pending)
