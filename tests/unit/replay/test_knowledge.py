@@ -29,7 +29,7 @@ class Picker:
     def __init__(self, fleet: Fleet, pods: int) -> None:
         self.now = 0.0
         self.state = MemoryState(clock=lambda: self.now)
-        self.progress = Progress(self.state.progress, lambda: self.now)
+        self.progress = Progress(self.state.progress, self._taken_over, lambda: self.now)
         self.state.on_stored(self.progress.stored)
         self.endpoints = [Endpoint(f"pod-{row}") for row in range(pods)]
         self.steps: list[tuple[float, int, Step]] = []
@@ -44,6 +44,9 @@ class Picker:
                 return steps
 
             engine.advance = recorded  # type: ignore[method-assign]
+
+    def _taken_over(self, reservation: ReservationId, *_: object) -> None:
+        raise AssertionError(f"nobody leaves early here, and {reservation} has nothing to take over")
 
     async def start(self) -> None:
         for endpoint in self.endpoints:
@@ -91,7 +94,7 @@ class Picker:
         keys = [BlockKey(key) for key in flight.keys[: flight.prompt_blocks]]
         self.progress.watch(reservation, endpoint, flight.item.prompt_tokens, BLOCK, keys, flight.predicted_tokens)
         if missing := keys[flight.hit_blocks :]:
-            self.state.expect(endpoint, BLOCK, missing, 1e9)
+            self.state.expect(endpoint, BLOCK, missing, 1e9, reservation)
 
 
 def chats(requests: int, seed: int) -> Workload:
