@@ -1,0 +1,144 @@
+"""A port, and all connections to it: how many, how idle, how long silent, and how they end."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from multipick_epp.extproc.http2.bounds import Bounds, Shared
+from multipick_epp.extproc.http2.connection import Connection, Serve
+from multipick_epp.extproc.http2.frames import Code
+from multipick_epp.extproc.http2.protocol import Http2Protocol, Refusal
+
+log = logging.getLogger(__name__)
+
+_TICK_S: Final = 1.0
+_LOG_EVERY_S: Final = 60.0
+_BACKLOG: Final = 1024
+_REMEDY: Final = {
+    Refusal.TLS_ON_PLAINTEXT: "a client speaks TLS, and this port doesn't: set listen.tls.mode to self-signed or"
+    " files, or tell the gateway to use plaintext",
+    Refusal.PLAINTEXT_ON_TLS: "a client speaks plaintext HTTP/2, and this port wants TLS: tell the gateway to use TLS,"
+    " or set listen.tls.mode to off",
+    Refusal.TLS_FAILED: "a TLS handshake failed: look at versions, and at listen.tls.client_ca if it is set",
+    Refusal.NOT_HTTP2: "a client doesn't speak HTTP/2: this port is for gRPC",
+    Refusal.PROTOCOL: "a client broke the rules of HTTP/2",
+    Refusal.FLOOD: "a client asks for too much that carries nothing, and was cut off",
+    Refusal.SILENT: "a client was silent for too long, in a handshake, amid a frame or when asked for a sign of life",
+    Refusal.TOO_MANY: "too many connections",
+}
+
+
+class Refused(Protocol):
+    """Who counts connections that were cut by us."""
+
+    def refused(self, why: Refusal) -> None:
+        """One more."""
+
+
+class Listener:
+    """One port and its connections."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        observer: Refused,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        bounds: Bounds | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`tls` is asked for each new connection."""
+        self.bounds = bounds or Bounds()
+        self.shared = Shared(self.bounds, self._shed)
+        self.peers: dict[Http2Protocol, None] = {}
+        self._serve = serve
+        self._observer = observer
+        self._tls = tls
+        self._clock = clock
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._logged: dict[Refusal, float] = {}
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            both = host == "::" and socket.has_dualstack_ipv6()
+            listening = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+        except OSError as error:
+            raise RuntimeError(f"can't listen on {host}, port {port}: {error.strerror or error}") from error
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._protocol, sock=listening, backlog=_BACKLOG)
+        self._ticking = loop.call_later(_TICK_S, self._tick)
+        bound: int = listening.getsockname()[1]
+        return bound
+
+    def drain(self) -> None:
+        """Ask all peers to go elsewhere; what they still begin is served."""
+        for peer in tuple(self.peers):
+            peer.connection.drain()
+
+    async def stop(self, within_s: float) -> None:
+        """End the calls that are left, write what is queued, and close."""
+        if self._server is not None:
+            self._server.close()
+        for peer in tuple(self.peers):
+            peer.connection.finish()
+        if self.peers:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), within_s)
+        for peer in tuple(self.peers):
+            peer.close()
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def opened(self, peer: Http2Protocol) -> bool:
+        """As `Owner.opened`."""
+        room = len(self.peers) < self.bounds.connections or self._make_room()
+        self.peers[peer] = None
+        return room
+
+    def closed(self, peer: Http2Protocol) -> None:
+        """As `Owner.closed`."""
+        self.peers.pop(peer, None)
+        if not self.peers:
+            self._empty.set()
+
+    def refused(self, why: Refusal, peer: str) -> None:
+        """As `Owner.refused`."""
+        self._observer.refused(why)
+        now = self._clock()
+        if now - self._logged.get(why, -_LOG_EVERY_S) >= _LOG_EVERY_S:
+            self._logged[why] = now
+            log.warning("a connection was refused: %s", _REMEDY[why], extra={"reason": str(why), "peer": peer})
+
+    def _protocol(self) -> Http2Protocol:
+        tls = None if self._tls is None else self._tls()
+        return Http2Protocol(self, tls, self._connection)
+
+    def _connection(self, wake: Callable[[], None]) -> Connection:
+        return Connection(self._serve, self.bounds, self.shared, self._clock, wake)
+
+    def _tick(self) -> None:
+        for peer in tuple(self.peers):
+            peer.tick()
+        self._ticking = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+
+    def _make_room(self) -> bool:
+        idle = [(since, peer) for peer in self.peers if (since := peer.connection.idle_since) is not None]
+        if not idle:
+            return False
+        min(idle, key=lambda each: (each[1].connection.settled, each[0]))[1].close()
+        return True
+
+    def _shed(self) -> None:
+        """The stream that holds most, on the connection that holds most, is reset."""
+        peer = max(self.peers, key=lambda each: each.connection.held, default=None)
+        if peer is not None and (largest := peer.connection.largest()) is not None:
+            largest.reset(Code.ENHANCE_YOUR_CALM)

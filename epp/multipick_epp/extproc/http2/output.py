@@ -1,0 +1,96 @@
+"""What goes to the peer: bytes gathered for one write, and the windows that say which stream may add to them.
+
+A message goes out whole, or as much of it as fits. What doesn't fit stays in its stream, and the stream in `blocked`,
+from which all have their turn, longest waiting first. Beside the windows, one write has a bound, and nothing goes out
+while the peer doesn't read: memory is spent in streams only, where it is counted.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from multipick_epp.extproc.http2.bounds import Allowance
+from multipick_epp.extproc.http2.frames import WINDOW_DEFAULT, WINDOW_MAX, Code, PeerError
+
+if TYPE_CHECKING:
+    from multipick_epp.extproc.http2.stream import Stream
+
+_WRITE_BYTES = 1 << 20  # of messages in one write
+
+
+class Output:
+    """The sending half of a connection."""
+
+    __slots__ = ("_allowance", "_choked", "_out", "_size", "_wake", "_window", "blocked", "peer_window", "writable")
+
+    def __init__(self, allowance: Allowance, wake: Callable[[], None]) -> None:
+        """`wake` is called when there is something to take where there was nothing."""
+        self.peer_window = WINDOW_DEFAULT  # what the peer's settings let every stream send; its own credit is added
+        self.writable = True  # the peer reads what we write
+        self.blocked: dict[Stream, None] = {}  # streams with something queued, longest waiting first
+        self._allowance = allowance
+        self._wake = wake
+        self._window = WINDOW_DEFAULT  # of the connection
+        self._out: list[bytes] = []
+        self._size = 0  # bytes of messages in it
+        self._choked = False  # no stream may send
+
+    def write(self, data: bytes) -> None:
+        """Behind all that is to be written. No window applies."""
+        if not self._out:
+            self._wake()
+        self._out.append(data)
+
+    def take(self) -> bytes:
+        """All that is to be written."""
+        out, self._out, self._size, self._choked = self._out, [], 0, False
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def whole(self, stream: "Stream", size: int) -> bool:
+        """Whether a message of that size may go out now; if so, the windows are charged."""
+        if self._choked or size > self._window or size > self.peer_window + stream.credit:
+            return False
+        self._charge(stream, size)
+        self._allowance.left += Allowance.MESSAGE
+        return True
+
+    def part(self, stream: "Stream", want: int) -> int:
+        """How much of a message may go out now; the windows are charged."""
+        if self._choked or self._window <= 0:
+            self._choked = True
+            return 0
+        size = min(want, self._window, self.peer_window + stream.credit)
+        if size <= 0:
+            return 0
+        self._charge(stream, size)
+        if size == want:
+            self._allowance.left += Allowance.MESSAGE
+        return size
+
+    def block(self, stream: "Stream") -> None:
+        """It has more to send than may go out; its turn comes behind the others'."""
+        self.blocked.pop(stream, None)
+        self.blocked[stream] = None
+
+    def credit(self, size: int) -> None:
+        """The peer takes so much more on the connection. Raises PeerError."""
+        self._window += size
+        if self._window > WINDOW_MAX:
+            raise PeerError(Code.FLOW_CONTROL_ERROR, "window above the maximum")
+
+    def flow(self) -> None:
+        """Let the blocked streams go on, as far as windows and the bound of one write take it."""
+        if not self.writable or self._window <= 0 or self._size >= _WRITE_BYTES:
+            return
+        self._choked = False
+        for stream in tuple(self.blocked):
+            if self.blocked.pop(stream, stream) is None:
+                stream.flow()
+            if self._choked:
+                return
+
+    def _charge(self, stream: "Stream", size: int) -> None:
+        stream.credit -= size
+        self._window -= size
+        self._size += size
+        if self._size >= _WRITE_BYTES or not self.writable:
+            self._choked = True

@@ -1,0 +1,87 @@
+"""The ext_proc service and health over our own HTTP/2: what `extproc.server` is over grpc.aio."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
+from multipick_epp.extproc.health import Health
+from multipick_epp.extproc.http2 import calls
+from multipick_epp.extproc.http2.bounds import Bounds
+from multipick_epp.extproc.http2.listener import Listener, Refused
+from multipick_epp.extproc.http2.stream import Stream
+from multipick_epp.extproc.pick import Picker
+from multipick_epp.extproc.stream import Kept
+
+_MESSAGE_BYTES: Final = 128 << 20  # the largest message that is read at least, whatever the limit on bodies
+_GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to end
+
+Tls = Callable[[], ssl.SSLContext]
+
+
+class Http2ExtProcServer:
+    """The ext_proc service, and health beside it on the same port."""
+
+    def __init__(
+        self,
+        picker: Picker,
+        health: Health,
+        observer: Observer,
+        settings: StreamOptions,
+        refused: Refused,
+        tls: Tls | None = None,
+    ) -> None:
+        """`tls` is asked for each new connection; None: plaintext."""
+        self._health = health
+        self._open = calls.Open()
+        kept = Kept()
+
+        def process(stream: Stream) -> calls.ProcessCall:
+            return calls.ProcessCall(stream, Conversation(stream, picker, observer, settings, kept), self._open)
+
+        # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
+        bounds = Bounds(message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
+        methods = _health_methods(health) | {calls.PROCESS: process}
+        self.listener = Listener(calls.serve(methods), refused, tls, bounds)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
+        return await self.listener.start(host, port)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left.
+
+        The streams end with status OK: a stream that breaks would break the response it accompanies.
+        """
+        self._health.drain()
+        self.listener.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._open.none.wait(), deadline_s)
+        for conversation in tuple(self._open.conversations):
+            conversation.stop()
+        await self.listener.stop(_GOODBYE_S)
+
+
+class Http2HealthServer:
+    """Health alone, on a port of its own; always plaintext, as probes are."""
+
+    def __init__(self, health: Health, refused: Refused) -> None:
+        bounds = Bounds(message=4096, streams=100, connections=256)
+        self.listener = Listener(calls.serve(_health_methods(health)), refused, None, bounds)
+
+    async def start(self, host: str, port: int) -> int:
+        """As `Http2ExtProcServer.start`."""
+        return await self.listener.start(host, port)
+
+    async def stop(self) -> None:
+        """Close the port and end the watches."""
+        await self.listener.stop(0)
+
+
+def _health_methods(health: Health) -> dict[str, calls.Method]:
+    return {
+        calls.CHECK: lambda stream: calls.CheckCall(stream, health),
+        calls.WATCH: lambda stream: calls.WatchCall(stream, health),
+    }
