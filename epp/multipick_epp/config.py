@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -69,6 +69,15 @@ class Events(Struct, frozen=True, forbid_unknown_fields=True):
         return {name.upper(): weight for name, weight in self.media.items() if weight > 0}
 
 
+class ListenTls(Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS of the ext_proc port; health and admin stay plaintext, as probes and scrapers want them."""
+
+    mode: Literal["off", "self-signed", "files"] = "off"
+    cert: str | None = None  # PEM, with its chain; read again when it changes
+    key: str | None = None  # PEM, not encrypted
+    client_ca: str | None = None  # PEM: only clients with a certificate of this authority are let in
+
+
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     """Ports of the picker; 0 takes a free one and logs it."""
 
@@ -76,6 +85,8 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     ext_proc: Port = 9002
     health: Port = 9003
     admin: Port = 9090  # /metrics, /endpoints
+    transport: Literal["h2", "grpc"] = "grpc"  # of ext_proc and health: our own server, or grpc.aio, the reference
+    tls: ListenTls = ListenTls()
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):

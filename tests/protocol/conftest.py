@@ -12,7 +12,8 @@ import pytest
 from multipick_epp.extproc.driver import Failure, Stage, StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
-from multipick_epp.extproc.server import ExtProcServer
+from multipick_epp.extproc.tls import Certificate
+from multipick_epp.extproc.transports import ExtProcServer, Transport, ext_proc_server
 from multipick_epp.types import Endpoint, ReservationId
 from multipick_sim.local.bootstrap import Bootstrap, Style, render
 from multipick_sim.local.envoy import Envoy, envoy
@@ -88,6 +89,7 @@ class CountingObserver:
         self.open = 0
         self.failures: list[Failure] = []
         self.stages: list[Stage] = []
+        self.refusals: list[str] = []  # connections
         self.changes = Changes()
 
     def opened(self) -> None:
@@ -103,6 +105,10 @@ class CountingObserver:
 
     def failed(self, failure: Failure) -> None:
         self.failures.append(failure)
+
+    def refused(self, why: str) -> None:
+        self.refusals.append(why)
+        self.changes.announce()
 
 
 @dataclass(slots=True)
@@ -220,11 +226,24 @@ class StartGateway(Protocol):
         settings: StreamOptions | None = None,
         retries: int = 0,
         dead_endpoints: int = 0,
+        certificate: Certificate | None = None,
     ) -> Gateway: ...
 
 
 @pytest.fixture
-async def start_gateway(listening: Listening, tmp_path: Path) -> AsyncIterator[StartGateway]:
+def observer() -> CountingObserver:
+    return CountingObserver()
+
+
+@pytest.fixture(params=["h2", "grpc"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """All that a gateway sees is the same over both."""
+    kind: Transport = request.param
+    return kind
+
+
+@pytest.fixture
+async def start_gateway(listening: Listening, tmp_path: Path, transport: Transport) -> AsyncIterator[StartGateway]:
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -234,13 +253,14 @@ async def start_gateway(listening: Listening, tmp_path: Path) -> AsyncIterator[S
             settings: StreamOptions | None = None,
             retries: int = 0,
             dead_endpoints: int = 0,
+            certificate: Certificate | None = None,
         ) -> Gateway:
             upstreams = [await listening() for _ in range(2)]
             dead = [Endpoint(f"127.0.0.1:{port}") for port in range(1, 1 + dead_endpoints)]  # ports nobody listens on
             endpoints = dead + [upstream.endpoint for upstream in upstreams]
             picker, observer, health = ScriptedPicker(endpoints), CountingObserver(), Health()
             health.ready(True)
-            server = ExtProcServer(picker, health, observer, settings or StreamOptions())
+            server = ext_proc_server(transport, picker, health, observer, settings or StreamOptions(), certificate)
             port = await server.start("127.0.0.1", 0)
             stack.push_async_callback(server.drain, 0)
             config = render(Bootstrap(endpoints, [port], style=style, retries=retries))

@@ -19,6 +19,8 @@ from multipick_sim.local.envoy import envoy
 from multipick_sim.local.processes import running
 
 if TYPE_CHECKING:
+    from multipick_epp.extproc.transports import Transport
+
     from tests.protocol.conftest import Gateway, Listening, Received, StartGateway
 
 both_styles = pytest.mark.parametrize("style", ["standalone", "gateway"])
@@ -235,12 +237,12 @@ async def first_chunk_arrived(gateway: "Gateway") -> None:
 
 
 async def test_a_picker_killed_amid_answers_is_invisible_behind_our_own_envoy(
-    listening: "Listening", tmp_path: Path
+    listening: "Listening", tmp_path: Path, transport: "Transport"
 ) -> None:
     upstream = await listening()
     streaming = Streaming()
     upstream.answer = streaming
-    child = [sys.executable, "-c", PICKER, upstream.endpoint]
+    child = [sys.executable, "-c", PICKER, upstream.endpoint, transport]
     async with running(child, log=tmp_path / "picker.log") as process:
         port = await logged_port(tmp_path / "picker.log")
         config = render(Bootstrap([upstream.endpoint], [port]))
@@ -260,7 +262,7 @@ PICKER = """
 import sys, asyncio, uvloop
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
-from multipick_epp.extproc.server import ExtProcServer
+from multipick_epp.extproc.transports import ext_proc_server
 from multipick_epp.extproc.pick import Pick
 
 class Always:
@@ -270,7 +272,7 @@ class Always:
 async def main():
     health = Health()
     health.ready(True)
-    server = ExtProcServer(Always(), health, Always(), StreamOptions())
+    server = ext_proc_server(sys.argv[2], Always(), health, Always(), StreamOptions())
     print(await server.start("127.0.0.1", 0), flush=True)
     await asyncio.Event().wait()
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health
-from multipick_epp.extproc.server import HealthServer
+from multipick_epp.extproc.transports import Transport, health_server
 from multipick_epp.proto.grpc_health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 if TYPE_CHECKING:
-    from tests.protocol.conftest import StartGateway
+    from tests.protocol.conftest import CountingObserver, StartGateway
 
 READINESS = ("", "readiness", "inference-extension", EXT_PROC_SERVICE)
 CHECK = "/grpc.health.v1.Health/Check"
@@ -26,9 +26,9 @@ def health() -> Health:
 
 
 @pytest.fixture
-async def channel(health: Health) -> AsyncIterator[Any]:
+async def channel(health: Health, transport: Transport, observer: "CountingObserver") -> AsyncIterator[Any]:
     async with AsyncExitStack() as stack:
-        server = HealthServer(health)
+        server = health_server(transport, health, observer)
         port = await server.start("127.0.0.1", 0)
         stack.push_async_callback(server.stop)
         yield await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
@@ -73,15 +73,17 @@ async def test_an_unknown_service_is_not_found(channel: Any) -> None:
 
 
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")])
-async def test_the_port_is_nobody_elses_on_ipv4_and_ipv6(host: str, url: str, health: Health) -> None:
+async def test_the_port_is_nobody_elses_on_ipv4_and_ipv6(
+    host: str, url: str, health: Health, transport: Transport, observer: "CountingObserver"
+) -> None:
     if not bindable(host):
         pytest.skip(f"no {host} on this machine")
-    server = HealthServer(health)
+    server = health_server(transport, health, observer)
     port = await server.start(host, 0)
     async with grpc.aio.insecure_channel(f"{url}{port}") as channel:
         assert await check(channel, "liveness") == "SERVING"
     with pytest.raises(RuntimeError):
-        await HealthServer(health).start(host, port)
+        await health_server(transport, health, observer).start(host, port)
     await server.stop()
 
 

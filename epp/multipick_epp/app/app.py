@@ -4,6 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from random import Random
 from typing import Protocol
 from uuid import uuid4
@@ -18,6 +19,7 @@ from multipick_epp.admin.collectors import (
 )
 from multipick_epp.admin.server import Admin
 from multipick_epp.admin.status import EndpointCounts, PickerStatus, TaskFailure
+from multipick_epp.app.certificates import certificate, certificate_files
 from multipick_epp.app.feeds import Feeds
 from multipick_epp.app.leftovers import Leftovers
 from multipick_epp.app.stores import make_state
@@ -32,8 +34,8 @@ from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.reserved import ReservedFields
-from multipick_epp.extproc.server import ExtProcServer, HealthServer
 from multipick_epp.extproc.stream import Bounds
+from multipick_epp.extproc.transports import ext_proc_server, health_server
 from multipick_epp.pods.failures import failures
 from multipick_epp.pods.models import ModelWatch
 from multipick_epp.pods.monitor import Monitor
@@ -122,8 +124,10 @@ class App:
         streams = StreamOptions(
             bounds, guard_s, reserved=None if config.requests.allow_transfer_params else self.reserved
         )
-        self.ext_proc = ExtProcServer(self.picker, self.health, StreamMetrics(self.metrics), streams)
-        self.health_server = HealthServer(self.health)
+        observer, transport = StreamMetrics(self.metrics), config.listen.transport
+        self._certificate = certificate(config.listen.tls)
+        self.ext_proc = ext_proc_server(transport, self.picker, self.health, observer, streams, self._certificate)
+        self.health_server = health_server(transport, self.health, observer)
         self.feeds = Feeds(config, self.state, secret)
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
         self.metrics.registry.register(FeedCollector(self.feeds))
@@ -179,6 +183,8 @@ class App:
         self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
         self.supervisor.keep("engine checks", self.checker.run)
         self.supervisor.keep("leftovers", Leftovers(self.state.index.known, self._pool, self.state.drop).follow)
+        if self._certificate is not None and (files := certificate_files(listen.tls)) is not None:
+            self.supervisor.keep("certificate", partial(self._certificate.follow, files))
         ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
         log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})

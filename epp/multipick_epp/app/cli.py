@@ -12,6 +12,7 @@ import uvloop
 
 from multipick_epp import config as configuration
 from multipick_epp.app.app import App
+from multipick_epp.app.certificates import certificate
 from multipick_epp.app.stores import server
 from multipick_epp.config import Config, ConfigError
 from multipick_epp.pods import static
@@ -59,6 +60,7 @@ def check(config: Config) -> None:
         raise ConfigError("kubernetes: the endpoints are either watched or named")
     configuration.secret(config.pool.secret_env)
     server(config)
+    certificate(config.listen.tls)
     if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
         raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
 

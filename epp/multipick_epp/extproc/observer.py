@@ -10,6 +10,7 @@ class StreamMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._streams = metrics.streams
         self._errors = metrics.stream_errors
+        self._refused = metrics.refused_connections
         self._stages = {stage: metrics.stream_seconds.labels(stage).observe for stage in Stage}
 
     def opened(self) -> None:
@@ -27,3 +28,7 @@ class StreamMetrics:
     def failed(self, failure: Failure) -> None:
         """Something went wrong on a stream."""
         self._errors.labels(failure).inc()
+
+    def refused(self, why: str) -> None:
+        """A connection was cut by us."""
+        self._refused.labels(why).inc()

@@ -16,6 +16,7 @@ from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.stream import Kept
+from multipick_epp.extproc.tls import Certificate
 from multipick_epp.proto.grpc_health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 _OUTBOX: Final = 64  # messages that wait to be written before no more are read: 4 MB of body
@@ -43,12 +44,15 @@ class ExtProcServer:
         health: Health,
         observer: Observer,
         settings: StreamOptions,
+        certificate: Certificate | None = None,
         connections: Connections = Connections(),
     ) -> None:
+        """Without a certificate, plaintext."""
         self._picker = picker
         self._health = health
         self._observer = observer
         self._settings = settings
+        self._certificate = certificate
         self._kept = Kept()
         self._open: set[Conversation] = set()
         self._idle = asyncio.Event()  # set while nothing is open
@@ -63,7 +67,11 @@ class ExtProcServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
-        bound: int = self._server.add_insecure_port(_address(host, port))
+        bound: int
+        if self._certificate is None:
+            bound = self._server.add_insecure_port(_address(host, port))
+        else:
+            bound = self._server.add_secure_port(_address(host, port), _credentials(self._certificate))
         await self._server.start()
         return bound
 
@@ -198,6 +206,18 @@ def _server(handlers: tuple[Any, ...], max_message_bytes: int, connections: Conn
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
+
+
+def _credentials(certificate: Certificate) -> Any:
+    """Credentials that are asked of the certificate again for each connection."""
+
+    def current() -> Any:
+        identity = certificate.identity
+        return grpc.ssl_server_certificate_configuration([(identity.key, identity.cert)], identity.client_ca)
+
+    return grpc.dynamic_ssl_server_credentials(
+        current(), current, require_client_authentication=certificate.identity.client_ca is not None
+    )
 
 
 def _address(host: str, port: int) -> str:

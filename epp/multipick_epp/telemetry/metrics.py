@@ -80,6 +80,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.refused_connections = Counter(
+            "multipick_ext_proc_refused_connections",
+            "Connections that were cut by the picker.",
+            ["reason"],
+            registry=self.registry,
+        )
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text form."""

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import Callable
 from typing import Final
 
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
@@ -14,11 +12,10 @@ from multipick_epp.extproc.http2.listener import Listener, Refused
 from multipick_epp.extproc.http2.stream import Stream
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.stream import Kept
+from multipick_epp.extproc.tls import Certificate
 
 _MESSAGE_BYTES: Final = 128 << 20  # the largest message that is read at least, whatever the limit on bodies
 _GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to end
-
-Tls = Callable[[], ssl.SSLContext]
 
 
 class Http2ExtProcServer:
@@ -31,9 +28,9 @@ class Http2ExtProcServer:
         observer: Observer,
         settings: StreamOptions,
         refused: Refused,
-        tls: Tls | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
-        """`tls` is asked for each new connection; None: plaintext."""
+        """Without a certificate, plaintext."""
         self._health = health
         self._open = calls.Open()
         kept = Kept()
@@ -44,6 +41,7 @@ class Http2ExtProcServer:
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
         bounds = Bounds(message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
         methods = _health_methods(health) | {calls.PROCESS: process}
+        tls = None if certificate is None else certificate.context
         self.listener = Listener(calls.serve(methods), refused, tls, bounds)
 
     async def start(self, host: str, port: int) -> int:
