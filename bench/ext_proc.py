@@ -1,13 +1,14 @@
 """What a picker costs: its CPU a request and the latency it adds, against the same Envoy without ext_proc.
 
-One Envoy (one worker thread) with two listeners, with and without ext_proc, before 16 endpoints that answer at once;
-behind it the real `multipick epp` with a tokenizer, shared state in a real Valkey, and the chats of a few
-conversations, of which only the last message is new. Each case is first run as fast as it goes (8 requests at a time;
-32 for answers of 100 events, 4 ms apart), which gives the CPU figures; then at half that rate, with and without
-ext_proc, which gives the latencies until the answer's first byte, counted from when a request was due. With two cores
-or more the picker has the last one to itself, as far as this benchmark goes.
+For each transport, one Envoy (one worker thread) with two listeners, with and without ext_proc, before 16 endpoints
+that answer at once; behind it the real `multipick epp` with a tokenizer, shared state in a real Valkey, and the chats
+of a few conversations, of which only the last message is new. The transports take turns, case by case. Each case is
+first run as fast as it goes (8 requests at a time; 32 for answers of 100 events, 4 ms apart), which gives the CPU
+figures; then at half that rate, with and without ext_proc, which gives the latencies until the answer's first byte,
+counted from when a request was due. With two cores or more the pickers have the last one to themselves, as far as this
+benchmark goes.
 
-    python bench/ext_proc.py [--seconds 2] [--state memory] [--json FILE]
+    python bench/ext_proc.py [--seconds 2] [--transport h2] [--state memory] [--json FILE]
 """
 
 import argparse
@@ -43,12 +44,14 @@ EVENTS, EVENT_BYTES, EVENT_EVERY_S = 100, 229, 0.004
 STYLES: tuple[Style, ...] = ("standalone", "gateway")
 BODIES = {"standalone": "buffered", "gateway": "full duplex"}
 CASES = [(1024, False), (8192, False), (65536, False), (8192, True)]  # bytes of the chat, answered by events
-PICKER = "import sys; from multipick_cli.main import main; sys.exit(main())"
+PICKER = "import sys; from multipick_epp.app.cli import command; sys.exit(command(sys.argv[1:]))"
+TRANSPORTS = ("h2", "grpc")
 METRICS = b'vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:cache_config_info{block_size="16"} 1\n'
 
 
 @dataclass(frozen=True)
 class Row:
+    transport: str
     body: str
     chat_bytes: int
     answer: str
@@ -214,7 +217,7 @@ async def stages(admin_url: str) -> dict[str, tuple[float, float]]:
     return {stage: (float(total), float(counts[stage])) for stage, total in sums.items()}
 
 
-async def measure(style: Style, size: int, events: bool, parts: "Parts", seconds: float) -> Row:
+async def measure(transport: str, style: Style, size: int, events: bool, parts: "Parts", seconds: float) -> Row:
     front, at_once = parts.envoys[style], 32 if events else 8
     pooled, alone, load = front.url, str(front.direct_url), requests(size, events)
     await as_fast_as_it_goes(pooled, load, at_once, 0.3 + events)  # warm: connections, conversations, tokens
@@ -234,7 +237,7 @@ async def measure(style: Style, size: int, events: bool, parts: "Parts", seconds
     means = {stage: total / count * 1e6 for stage, (total, count) in deltas.items() if count}
     answered = f"{EVENTS} events" if events else "json"
     cpus = (picker / done, gateway / done, without / done_alone)
-    return Row(BODIES[style], size, answered, done / took, *cpus, *percentiles[0], *percentiles[1], means)
+    return Row(transport, BODIES[style], size, answered, done / took, *cpus, *percentiles[0], *percentiles[1], means)
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,7 @@ class Parts:
     envoys: dict[Style, Envoy]
 
 
-async def start(stack: AsyncExitStack, state: str) -> Parts:
+async def start(stack: AsyncExitStack, transport: str, state: str) -> Parts:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     everyone, picker_cores = cores()
     os.sched_setaffinity(0, everyone)
@@ -257,10 +260,10 @@ async def start(stack: AsyncExitStack, state: str) -> Parts:
         "endpoints": [{"address": endpoint} for endpoint in endpoints],
         "state": url,
         "events": {"enabled": False},
-        "listen": {"host": "127.0.0.1", "ext_proc": 0, "health": 0, "admin": 0},
+        "listen": {"host": "127.0.0.1", "ext_proc": 0, "health": 0, "admin": 0, "transport": transport},
     }
     (folder / "picker.yaml").write_text(json.dumps(config))
-    epp = [sys.executable, "-c", PICKER, "epp", "--config", str(folder / "picker.yaml")]
+    epp = [sys.executable, "-c", PICKER, "--config", str(folder / "picker.yaml")]
     os.sched_setaffinity(0, picker_cores)  # the child inherits it
     picker = await stack.enter_async_context(running(epp, log=folder / "picker"))
     os.sched_setaffinity(0, everyone)
@@ -297,12 +300,12 @@ async def endpoints() -> None:
     await asyncio.Event().wait()
 
 
-async def bench(seconds: float, state: str) -> list[Row]:
+async def bench(transports: Sequence[str], seconds: float, state: str) -> list[Row]:
     async with AsyncExitStack() as stack:
-        parts = await start(stack, state)
+        parts = {transport: await start(stack, transport, state) for transport in transports}
         rows = []
-        for (size, events), style in itertools.product(CASES, STYLES):
-            rows.append(await measure(style, size, events, parts, seconds))
+        for (size, events), style, transport in itertools.product(CASES, STYLES, transports):
+            rows.append(await measure(transport, style, size, events, parts[transport], seconds))
             print_row(rows[-1])
         return rows
 
@@ -314,15 +317,15 @@ def machine() -> str:
 
 
 HEAD = (
-    f"{'':>31} | {'CPU us a request':^32} | {'first byte ms at half rate':^34}\n"
-    f"{'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
+    f"{'':>36} | {'CPU us a request':^32} | {'first byte ms at half rate':^34}\n"
+    f"{'':<4} {'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
     f"{'picker':>7} {'Envoy':>6} {'alone':>6} {'ratio':>6} | {'p50':>6} {'alone':>6} {'p99':>6} {'alone':>6}  added"
 )
 
 
 def print_row(row: Row) -> None:
     print(
-        f"{row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
+        f"{row.transport:<4} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
         f"{row.picker_cpu_us:>7.0f} {row.envoy_cpu_us:>6.0f} {row.envoy_alone_cpu_us:>6.0f} "
         f"{row.picker_cpu_us / row.envoy_alone_cpu_us:>6.1f} | {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
         f"{row.p99_ms:>6.2f} {row.alone_p99_ms:>6.2f}  {row.p50_ms - row.alone_p50_ms:.2f} / "
@@ -333,15 +336,16 @@ def print_row(row: Row) -> None:
 
 def print_stages(rows: Sequence[Row]) -> None:
     names = list(dict.fromkeys(stage for row in rows for stage in row.stages_us))
-    print("\nmean wall time of a decision's stages, us\n" + " " * 30 + "".join(f"{name:>9}" for name in names))
+    print("\nmean wall time of a decision's stages, us\n" + " " * 35 + "".join(f"{name:>9}" for name in names))
     for row in rows:
         figures = "".join(f"{row.stages_us.get(name, 0):>9.0f}" for name in names)
-        print(f"{row.body:<11} {row.chat_bytes:>6} {row.answer:>11}{figures}")
+        print(f"{row.transport:<4} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11}{figures}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; there are four a row")
+    parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="may be repeated; else both")
     parser.add_argument("--state", choices=["valkey", "memory"], default="valkey")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--endpoints", action="store_true", help=argparse.SUPPRESS)
@@ -351,7 +355,7 @@ def main() -> None:
         return
     measured_on = machine()
     print(f"{measured_on}\nratio: the picker's CPU by that of an Envoy without ext_proc\n\n{HEAD}")
-    rows = uvloop.run(bench(options.seconds, options.state))
+    rows = uvloop.run(bench(options.transport or TRANSPORTS, options.seconds, options.state))
     print_stages(rows)
     if options.json:
         result = {"machine": measured_on, "state": options.state, "rows": [asdict(row) for row in rows]}

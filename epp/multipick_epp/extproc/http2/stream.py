@@ -75,6 +75,7 @@ class Stream:
         "_connection",
         "_content_left",
         "_ending",
+        "_half_closed",
         "_held",
         "_output",
         "_over",
@@ -115,6 +116,7 @@ class Stream:
         self._answered = False  # the response's headers are sent
         self._refusal: int | None = None  # the HTTP status for what is no call
         self._remote_ended = False
+        self._half_closed = False  # the call knows of that
         self._ending: bytes | None = None  # trailers that follow the queue; b"": an end without trailers
         self._over = False
 
@@ -214,21 +216,22 @@ class Stream:
             return
         elif self._reader.pending:
             self.fail(CallError(Status.INTERNAL, "half a message"))
-        elif not self._waiting:
-            self.call.half_closed()
+        else:
+            self.go_on()
 
     def go_on(self) -> None:
-        """Push what waited, as far as the call wants it."""
-        while self._waiting and not (self._paused or self._clogged) and self.call is not None:
-            message = self._waiting.popleft()
-            self._hold(-len(message))
-            self.call.message(message)
-        if self.call is None or self._waiting:
-            return
-        if self._remote_ended:
-            self.call.half_closed()
-        else:
-            self._return_credit()
+        """Push what waited, and the end behind it, as far as the call wants it."""
+        while self.call is not None and not (self._paused or self._clogged):
+            if self._waiting:
+                message = self._waiting.popleft()
+                self._hold(-len(message))
+                self.call.message(message)
+            elif self._remote_ended and not self._half_closed:
+                self._half_closed = True
+                self.call.half_closed()
+            else:
+                self._return_credit()
+                return
 
     def more_credit(self, credit: int) -> None:
         """The peer takes more of this stream. Raises StreamError."""
@@ -314,6 +317,8 @@ class Stream:
         self._waiting.clear()
 
     def _return_credit(self) -> None:
+        if self._remote_ended:
+            return
         enough = self._unreturned >= self._connection.bounds.stream_window // 2
         wanted = self.call is not None or self._refusal is not None
         if enough and wanted and not (self._paused or self._clogged):
