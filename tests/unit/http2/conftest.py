@@ -40,6 +40,11 @@ class Frame(NamedTuple):
         return int.from_bytes(self.payload[:4] if self.kind == RST_STREAM else self.payload[4:8], "big")
 
 
+def fields(block: bytes) -> dict[str, str]:
+    """Of a block that we wrote."""
+    return {str(name): str(value) for name, value in hpack.Decoder().decode(block)}
+
+
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3, "big") + pack(">BBL", kind, flags, stream) + payload
 
@@ -191,7 +196,7 @@ class Peer:
     def trailers(self, stream: int) -> dict[str, str]:
         last = self.named(HEADERS, stream)[-1]
         assert last.flags & END_STREAM
-        return {str(name): str(value) for name, value in hpack.Decoder().decode(last.payload)}
+        return fields(last.payload)
 
 
 @pytest.fixture

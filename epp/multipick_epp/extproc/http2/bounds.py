@@ -16,7 +16,7 @@ class Bounds:
     streams: int = 16_384  # open on one connection; more are refused
     all_streams: int = 65_536  # open on all connections
     connections: int = 4_096  # the one that was idle longest makes room; where none is idle, the new one is refused
-    header_list: int = 32_768  # of one request, as RFC 9113 section 6.5.2 counts
+    header_list: int = 16_384  # of one request, as RFC 9113 section 6.5.2 counts
     header_frames: int = 8  # of one header block
     stream_window: int = 1 << 20  # what a peer may send on one stream before it is taken
     connection_window: int = 16 << 20  # the same, of all streams of a connection
@@ -39,11 +39,12 @@ class Allowance:
 
     Each such frame takes a unit, a stream that is reset before it was answered takes `RESET`. Time fills the bucket,
     and so does each message that we send, because peers acknowledge and measure what they get. Bounds what RST_STREAM
-    (CVE-2023-44487), SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty and tiny frames cost.
+    (CVE-2023-44487), SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty and tiny frames, and header blocks cost.
     """
 
     RESET = 4.0
     MESSAGE = 2.0
+    DECODED = 64.0  # bytes of a header block that is not recognised, for a unit
 
     __slots__ = ("_burst", "_clock", "_per_s", "_since", "left")
 

@@ -50,8 +50,8 @@ class Connection:
         self._serve = serve
         self._shared = shared
         self._clock = clock
-        self._headers = HeaderReader(bounds.header_list)
         self._allowance = Allowance(bounds.idle_work, bounds.idle_work_per_s, clock)
+        self._headers = HeaderReader(bounds.header_list, self._allowance)
         self.output = Output(self._allowance, wake)
         self._rest = b""  # input that is no whole frame yet
         self._greeted = False
@@ -107,6 +107,7 @@ class Connection:
         self.output.writable = writable
         if writable:
             self._heard = self._clock()
+            self._asked = None
 
     def lost(self) -> None:
         """There is no connection any more."""
@@ -181,8 +182,7 @@ class Connection:
         del self.streams[stream.id]
         self._shared.streams -= 1
         self._young.pop(stream, None)
-        if self.output.blocked:
-            self.output.blocked.pop(stream, None)
+        self.output.unblock(stream)
         if self._ready:
             self._ready.pop(stream, None)
         if self._deadlines:
@@ -243,8 +243,7 @@ class Connection:
             except PeerError:
                 raise
             except Exception:
-                log.exception("a stream failed and is reset")
-                self._reset(number, Code.INTERNAL_ERROR)
+                self._failed(number)
         return at
 
     def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
@@ -432,7 +431,7 @@ class Connection:
             self._allowance.take(1)
             return
         _expect(len(payload) % 6 == 0, "SETTINGS of wrong size", Code.FRAME_SIZE_ERROR)
-        self._allowance.take(1 + len(payload) // 60 + len(self.output.blocked) // 10)
+        self._allowance.take(1 + len(payload) // 60)
         for at in range(0, len(payload), 6):
             self._setting(int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big"))
         self.settled = True
@@ -442,7 +441,7 @@ class Connection:
         # The other settings bind what we don't do: push, large frames, tables, streams of our own.
         if name == Setting.INITIAL_WINDOW_SIZE:
             _expect(value <= frames.WINDOW_MAX, "window above the maximum", Code.FLOW_CONTROL_ERROR)
-            self.output.peer_window = value
+            self._allowance.take(self.output.widen(value) / 10)
         elif name == Setting.MAX_FRAME_SIZE:
             _expect(frames.FRAME_BYTES <= value < 1 << 24, "frame size out of range")
         elif name == Setting.ENABLE_PUSH:
@@ -472,9 +471,11 @@ class Connection:
         while self._ready:
             stream = next(iter(self._ready))
             del self._ready[stream]
-            stream.go_on()
-        if self.output.blocked:
-            self.output.flow()
+            try:
+                stream.go_on()
+            except Exception:
+                self._failed(stream.id)
+        self.output.flow()
         if self._unreturned >= self.bounds.connection_window // 4 and self.held <= self.bounds.connection_window:
             self.output.write(frames.window_update(0, self._unreturned))
             self._receive_window += self._unreturned
@@ -494,6 +495,10 @@ class Connection:
             if number not in self._closed:
                 self._remember(number, Ended.BY_US)
 
+    def _failed(self, number: int) -> None:
+        log.exception("a stream failed and is reset")
+        self._reset(number, Code.INTERNAL_ERROR)
+
     def _remember(self, number: int, how: Ended) -> None:
         self._closed[number] = how
         if len(self._closed) > _CLOSED:
@@ -507,7 +512,7 @@ class Connection:
         for stream in [stream for stream, deadline in self._deadlines.items() if deadline < now]:
             self._deadlines.pop(stream, None)
             stream.fail(CallError(Status.DEADLINE_EXCEEDED, "the call's own deadline"))
-        for stream in tuple(self.output.blocked):
+        for stream in self.output.blocked:
             if stream.stalled_since is None:
                 stream.stalled_since = now
             elif now - stream.stalled_since > self.bounds.stalled_s:

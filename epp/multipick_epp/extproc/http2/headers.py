@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
+from multipick_epp.extproc.http2.bounds import Allowance
 from multipick_epp.extproc.http2.frames import Code, PeerError, StreamError
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -46,8 +47,12 @@ class TooLargeError(Exception):
 class HeaderReader:
     """The blocks of one connection, in their order. Every block has to come through here: the table is state."""
 
-    def __init__(self, max_list: int) -> None:
-        """`max_list` bounds a header list as RFC 9113 section 6.5.2 counts: 32 bytes a field, and its own."""
+    def __init__(self, max_list: int, allowance: Allowance) -> None:
+        """`max_list` bounds a header list as RFC 9113 section 6.5.2 counts: 32 bytes a field, and its own.
+
+        What has to be decoded takes from the allowance, some 0.5 us a byte as it costs.
+        """
+        self._allowance = allowance
         self._decoder = Decoder(max_list)
         self._decoder.max_allowed_table_size = _TABLE_BYTES
         self._max_list = max_list
@@ -98,6 +103,7 @@ class HeaderReader:
         return fields
 
     def _decode(self, block: bytes) -> Sequence[Field]:
+        self._allowance.take(len(block) / Allowance.DECODED)
         _check_updates(block, 0 if self._off else _TABLE_BYTES)
         try:
             return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]

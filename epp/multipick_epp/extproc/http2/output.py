@@ -1,10 +1,12 @@
 """What goes to the peer: bytes gathered for one write, and the windows that say which stream may add to them.
 
-A message goes out whole, or as much of it as fits. What doesn't fit stays in its stream, and the stream in `blocked`,
-from which all have their turn, longest waiting first. Beside the windows, one write has a bound, and nothing goes out
-while the peer doesn't read: memory is spent in streams only, where it is counted.
+A message goes out whole, or as much of it as fits. What doesn't fit stays in its stream. A stream whose own window is
+used up is `stalled` until the peer gives it credit; one that only the connection holds up is `waiting`, and all those
+have their turn, longest waiting first. Beside the windows, one write has a bound, and nothing goes out while the peer
+doesn't read: memory is spent in streams only, where it is counted.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,15 +22,27 @@ _WRITE_BYTES = 1 << 20  # of messages in one write
 class Output:
     """The sending half of a connection."""
 
-    __slots__ = ("_allowance", "_choked", "_out", "_size", "_wake", "_window", "blocked", "peer_window", "writable")
+    __slots__ = (
+        "_allowance",
+        "_choked",
+        "_out",
+        "_size",
+        "_stalled",
+        "_waiting",
+        "_wake",
+        "_window",
+        "peer_window",
+        "writable",
+    )
 
     def __init__(self, allowance: Allowance, wake: Callable[[], None]) -> None:
         """`wake` is called when there is something to take where there was nothing."""
         self.peer_window = WINDOW_DEFAULT  # what the peer's settings let every stream send; its own credit is added
         self.writable = True  # the peer reads what we write
-        self.blocked: dict[Stream, None] = {}  # streams with something queued, longest waiting first
         self._allowance = allowance
         self._wake = wake
+        self._stalled: dict[Stream, None] = {}
+        self._waiting: OrderedDict[Stream, None] = OrderedDict()
         self._window = WINDOW_DEFAULT  # of the connection
         self._out: list[bytes] = []
         self._size = 0  # bytes of messages in it
@@ -68,8 +82,30 @@ class Output:
 
     def block(self, stream: "Stream") -> None:
         """It has more to send than may go out; its turn comes behind the others'."""
-        self.blocked.pop(stream, None)
-        self.blocked[stream] = None
+        if self._choked:
+            self._stalled.pop(stream, None)
+            self._waiting[stream] = None
+        else:
+            self._stalled[stream] = None
+
+    def unblock(self, stream: "Stream") -> None:
+        """It has nothing to send any more."""
+        self._stalled.pop(stream, None)
+        self._waiting.pop(stream, None)
+
+    @property
+    def blocked(self) -> list["Stream"]:
+        """Streams that have more to send than may go out."""
+        return [*self._waiting, *self._stalled]
+
+    def widen(self, window: int) -> int:
+        """Each stream may send so much, beside its own credit; how many streams have to look whether that helps."""
+        wider, self.peer_window = window > self.peer_window, window
+        stalled = len(self._stalled) if wider else 0
+        if stalled:
+            self._waiting.update(self._stalled)
+            self._stalled.clear()
+        return stalled
 
     def credit(self, size: int) -> None:
         """The peer takes so much more on the connection. Raises PeerError."""
@@ -78,15 +114,13 @@ class Output:
             raise PeerError(Code.FLOW_CONTROL_ERROR, "window above the maximum")
 
     def flow(self) -> None:
-        """Let the blocked streams go on, as far as windows and the bound of one write take it."""
-        if not self.writable or self._window <= 0 or self._size >= _WRITE_BYTES:
+        """Let the waiting streams go on, as far as windows and the bound of one write take it."""
+        if not (self._waiting and self.writable and self._window > 0 and self._size < _WRITE_BYTES):
             return
         self._choked = False
-        for stream in tuple(self.blocked):
-            if self.blocked.pop(stream, stream) is None:
-                stream.flow()
-            if self._choked:
-                return
+        while self._waiting and not self._choked:
+            stream, _ = self._waiting.popitem(last=False)
+            stream.flow()
 
     def _charge(self, stream: "Stream", size: int) -> None:
         stream.credit -= size
