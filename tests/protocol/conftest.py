@@ -231,6 +231,11 @@ class StartGateway(Protocol):
 
 
 @pytest.fixture
+def picker() -> ScriptedPicker:
+    return ScriptedPicker([Endpoint("127.0.0.1:1")])
+
+
+@pytest.fixture
 def observer() -> CountingObserver:
     return CountingObserver()
 

@@ -7,7 +7,7 @@ import pytest
 from multipick_epp.extproc.http2.bounds import Bounds
 from multipick_epp.extproc.http2.grpc import CallError, Status
 
-from tests.unit.http2.conftest import (
+from tests.unit.http2.peer import (
     ACK,
     CANCEL,
     CONTINUATION,

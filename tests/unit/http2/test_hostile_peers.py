@@ -11,7 +11,7 @@ import hpack
 import pytest
 from multipick_epp.extproc.http2.bounds import Allowance, Bounds
 
-from tests.unit.http2.conftest import (
+from tests.unit.http2.peer import (
     ACK,
     CANCEL,
     COMPRESSION_ERROR,

@@ -1,0 +1,333 @@
+"""A port and its connections, on real sockets."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+from multipick_epp.extproc.http2.bounds import Bounds
+from multipick_epp.extproc.http2.grpc import CallError, Status
+from multipick_epp.extproc.http2.headers import Request
+from multipick_epp.extproc.http2.listener import Listener
+from multipick_epp.extproc.http2.protocol import Refusal
+from multipick_epp.extproc.http2.stream import Call, Stream
+from multipick_epp.extproc.tls import Certificate, self_signed
+
+from tests.unit.http2.peer import (
+    ACK,
+    DATA,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    SETTINGS,
+    Frame,
+    Remembered,
+    data,
+    echo,
+    frame,
+    frames,
+    headers,
+    message,
+    settings,
+    window,
+)
+
+CERTIFICATE = Certificate(self_signed())
+HELLO = PREFACE + settings(window=1 << 20) + frame(SETTINGS, ACK)
+
+
+class Refused:
+    """Who counts; a test may wait for the first."""
+
+    def __init__(self) -> None:
+        self.seen: list[Refusal] = []
+        self.any = asyncio.Event()
+
+    def refused(self, why: Refusal) -> None:
+        self.seen.append(why)
+        self.any.set()
+
+
+class Served:
+    """A listener whose calls echo, and a clock that stands still."""
+
+    def __init__(self, bounds: Bounds, tls: bool) -> None:
+        self.now = 1000.0
+        self.calls: list[Remembered] = []
+        self.refused = Refused()
+        self.listener = Listener(
+            self.serve, self.refused, CERTIFICATE.context if tls else None, bounds, lambda: self.now
+        )
+        self.port = 0
+
+    def serve(self, request: Request, stream: Stream) -> Call | CallError:
+        if request.path != "/test/Echo":
+            return CallError(Status.UNIMPLEMENTED, "unknown method")
+        self.calls.append(Remembered(request, stream, echo))
+        return self.calls[-1]
+
+    async def connect(self, tls: bool = False) -> "Client":
+        context = None
+        if tls:
+            context = ssl.create_default_context(cadata=CERTIFICATE.identity.cert.decode())
+            context.set_alpn_protocols(["h2"])
+        name = "localhost" if tls else None
+        return Client(*await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname=name))
+
+
+class Client:
+    """What a peer does on a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.seen: list[Frame] = []
+
+    def say(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def until(self, wanted: Callable[[Frame], bool]) -> Frame:
+        async with asyncio.timeout(10):
+            while True:
+                head = await self.reader.readexactly(9)
+                body = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
+                [found] = frames(head + body)
+                self.seen.append(found)
+                if wanted(found):
+                    return found
+
+    async def closed(self) -> bytes:
+        """What still comes until the end."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    async with AsyncExitStack() as stack:
+
+        async def start(bounds: Bounds | None = None, tls: bool = False) -> Served:
+            served = Served(bounds or Bounds(), tls)
+            served.port = await served.listener.start("127.0.0.1", 0)
+            stack.push_async_callback(served.listener.stop, 0)
+            return served
+
+        yield start
+
+
+def is_pong(each: Frame) -> bool:
+    return each.kind == PING and each.flags == ACK
+
+
+PING_FRAME = frame(PING, 0, 0, b"12345678")
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "tls"])
+async def test_calls_over_a_socket(serve: Serve, tls: bool) -> None:
+    served = await serve(tls=tls)
+    client = await served.connect(tls)
+    if tls:
+        assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+    client.say(HELLO + window(0, 1 << 20) + headers(1))
+    body = b"x" * 300_000
+    whole = message(body)
+    for at in range(0, len(whole), 16_000):
+        client.say(data(1, whole[at : at + 16_000]))
+    client.say(data(1, b"", END_STREAM))
+    got = b""
+    while len(got) < len(whole):
+        got += (await client.until(lambda each: each.kind == DATA)).payload
+    assert got == whole
+    served.calls[0].stream.end()  # from another turn of the loop
+    last = await client.until(lambda each: each.kind == HEADERS and each.flags & END_STREAM == END_STREAM)
+    assert last.stream == 1
+    client.writer.close()
+
+
+async def test_a_tls_handshake_may_come_byte_by_byte(serve: Serve) -> None:
+    served = await serve(tls=True)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cadata=CERTIFICATE.identity.cert.decode())
+    context.set_alpn_protocols(["h2"])
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    client = await served.connect()
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            for byte in outgoing.read():
+                client.say(bytes((byte,)))
+                await asyncio.sleep(0)
+            incoming.write(await client.reader.read(1 << 16))
+    tls.write(HELLO + PING_FRAME)
+    for byte in outgoing.read():
+        client.say(bytes((byte,)))
+        await asyncio.sleep(0)
+    plain = b""
+    async with asyncio.timeout(10):
+        while PING_FRAME[:3] + b"\6\1" not in plain:
+            try:
+                plain += tls.read(1 << 16)
+            except ssl.SSLWantReadError:
+                incoming.write(await client.reader.read(1 << 16))
+    client.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("tls", "said", "why", "remedy"),
+    [
+        (False, b"\x16\x03\x01\x02\x00\x01", Refusal.TLS_ON_PLAINTEXT, "listen.tls.mode"),
+        (False, b"\x16", Refusal.TLS_ON_PLAINTEXT, "listen.tls.mode"),
+        (True, PREFACE, Refusal.PLAINTEXT_ON_TLS, "listen.tls.mode"),
+        (True, PREFACE[:1], Refusal.PLAINTEXT_ON_TLS, "listen.tls.mode"),
+        (True, b"GET / HTTP/1.1\r\n\r\n", Refusal.TLS_FAILED, "listen.tls.client_ca"),
+        (True, b"\x16\x03\x01\x00\x05hello", Refusal.TLS_FAILED, "listen.tls.client_ca"),
+        (False, b"GET / HTTP/1.1\r\n\r\n", Refusal.NOT_HTTP2, "gRPC"),
+        (False, HELLO + frame(SETTINGS, 0, 0, b"1"), Refusal.PROTOCOL, "rules"),
+        (False, HELLO + PING_FRAME * 10_001, Refusal.FLOOD, "carries nothing"),
+    ],
+)
+async def test_who_speaks_otherwise_is_recognised_counted_and_logged_once_a_minute(
+    serve: Serve, tls: bool, said: bytes, why: Refusal, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve(tls=tls)
+    for minute in (0.0, 1.0, 61.0):
+        served.now = 1000.0 + minute
+        client = await served.connect()
+        client.say(said)
+        await client.closed()
+        client.writer.close()
+    assert served.refused.seen == [why] * 3
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 2
+    assert remedy in lines[0]
+
+
+async def test_a_probe_that_only_connects_is_no_refusal(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.writer.close()
+    await client.writer.wait_closed()
+    other = await served.connect()
+    other.say(HELLO + PING_FRAME)
+    await other.until(is_pong)
+    assert served.refused.seen == []
+    assert len(served.listener.peers) == 1
+    other.writer.close()
+
+
+async def test_connections_have_a_bound_and_the_idle_make_room(serve: Serve) -> None:
+    served = await serve(Bounds(connections=3))
+    busy, idle = await served.connect(), await served.connect()
+    busy.say(HELLO + headers(1) + data(1, message(b"x")) + PING_FRAME)
+    await busy.until(is_pong)
+    idle.say(HELLO + PING_FRAME)
+    await idle.until(is_pong)
+    silent = await served.connect()
+    served.now += 1
+    new = await served.connect()  # takes the place of the one that said nothing
+    new.say(HELLO + headers(1) + data(1, message(b"x")) + PING_FRAME)
+    await new.until(is_pong)
+    assert await silent.closed() == b""
+    newer = await served.connect()  # takes the place of the idle one
+    newer.say(HELLO + headers(1) + data(1, message(b"x")) + PING_FRAME)
+    await newer.until(is_pong)
+    await idle.closed()
+    newest = await served.connect()
+    await newest.closed()
+    assert served.refused.seen == [Refusal.TOO_MANY]
+    busy.say(PING_FRAME)
+    await busy.until(is_pong)
+    for client in (busy, new, newer):
+        client.writer.close()
+
+
+async def test_a_peer_that_says_nothing_is_cut_in_time(serve: Serve) -> None:
+    served = await serve(Bounds(handshake_s=10))
+    client = await served.connect()
+    while not served.listener.peers:
+        await asyncio.sleep(0)
+    served.now += 11
+    await client.closed()
+    assert served.refused.seen == [Refusal.SILENT]
+
+
+async def test_a_peer_that_is_gone_without_a_word_is_cut_and_its_calls_closed(serve: Serve) -> None:
+    served = await serve(Bounds(keepalive_s=30, dead_s=20))
+    client = await served.connect()
+    client.say(HELLO + headers(1) + data(1, message(b"x")) + PING_FRAME)
+    await client.until(is_pong)
+    served.now += 31
+    question = await client.until(lambda each: each.kind == PING and not each.flags)
+    assert (question.payload, served.calls[0].over) == (b"alive?  ", 0)
+    served.now += 21
+    await client.closed()
+    assert (served.refused.seen, served.calls[0].over) == ([Refusal.SILENT], 1)
+
+
+async def test_a_peer_that_does_not_read_holds_up_only_itself_and_in_bounds(serve: Serve) -> None:
+    served = await serve(Bounds(outbox=100_000))
+    deaf = await served.connect()
+    deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    deaf.say(PREFACE + settings(window=(1 << 31) - 1) + window(0, 1 << 30) + headers(1))
+    for _ in range(3000):
+        deaf.say(data(1, message(b"x" * 16_000)))
+    while not any(not peer.connection.output.writable for peer in served.listener.peers):
+        await asyncio.sleep(0)
+    other = await served.connect()
+    other.say(HELLO + PING_FRAME)
+    await other.until(is_pong)
+    assert deaf.writer.transport.get_write_buffer_size() > 20 << 20  # of 48 MB: no more is read
+    assert served.listener.shared.held < 1 << 20
+    deaf.writer.transport.abort()
+    other.writer.close()
+
+
+async def test_a_second_listener_cannot_have_the_port(serve: Serve) -> None:
+    served = await serve()
+    with pytest.raises(RuntimeError, match=str(served.port)):
+        await Served(Bounds(), tls=False).listener.start("127.0.0.1", served.port)
+
+
+async def test_stopping_says_goodbye_and_ends_what_is_open(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.say(HELLO + headers(1) + PING_FRAME)
+    await client.until(is_pong)
+    await served.listener.stop(5)
+    rest = list(frames(await client.closed()))
+    assert [each.kind for each in rest if each.kind in (HEADERS, GOAWAY)] == [HEADERS, GOAWAY]
+    assert served.calls[0].over == 1
+    with pytest.raises(ConnectionError):
+        await served.connect()
+    client.writer.close()
+
+
+async def test_draining_lets_open_calls_end_and_closes_behind_them(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.say(HELLO + headers(1) + PING_FRAME)
+    await client.until(is_pong)
+    served.listener.drain()
+    first = await client.until(lambda each: each.kind == GOAWAY)
+    question = await client.until(lambda each: each.kind == PING and not each.flags)
+    client.say(frame(PING, ACK, 0, question.payload))
+    last = await client.until(lambda each: each.kind == GOAWAY)
+    assert (int.from_bytes(first.payload[:4], "big"), int.from_bytes(last.payload[:4], "big")) == (2**31 - 1, 1)
+    newcomer = await served.connect()  # whom nobody told yet
+    newcomer.say(HELLO + headers(1) + data(1, message(b"served")))
+    assert (await newcomer.until(lambda each: each.kind == DATA)).payload == message(b"served")
+    served.calls[0].stream.end()
+    assert await client.closed()
+    client.writer.close()
+    newcomer.writer.close()
