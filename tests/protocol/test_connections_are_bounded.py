@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack, suppress
 
 import grpc
 import pytest
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.driver import Failure, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health
-from multipick_epp.extproc.server import Connections, ExtProcServer
+from multipick_epp.extproc.transports import Transport, ext_proc_server
 from multipick_epp.proto.ext_proc_pb2 import HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint
 
@@ -32,12 +33,12 @@ Serve = Callable[[Connections, StreamOptions], Awaitable[tuple[int, CountingObse
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(transport: Transport) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(connections: Connections, options: StreamOptions) -> tuple[int, CountingObserver]:
             observer, picker = CountingObserver(), ScriptedPicker([Endpoint("10.0.0.1:8000")])
-            server = ExtProcServer(picker, Health(), observer, options, connections)
+            server = ext_proc_server(transport, picker, Health(), observer, options, connections=connections)
             port = await server.start("127.0.0.1", 0)
             stack.push_async_callback(server.drain, 0)
             return port, observer

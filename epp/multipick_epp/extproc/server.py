@@ -7,11 +7,11 @@ closed; one that is quiet is asked whether it lives; one that long had no stream
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
 from multipick_epp.extproc.pick import Picker
@@ -24,17 +24,6 @@ _MESSAGE_BYTES: Final = 128 << 20  # the largest message that is read at least, 
 _GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to end
 
 
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """What connections to a port may cost. None of it ends one that has a stream, as long as its other side lives."""
-
-    most: int = 4096  # an Envoy keeps one a worker thread; what comes beyond is closed at once
-    handshake_s: float = 5.0  # from its acceptance until the client's HTTP/2 settings are there and ours acknowledged
-    idle_s: float = 120.0  # without a stream
-    ping_s: float = 60.0  # quiet for so long, it is asked for a sign of life ...
-    pong_s: float = 20.0  # ... and closed without one
-
-
 class ExtProcServer:
     """The ext_proc service, and health beside it on the same port."""
 
@@ -45,7 +34,7 @@ class ExtProcServer:
         observer: Observer,
         settings: StreamOptions,
         certificate: Certificate | None = None,
-        connections: Connections = Connections(),
+        connections: Connections | None = None,
     ) -> None:
         """Without a certificate, plaintext."""
         self._picker = picker
@@ -63,7 +52,9 @@ class ExtProcServer:
             health_handler(health),
         )
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
-        self._server = _server(handlers, max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES), connections)
+        self._server = _server(
+            handlers, max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES), connections or Connections()
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""

@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from multipick_epp.extproc import server as grpc_aio
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.driver import Observer as StreamObserver
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
@@ -48,13 +48,20 @@ def ext_proc_server(
     observer: Observer,
     settings: StreamOptions,
     certificate: Certificate | None = None,
+    connections: Connections | None = None,
 ) -> ExtProcServer:
     """Not listening yet. Without a certificate, plaintext."""
     if transport == "grpc":
-        return grpc_aio.ExtProcServer(picker, health, observer, settings, certificate)
-    return http2.Http2ExtProcServer(picker, health, observer, settings, observer, certificate)
+        from multipick_epp.extproc import server as grpc_aio  # only here, for it loads grpcio: 15 MB
+
+        return grpc_aio.ExtProcServer(picker, health, observer, settings, certificate, connections)
+    return http2.Http2ExtProcServer(picker, health, observer, settings, observer, certificate, connections)
 
 
 def health_server(transport: Transport, health: Health, observer: Refused) -> HealthServer:
     """Not listening yet."""
-    return grpc_aio.HealthServer(health) if transport == "grpc" else http2.Http2HealthServer(health, observer)
+    if transport == "grpc":
+        from multipick_epp.extproc import server as grpc_aio
+
+        return grpc_aio.HealthServer(health)
+    return http2.Http2HealthServer(health, observer)

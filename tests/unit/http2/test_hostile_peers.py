@@ -9,6 +9,7 @@ from struct import pack
 
 import hpack
 import pytest
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.http2.bounds import Allowance, Bounds
 
 from tests.unit.http2.peer import (
@@ -490,7 +491,7 @@ def test_a_length_that_is_not_true_ends_the_stream(peer: Peer) -> None:
 
 @pytest.mark.parametrize("said", [b"", PREFACE[:-1], PREFACE, PREFACE + settings(window=1)[:-1]])
 def test_a_handshake_that_is_not_completed_ends_in_time(said: bytes) -> None:
-    peer = Peer(Bounds(handshake_s=10))
+    peer = Peer(Bounds(Connections(handshake_s=10)))
     peer.say(said)
     assert peer.tick(9.9)
     assert not peer.tick(0.2)
@@ -535,7 +536,7 @@ def block_of(method: str) -> list[tuple[str, str]]:
 
 
 def test_a_silent_peer_is_asked_for_a_sign_of_life_and_cut_without_one() -> None:
-    peer = Peer(Bounds(keepalive_s=30, dead_s=20)).greet()
+    peer = Peer(Bounds(Connections(ping_s=30, pong_s=20))).greet()
     peer.say(headers(1))
     assert peer.tick(31)
     [question] = peer.named(PING)
@@ -549,11 +550,11 @@ def test_a_silent_peer_is_asked_for_a_sign_of_life_and_cut_without_one() -> None
 
 
 def test_a_peer_that_reads_nothing_for_long_is_dead() -> None:
-    peer = Peer(Bounds(keepalive_s=30, dead_s=20)).greet()
+    peer = Peer(Bounds(Connections(ping_s=30, pong_s=20))).greet()
     peer.connection.writable(False)
     assert peer.tick(31)
     assert not peer.tick(21)
-    slow = Peer(Bounds(keepalive_s=30, dead_s=20)).greet()
+    slow = Peer(Bounds(Connections(ping_s=30, pong_s=20))).greet()
     for _ in range(10):
         slow.connection.writable(False)
         assert slow.tick(31)
@@ -562,7 +563,7 @@ def test_a_peer_that_reads_nothing_for_long_is_dead() -> None:
 
 
 def test_a_connection_without_streams_is_closed_in_good_order_after_long() -> None:
-    peer = Peer(Bounds(idle_s=900)).greet()
+    peer = Peer(Bounds(Connections(idle_s=900))).greet()
     peer.say(headers(1) + data(1, message(b"x")))
     assert alive(peer, 2000)
     peer.say(rst(1))

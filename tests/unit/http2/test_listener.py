@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.http2.bounds import Bounds
 from multipick_epp.extproc.http2.grpc import CallError, Status
 from multipick_epp.extproc.http2.headers import Request
@@ -227,7 +228,7 @@ async def test_a_probe_that_only_connects_is_no_refusal(serve: Serve) -> None:
 
 
 async def test_connections_have_a_bound_and_the_idle_make_room(serve: Serve) -> None:
-    served = await serve(Bounds(connections=3))
+    served = await serve(Bounds(Connections(most=3)))
     busy, idle = await served.connect(), await served.connect()
     busy.say(HELLO + headers(1) + data(1, message(b"x")) + PING_FRAME)
     await busy.until(is_pong)
@@ -253,7 +254,7 @@ async def test_connections_have_a_bound_and_the_idle_make_room(serve: Serve) -> 
 
 
 async def test_a_peer_that_says_nothing_is_cut_in_time(serve: Serve) -> None:
-    served = await serve(Bounds(handshake_s=10))
+    served = await serve(Bounds(Connections(handshake_s=10)))
     client = await served.connect()
     while not served.listener.peers:
         await asyncio.sleep(0)
@@ -263,7 +264,7 @@ async def test_a_peer_that_says_nothing_is_cut_in_time(serve: Serve) -> None:
 
 
 async def test_a_peer_that_is_gone_without_a_word_is_cut_and_its_calls_closed(serve: Serve) -> None:
-    served = await serve(Bounds(keepalive_s=30, dead_s=20))
+    served = await serve(Bounds(Connections(ping_s=30, pong_s=20)))
     client = await served.connect()
     client.say(HELLO + headers(1) + data(1, message(b"x")) + PING_FRAME)
     await client.until(is_pong)

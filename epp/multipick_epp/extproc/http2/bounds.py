@@ -1,8 +1,9 @@
 """What a peer may cost: memory, time, and work for nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.http2.frames import Code, PeerError
 
 
@@ -10,24 +11,20 @@ from multipick_epp.extproc.http2.frames import Code, PeerError
 class Bounds:
     """Of one server. Sizes in bytes."""
 
+    connections: Connections = field(default_factory=Connections)
     message: int = 128 << 20  # of one gRPC message; a larger one ends its call with RESOURCE_EXHAUSTED
     # Envoy has one connection a worker thread and a stream for each request in flight; what it may not open it queues
     # or fails. So the limit is far above what one thread can have in flight; as much costs us some 100 MB.
     streams: int = 16_384  # open on one connection; more are refused
     all_streams: int = 65_536  # open on all connections
-    connections: int = 4_096  # the one that was idle longest makes room; where none is idle, the new one is refused
     header_list: int = 16_384  # of one request, as RFC 9113 section 6.5.2 counts
     header_frames: int = 8  # of one header block
     stream_window: int = 1 << 20  # what a peer may send on one stream before it is taken
     connection_window: int = 16 << 20  # the same, of all streams of a connection
     outbox: int = 1 << 20  # queued on one stream before no more of it is read
     held: int = 512 << 20  # queued either way, of all connections; beyond it, who holds most loses its largest stream
-    handshake_s: float = 10.0  # for TLS, preface and the first SETTINGS
     frame_s: float = 30.0  # for a frame, or a header block, from its first byte to its last
     first_message_s: float = 60.0  # for the first message of a call, or the end of a request that was refused
-    idle_s: float = 900.0  # without a stream
-    keepalive_s: float = 30.0  # of silence before we ask for a sign of life
-    dead_s: float = 20.0  # from then on
     stalled_s: float = 300.0  # of a stream with something to send and no window for it
     turn_frames: int = 512  # of one connection, before others have their turn
     idle_work: float = 10_000.0  # units at once, as `Allowance` counts

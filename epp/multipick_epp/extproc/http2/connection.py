@@ -55,6 +55,7 @@ class Connection:
         self.output = Output(self._allowance, wake)
         self._rest = b""  # input that is no whole frame yet
         self._greeted = False
+        self._acknowledged = False  # our settings
         self._ready: dict[Stream, None] = {}  # may push on what waits
         self._receive_window = frames.WINDOW_DEFAULT
         self._unreturned = 0
@@ -133,22 +134,22 @@ class Connection:
 
     def tick(self) -> bool:
         """Look at the clock; false where the connection has to be cut at once. To be called every second or so."""
-        now, bounds = self._clock(), self.bounds
-        if not self.settled:
-            return now - self._opened < bounds.handshake_s
+        now, bounds, peers = self._clock(), self.bounds, self.bounds.connections
+        if not self._acknowledged and now - self._opened >= peers.handshake_s:
+            return False
         if self._partial_since is not None and now - self._partial_since > bounds.frame_s:
             return False
         if self._block is not None and now - self._block_since > bounds.frame_s:
             return False
-        if self._asked is not None and now - self._asked > bounds.dead_s:
+        if self._asked is not None and now - self._asked > peers.pong_s:
             return False
-        if self._asked is None and now - self._heard > bounds.keepalive_s:
+        if self._asked is None and now - self._heard > peers.ping_s:
             self._asked = now
             self.output.write(frames.ping(_KEEPALIVE))
         self._end_overdue(now)
         if self._draining and now - self._idle_since > 1.0:
             self._last_goaway()
-        if not self.streams and now - self._idle_since > bounds.idle_s:
+        if not self.streams and now - self._idle_since > peers.idle_s:
             self.drain()
         return True
 
@@ -427,6 +428,7 @@ class Connection:
         _expect(number == 0, "SETTINGS on a stream")
         if flags & frames.ACK:
             _expect(not payload, "SETTINGS of wrong size", Code.FRAME_SIZE_ERROR)
+            self._acknowledged = True
             self._headers.table_off()
             self._allowance.take(1)
             return

@@ -100,7 +100,7 @@ class Listener:
 
     def opened(self, peer: Http2Protocol) -> bool:
         """As `Owner.opened`."""
-        room = len(self.peers) < self.bounds.connections or self._make_room()
+        room = len(self.peers) < self.bounds.connections.most or self._make_room()
         self.peers[peer] = None
         return room
 
@@ -134,7 +134,10 @@ class Listener:
         idle = [(since, peer) for peer in self.peers if (since := peer.connection.idle_since) is not None]
         if not idle:
             return False
-        min(idle, key=lambda each: (each[1].connection.settled, each[0]))[1].close()
+        # First who has not even shaken hands: else a crowd of those would push out gateways that rest.
+        _, peer = min(idle, key=lambda each: (each[1].connection.settled, each[0]))
+        del self.peers[peer]
+        peer.close()
         return True
 
     def _shed(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from typing import Final
 
+from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.http2 import calls
@@ -29,6 +30,7 @@ class Http2ExtProcServer:
         settings: StreamOptions,
         refused: Refused,
         certificate: Certificate | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """Without a certificate, plaintext."""
         self._health = health
@@ -39,7 +41,7 @@ class Http2ExtProcServer:
             return calls.ProcessCall(stream, Conversation(stream, picker, observer, settings, kept), self._open)
 
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
-        bounds = Bounds(message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
+        bounds = Bounds(connections or Connections(), message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
         methods = _health_methods(health) | {calls.PROCESS: process}
         tls = None if certificate is None else certificate.context
         self.listener = Listener(calls.serve(methods), refused, tls, bounds)
@@ -66,7 +68,7 @@ class Http2HealthServer:
     """Health alone, on a port of its own; always plaintext, as probes are."""
 
     def __init__(self, health: Health, refused: Refused) -> None:
-        bounds = Bounds(message=4096, streams=100, connections=256)
+        bounds = Bounds(Connections(most=256), message=4096, streams=100)
         self.listener = Listener(calls.serve(_health_methods(health)), refused, None, bounds)
 
     async def start(self, host: str, port: int) -> int:
