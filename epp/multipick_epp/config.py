@@ -85,7 +85,7 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     ext_proc: Port = 9002
     health: Port = 9003
     admin: Port = 9090  # /metrics, /endpoints
-    transport: Literal["h2", "grpc"] = "grpc"  # of ext_proc and health: our own server, or grpc.aio, the reference
+    transport: Literal["h2", "grpc"] = "h2"  # of ext_proc and health: our own server, or grpc.aio, the reference
     tls: ListenTls = ListenTls()
 
 

@@ -70,7 +70,7 @@ def test_a_conversation_may_be_cut_anywhere(cut: int) -> None:
     assert peer.body(1) == b"".join(map(message, bodies))
     assert peer.trailers(1) == {"grpc-status": "0"}
     assert not peer.named(RST_STREAM)
-    assert not peer.connection.streams
+    assert not peer.connection.streams.open
 
 
 def pieces(whole: bytes, *sizes: int) -> list[bytes]:
@@ -135,7 +135,7 @@ def test_what_is_no_call_is_told_so(peer: Peer) -> None:
     statuses = [hpack_status(peer, stream) for stream in (1, 3, 5, 7)]
     assert statuses == [("415", None), ("405", None), ("200", "12"), ("200", "12")]
     assert not peer.calls
-    assert not peer.connection.streams
+    assert not peer.connection.streams.open
 
 
 def plain(method: str, content_type: str) -> bytes:
@@ -255,7 +255,7 @@ def test_a_pause_holds_messages_and_the_clients_credit_until_it_ends() -> None:
         peer.say(data(1, message(b"x" * 16_000)))
     assert call.messages == []
     assert not peer.named(WINDOW_UPDATE, 1)
-    assert peer.connection.held == 96_000
+    assert peer.connection.streams.held == 96_000
     peer.say(headers(3) + data(3, message(b"others go on")))
     assert peer.calls[1].messages == [b"others go on"]
     call.stream.resume()
@@ -263,7 +263,7 @@ def test_a_pause_holds_messages_and_the_clients_credit_until_it_ends() -> None:
     peer.heard()
     assert len(call.messages) == 6
     assert [int.from_bytes(each.payload, "big") for each in peer.named(WINDOW_UPDATE, 1)] == [6 * 16_005]
-    assert peer.connection.held == 0
+    assert peer.connection.streams.held == 0
 
 
 def test_a_half_close_comes_behind_what_waited(peer: Peer) -> None:
@@ -312,7 +312,7 @@ def test_answers_that_are_not_taken_hold_the_clients_messages_too() -> None:
     peer.say(window(0, 1 << 20) + window(1, 1 << 20))
     assert len(call.messages) == 20
     assert peer.body(1) == message(b"x" * 16_000) * 20
-    assert peer.connection.held == 0
+    assert peer.connection.streams.held == 0
 
 
 def test_nothing_is_written_while_the_peer_does_not_read() -> None:
@@ -323,7 +323,7 @@ def test_nothing_is_written_while_the_peer_does_not_read() -> None:
     for _ in range(50):
         peer.say(data(1, message(b"x" * 16_000)))
     assert peer.out == []
-    assert peer.connection.held > 700_000
+    assert peer.connection.streams.held > 700_000
     peer.connection.writable(True)
     peer.heard()
     assert peer.body(1) == message(b"x" * 16_000) * 50
@@ -342,7 +342,7 @@ def test_a_thousand_calls_at_once_and_one_connection() -> None:
     for call in peer.calls:
         call.stream.end()
     peer.heard()
-    assert not peer.connection.streams
+    assert not peer.connection.streams.open
     assert not peer.connection.closing
 
 

@@ -161,7 +161,7 @@ def play(seed: int) -> Peer:
         peer.connection.take()
         happen(rng, peer)
     assert peer.shared.held <= peer.bounds.held
-    assert peer.connection.held == sum(stream.held for stream in peer.connection.streams.values())
+    assert peer.connection.streams.held == sum(stream.held for stream in peer.connection.streams.open.values())
     peer.connection.lost()
     return peer
 
@@ -188,7 +188,7 @@ def test_no_sequence_of_frames_raises_or_leaves_anything_behind(part: int, caplo
     for seed in range(part, SEQUENCES, PARTS):
         peer = play(seed)
         assert all(call.over == 1 for call in peer.calls), seed
-        assert (peer.shared.held, peer.shared.streams, len(peer.connection.streams)) == (0, 0, 0), seed
+        assert (peer.shared.held, peer.shared.streams, len(peer.connection.streams.open)) == (0, 0, 0), seed
         defects = [record for record in caplog.records if "a defect" not in str(record.exc_info)]
         assert not defects, (seed, defects)
         caplog.clear()

@@ -196,7 +196,7 @@ def ever_new_headers() -> Iterator[bytes]:
 def test_requests_that_are_taken_back_are_served_up_to_a_bound(
     peer: Peer, flood: Callable[[], Iterator[bytes]]
 ) -> None:
-    peer.connection._headers._decoder.header_table_size = 0
+    peer.connection.streams.headers._decoder.header_table_size = 0
     until_cut(peer, flood(), 2 * BURST)
     assert peer.fault == ENHANCE_YOUR_CALM
     assert len(peer.calls) <= BURST / Allowance.RESET + 1
@@ -342,7 +342,7 @@ def test_credit_of_a_connection_waits_where_its_streams_hold_much() -> None:
         peer.say(b"".join(data(stream, message(b"x" * 16_000)) for _ in range(5)))
     given = sum(int.from_bytes(each.payload, "big") for each in peer.named(8, 0))
     assert given < 320_000  # not for all that came
-    assert peer.connection.held == 320_000
+    assert peer.connection.streams.held == 320_000
     peer.calls[0].stream.resume()
     peer.calls[1].stream.resume()
     peer.heard()
@@ -369,13 +369,13 @@ def test_answers_that_nobody_takes_have_a_bound_together_and_in_time() -> None:
             peer.calls[-1].stream.send(b"x" * 30_000)
             peer.heard()
     assert peer.shared.held <= 100_000
-    waiting = len(peer.connection.streams)
+    waiting = len(peer.connection.streams.open)
     assert waiting == 3
     for _ in range(15):
         assert alive(peer, 20)
-    assert len(peer.connection.streams) == waiting
+    assert len(peer.connection.streams.open) == waiting
     assert alive(peer, 21)
-    assert not peer.connection.streams
+    assert not peer.connection.streams.open
     assert {each.code for each in peer.named(RST_STREAM)} == {CANCEL, ENHANCE_YOUR_CALM}
 
 
@@ -395,7 +395,7 @@ def test_a_stream_that_makes_progress_is_not_stalled() -> None:
     for _ in range(20):
         assert alive(peer, 20)
         peer.say(window(1, 10))
-    assert peer.connection.streams
+    assert peer.connection.streams.open
 
 
 def test_windows_that_grow_by_a_byte_are_no_way_to_make_us_write_for_ever() -> None:
@@ -523,12 +523,12 @@ def test_a_call_without_a_message_ends_in_time_and_a_quiet_one_after_it_does_not
     peer.say(headers(1) + headers(3) + data(3, message(b"hello")))
     peer.say(frame(HEADERS, END_HEADERS, 5, block(headers=[*block_of("GET")])))  # refused, and never ended
     assert alive(peer, 59)
-    assert len(peer.connection.streams) == 3
+    assert len(peer.connection.streams.open) == 3
     assert alive(peer, 3)
-    assert list(peer.connection.streams) == [3]
+    assert list(peer.connection.streams.open) == [3]
     assert [each.code for each in peer.named(RST_STREAM)] == [CANCEL, CANCEL]
     assert alive(peer, 3600)
-    assert list(peer.connection.streams) == [3]
+    assert list(peer.connection.streams.open) == [3]
 
 
 def block_of(method: str) -> list[tuple[str, str]]:

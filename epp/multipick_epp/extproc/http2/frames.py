@@ -105,3 +105,22 @@ def window_update(stream: int, credit: int) -> bytes:
 
 
 SETTINGS_ACK: Final = frame(SETTINGS, ACK, 0)
+
+
+def expect(true: bool, why: str, code: Code = Code.PROTOCOL_ERROR) -> None:
+    """Raises PeerError unless it is so."""
+    if not true:
+        raise PeerError(code, why)
+
+
+def number_of(payload: bytes) -> int:
+    """A stream or a size: 31 bits."""
+    return int.from_bytes(payload, "big") & STREAM_MASK
+
+
+def unpadded(payload: bytes) -> bytes:
+    """The payload of a frame with padding. Raises PeerError."""
+    expect(len(payload) > 0, "no padding length", Code.FRAME_SIZE_ERROR)
+    end = len(payload) - payload[0]
+    expect(end >= 1, "more padding than frame")
+    return payload[1:end]

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from multipick_epp.extproc.http2.bounds import Bounds, Shared
-from multipick_epp.extproc.http2.connection import Connection, Serve
+from multipick_epp.extproc.http2.connection import Connection
 from multipick_epp.extproc.http2.frames import Code
 from multipick_epp.extproc.http2.protocol import Http2Protocol, Refusal
+from multipick_epp.extproc.http2.streams import Serve
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,6 @@ class Listener:
 
     def _shed(self) -> None:
         """The stream that holds most, on the connection that holds most, is reset."""
-        peer = max(self.peers, key=lambda each: each.connection.held, default=None)
+        peer = max(self.peers, key=lambda each: each.connection.streams.held, default=None)
         if peer is not None and (largest := peer.connection.largest()) is not None:
             largest.reset(Code.ENHANCE_YOUR_CALM)

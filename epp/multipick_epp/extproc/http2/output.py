@@ -29,9 +29,9 @@ class Output:
         "_size",
         "_stalled",
         "_waiting",
-        "_wake",
         "_window",
         "peer_window",
+        "wake",
         "writable",
     )
 
@@ -40,7 +40,7 @@ class Output:
         self.peer_window = WINDOW_DEFAULT  # what the peer's settings let every stream send; its own credit is added
         self.writable = True  # the peer reads what we write
         self._allowance = allowance
-        self._wake = wake
+        self.wake = wake
         self._stalled: dict[Stream, None] = {}
         self._waiting: OrderedDict[Stream, None] = OrderedDict()
         self._window = WINDOW_DEFAULT  # of the connection
@@ -51,7 +51,7 @@ class Output:
     def write(self, data: bytes) -> None:
         """Behind all that is to be written. No window applies."""
         if not self._out:
-            self._wake()
+            self.wake()
         self._out.append(data)
 
     def take(self) -> bytes:

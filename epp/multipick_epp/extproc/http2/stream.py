@@ -35,7 +35,7 @@ from multipick_epp.extproc.http2.grpc import (
 from multipick_epp.extproc.http2.headers import GRPC_RESPONSE, Request, literal, status
 
 if TYPE_CHECKING:
-    from multipick_epp.extproc.http2.connection import Connection
+    from multipick_epp.extproc.http2.streams import Streams
 
 
 _NOT_GRPC = b"This port is for gRPC: ext_proc and health.\n"
@@ -72,7 +72,6 @@ class Stream:
         "_at",
         "_begun",
         "_clogged",
-        "_connection",
         "_content_left",
         "_ending",
         "_half_closed",
@@ -86,6 +85,7 @@ class Stream:
         "_receive_window",
         "_refusal",
         "_remote_ended",
+        "_streams",
         "_unreturned",
         "_waiting",
         "call",
@@ -94,15 +94,15 @@ class Stream:
         "stalled_since",
     )
 
-    def __init__(self, connection: "Connection", number: int, request: Request) -> None:
+    def __init__(self, streams: "Streams", number: int, request: Request) -> None:
         self.id = number
         self.call: Call | None = None  # None: refused, what comes is thrown away
         self.credit = 0  # bytes that we may send, beyond what the peer's settings give every stream
         self.stalled_since: float | None = None  # with something to send and no window, as the sweep saw it
-        self._connection = connection
-        self._output = connection.output
-        self._reader = MessageReader(connection.bounds.message)
-        self._receive_window = connection.bounds.stream_window
+        self._streams = streams
+        self._output = streams.output
+        self._reader = MessageReader(streams.bounds.message)
+        self._receive_window = streams.bounds.stream_window
         self._unreturned = 0  # bytes that were taken, and for which the peer has no new credit yet
         self._content_left = request.content_length
         self._waiting: deque[bytes] = deque()  # messages that the call doesn't want yet
@@ -167,7 +167,7 @@ class Stream:
     def resume(self) -> None:
         """Go on after `pause`, later in this turn."""
         self._paused = False
-        self._connection.ready(self)
+        self._streams.ready(self)
 
     # What the connection tells.
 
@@ -190,7 +190,7 @@ class Stream:
             self._hold(self._reader.pending - before)
         if messages and not self._begun:
             self._begun = True
-            self._connection.begun(self)
+            self._streams.begun(self)
         for message in messages:
             if self.call is None:  # it had enough
                 break
@@ -281,9 +281,9 @@ class Stream:
 
     def _clog(self) -> None:
         # Half of the bound, so that the two states don't alternate with each message.
-        clogged = self._queued > self._connection.bounds.outbox / (2 if self._clogged else 1)
+        clogged = self._queued > self._streams.bounds.outbox / (2 if self._clogged else 1)
         if self._clogged and not clogged:
-            self._connection.ready(self)
+            self._streams.ready(self)
         self._clogged = clogged
 
     def _answer(self, block: bytes) -> None:
@@ -319,7 +319,7 @@ class Stream:
     def _return_credit(self) -> None:
         if self._remote_ended:
             return
-        enough = self._unreturned >= self._connection.bounds.stream_window // 2
+        enough = self._unreturned >= self._streams.bounds.stream_window // 2
         wanted = self.call is not None or self._refusal is not None
         if enough and wanted and not (self._paused or self._clogged):
             self._output.write(window_update(self.id, self._unreturned))
@@ -328,7 +328,7 @@ class Stream:
 
     def _hold(self, count: int) -> None:
         self._held += count
-        self._connection.hold(count)
+        self._streams.hold(count)
 
     def _close(self, how: Ended) -> None:
         if self._over:
@@ -338,7 +338,7 @@ class Stream:
         self._queue.clear()
         if self._held:
             self._hold(-self._held)
-        self._connection.gone(self, how)
+        self._streams.gone(self, how)
         call, self.call = self.call, None
         if call is not None:
             call.closed()

@@ -1,0 +1,97 @@
+"""What comes from the peer: bytes, cut anywhere, made into frames, and header blocks put together of their pieces."""
+
+from collections.abc import Iterator
+
+from multipick_epp.extproc.http2 import frames
+from multipick_epp.extproc.http2.bounds import Bounds
+from multipick_epp.extproc.http2.frames import Code, PeerError, expect, number_of, unpadded
+
+Frame = tuple[int, int, int, bytes]
+"""Type, flags, stream, payload."""
+
+
+class Input:
+    """The receiving half of a connection, up to frames."""
+
+    __slots__ = ("_rest", "_turn", "greeted", "more", "partial_since")
+
+    def __init__(self, turn_frames: int) -> None:
+        """At most `turn_frames` are read in one go."""
+        self.greeted = False  # the preface came
+        self.more = False  # there are frames left to read
+        self.partial_since: float | None = None  # a frame that is not whole yet
+        self._turn = turn_frames
+        self._rest = b""  # what is no whole frame yet, or left
+
+    def read(self, data: bytes, now: float) -> Iterator[Frame]:
+        """Frames that are whole by now. With b"", those that were left. Raises PeerError, between frames."""
+        data = self._rest + data if self._rest else data
+        at = 0 if self.greeted else self._greet(data)
+        size, turn, unpack = len(data), self._turn, frames.HEADER.unpack_from
+        self.more = False
+        while self.greeted and size - at >= frames.HEADER_BYTES:
+            high, low, kind, flags, number = unpack(data, at)
+            length = high << 16 | low
+            if length > frames.FRAME_BYTES:
+                raise PeerError(Code.FRAME_SIZE_ERROR, "frame too large")
+            start = at + frames.HEADER_BYTES
+            if start + length > size:
+                break
+            if not turn:
+                self.more = True
+                break
+            turn -= 1
+            at = start + length
+            yield kind, flags, number & frames.STREAM_MASK, data[start:at]
+        self._rest = data[at:]
+        if not self._rest or self.more:
+            self.partial_since = None
+        elif at or self.partial_since is None:
+            self.partial_since = now
+
+    def _greet(self, data: bytes) -> int:
+        """Where the frames begin."""
+        if not data.startswith(frames.PREFACE[: len(data)]):
+            raise PeerError(Code.PROTOCOL_ERROR, "no preface")
+        self.greeted = len(data) >= len(frames.PREFACE)
+        return len(frames.PREFACE) if self.greeted else 0
+
+
+class HeaderBlock:
+    """A HEADERS frame and the CONTINUATIONs behind it: between them no other frame may come."""
+
+    __slots__ = ("_max_bytes", "_max_frames", "_pieces", "ended", "since", "stream")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.stream = 0  # whose block is in progress; 0: of none
+        self.ended = False  # the stream ends with it
+        self.since = 0.0
+        self._pieces: list[bytes] = []
+        self._max_bytes = 2 * bounds.header_list
+        self._max_frames = bounds.header_frames
+
+    def begin(self, flags: int, number: int, payload: bytes, now: float) -> bytes | None:
+        """A HEADERS frame; the block, if that is all of it. Raises PeerError."""
+        expect(number & 1 == 1, "no stream of a client")
+        if flags & frames.PADDED:
+            payload = unpadded(payload)
+        if flags & frames.PRIORITISED:
+            expect(len(payload) >= 5, "HEADERS too short", Code.FRAME_SIZE_ERROR)
+            expect(number_of(payload[:4]) != number, "stream depends on itself")
+            payload = payload[5:]
+        self.ended = bool(flags & frames.END_STREAM)
+        if flags & frames.END_HEADERS:
+            return payload
+        self.stream, self.since, self._pieces = number, now, [payload]
+        return None
+
+    def go_on(self, flags: int, payload: bytes) -> bytes | None:
+        """A CONTINUATION frame; the block, once it is whole. Raises PeerError."""
+        expect(self.stream != 0, "CONTINUATION of nothing")
+        self._pieces.append(payload)
+        if len(self._pieces) > self._max_frames or sum(map(len, self._pieces)) > self._max_bytes:
+            raise PeerError(Code.ENHANCE_YOUR_CALM, "header block too large")
+        if not flags & frames.END_HEADERS:
+            return None
+        block, self.stream, self._pieces = b"".join(self._pieces), 0, []
+        return block
