@@ -12,6 +12,7 @@ from enum import IntEnum
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.struct_pb2 import Value
 
+from multipick_epp.extproc.chunks import read_chunk
 from multipick_epp.extproc.wire import TooLarge, check_size
 from multipick_epp.proto.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest
 from multipick_epp.types import Endpoint
@@ -112,6 +113,9 @@ class GatewayMessage:
 
 def read(data: bytes) -> GatewayMessage:
     """One ProcessingRequest. Raises MessageError."""
+    if chunk := read_chunk(data):
+        side, body, end = chunk
+        return GatewayMessage(RequestBody(body, end) if side == "request_body" else ResponseBody(body, end))
     try:
         check_size(data)
         request = ProcessingRequest.FromString(data)

@@ -6,6 +6,7 @@ Header values travel as `raw_value`, as Envoy itself sends them. A header that i
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
+from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.messages import LB_NAMESPACE
 from multipick_epp.extproc.pick import NoPick
 from multipick_epp.proto.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingResponse
@@ -75,13 +76,13 @@ def response_headers(extra: Mapping[str, str]) -> bytes:
     return reply.SerializeToString()
 
 
-def chunks(side: Literal["request_body", "response_body"], data: bytes, end: bool) -> list[bytes]:
+def chunks(side: Side, data: bytes, end: bool) -> list[bytes]:
     """A piece of a full-duplex body, with `end` on the last chunk only; nothing where there is nothing to say."""
     if not data:
-        return [_chunk(side, data, end)] if end else []
+        return [write_chunk(side, data, end)] if end else []
     last = (len(data) - 1) // CHUNK_BYTES * CHUNK_BYTES
     return [
-        _chunk(side, data[start : start + CHUNK_BYTES], end and start == last)
+        write_chunk(side, data[start : start + CHUNK_BYTES], end and start == last)
         for start in range(0, len(data), CHUNK_BYTES)
     ]
 
@@ -118,15 +119,6 @@ def _set(mutation: HeaderMutation, headers: Mapping[str, str]) -> None:
         header = mutation.set_headers.add().header
         header.key = name
         header.raw_value = value.encode()
-
-
-def _chunk(side: Literal["request_body", "response_body"], data: bytes, end: bool) -> bytes:
-    reply = ProcessingResponse()
-    body = reply.response_body if side == "response_body" else reply.request_body
-    streamed = body.response.body_mutation.streamed_response
-    streamed.body = data
-    streamed.end_of_stream = end
-    return reply.SerializeToString()
 
 
 def _continue(kind: Literal["request_headers", "request_body", "response_body", "response_trailers"]) -> bytes:
