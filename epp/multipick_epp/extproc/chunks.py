@@ -1,5 +1,5 @@
-"""A chunk of a body, in and out, without the protobuf library: what comes a hundred times a request where all else comes
-once.
+"""A chunk of a body, in and out, without the protobuf library: what comes a hundred times a request where all else
+comes once.
 
 Only the bytes that gateways really send are read here, the body and whether it ends; `read_chunk` leaves everything
 else to `messages`. Of the metadata that Envoy repeats behind each chunk, only where it ends is looked at. Encoding:

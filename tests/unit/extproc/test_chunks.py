@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.extproc.chunks import Side, read_chunk, write_chunk
 from multipick_epp.extproc.messages import RequestBody, ResponseBody, read
-from multipick_epp.proto.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+from multipick_epp.proto.ext_proc_pb2 import BodySendMode, ProcessingRequest, ProcessingResponse
 
 RECORDINGS = Path(__file__).parents[2] / "fixtures" / "ext_proc"
 sides = st.sampled_from(["request_body", "response_body"])
@@ -104,7 +104,7 @@ def test_what_gateways_do_not_send_is_left_to_protobuf(message: bytes) -> None:
 
 def test_modes_beside_a_chunk_are_not_lost() -> None:
     said = request("request_body", b"x", True)
-    said.protocol_config.request_body_mode = 2
+    said.protocol_config.request_body_mode = BodySendMode.BUFFERED
     message = read(said.SerializeToString())
     assert message.part == RequestBody(b"x", True)
     assert message.modes is not None
