@@ -10,7 +10,9 @@ from multipick_sim.texts import fixed_text
 from multipick_sim.traffic.sse import Answer
 
 if TYPE_CHECKING:
-    from tests.integration.stack.conftest import Stack, StartStack
+    from stacks.stack import Stack
+
+    from tests.integration.stack.conftest import StartStack
 
 CHAT = "/v1/chat/completions"
 STREAM = {"max_tokens": 200, "stream": True, "stream_options": {"include_usage": True}}

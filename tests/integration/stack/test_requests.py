@@ -10,7 +10,7 @@ import pytest
 from multipick_sim.texts import fixed_text
 
 if TYPE_CHECKING:
-    from tests.integration.stack.conftest import Stack
+    from stacks.stack import Stack
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("stack requests")]
 CHAT = "/v1/chat/completions"

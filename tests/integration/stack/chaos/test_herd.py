@@ -8,7 +8,9 @@ import pytest
 from multipick_sim.texts import fixed_text
 
 if TYPE_CHECKING:
-    from tests.integration.stack.conftest import Stack, StartStack
+    from stacks.stack import Stack
+
+    from tests.integration.stack.conftest import StartStack
 
 PODS, BURST, TOKENS = 16, 200, 500
 STANDING_STILL = ("--speed", 0.0001)  # no prefill ends while the test looks

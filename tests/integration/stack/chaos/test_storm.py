@@ -18,7 +18,10 @@ from multipick_sim.texts import fixed_text
 from multipick_sim.traffic.sse import Answer, AnswerError
 
 if TYPE_CHECKING:
-    from tests.integration.stack.conftest import Picker, Stack, StartStack
+    from stacks.process import Picker
+    from stacks.stack import Stack
+
+    from tests.integration.stack.conftest import StartStack
 
 REQUESTS = int(os.environ.get("MULTIPICK_STORM_REQUESTS", "4000"))
 AT_ONCE = 48

@@ -1,0 +1,189 @@
+"""A pool as it runs in a cluster: pods, Valkey, pickers that share it, Envoy."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from multipick_epp.state.redis.keys import keys_of
+from multipick_epp.state.redis.server import open_connection, parse_url
+from multipick_epp.types import BlockKey, Endpoint
+from multipick_sim.assets import MODEL_DIR
+from multipick_sim.local.bootstrap import Bootstrap, Style, render
+from multipick_sim.local.envoy import envoy
+from multipick_sim.local.valkey import Valkey, valkey
+
+from stacks.process import PATIENCE_S, Json, Picker, Pod, eventually, stop_all
+from stacks.truth import MODEL, block_keys_of, xor
+
+POOL = "demo"
+
+
+@dataclass
+class Stack:
+    """All that a test touches."""
+
+    http: aiohttp.ClientSession  # against Envoy
+    admin: aiohttp.ClientSession  # for everything else
+    pods: list[Pod]
+    pickers: list[Picker]
+    store: Valkey
+
+    # --- requests
+
+    async def post(self, path: str, body: Any) -> tuple[aiohttp.ClientResponse, Any]:
+        async with self.http.post(path, json=body) as response:
+            return response, json.loads(await response.read())
+
+    async def chat(self, messages: Sequence[Json], **fields: Any) -> tuple[aiohttp.ClientResponse, Any]:
+        """One answered chat, once the index knows of all before it."""
+        await self.settled()
+        body = {"model": MODEL, "messages": messages, "max_tokens": 40, **fields}
+        response, answer = await self.post("/v1/chat/completions", body)
+        assert response.status == 200, answer
+        return response, answer
+
+    # --- what the parts know
+
+    async def rows(self, picker: Picker) -> dict[Endpoint, Json]:
+        return {row["endpoint"]: row for row in await self._get(f"{picker.url}/endpoints")}
+
+    async def load(self) -> Mapping[bytes, bytes]:
+        """The loads in Valkey: endpoints that have any."""
+        connection = await open_connection(parse_url(self.store.url), "", PATIENCE_S)
+        try:
+            fields = await connection.call("HGETALL", keys_of(POOL).load)
+        finally:
+            connection.close()
+        # An endpoint that had load keeps a zero, and a field without a name makes the hash a table (docs/state.md).
+        return {each: sums for each, sums in zip(fields[::2], fields[1::2], strict=True) if each and int(sums)}
+
+    async def cached(self, pod: Pod) -> set[BlockKey]:
+        """What a pod really holds, as our keys; by its own account, which is not made of events."""
+        [blocks] = (await self._get(f"http://{pod.endpoint}/sim/cache")).values()
+        return block_keys_of(blocks)
+
+    async def total(self, metric: str) -> float:
+        """A counter without labels, over all pickers."""
+        total = 0.0
+        for picker in self.pickers:
+            found = re.search(rf"^{metric} (\S+)$", await self.metrics(picker), re.MULTILINE)
+            assert found, f"no metric {metric}"
+            total += float(found[1])
+        return total
+
+    async def metrics(self, picker: Picker) -> str:
+        async with self.admin.get(f"{picker.url}/metrics") as response:
+            return await response.text()
+
+    # --- conditions
+
+    async def status(self, good: Callable[[Json], object]) -> Json:
+        """What the first picker says of itself, once it is good."""
+        found: Json = {}
+
+        async def bad() -> object:
+            nonlocal found
+            found = await self._get(f"{self.pickers[0].url}/status")
+            return None if good(found) else found
+
+        await eventually(bad)
+        return found
+
+    async def known(self) -> None:
+        """Every picker follows every pod."""
+
+        async def unknown() -> object:
+            for picker in self.pickers:
+                rows = await self.rows(picker)
+                ready = sum(row["ready"] and row["mode"] == "exact" for row in rows.values())
+                if ready < len(self.pods):
+                    return rows
+            return None
+
+        await eventually(unknown)
+
+    async def settled(self) -> None:
+        """Every picker's index is, block for block, what the pods have cached."""
+
+        async def differ() -> object:
+            for pod in self.pods:
+                keys = await self.cached(pod)
+                wanted = (len(keys), f"{xor(keys):015x}")
+                for picker in self.pickers:
+                    caches = await self._get(f"{picker.url}/index/{pod.endpoint}")
+                    found = [(cache["blocks"], cache["digest"]) for cache in caches if cache["blocks"]]
+                    if found != [wanted][: len(keys)]:
+                        return pod.endpoint, wanted, picker.log.stem, caches
+            return None
+
+        await eventually(differ)
+
+    async def idle(self) -> None:
+        """No picker, and not the store, counts a request or a token on any pod."""
+
+        async def busy() -> object:
+            if load := await self.load():
+                return load
+            for picker in self.pickers:
+                for row in (await self.rows(picker)).values():
+                    if row["in_flight"] or row["queued_tokens"] or row["unexplained_in_flight"]:
+                        return picker.log.stem, row
+            return None
+
+        await eventually(busy)
+
+    async def _get(self, url: str) -> Any:
+        async with self.admin.get(url) as response:
+            return await response.json()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stack consists of."""
+
+    style: Style = "standalone"
+    pods: int = 2
+    pickers: int = 1
+    flags: Sequence[object] = ()  # of each pod
+    each: Sequence[Sequence[object]] = ()  # of the first, second, ... pod, instead of free ports: to differ, or be sick
+    config: Mapping[str, object] = field(default_factory=dict)  # added to each picker's
+    store: Mapping[str, str] = field(default_factory=dict)  # Valkey's settings
+
+
+@asynccontextmanager
+async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
+    async with AsyncExitStack() as started:
+        server = await started.enter_async_context(valkey(plan.store))
+        ports = ("--port", 0, "--events-port", 0, "--replay-port", 0)
+        serve = ("sim", "serve", "--served-model-name", MODEL, "--dev", *plan.flags)
+        own = plan.each or [ports] * plan.pods
+        pods = [Pod(f"pod-{number}", folder, (*serve, *flags)) for number, flags in enumerate(own)]
+        started.push_async_callback(stop_all, pods)
+        await asyncio.gather(*(pod.serve() for pod in pods))
+        config = {
+            "pool": {"name": POOL, "models": [MODEL], "tokenizer": str(MODEL_DIR)},
+            "endpoints": [{"address": pod.endpoint} for pod in pods],
+            "state": server.url,
+            "limits": {"decision_s": 5.0},  # a busy machine must not change what is decided
+            "explain_headers": True,
+        }
+        pickers = [Picker(f"picker-{number}", folder, config | dict(plan.config)) for number in range(plan.pickers)]
+        for picker in pickers:
+            started.callback(picker.let_go)
+        started.push_async_callback(stop_all, pickers)
+        await asyncio.gather(*(picker.serve() for picker in pickers))
+        bootstrap = Bootstrap([pod.endpoint for pod in pods], [picker.port for picker in pickers], plan.style)
+        gateway = await started.enter_async_context(envoy(render(bootstrap), log=folder / "envoy.log"))
+        connector = aiohttp.TCPConnector(limit=0)
+        http = await started.enter_async_context(aiohttp.ClientSession(gateway.url, connector=connector))
+        admin = await started.enter_async_context(aiohttp.ClientSession())
+        stack = Stack(http, admin, pods, pickers, server)
+        if not plan.each:
+            await stack.known()
+        yield stack
