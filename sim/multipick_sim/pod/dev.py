@@ -1,11 +1,13 @@
-"""What vLLM serves in its dev mode only, and `/sim/cache`: what is really cached."""
+"""What vLLM serves in its dev mode only, and what no vLLM has: `/sim/cache`, what is really cached, and `/sim/sick`."""
 
+import msgspec
 from aiohttp import web
 
 from multipick_sim.pod.generate import refusal
 from multipick_sim.pod.orders import bad_request
 from multipick_sim.pod.pod import Pod
 from multipick_sim.pod.rank import Rank
+from multipick_sim.pod.sickness import Sickness
 
 
 def routes(pod: Pod) -> list[web.RouteDef]:
@@ -41,12 +43,33 @@ def routes(pod: Pod) -> list[web.RouteDef]:
         """Cached blocks by rank; see `Truth.blocks`. Equal to what the events say when no request is in flight."""
         return web.json_response({str(number): truth.blocks() for number, truth in pod.truths.items()})
 
+    async def health(_: web.Request) -> web.Response:
+        """How it is sick, and how many requests for answers suffered from it."""
+        told = {"sickness": pod.ward.sickness, "drawn": pod.ward.drawn}
+        return web.Response(body=msgspec.json.encode(told), content_type="application/json")
+
+    async def fall_sick(http: web.Request) -> web.Response:
+        """Be as the body says, and no longer as before; `{}` is well."""
+        try:
+            sickness = msgspec.json.decode(await http.read(), type=Sickness)
+        except msgspec.DecodeError as error:
+            return refusal(bad_request(str(error)))
+        for rank in pod.ranks:
+            if rank.publisher is not None:
+                rank.publisher.replays = sickness.replays
+                rank.publisher.keep(sickness.replay_batches)
+                await rank.publisher.let(sickness.events)
+        pod.ward.fall(sickness)
+        return await health(http)
+
     return [
         web.post("/reset_prefix_cache", reset_prefix_cache),
         web.post("/sleep", sleep),
         web.post("/wake_up", wake_up),
         web.get("/is_sleeping", is_sleeping),
         web.get("/sim/cache", cache),
+        web.get("/sim/sick", health),
+        web.post("/sim/sick", fall_sick),
     ]
 
 

@@ -23,6 +23,7 @@ from multipick_sim.pod.publisher import Publisher
 from multipick_sim.pod.rank import Rank
 from multipick_sim.pod.scrape import PodMetrics
 from multipick_sim.pod.settings import Settings
+from multipick_sim.pod.sickness import Ward
 from multipick_sim.pod.truth import Truth
 
 
@@ -37,6 +38,7 @@ class Pod:
         self.settings = settings
         self.started_unix = int(time.time())
         self.draining = False
+        self.ward = Ward()
         self.tokenizer = Tokenizer.load(settings.tokenizer, threads=1)
         self.answers = Answers(read_model(settings.tokenizer), settings.seed)
         self.orders = Orders(settings, self.tokenizer, self.answers)

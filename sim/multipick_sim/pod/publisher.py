@@ -7,6 +7,8 @@ frame and a first number, its answer that batch and all later ones, closed by th
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -20,6 +22,16 @@ HIGH_WATER_MARK = 100_000  # batches that a slow subscriber may lag, as vLLM's d
 MAX_REQUEST_BYTES = 1024
 END = (b"\xff" * 8, b"")
 LINGER_MS = 200  # a closing pod gives its last batches this long to leave
+BIND_S = 5.0  # a closed socket's port is free again by then
+
+
+class EventFlow(StrEnum):
+    """What becomes of a live batch. It can be replayed in any case."""
+
+    FLOWS = "flows"
+    HELD = "held"  # it leaves when events flow again
+    DROPPED = "dropped"
+    CUT = "cut"  # nobody is connected, or can be
 
 
 class Publisher:
@@ -37,11 +49,12 @@ class Publisher:
         self._next = 0
         self._context = zmq.asyncio.Context()
         self._encoder = msgspec.msgpack.Encoder()
-        self._pub = zmq.Socket(self._context, zmq.PUB)
-        self._pub.set_hwm(HIGH_WATER_MARK)
-        self._pub.linger = LINGER_MS
-        self._pub.bind(f"tcp://{host}:{port or '*'}")
+        self._host = host
+        self._pub = self._bound(port)
         self.endpoint = _any_address(self._pub)
+        self.replays = True  # whether replay requests are answered
+        self._flow = EventFlow.FLOWS
+        self._held: list[tuple[bytes, bytes, bytes]] = []
         self.replay_endpoint: str | None = None
         self._replays: asyncio.Task[None] | None = None
         if replay_port is not None:
@@ -59,7 +72,26 @@ class Publisher:
         payload = self._encoder.encode([time.time(), events, self._rank])
         self._next += 1
         self._buffer.append((sequence, payload))
-        self._pub.send_multipart((self._topic, sequence, payload), zmq.NOBLOCK)
+        if self._flow is EventFlow.FLOWS:
+            self._pub.send_multipart((self._topic, sequence, payload), zmq.NOBLOCK)
+        elif self._flow is EventFlow.HELD:
+            self._held.append((self._topic, sequence, payload))
+
+    async def let(self, flow: EventFlow) -> None:
+        """Live batches fare so from now on; those that were held leave, unless they are still. Raises zmq.ZMQError."""
+        if flow is EventFlow.CUT and self._flow is not EventFlow.CUT:
+            self._pub.close(linger=0)
+        elif self._flow is EventFlow.CUT and flow is not EventFlow.CUT:
+            self._pub = await _bound_in_time(lambda: self._bound(int(self.endpoint.rpartition(":")[2])))
+        self._flow = flow
+        if flow is not EventFlow.HELD:
+            held, self._held = self._held, []
+            for frames in held if flow is EventFlow.FLOWS else ():
+                self._pub.send_multipart(frames, zmq.NOBLOCK)
+
+    def keep(self, batches: int) -> None:
+        """So many of the last batches can be replayed from now on."""
+        self._buffer = deque(self._buffer, maxlen=batches)
 
     async def close(self) -> None:
         """Stop replays and close the sockets."""
@@ -69,11 +101,22 @@ class Publisher:
         self._pub.close()
         self._context.term()
 
+    def _bound(self, port: int) -> "zmq.Socket[bytes]":
+        pub = zmq.Socket(self._context, zmq.PUB)
+        pub.set_hwm(HIGH_WATER_MARK)
+        pub.linger = LINGER_MS
+        try:
+            pub.bind(f"tcp://{self._host}:{port or '*'}")
+        except zmq.ZMQError:
+            pub.close()
+            raise
+        return pub
+
     async def _serve_replays(self, router: zmq.asyncio.Socket) -> None:
         try:
             while True:
                 client, *request = await router.recv_multipart()
-                if len(request) != 2 or len(request[1]) != 8:
+                if not self.replays or len(request) != 2 or len(request[1]) != 8:
                     continue
                 first = int.from_bytes(request[1], "big")
                 skipped = max(0, first - (self._next - len(self._buffer)))
@@ -83,6 +126,18 @@ class Publisher:
                 await router.send_multipart([client, b"", *marker, *END])
         finally:
             router.close()
+
+
+async def _bound_in_time(bind: Callable[[], "zmq.Socket[bytes]"]) -> "zmq.Socket[bytes]":
+    """Sockets close in the background, and keep their port meanwhile."""
+    deadline = time.monotonic() + BIND_S
+    while True:
+        try:
+            return bind()
+        except zmq.ZMQError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.01)
 
 
 def _any_address(socket: zmq.Socket[Any]) -> str:

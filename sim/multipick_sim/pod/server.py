@@ -41,7 +41,8 @@ async def serve(settings: Settings) -> None:
 
 def application(pod: Pod) -> web.Application:
     """All endpoints of one pod."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    wards = [pod.ward.treat] if pod.settings.dev else []
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=wards)
     app.add_routes([*generate.routes(pod), *info.routes(pod), *dev.routes(pod)])
     return app
 
