@@ -22,6 +22,7 @@ from stacks.process import PATIENCE_S, Json, Picker, Pod, eventually, stop_all
 from stacks.truth import MODEL, block_keys_of, xor
 
 POOL = "demo"
+LOOK_S = 10.0  # a part that answers no question for so long is as good as away
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Stack:
     # --- what the parts know
 
     async def rows(self, picker: Picker) -> dict[Endpoint, Json]:
-        return {row["endpoint"]: row for row in await self._get(f"{picker.url}/endpoints")}
+        return {row["endpoint"]: row for row in await self.get(f"{picker.url}/endpoints")}
 
     async def load(self) -> Mapping[bytes, bytes]:
         """The loads in Valkey: endpoints that have any."""
@@ -65,7 +66,7 @@ class Stack:
 
     async def cached(self, pod: Pod) -> set[BlockKey]:
         """What a pod really holds, as our keys; by its own account, which is not made of events."""
-        [blocks] = (await self._get(f"http://{pod.endpoint}/sim/cache")).values()
+        [blocks] = (await self.get(f"http://{pod.endpoint}/sim/cache")).values()
         return block_keys_of(blocks)
 
     async def total(self, metric: str) -> float:
@@ -89,7 +90,7 @@ class Stack:
 
         async def bad() -> object:
             nonlocal found
-            found = await self._get(f"{self.pickers[0].url}/status")
+            found = await self.get(f"{self.pickers[0].url}/status")
             return None if good(found) else found
 
         await eventually(bad)
@@ -97,48 +98,49 @@ class Stack:
 
     async def known(self) -> None:
         """Every picker follows every pod."""
-
-        async def unknown() -> object:
-            for picker in self.pickers:
-                rows = await self.rows(picker)
-                ready = sum(row["ready"] and row["mode"] == "exact" for row in rows.values())
-                if ready < len(self.pods):
-                    return rows
-            return None
-
-        await eventually(unknown)
+        await eventually(self.unknown)
 
     async def settled(self) -> None:
         """Every picker's index is, block for block, what the pods have cached."""
-
-        async def differ() -> object:
-            for pod in self.pods:
-                keys = await self.cached(pod)
-                wanted = (len(keys), f"{xor(keys):015x}")
-                for picker in self.pickers:
-                    caches = await self._get(f"{picker.url}/index/{pod.endpoint}")
-                    found = [(cache["blocks"], cache["digest"]) for cache in caches if cache["blocks"]]
-                    if found != [wanted][: len(keys)]:
-                        return pod.endpoint, wanted, picker.log.stem, caches
-            return None
-
-        await eventually(differ)
+        await eventually(self.differing)
 
     async def idle(self) -> None:
         """No picker, and not the store, counts a request or a token on any pod."""
+        await eventually(self.loaded)
 
-        async def busy() -> object:
-            if load := await self.load():
-                return load
+    async def unknown(self) -> object:
+        """What a picker knows of the pods, where it doesn't follow all; else None."""
+        for picker in self.pickers:
+            rows = await self.rows(picker)
+            ready = sum(row["ready"] and row["mode"] == "exact" for row in rows.values())
+            if ready < len(self.pods):
+                return picker.log.stem, {each: (row["ready"], row["mode"]) for each, row in rows.items()}
+        return None
+
+    async def differing(self) -> object:
+        """The first pod whose cache a picker's index differs from, and how; else None."""
+        for pod in self.pods:
+            keys = await self.cached(pod)
+            wanted = (len(keys), f"{xor(keys):015x}")
             for picker in self.pickers:
-                for row in (await self.rows(picker)).values():
-                    if row["in_flight"] or row["queued_tokens"] or row["unexplained_in_flight"]:
-                        return picker.log.stem, row
-            return None
+                caches = await self.get(f"{picker.url}/index/{pod.endpoint}")
+                found = [(cache["blocks"], cache["digest"]) for cache in caches if cache["blocks"]]
+                if found != [wanted][: len(keys)]:
+                    return pod.endpoint, wanted, picker.log.stem, found
+        return None
 
-        await eventually(busy)
+    async def loaded(self) -> object:
+        """The loads that the store, or else a picker, counts; None where there is none."""
+        if load := await self.load():
+            return load
+        for picker in self.pickers:
+            for row in (await self.rows(picker)).values():
+                if row["in_flight"] or row["queued_tokens"] or row["unexplained_in_flight"]:
+                    return picker.log.stem, row
+        return None
 
-    async def _get(self, url: str) -> Any:
+    async def get(self, url: str) -> Any:
+        """What a pod or a picker tells as JSON."""
         async with self.admin.get(url) as response:
             return await response.json()
 
@@ -154,6 +156,7 @@ class Plan:
     each: Sequence[Sequence[object]] = ()  # of the first, second, ... pod, instead of free ports: to differ, or be sick
     config: Mapping[str, object] = field(default_factory=dict)  # added to each picker's
     store: Mapping[str, str] = field(default_factory=dict)  # Valkey's settings
+    retries: int = 0  # Envoy's, of a request that no pod has begun to answer
 
 
 @asynccontextmanager
@@ -178,11 +181,13 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
             started.callback(picker.let_go)
         started.push_async_callback(stop_all, pickers)
         await asyncio.gather(*(picker.serve() for picker in pickers))
-        bootstrap = Bootstrap([pod.endpoint for pod in pods], [picker.port for picker in pickers], plan.style)
+        ports_of_pickers = [picker.port for picker in pickers]
+        bootstrap = Bootstrap([pod.endpoint for pod in pods], ports_of_pickers, plan.style, retries=plan.retries)
         gateway = await started.enter_async_context(envoy(render(bootstrap), log=folder / "envoy.log"))
         connector = aiohttp.TCPConnector(limit=0)
         http = await started.enter_async_context(aiohttp.ClientSession(gateway.url, connector=connector))
-        admin = await started.enter_async_context(aiohttp.ClientSession())
+        patience = aiohttp.ClientTimeout(total=LOOK_S)
+        admin = await started.enter_async_context(aiohttp.ClientSession(timeout=patience))
         stack = Stack(http, admin, pods, pickers, server)
         if not plan.each:
             await stack.known()
