@@ -35,7 +35,7 @@ class Process:
 
     def __init__(self, name: str, folder: Path, arguments: Sequence[object]) -> None:
         self.log = folder / f"{name}.log"
-        self._command = [*MULTIPICK, *map(str, arguments)]
+        self.command = [*MULTIPICK, *map(str, arguments)]
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("MULTIPICK_")}
         self._running = AsyncExitStack()
         self._process: asyncio.subprocess.Process | None = None
@@ -48,7 +48,7 @@ class Process:
     async def start(self, announcement: str) -> re.Match[str]:
         """Start, and wait for a line in the log that matches."""
         seen = len(self.said())
-        process = await self._running.enter_async_context(running(self._command, log=self.log, env=self.env))
+        process = await self._running.enter_async_context(running(self.command, log=self.log, env=self.env))
         self._process = process
         try:
             async with asyncio.timeout(PATIENCE_S):
