@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import libfaketime
 import pytest
 from stacks.process import eventually
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from stacks.process import Picker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+libfaketime = pytest.importorskip("libfaketime", reason="its wheel is for Linux on x86-64")
 (FAKETIME,) = Path(libfaketime.__file__).parent.rglob("libfaketime.so.1")
 AN_HOUR_AHEAD = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 BAD_CONNECTIONS = 2000
