@@ -7,25 +7,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import kopf
-from aiohttp import web
-
-from multipick_operator import watch
+from multipick_operator.api.crd import GROUP, PLURAL
 from multipick_operator.children.context import Defaults
-from multipick_operator.kinds import Kinds
-from multipick_operator.kube import Kube
-from multipick_operator.lease import Lease
+from multipick_operator.children.names import POOL_LABEL, Manifest
+from multipick_operator.cluster.client import UNREACHABLE, ApiError, Kube
+from multipick_operator.cluster.informer import Informer
+from multipick_operator.cluster.kinds import WATCHED
+from multipick_operator.cluster.lease import Lease
+from multipick_operator.cluster.login import Login
+from multipick_operator.cluster.pools import Key, PoolWatch
+from multipick_operator.cluster.view import View
+from multipick_operator.cluster.watches import Supervisor, Watch
+from multipick_operator.cluster.writes import NotLeadingError, Writes
 from multipick_operator.metrics import Metrics
+from multipick_operator.pages import serve
 from multipick_operator.probe import PickerProbe
-from multipick_operator.reconcile import Key, Reconciler
+from multipick_operator.reconcile import Reconciler
 from multipick_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 WORKERS = 4
-SETTLE_S = 20.0
+FIRST_S = 10.0  # watches that have not answered by then are not waited for
+FINISH_S = 2.0  # for the work in hand at the end: nobody else acts meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Settings:
     pool_selector: str | None = None
     lease_s: float = 15.0
     resync_s: float = 120.0
-    discovery_s: float = 60.0  # how long the answer that a kind is (not) installed is believed
+    discovery_s: float = 60.0  # how often a kind that is not installed is looked for
     host: str = "0.0.0.0"
     port: int = 8080
 
@@ -50,31 +55,45 @@ class LeaseLostError(Exception):
 
 
 class Operator:
-    """One operator process. Invariant: `_pools` has the keys of all pools that the watch showed and did not remove."""
+    """One operator process. `signals` puts the process's signal handlers (back) in place."""
 
-    def __init__(self, settings: Settings, login: Callable[[], kopf.ConnectionInfo]) -> None:
+    def __init__(self, settings: Settings, login: Login, signals: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
-        self._login = login
         self._api = Kube(login)
         self._probe = PickerProbe()
         self.metrics = Metrics()
-        self._queue: WorkQueue[Key] = WorkQueue()
-        self._pools: set[Key] = set()
-        kinds = Kinds(self._api, settings.discovery_s)
-        self._reconciler = Reconciler(self._api, kinds, settings.defaults, self.metrics, self._probe.ask, now)
+        self.resyncs = 0
+        self._queue: WorkQueue[Key] = WorkQueue(expected=(ApiError, *UNREACHABLE))
         self._lease = Lease(
             self._api, settings.lease_namespace, settings.lease_name, settings.identity, settings.lease_s
+        )
+        scopes = settings.namespaces or (None,)
+        selector = settings.pool_selector or ""
+        self._pools = [
+            PoolWatch(self._api, login, settings.identity, scope, selector, self.look_at, signals) for scope in scopes
+        ]
+        self._watches = [Watch(f"{PLURAL}.{GROUP}", one.namespace, one) for one in self._pools]
+        self._watches += [
+            Watch(kind.kind, scope, Informer(self._api, kind, scope, self._child_changed), kind.is_optional)
+            for kind in WATCHED
+            for scope in scopes
+        ]
+        self._view = View(self._api, self._pools, self._watches)
+        writes = Writes(self._api, self._lease, self._view)
+        self._reconciler = Reconciler(
+            self._view, writes, settings.defaults, self.metrics, self._probe.ask, now, settings.resync_s
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`. Raises LeaseLostError where another operator took over."""
-        runner = await self._serve()
+        runner = await serve(self._settings.host, self._settings.port, self.inability, self.metrics.page)
         stopped = asyncio.create_task(stop.wait())
         acquired = asyncio.create_task(self._lease.acquire())
         try:
             log.info("waiting for the lease", extra={"lease": self._settings.lease_name})
             await asyncio.wait((stopped, acquired), return_when=asyncio.FIRST_COMPLETED)
             if acquired.done():
+                acquired.result()
                 self.metrics.leader.set(1)
                 log.info("acting", extra={"identity": self._settings.identity})
                 await self._act(stopped)
@@ -82,55 +101,61 @@ class Operator:
             for task in (stopped, acquired):
                 task.cancel()
             self.metrics.leader.set(0)
+            await self._lease.release()
             await self._probe.close()
             await self._api.close()
             await runner.cleanup()
 
+    def look_at(self, key: Key) -> None:
+        """Reconcile a pool soon."""
+        self._queue.add(key)
+
+    def inability(self) -> str | None:
+        """Why this operator can't act, or could not take over; None: it can."""
+        troubles = [watch.trouble for watch in self._watches if isinstance(watch.runner, PoolWatch)]
+        if all(troubles):
+            return f"no pool can be watched: {'; '.join(sorted(set(filter(None, troubles))))}"
+        return self._lease.trouble and f"the lease can't be had: {self._lease.trouble}"
+
     async def _act(self, stopped: asyncio.Task[bool]) -> None:
         """Watch and work until told to stop or the lease is lost."""
-        kopf_stop = asyncio.Event()
         kept = asyncio.create_task(self._lease.keep())
-        watching = asyncio.create_task(self._watch(kopf_stop))
-        workers = [asyncio.create_task(self._queue.work(self._handle)) for _ in range(WORKERS)]
-        resync = asyncio.create_task(self._resync())
+        supervisor = Supervisor(self.metrics, self._settings.discovery_s, self._all_changed)
+        tasks = [asyncio.create_task(supervisor.run(self._watches)), asyncio.create_task(self._work())]
         try:
-            done, _ = await asyncio.wait((stopped, kept, watching), return_when=asyncio.FIRST_COMPLETED)
-            if kept in done:
+            await asyncio.wait((stopped, kept, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            if kept.done():
                 raise LeaseLostError
-            if watching in done:
-                await watching  # raises what ended it
-                raise RuntimeError("the watch ended by itself")
-            resync.cancel()
+            for task in tasks:
+                if task.done():
+                    task.result()
             self._queue.close()
             with suppress(TimeoutError):  # the work in hand is finished under the lease
-                await asyncio.wait_for(self._queue.settle(), SETTLE_S)
+                await asyncio.wait_for(self._queue.finish(), FINISH_S)
         finally:
-            kopf_stop.set()
             self._queue.close()
-            for task in (resync, *workers):
+            for task in (kept, *tasks):
                 task.cancel()
-            await asyncio.gather(watching, resync, *workers, return_exceptions=True)
-            kept.cancel()
-        await self._lease.release()
+            await asyncio.gather(kept, *tasks, return_exceptions=True)
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        settings = self._settings
-        identity: Any = settings.identity  # given, because kopf's own needs a user of that name, which images lack
-        await kopf.operator(
-            identity=identity,
-            registry=watch.registry(self._add, self._gone, self._login),
-            settings=watch.settings(settings.namespaces, settings.pool_selector),
-            standalone=True,
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-            stop_flag=stop,
-        )
+    async def _work(self) -> None:
+        """Reconcile pools, as soon as every watch has told what it can."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                for watch in self._watches:
+                    await watch.asked.wait()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._queue.work(self._handle))
+            group.create_task(self._resync())
 
     async def _handle(self, key: Key) -> float | None:
         self.metrics.queue.set(len(self._queue))
         try:
             with self.metrics.seconds.time():
                 delay_s = await self._reconciler.reconcile(key)
+        except NotLeadingError:
+            return None
         except Exception:
             self.metrics.reconciles.labels("error").inc()
             raise
@@ -141,31 +166,26 @@ class Operator:
         """Look at every pool again from time to time: for what no watch tells, and what a watch missed."""
         while True:
             await asyncio.sleep(self._settings.resync_s)
-            for key in sorted(self._pools):
-                self._queue.add_after(key, random.uniform(0, self._settings.resync_s / 4))
+            for pools in self._pools:
+                with suppress(ApiError, *UNREACHABLE):  # its watch finds the same, and tells
+                    await pools.verify()
+                for key in pools.known():
+                    self._queue.add_after(key, random.uniform(0, self._settings.resync_s / 4))
+            self.resyncs += 1
 
-    def _add(self, key: Key) -> None:
-        self._pools.add(key)
-        self._queue.add(key)
+    def _child_changed(self, child: Manifest) -> None:
+        """Of what a pool owned that is not ours, or no longer there, nothing is to be done."""
+        meta = child["metadata"]
+        key = (meta["namespace"], meta.get("labels", {}).get(POOL_LABEL, ""))
+        if self._view.is_pool(key):
+            self._queue.add(key)
 
-    def _gone(self, key: Key) -> None:
-        self._queue.add(key)
-        self._pools.discard(key)
-
-    async def _serve(self) -> web.AppRunner:
-        async def healthy(_: web.Request) -> web.Response:
-            return web.Response(text="ok\n")
-
-        async def page(_: web.Request) -> web.Response:
-            return web.Response(body=self.metrics.page(), headers={"content-type": "text/plain; version=0.0.4"})
-
-        app = web.Application()
-        app.router.add_get("/healthz", healthy)
-        app.router.add_get("/metrics", page)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, self._settings.host, self._settings.port).start()
-        return runner
+    def _all_changed(self, watch: Watch) -> None:
+        """A kind came or went."""
+        log.info("kind is gone" if watch.absent else "kind is there", extra={"watch": watch.name})
+        for pools in self._pools:
+            for key in pools.known():
+                self._queue.add(key)
 
 
 def now() -> str:

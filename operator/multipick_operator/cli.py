@@ -9,13 +9,11 @@ import sys
 from collections.abc import Sequence
 from uuid import uuid4
 
-import kopf
-
 from multipick_operator import logs
 from multipick_operator.api.engine import EngineType
 from multipick_operator.app import LeaseLostError, Operator, Settings
 from multipick_operator.children.context import Defaults
-from multipick_operator.login import login
+from multipick_operator.cluster.login import LoginError, login
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +25,10 @@ def command(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
     try:
-        login()
-    except kopf.LoginError as error:
+        asyncio.run(_run(settings(options)))
+    except LoginError as error:
         print(f"multipick operator: {error}", file=sys.stderr)
         return 2
-    try:
-        asyncio.run(_run(settings(options)))
     except LeaseLostError:
         log.error("the lease is lost: another operator acts now")
         return 1
@@ -90,6 +86,10 @@ def settings(options: argparse.Namespace) -> Settings:
 
 async def _run(chosen: Settings) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Operator(chosen, login).run(stop)
+
+    def signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    signals()
+    await Operator(chosen, login, signals).run(stop)

@@ -23,6 +23,13 @@ class Metrics:
         self.pools = Gauge("multipick_operator_pools", "Pools by their Ready.", ["ready"], registry=self.registry)
         self.leader = Gauge("multipick_operator_leader", "1 in the replica that acts.", registry=self.registry)
 
+        self.failing = Gauge(
+            "multipick_operator_watch_failing",
+            "1 for a watch that can't be had (of an empty namespace: of all).",
+            ["kind", "namespace"],
+            registry=self.registry,
+        )
+
     def page(self) -> bytes:
         """The metrics in Prometheus' text form."""
         return generate_latest(self.registry)

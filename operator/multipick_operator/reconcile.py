@@ -1,40 +1,30 @@
 """One pool, made as its object says: level-triggered and idempotent, so that it may run at any time for any reason.
 
 Read the pool and its children -> `desired` -> apply what differs, delete what is no longer wanted -> `status` -> write
-it if it changed -> Events for what changed. Nothing is kept between runs but what spares writes.
+it if it changed -> Events for what changed. Nothing is kept between runs but what spares reads and writes.
 """
 
-import asyncio
 import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
-from multipick_operator import kube
-from multipick_operator.api.crd import API_VERSION, KIND
-from multipick_operator.api.pool import Pool, PoolSpec, SpecError, pool_of
-from multipick_operator.applied import Applied, fingerprint
-from multipick_operator.children import Ref, catalogue, desired, ref_of
+from multipick_operator.api.pool import Pool, SpecError, pool_of
+from multipick_operator.api.status import Status
+from multipick_operator.children import Ref, catalogue, desired
 from multipick_operator.children.context import Context, Defaults
 from multipick_operator.children.engine import PIN
-from multipick_operator.children.names import (
-    ENGINE,
-    PICKER,
-    Manifest,
-    endpoint_labels,
-    engine_name,
-    picker_name,
-    selector,
-    selector_text,
-)
-from multipick_operator.kinds import Kinds
-from multipick_operator.kube import ApiError, Kube
+from multipick_operator.children.names import ENGINE, PICKER, Manifest, engine_name, picker_name
+from multipick_operator.cluster.client import UNREACHABLE, ApiError
+from multipick_operator.cluster.pools import Key
+from multipick_operator.cluster.view import View
+from multipick_operator.cluster.writes import NotLeadingError, Writes
+from multipick_operator.making import TRANSIENT, WORKLOADS, Maker, Memory, Turn, first, is_owned
 from multipick_operator.metrics import Metrics
-from multipick_operator.references import Reference, picker_secret, references
-from multipick_operator.status import last_status, status
+from multipick_operator.references import LookUps, picker_secret, references
+from multipick_operator.status import last_status, not_made, status
 from multipick_operator.status.observed import Missing, Observed
 from multipick_operator.status.pickers import PickerReport, all_is_well
 from multipick_operator.status.pods import is_ready, ready_for_s
@@ -42,183 +32,115 @@ from multipick_operator.status.transitions import Changes, notes
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]  # namespace, name
 Probe = Callable[[Sequence[str]], Awaitable[list[PickerReport]]]
 
-MISSING_S = 15.0  # what is missing is looked for again, since Secrets of others are not watched
 REPORTS_S = 15.0  # what pickers tell changes without any object's change
-EXISTING_S = 15.0  # pods with labels of their own are not watched either
-FORBIDDEN_S = 30.0
+EXISTING_S = 30.0  # pods with labels of their own are not watched
 WARMING_S = 30.0  # for a picker to follow the events of a pod that has just become ready, or of all if it is new itself
-WORKLOADS = ("Deployment", "LeaderWorkerSet")
-
-
-@dataclass(slots=True)
-class Round:
-    """What one reconcile finds and does."""
-
-    live: dict[Ref, Manifest | None]
-    missing: list[Missing] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    retry_s: float | None = None
-    created: list[Ref] = field(default_factory=list)
-    updated: list[Ref] = field(default_factory=list)
-    deleted: list[Ref] = field(default_factory=list)
-    replicas: tuple[int, int] | None = None
-
-    def again(self, delay_s: float) -> None:
-        """Look again after so long, or earlier."""
-        self.retry_s = min(delay_s, self.retry_s or delay_s)
 
 
 class Reconciler:
-    """All pools of one operator. Invariant: `_ready` and `_applied` have keys of pools that exist, only."""
+    """All pools of one operator. Invariant: `_memories` has keys of pools that exist, only."""
 
     def __init__(
-        self, api: Kube, kinds: Kinds, defaults: Defaults, metrics: Metrics, probe: Probe, now: Callable[[], str]
+        self,
+        view: View,
+        writes: Writes,
+        defaults: Defaults,
+        metrics: Metrics,
+        probe: Probe,
+        now: Callable[[], str],
+        fresh_s: float,
     ) -> None:
-        self._api = api
+        self._view = view
+        self._writes = writes
+        self._maker = Maker(view, writes, metrics)
         self._defaults = defaults
         self._metrics = metrics
         self._probe = probe
         self._now = now
-        self._kinds = kinds
-        self._applied: dict[Key, Applied] = {}
-        self._ready: dict[Key, str] = {}
+        self._fresh_s = fresh_s
+        self._memories: dict[Key, Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Do all that there is to do for one pool; returns seconds to the next look, or None.
 
-        Raises ApiError and aiohttp.ClientError where the API server fails: the caller tries again later.
+        Raises where the API server fails, or the lease is lost: the caller tries again later.
         """
-        namespace, name = key
-        manifest = await self._api.find(kube.get(Ref(API_VERSION, KIND, name), namespace))
+        manifest = await self._view.pool(key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            self._count(key, None)
-            self._applied.pop(key, None)
-            return None  # the garbage collector deletes what the pool owns
+            self._memories.pop(key, None)
+            self._count()
+            return None  # the garbage collector deletes what the pool owned
+        memory = self._memories.setdefault(key, Memory(LookUps(self._view, self._fresh_s)))
         try:
-            pool = pool_of(manifest)
+            return await self._work(pool_of(manifest), manifest, memory)
         except SpecError as error:
-            meta = manifest["metadata"]
-            pool = Pool(namespace, name, meta["uid"], meta["generation"], PoolSpec())
-            await self._report(pool, manifest, Observed(refused=str(error)), Changes())
+            await self._fail(manifest, memory, "InvalidSpec", str(error))
             return None
-        turn = Round(await self._read(pool))
-        context = await self._context(pool, turn)
+        except (ApiError, NotLeadingError, *UNREACHABLE):
+            raise
+        except Exception as error:
+            # a fault of ours, or an object that nobody foresaw: the pool must not go on saying what was true before
+            await self._fail(manifest, memory, "ReconcileFailed", f"{type(error).__name__}: {error}")
+            raise
+
+    async def _work(self, pool: Pool, manifest: Manifest, memory: Memory) -> float | None:
+        turn = await self._maker.read(pool, catalogue(pool), memory)
+        context = await self._context(pool, turn, memory)
         if not pool.spec.suspend:
-            await self._make(pool, desired(pool, context), turn)
+            await self._maker.make(pool, desired(pool, context), turn, memory)
         seen = await self._observe(pool, context, turn)
         changes = Changes(turn.created, turn.updated, turn.deleted, turn.replicas)
         _log(pool, changes)
-        await self._report(pool, manifest, seen, changes)
+        before = last_status(manifest)
+        after = status(pool, seen, before, self._now())
+        await self._write(manifest, memory, before, after)
+        for note in notes(pool, before, after, changes):
+            await self._tell(manifest, note.type, note.reason, note.message)
         if pool.spec.existing_pods:
             turn.again(EXISTING_S)
         return turn.retry_s
 
-    async def _read(self, pool: Pool) -> dict[Ref, Manifest | None]:
-        """Every child that may exist, as it is now."""
-        refs = [ref for ref in catalogue(pool) if await self._kinds.serves(ref.api_version, ref.kind)]
-        found = await asyncio.gather(*(self._api.find(kube.get(ref, pool.namespace)) for ref in refs))
-        return dict(zip(refs, found, strict=True))
-
-    async def _context(self, pool: Pool, turn: Round) -> Context:
+    async def _context(self, pool: Pool, turn: Turn, memory: Memory) -> Context:
         """The defaults and what the cluster says; notes what the spec names in vain."""
         version = ""
         for reference in references(pool):
-            found = await self._look_up(reference)
+            try:
+                found = await memory.looked_up.find(reference)
+            except ApiError as error:
+                if error.status in TRANSIENT:
+                    raise
+                turn.refuse(reference.ref, error.status, error.message)
+                continue
             if found is None:
                 turn.missing.append(Missing(reference.ref.kind, reference.ref.name))
-                turn.again(MISSING_S)
+                turn.again(memory.looked_up.missing_s)
             elif reference.ref == picker_secret(pool):
                 version = found["metadata"]["resourceVersion"]
         return Context(self._defaults, _pin(pool, turn.live), version)
 
-    async def _look_up(self, reference: Reference) -> Manifest | None:
-        if not await self._kinds.serves(reference.ref.api_version, reference.ref.kind):
-            return None
-        return await self._api.find(kube.get(reference.ref, reference.namespace))
-
-    async def _make(self, pool: Pool, wanted: Sequence[Manifest], turn: Round) -> None:
-        """Apply what differs, then delete what is no longer wanted."""
-        made: set[Ref] = set()
-        for manifest in wanted:
-            ref = ref_of(manifest)
-            if not await self._kinds.serves(ref.api_version, ref.kind):
-                if Missing(ref.kind, "") not in turn.missing:
-                    turn.missing.append(Missing(ref.kind, ""))
-            elif await self._apply(pool, ref, manifest, turn):
-                made.add(ref)
-        kept = {ref_of(manifest) for manifest in wanted}
-        complete = any(ref.kind in WORKLOADS and ref.name == engine_name(pool) for ref in made)
-        for ref, live in turn.live.items():
-            if live is None or ref in kept or not _is_owned(pool, live):
-                continue
-            if ref.kind in WORKLOADS and not complete and not pool.spec.existing_pods:
-                continue  # pods that serve stay until those that replace them can be made
-            await self._delete(pool, ref, live, turn)
-
-    async def _apply(self, pool: Pool, ref: Ref, manifest: Manifest, turn: Round) -> bool:
-        """Whether the child is there as wanted. A refusal by the API server is noted, and doesn't stop the others."""
-        live = turn.live.get(ref)
-        if live is not None and not _is_owned(pool, live):
-            turn.refusals.append(f"{ref.kind} {ref.name} exists and is not this pool's: delete or rename one of them")
-            turn.again(FORBIDDEN_S)
-            return False
-        if self._memory(pool).is_current(ref, manifest, live):
-            return True
-        try:
-            result: Manifest = await self._api.send(kube.apply(manifest))
-        except ApiError as error:
-            self._metrics.applies.labels(ref.kind, "refused" if error.status in (400, 403, 422) else "error").inc()
-            if error.status not in (400, 403, 422):
-                raise
-            turn.refusals.append(f"{ref.kind} {ref.name}: {error.message}")
-            if error.status == 403:  # a quota, or rights: neither is the spec's fault alone
-                turn.again(FORBIDDEN_S)
-            return False
-        self._metrics.applies.labels(ref.kind, "ok").inc()
-        self._memory(pool).remember(ref, manifest, result)
-        turn.live[ref] = result
-        if live is None:
-            turn.created.append(ref)
-        elif fingerprint(ref, live) != fingerprint(ref, result):
-            turn.updated.append(ref)
-            if ref.kind in WORKLOADS and ref.name == engine_name(pool):
-                turn.replicas = (live["spec"].get("replicas", 1), pool.spec.replicas)
-        return True
-
-    async def _delete(self, pool: Pool, ref: Ref, live: Manifest, turn: Round) -> None:
-        try:
-            await self._api.send(kube.delete(ref, pool.namespace, live["metadata"]["uid"]))
-        except ApiError as error:
-            if error.status not in (404, 409):  # gone, or another object by now
-                raise
-        self._memory(pool).forget(ref)
-        turn.live[ref] = None
-        turn.deleted.append(ref)
-
-    async def _observe(self, pool: Pool, context: Context, turn: Round) -> Observed:
+    async def _observe(self, pool: Pool, context: Context, turn: Turn) -> Observed:
         engine, picker = engine_name(pool), picker_name(pool)
-        workload = _first(turn.live, engine, *WORKLOADS)
-        deployment = turn.live.get(Ref("apps/v1", "Deployment", picker))
-        labels = endpoint_labels(pool) if pool.spec.existing_pods else selector(pool, ENGINE)
-        engine_pods, picker_pods = await asyncio.gather(
-            self._pods(pool, labels), self._pods(pool, selector(pool, PICKER))
-        )
+        workload = first(turn.live, engine, *WORKLOADS)
+        if pool.spec.existing_pods:
+            engine_pods = await self._view.pods_with(pool.namespace, pool.spec.existing_pods.match_labels)
+        else:
+            engine_pods = await self._view.pods(pool.namespace, pool.name, ENGINE)
+        picker_pods = await self._view.pods(pool.namespace, pool.name, PICKER)
         reports = await self._probe([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
         if not all_is_well(reports):
             turn.again(REPORTS_S)
         return Observed(
             workload=workload,
-            picker=deployment,
+            picker=turn.live.get(Ref("apps/v1", "Deployment", picker)),
             engine_pods=engine_pods,
             picker_pods=picker_pods,
-            http_route=_first(turn.live, pool.name, "HTTPRoute"),
-            inference_pool=_first(turn.live, pool.name, "InferencePool"),
-            scaler=_first(turn.live, engine, "HorizontalPodAutoscaler", "ScaledObject"),
+            http_route=first(turn.live, pool.name, "HTTPRoute"),
+            inference_pool=first(turn.live, pool.name, "InferencePool"),
+            scaler=first(turn.live, engine, "HorizontalPodAutoscaler", "ScaledObject"),
             missing=turn.missing,
-            refused="; ".join(turn.refusals) or None,
+            refusals=turn.refusals,
             image=context.engine_image(pool),
             revision=_revision(workload),
             shared_state=context.state_url(pool) is not None,
@@ -226,39 +148,37 @@ class Reconciler:
             warming=any(ready_for_s(pod, self._now()) < WARMING_S for pod in [*engine_pods, *picker_pods]),
         )
 
-    async def _pods(self, pool: Pool, labels: Mapping[str, str]) -> list[Manifest]:
-        found = await self._api.send(kube.list_("v1", "Pod", pool.namespace, selector_text(dict(labels))))
-        pods: list[Manifest] = found["items"]
-        return pods
-
-    async def _report(self, pool: Pool, manifest: Manifest, seen: Observed, changes: Changes) -> None:
-        """Write the status if it changed, and Events for what changed."""
+    async def _fail(self, manifest: Manifest, memory: Memory, reason: str, message: str) -> None:
+        """The spec can't even be read, or worked on: say so, and leave what else is known."""
         before = last_status(manifest)
-        after = status(pool, seen, before, self._now())
-        if after != before:
-            try:
-                await self._api.send(kube.patch_status(pool.namespace, pool.name, msgspec.to_builtins(after)))
-            except ApiError as error:
-                if error.status == 404:  # deleted meanwhile
-                    return
+        after = not_made(manifest, before, reason, message, self._now())
+        if await self._write(manifest, memory, before, after):
+            await self._tell(manifest, "Warning", "InvalidSpec", message)
+
+    async def _write(self, manifest: Manifest, memory: Memory, before: Status | None, after: Status) -> bool:
+        """Write the status if it changed; returns whether it did."""
+        meta = manifest["metadata"]
+        memory.ready = after.conditions[0].status
+        self._count()
+        if after == before:
+            return False
+        try:
+            await self._writes.status(meta["namespace"], meta["name"], msgspec.to_builtins(after))
+        except ApiError as error:
+            if error.status != 404:  # deleted meanwhile
                 raise
-        self._count((pool.namespace, pool.name), after.conditions[0].status)
-        for note in notes(pool, before, after, changes):
-            try:
-                await self._api.send(kube.event(manifest, *note, self._now()))
-            except ApiError as error:  # an Event is news, not work: a full quota for them must not stop a pool
-                log.warning("event not written", extra={"pool": pool.name, "reason": note.reason, "why": str(error)})
+        return True
 
-    def _memory(self, pool: Pool) -> Applied:
-        return self._applied.setdefault((pool.namespace, pool.name), Applied())
+    async def _tell(self, manifest: Manifest, type_: str, reason: str, message: str) -> None:
+        try:
+            await self._writes.event(manifest, type_, reason, message, self._now())
+        except ApiError as error:  # an Event is news, not work: a full quota for them must not stop a pool
+            who = {"pool": manifest["metadata"]["name"], "reason": reason}
+            log.warning("event not written", extra=who | {"why": str(error)})
 
-    def _count(self, key: Key, ready: str | None) -> None:
-        if ready is None:
-            self._ready.pop(key, None)
-        else:
-            self._ready[key] = ready
+    def _count(self) -> None:
         for value in ("True", "False", "Unknown"):
-            self._metrics.pools.labels(value).set(sum(one == value for one in self._ready.values()))
+            self._metrics.pools.labels(value).set(sum(one.ready == value for one in self._memories.values()))
 
 
 def _log(pool: Pool, changes: Changes) -> None:
@@ -272,18 +192,10 @@ def _answers(pod: Manifest) -> bool:
     return is_ready(pod) and bool(pod["status"].get("podIP"))
 
 
-def _is_owned(pool: Pool, live: Manifest) -> bool:
-    return any(owner["uid"] == pool.uid for owner in live["metadata"].get("ownerReferences", []))
-
-
-def _first(live: Mapping[Ref, Manifest | None], name: str, *kinds: str) -> Manifest | None:
-    return next((one for ref, one in live.items() if one and ref.name == name and ref.kind in kinds), None)
-
-
 def _pin(pool: Pool, live: Mapping[Ref, Manifest | None]) -> str | None:
     """The default image that this pool was made with."""
-    workload = _first(live, engine_name(pool), *WORKLOADS)
-    return workload["metadata"].get("annotations", {}).get(PIN) if workload and _is_owned(pool, workload) else None
+    workload = first(live, engine_name(pool), *WORKLOADS)
+    return workload["metadata"].get("annotations", {}).get(PIN) if workload and is_owned(pool, workload) else None
 
 
 def _template(workload: Manifest) -> Manifest:

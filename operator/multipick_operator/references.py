@@ -1,11 +1,15 @@
-"""What a pool's spec names that must exist beside it. Pure."""
+"""What a pool's spec names that must exist beside it."""
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from multipick_operator.api.engine import CacheType
 from multipick_operator.api.pool import Pool
 from multipick_operator.children import Ref
 from multipick_operator.children.artifacts import claim_of
+from multipick_operator.children.names import Manifest
+from multipick_operator.cluster.view import View
 
 
 class Reference(NamedTuple):
@@ -13,6 +17,35 @@ class Reference(NamedTuple):
 
     ref: Ref
     namespace: str
+
+
+class LookUps:
+    """Remembers what was found, since nobody watches these: an answer is believed for a while."""
+
+    def __init__(self, view: View, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._view = view
+        self._fresh_s = fresh_s
+        self._clock = clock
+        self._known: dict[Reference, tuple[float, Manifest | None]] = {}
+
+    @property
+    def missing_s(self) -> float:
+        """What was missing is looked for again after so long, since somebody may be waiting for it."""
+        return self._fresh_s / 4
+
+    async def find(self, reference: Reference) -> Manifest | None:
+        """The object, None where there is none. Raises as `Kube` does."""
+        if not self._view.serves(reference.ref, reference.namespace):
+            return None
+        asked, found = self._known.get(reference, (float("-inf"), None))
+        if self._clock() - asked >= (self._fresh_s if found else self.missing_s):
+            found = await self._view.ask(reference.ref, reference.namespace)
+            self._known[reference] = (self._clock(), found)
+        return found
+
+    def forget(self, reference: Reference) -> None:
+        """It was written: what is known is old."""
+        self._known.pop(reference, None)
 
 
 def references(pool: Pool) -> list[Reference]:

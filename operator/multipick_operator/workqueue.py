@@ -17,18 +17,25 @@ class WorkQueue(Generic[Key]):
 
     Invariants: a key of `_waiting` is in `_ready` exactly once; a key of `_running` is in neither, and comes back when
     it is done if it is in `_again`; `_failures[key]` counts the failures since the last success; `_timers` holds at
-    most one timer a key, the earliest asked for.
+    most one timer a key, the earliest asked for; `_idle` is set while `_running` is empty.
     """
 
-    def __init__(self, base_s: float = BASE_S, cap_s: float = CAP_S) -> None:
+    def __init__(
+        self, base_s: float = BASE_S, cap_s: float = CAP_S, expected: tuple[type[Exception], ...] = ()
+    ) -> None:
+        """`expected` failures are logged in their words, others with a traceback."""
         self._base_s = base_s
         self._cap_s = cap_s
+        self._expected = expected
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
         self._running: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def __len__(self) -> int:
         """Keys that wait for a worker."""
@@ -44,6 +51,8 @@ class WorkQueue(Generic[Key]):
 
     def add_after(self, key: Key, delay_s: float) -> None:
         """Work on `key` after a while, or earlier if a timer for it runs out before."""
+        if self._closed:
+            return
         loop = asyncio.get_running_loop()
         when = loop.time() + delay_s
         if (timer := self._timers.get(key)) and timer.when() <= when:
@@ -60,17 +69,24 @@ class WorkQueue(Generic[Key]):
         while True:
             key = await self._ready.get()
             self._waiting.discard(key)
+            if self._closed:
+                self._ready.task_done()
+                continue
             self._running.add(key)
+            self._idle.clear()
             try:
                 delay_s = await handler(key)
-            except Exception:
+            except Exception as error:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 delay_s = self.backoff_s(failures)
-                log.exception("failed", extra={"key": key, "failures": failures, "retry_s": delay_s})
+                told = {"key": key, "failures": failures, "retry_s": delay_s, "why": str(error) or type(error).__name__}
+                log.warning("failed", extra=told, exc_info=not isinstance(error, self._expected))
             else:
                 self._failures.pop(key, None)
             finally:
                 self._running.discard(key)
+                if not self._running:
+                    self._idle.set()
                 self._ready.task_done()
                 if key in self._again:
                     self._again.discard(key)
@@ -87,10 +103,15 @@ class WorkQueue(Generic[Key]):
         await self._ready.join()
 
     def close(self) -> None:
-        """Drop all timers: nothing comes back by itself any more."""
+        """Begin nothing any more: what waits is dropped, and nothing comes back by itself."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+
+    async def finish(self) -> None:
+        """Wait until what was in hand is done."""
+        await self._idle.wait()
 
     def _fire(self, key: Key) -> None:
         del self._timers[key]

@@ -4,7 +4,7 @@
   resources: [inferencepools]
   verbs: [get, list, watch]
 - apiGroups: [multipick.dev]
-  resources: [inferencepools/status]
+  resources: [inferencepools/status, inferencepools/scale]
   verbs: [patch]
 - apiGroups: [multipick.dev]
   resources: [inferencepools/finalizers] # for ownerReferences with blockOwnerDeletion
@@ -13,11 +13,8 @@
   resources: [pods] # also what each picker's Role allows: nobody can grant more than he has
   verbs: [get, list, watch]
 - apiGroups: [""]
-  resources: [services, configmaps, serviceaccounts]
+  resources: [services, configmaps, serviceaccounts, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [""]
-  resources: [persistentvolumeclaims]
-  verbs: [get, create, patch, delete]
 - apiGroups: [""]
   resources: [secrets] # by name only: never list or watch
   verbs: [get{{ if include "multipick.stateSecret" . }}, create, patch, delete{{ end }}]

@@ -14,6 +14,20 @@ from multipick_operator.status.conditions import counts, judge, rollout_done
 from multipick_operator.status.observed import Observed
 
 MAX_MESSAGE = 1024  # the schema allows 32768; nobody reads that
+_NOTHING = Status(
+    observed_generation=0,
+    replicas=0,
+    ready_replicas=0,
+    updated_replicas=0,
+    available_replicas=0,
+    selector="",
+    current_revision="",
+    update_revision="",
+    picker=PickerStatus(ready_replicas=0, service=""),
+    model=ModelStatus(name=""),
+    url="",
+    conditions=(),
+)
 
 
 def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Status:
@@ -37,6 +51,28 @@ def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Statu
         model=ModelStatus(name=pool.model_name, uri=pool.spec.model.uri or ""),
         url=_url(pool),
         conditions=_conditions(pool, seen, before, now),
+    )
+
+
+def not_made(manifest: Manifest, before: Status | None, reason: str, message: str, now: str) -> Status:
+    """The status of a pool that can't be worked on: what was known stays, but it is not accepted."""
+    generation = manifest["metadata"]["generation"]
+    known = before.conditions if before else ()
+    last = next((one for one in known if one.type == "Accepted"), None)
+    accepted = Condition(
+        type="Accepted",
+        status="False",
+        reason=reason,
+        message=message[:MAX_MESSAGE],
+        last_transition_time=last.last_transition_time if last and last.status == "False" else now,
+        observed_generation=generation,
+    )
+    ready = next((one for one in known if one.type == "Ready"), None)
+    if ready is None:
+        ready = msgspec.structs.replace(accepted, type="Ready", message=f"Accepted: {accepted.message}")
+    others = (one for one in known if one.type not in ("Ready", "Accepted"))
+    return msgspec.structs.replace(
+        before or _NOTHING, observed_generation=generation, conditions=(ready, accepted, *others)
     )
 
 

@@ -9,6 +9,9 @@ from multipick_operator.status.observed import Observed
 from multipick_operator.status.pods import CAPACITY, FAILURES, is_ready, worst
 from multipick_operator.status.verdict import Verdict
 
+# the API server's status of a write that it refused -> reason; any other is taken for a mistake in the spec
+_REFUSED = {403: "Forbidden", 404: "NotFound", 409: "NameTaken"}
+
 
 class Counts(NamedTuple):
     """Engine pods (groups) by how far they are."""
@@ -46,8 +49,9 @@ def rollout_done(pool: Pool, seen: Observed) -> bool:
 def accepted(pool: Pool, seen: Observed) -> Verdict:
     """The spec can be carried out."""
     spec = pool.spec
-    if seen.refused:
-        return Verdict("False", "InvalidSpec", seen.refused)
+    if seen.refusals:
+        told = "; ".join(f"{one.kind} {one.name}: {one.message}" for one in seen.refusals)
+        return Verdict("False", _REFUSED.get(seen.refusals[0].status, "InvalidSpec"), told)
     if spec.routing.picker.replicas > 1 and not seen.shared_state:
         message = "several pickers need shared state: give index.url, or install the operator with a Valkey"
         return Verdict("False", "InvalidSpec", message)
@@ -177,16 +181,19 @@ JUDGES: dict[str, Judge] = {
     "EnginesMatch": engines_match,
     "ScalingActive": scaling_active,
 }
-NEEDED = ("Accepted", "Available", "PickerReady", "RouteReady")
+NEEDED = ("Available", "PickerReady", "RouteReady")
 
 
 def judge(pool: Pool, seen: Observed) -> dict[str, Verdict]:
-    """All conditions that apply, `Ready` first: it is the conjunction of those that serving needs."""
+    """All conditions that apply, `Ready` first: requests are served. What is wrong else has a condition of its own.
+
+    Where they are not served, a spec that can't be carried out is the first cause to name.
+    """
     found = {name: verdict for name, of in JUDGES.items() if (verdict := of(pool, seen))}
-    for name in NEEDED:
-        if name in found and found[name].status != "True":
-            return {"Ready": Verdict("False", found[name].reason, f"{name}: {found[name].message}")} | found
-    return {"Ready": Verdict("True", "Serving", found["Available"].message)} | found
+    if all(found[name].status == "True" for name in NEEDED if name in found):
+        return {"Ready": Verdict("True", "Serving", found["Available"].message)} | found
+    cause = next(name for name in ("Accepted", *NEEDED) if name in found and found[name].status != "True")
+    return {"Ready": Verdict("False", found[cause].reason, f"{cause}: {found[cause].message}")} | found
 
 
 def _wants_route(pool: Pool) -> bool:

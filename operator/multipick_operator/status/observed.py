@@ -15,6 +15,15 @@ class Missing(NamedTuple):
     name: str  # empty for a whole kind
 
 
+class Refusal(NamedTuple):
+    """A child that is not as it should be, in the API server's words."""
+
+    kind: str
+    name: str
+    status: int  # of HTTP
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """Live objects, None where they don't exist (yet); pods include those that are leaving."""
@@ -27,7 +36,7 @@ class Observed:
     inference_pool: Manifest | None = None  # the Gateway API kind of that name
     scaler: Manifest | None = None
     missing: Sequence[Missing] = ()
-    refused: str | None = None  # what the API server, or the decoder, has against the spec
+    refusals: Sequence[Refusal] = ()
     image: str | None = None  # of the engines; None: no default for this engine
     revision: str = ""  # hash of the wanted pod template
     shared_state: bool = False

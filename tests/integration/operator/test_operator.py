@@ -323,7 +323,7 @@ async def test_somebody_elses_object_is_not_taken_over(namespace: Namespace, run
     await namespace.call("POST", namespace.path("configmaps"), {"metadata": {"name": "p-epp"}, "data": {"a": "1"}})
     async with running():
         await namespace.apply()
-        await namespace.reaches("Accepted", "False", "InvalidSpec")
+        await namespace.reaches("Accepted", "False", "NameTaken")
         assert (await namespace.find(path))["data"] == {"a": "1"}
 
 

@@ -13,7 +13,7 @@ from multipick_operator.api.pool import pool_of
 from multipick_operator.app import Settings
 from multipick_operator.children import desired
 from multipick_operator.children.context import Context
-from multipick_operator.kube import PLURALS
+from multipick_operator.cluster.kinds import PLURALS
 
 Running = Callable[..., Any]
 LWS, KEDA, MONITORING = "leaderworkerset.x-k8s.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"

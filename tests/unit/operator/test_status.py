@@ -8,7 +8,7 @@ from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
 from multipick_operator.children import Ref
 from multipick_operator.status import last_status, status
-from multipick_operator.status.observed import Missing, Observed
+from multipick_operator.status.observed import Missing, Observed, Refusal
 from multipick_operator.status.pickers import Endpoints, Mismatch, PickerReport
 from multipick_operator.status.pods import is_ready, ready_for_s, trouble
 from multipick_operator.status.transitions import Changes, notes
@@ -88,7 +88,12 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
 @pytest.mark.parametrize(
     ("spec", "seen", "kind", "expected"),
     [
-        ({}, serving(refused="bad field"), "Accepted", ("False", "InvalidSpec")),
+        (
+            {},
+            serving(refusals=[Refusal("Deployment", "e", 422, "bad")]),
+            "Accepted",
+            ("False", "InvalidSpec"),
+        ),
         ({"routing": {"picker": {"replicas": 2}}}, serving(), "Accepted", ("False", "InvalidSpec")),
         ({}, serving(image=None), "Accepted", ("False", "UnsupportedEngine")),
         (

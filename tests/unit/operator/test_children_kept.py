@@ -1,12 +1,13 @@
+"""Which kinds are watched, what was applied, what a spec names: what spares reads and writes."""
+
 from typing import Any
 
 import pytest
-from multipick_operator import kube
 from multipick_operator.api.pool import pool_of
 from multipick_operator.applied import Applied, fingerprint
 from multipick_operator.children import Ref, catalogue
+from multipick_operator.cluster.kinds import WATCHED, resource_of
 from multipick_operator.references import Reference, references
-from multipick_operator.watch import CHILDREN
 
 DEPLOYMENT = Ref("apps/v1", "Deployment", "a")
 
@@ -15,35 +16,11 @@ def pool(**spec: Any) -> Any:
     return pool_of({"metadata": {"namespace": "ml", "name": "p", "uid": "u", "generation": 1}, "spec": spec})
 
 
-def test_paths_are_those_of_the_kubernetes_api() -> None:
-    assert kube.path_of(DEPLOYMENT, "ns") == "/apis/apps/v1/namespaces/ns/deployments/a"
-    assert kube.path_of(Ref("v1", "Pod", ""), "ns") == "/api/v1/namespaces/ns/pods"
-    status = kube.patch_status("ns", "p", {"replicas": 1})
-    assert status.path == "/apis/multipick.dev/v1alpha1/namespaces/ns/inferencepools/p/status"
-    assert status.body == {"status": {"replicas": 1}}
-
-
-def test_a_child_is_applied_by_force_under_our_name() -> None:
-    manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "ns"}}
-    request = kube.apply(manifest)
-    assert (request.method, request.content_type) == ("PATCH", "application/apply-patch+yaml")
-    assert request.query == {"fieldManager": "multipick-operator", "force": "true"}
-
-
-def test_of_a_secret_only_metadata_is_read() -> None:
-    assert "PartialObjectMetadata" in kube.get(Ref("v1", "Secret", "s"), "ns").accept
-    assert kube.get(DEPLOYMENT, "ns").accept == "application/json"
-
-
-def test_only_the_object_that_was_seen_is_deleted() -> None:
-    assert kube.delete(DEPLOYMENT, "ns", "u-1").body["preconditions"] == {"uid": "u-1"}
-
-
-def test_every_child_has_a_plural_and_all_but_secrets_and_claims_are_watched() -> None:
-    watched = {(f"{group}/{version}".lstrip("/"), plural) for group, version, plural in CHILDREN}
+def test_every_child_has_a_plural_and_all_but_secrets_are_watched() -> None:
+    watched = {(one.api_version, one.kind) for one in WATCHED}
     for ref in catalogue(pool()):
-        plural = kube.PLURALS[ref.api_version, ref.kind]
-        assert ((ref.api_version, plural) in watched) == (ref.kind not in ("Secret", "PersistentVolumeClaim"))
+        assert resource_of(ref.api_version, ref.kind)["name"]
+        assert ((ref.api_version, ref.kind) in watched) == (ref.kind != "Secret")
 
 
 META: dict[str, Any] = {"uid": "u", "resourceVersion": "5", "labels": {"a": "b"}}

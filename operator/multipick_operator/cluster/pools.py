@@ -1,0 +1,155 @@
+"""kopf as the watcher of the pools themselves, in one namespace or everywhere.
+
+Handlers of kind `event` make kopf write nothing: no finalizer, no annotation. What kopf is not asked for, and why:
+
+- `kopf.operator` ends all tasks of the loop that are younger than itself, and a process that takes long to end by
+  SIGKILL. So its tasks are spawned and ended here, and it gets no say about the process.
+- It takes the signal handlers. They are put back at once.
+- It never tells what was deleted while no watch was open. A list does, from time to time (`verify`).
+- One refusal ends all of its watches. So each namespace has a kopf of its own, and children are watched by informers.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import kopf
+
+from multipick_operator.api.crd import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from multipick_operator.children.names import Manifest
+from multipick_operator.cluster.client import Kube
+from multipick_operator.cluster.login import Login, connection_info
+
+Key = tuple[str, str]  # namespace, name
+
+
+class PoolWatch:
+    """The pools that the selector matches.
+
+    Invariant: `_pools` has no pool that a watch or list said to have left the selector, or to be gone.
+    """
+
+    def __init__(
+        self,
+        api: Kube,
+        login: Login,
+        identity: str,
+        namespace: str | None,
+        selector: str,
+        changed: Callable[[Key], None],
+        signals: Callable[[], None],
+    ) -> None:
+        self.namespace = namespace
+        self.synced = False
+        self._api = api
+        self._login = login
+        self._identity = identity
+        self._selector = selector
+        self._changed = changed
+        self._signals = signals
+        self._pools: dict[Key, Manifest] = {}
+
+    async def run(self, in_step: Callable[[], None]) -> NoReturn:
+        """Follow for ever. Raises what ended kopf."""
+        await self.verify()
+        self.synced = True
+        in_step()
+        identity: Any = self._identity  # given, because kopf's own needs a user of that name, which images lack
+        tasks = await kopf.spawn_tasks(
+            identity=identity,
+            registry=self._registry(),
+            settings=_settings(self._selector),
+            standalone=True,
+            clusterwide=self.namespace is None,
+            namespaces=[self.namespace] if self.namespace is not None else (),
+        )
+        self._signals()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            raise RuntimeError("kopf ended by itself")
+        finally:
+            self.synced = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def verify(self) -> None:
+        """List the pools: what the watch missed, and that it may be asked at all. Raises as `Kube` does."""
+        found, _ = await self._api.list(API_VERSION, KIND, self.namespace, self._selector)
+        listed = {_key(one): one for one in found}
+        before, self._pools = self._pools, listed
+        for key in before.keys() | listed.keys():
+            if _version(before.get(key)) != _version(listed.get(key)):
+                self._changed(key)
+
+    async def find(self, key: Key) -> Manifest | None:
+        """The pool, if it is ours. Asked for anew while no watch tells: it may be somebody else's by now."""
+        if not self.synced:
+            namespace, name = key
+            found, _ = await self._api.list(API_VERSION, KIND, namespace, self._selector, f"metadata.name={name}")
+            if not found:
+                self._pools.pop(key, None)
+            for one in found:
+                self._pools[key] = one
+        return self._pools.get(key)
+
+    def forget(self) -> None:
+        """No CRD, no pools."""
+        self._pools.clear()
+
+    def has(self, key: Key) -> bool:
+        """This is a pool of ours, as far as is known."""
+        return key in self._pools
+
+    def put(self, manifest: Manifest) -> None:
+        """Take over what the API server answered to a write of ours."""
+        if (key := _key(manifest)) in self._pools:
+            self._pools[key] = manifest
+
+    def known(self) -> list[Key]:
+        """All pools, by name."""
+        return sorted(self._pools)
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        handlers = kopf.OperatorRegistry()
+
+        async def authenticate(**_: Any) -> kopf.ConnectionInfo:
+            return await connection_info(await self._login())
+
+        async def changed(event: Mapping[str, Any], **_: Any) -> None:
+            manifest = event["object"]
+            if event["type"] == "DELETED":
+                self._pools.pop(_key(manifest), None)
+            else:
+                self._pools[_key(manifest)] = manifest
+            self._changed(_key(manifest))
+
+        kopf.on.login(registry=handlers)(authenticate)
+        kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)(changed)
+        return handlers
+
+
+def _settings(selector: str) -> kopf.OperatorSettings:
+    """Filters that the API server applies, timeouts against stalls, nothing written, few retries: it is run anew."""
+    chosen = kopf.OperatorSettings()
+    chosen.process.ultimate_exiting_timeout = None
+    chosen.posting.enabled = False
+    chosen.networking.error_backoffs = (1, 2, 4)  # seconds; without any it would ask without a pause
+    chosen.networking.request_timeout = 30
+    chosen.watching.server_timeout = 270
+    chosen.watching.client_timeout = 300
+    chosen.watching.connect_timeout = 10
+    chosen.scanning.disabled = True  # namespaces and CRDs are none of its business: a Role can't list them
+    if selector:
+        chosen.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
+    return chosen
+
+
+def _key(manifest: Mapping[str, Any]) -> Key:
+    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _version(manifest: Manifest | None) -> str | None:
+    return str(manifest["metadata"]["resourceVersion"]) if manifest else None

@@ -1,0 +1,186 @@
+"""A watch that can't be had costs only what it tells, says why, and comes back."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cluster.apiserver import ApiServer
+from cluster.client import Namespace, until
+from cluster.rights import EVERYTHING, account, allow
+from multipick_operator.api.crd import crd
+from multipick_operator.app import Operator
+
+Running = Callable[..., Any]
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+POD_MONITORS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+    "spec": {
+        "group": "monitoring.coreos.com",
+        "scope": "Namespaced",
+        "names": {
+            "kind": "PodMonitor",
+            "listKind": "PodMonitorList",
+            "plural": "podmonitors",
+            "singular": "podmonitor",
+        },
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
+# everything but a list of Services
+NO_LIST = (
+    {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "create", "patch", "delete"]},
+    {
+        "apiGroups": [""],
+        "resources": ["pods", "configmaps", "secrets", "serviceaccounts", "persistentvolumeclaims", "events"],
+        "verbs": ["*"],
+    },
+    {
+        "apiGroups": ["multipick.dev", "apps", "policy", "networking.k8s.io", "autoscaling", "coordination.k8s.io"],
+        "resources": ["*"],
+        "verbs": ["*"],
+    },
+    {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+    {"apiGroups": ["monitoring.coreos.com", "keda.sh", "leaderworkerset.x-k8s.io"], "resources": ["*"], "verbs": ["*"]},
+    {
+        "apiGroups": ["inference.networking.k8s.io", "gateway.networking.k8s.io"],
+        "resources": ["*"],
+        "verbs": ["*"],
+    },
+)
+# no right at all on Services
+NOTHING = NO_LIST[1:]
+
+
+def failing(operator: Operator, kind: str, namespace: str) -> float:
+    labels = {"kind": kind, "namespace": namespace}
+    return operator.metrics.registry.get_sample_value("multipick_operator_watch_failing", labels) or 0
+
+
+async def served(namespace: Namespace) -> None:
+    await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+    await namespace.reaches("Available", "False", "NoReadyReplicas")
+
+
+async def beside(namespace: Namespace, suffix: str) -> Namespace:
+    other = Namespace(namespace.server, f"{namespace.name}-{suffix}")
+    await namespace.call("POST", "/api/v1/namespaces", {"metadata": {"name": other.name}})
+    return other
+
+
+async def test_a_namespace_that_is_gone_costs_the_others_nothing_and_is_served_when_it_is_back(
+    namespace: Namespace, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    token, other = await account(namespace), await beside(namespace, "c")
+    await allow(namespace, namespace)
+    await allow(other, namespace)
+    await other.call("DELETE", f"/api/v1/namespaces/{other.name}")
+    await until(lambda: other.find(f"/api/v1/namespaces/{other.name}"), lambda found: found is None)
+    async with running(token=token, namespaces=(namespace.name, other.name)) as operator:
+        await namespace.apply()
+        await served(namespace)
+        pools = "inferencepools.multipick.dev"
+        await until(lambda: asyncio.sleep(0, failing(operator, pools, other.name)))
+        assert not failing(operator, pools, namespace.name)
+        assert operator.inability() is None
+        told = [str(vars(one).get("why")) for one in caplog.records if one.message == "watch fails"]
+        assert any("a right is missing" in one and "cannot list" in one and other.name in one for one in told)
+        await namespace.call("POST", "/api/v1/namespaces", {"metadata": {"name": other.name}})
+        await allow(other, namespace)
+        await other.apply()
+        await served(other)
+        await until(lambda: asyncio.sleep(0, not failing(operator, pools, other.name)))
+
+
+async def test_a_watched_namespace_can_be_deleted_while_the_operator_runs(
+    namespace: Namespace, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    token, other = await account(namespace), await beside(namespace, "d")
+    await allow(namespace, namespace)
+    await allow(other, namespace)
+    async with running(token=token, namespaces=(namespace.name, other.name), may_fail=True) as operator:
+        await other.apply()
+        await served(other)
+        await other.call("DELETE", f"/api/v1/namespaces/{other.name}")
+        await until(lambda: other.find(f"/api/v1/namespaces/{other.name}"), lambda found: found is None)
+        await namespace.apply()
+        await served(namespace)
+        assert operator.inability() is None
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("rules", [NO_LIST, NOTHING], ids=["no list", "nothing"])
+async def test_a_missing_right_on_one_kind_leaves_no_pool_without_a_status(
+    namespace: Namespace, running: Running, rules: Any
+) -> None:
+    token = await account(namespace)
+    await allow(namespace, namespace, rules)
+    async with running(token=token) as operator:
+        await namespace.apply()
+        await served(namespace)
+        await until(lambda: asyncio.sleep(0, failing(operator, "Service", namespace.name)))
+        assert operator.inability() is None
+        if rules is NO_LIST:
+            await until(lambda: namespace.find(namespace.path("services", "p-epp")))
+            await namespace.reaches("Accepted", "True", "Accepted")
+        else:
+            await namespace.reaches("Accepted", "False", "Forbidden")
+        await allow(namespace, namespace)
+        await namespace.reaches("Accepted", "True", "Accepted", patience_s=60)
+        await until(lambda: asyncio.sleep(0, not failing(operator, "Service", namespace.name)), patience_s=60)
+
+
+async def test_without_any_right_on_pools_the_operator_says_that_it_can_do_nothing(
+    namespace: Namespace, running: Running
+) -> None:
+    token = await account(namespace)
+    await allow(namespace, namespace, [rule for rule in NO_LIST if "multipick.dev" not in rule["apiGroups"]])
+    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"]}
+    await allow(namespace, namespace, [leases])
+    async with running(token=token) as operator:
+        found = await until(lambda: asyncio.sleep(0, operator.inability()))
+        assert "a right is missing" in found
+        assert "inferencepools" in found
+        await allow(namespace, namespace, EVERYTHING)
+        await until(lambda: asyncio.sleep(0, operator.inability() is None))
+        await namespace.apply()
+        await served(namespace)
+
+
+async def test_an_optional_kind_may_come_and_go(api: ApiServer, namespace: Namespace, running: Running) -> None:
+    monitor = namespace.path("podmonitors", "p-epp", "monitoring.coreos.com/v1")
+    async with running() as operator:
+        await namespace.apply(monitoring={"podMonitor": {"enabled": True}})
+        await namespace.reaches("ResolvedRefs", "False", "KindNotInstalled")
+        api.install(POD_MONITORS)
+        await namespace.reaches("ResolvedRefs", "True", "ResolvedRefs")
+        await until(lambda: namespace.find(monitor))
+        await namespace.call("DELETE", f"{CRDS}/podmonitors.monitoring.coreos.com")
+        await namespace.reaches("ResolvedRefs", "False", "KindNotInstalled", patience_s=60)
+        await namespace.apply(replicas=2, monitoring={"podMonitor": {"enabled": True}})
+        engine = namespace.path("deployments", "p-engine", "apps/v1")
+        await until(lambda: namespace.find(engine), lambda found: found["spec"]["replicas"] == 2)
+        assert not failing(operator, "PodMonitor", namespace.name)
+
+
+async def test_the_pools_own_kind_may_come_and_go(api: ApiServer, namespace: Namespace, running: Running) -> None:
+    name = crd()["metadata"]["name"]
+    async with running() as operator:
+        await namespace.apply()
+        await served(namespace)
+        await namespace.call("DELETE", f"{CRDS}/{name}")
+        await until(lambda: asyncio.sleep(0, operator.inability()), patience_s=60)
+        api.install(crd())
+        await namespace.apply()
+        await until(lambda: asyncio.sleep(0, operator.inability() is None), patience_s=60)
+        await until(lambda: namespace.find(namespace.path("deployments", "p-epp", "apps/v1")), patience_s=60)
+        await namespace.reaches("PickerReady", "False", "NoReadyReplicas")
