@@ -89,7 +89,10 @@ class Reconciler:
         turn = await self._maker.read(pool, catalogue(pool), memory)
         context = await self._context(pool, turn, memory)
         if not pool.spec.suspend:
-            await self._maker.make(pool, desired(pool, context), turn, memory)
+            try:
+                await self._maker.make(pool, desired(pool, context), turn, memory)
+            except SpecError as error:  # of the pod template: what else is known of the pool is told all the same
+                turn.refuse(Ref("apps/v1", "Deployment", engine_name(pool)), 422, str(error))
         seen = await self._observe(pool, context, turn)
         changes = Changes(turn.created, turn.updated, turn.deleted, turn.replicas)
         _log(pool, changes)

@@ -10,8 +10,9 @@ LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z
 ShortText = Annotated[str, Meta(min_length=1, max_length=253)]
 Text = Annotated[str, Meta(max_length=4096)]
 Seconds = Annotated[int, Meta(ge=0, le=86400)]
+_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
 Quantity = Annotated[
-    int | str,
+    Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=_QUANTITY)],
     Meta(description="A Kubernetes quantity, such as 500m or 8Gi."),
 ]
 Labels = Annotated[dict[str, LabelValue], Meta(max_length=64)]

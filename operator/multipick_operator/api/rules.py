@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from multipick_operator.api.engine import Cache, Parallelism
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
-from multipick_operator.api.pool import Autoscaling, HttpRoute, PoolSpec, Rollout
+from multipick_operator.api.pool import Autoscaling, HttpRoute, Picker, PoolSpec, Rollout
 
 MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
 
@@ -27,6 +27,9 @@ NAME_RULES = (
 )
 
 _GAP = "(self.engine.kvEvents.replayPort - self.engine.kvEvents.port)"
+
+# what the picker brings (`multipick_epp.policy`); an image of one's own may bring more
+POLICIES = ("lmetric", "round-robin", "vllm-v1")
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
@@ -71,6 +74,12 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
     Autoscaling: (
         Rule("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),
         Rule("self.backend != 'KEDA' || has(self.prometheusUrl)", "backend KEDA needs prometheusUrl"),
+    ),
+    Picker: (
+        Rule(
+            f"self.policy in {list(POLICIES)} || has(self.image)",
+            f"policy is one of {', '.join(POLICIES)}, or one that an image of your own brings (image)",
+        ),
     ),
     Parallelism: (
         Rule("self.data == 1 || self.nodes == 1", "data > 1 and nodes > 1 don't go together yet"),

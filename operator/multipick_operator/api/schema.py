@@ -75,7 +75,10 @@ def _union(info: types.UnionType) -> Schema:
     if len(kinds) == 1:
         return _schema(kinds[0])
     if {type(kind) for kind in kinds} == {types.IntType, types.StrType}:
-        return {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True}
+        either: Schema = {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True}
+        for kind in kinds:  # of either, only what belongs to the value's type is checked
+            either |= _bounds(kind, _STRING if isinstance(kind, types.StrType) else _NUMBER)
+        return either
     raise TypeError(f"no structural schema for {info}")
 
 

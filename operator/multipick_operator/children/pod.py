@@ -4,7 +4,6 @@ Its hash decides whether GPUs restart, so it follows from the pool's spec (and t
 operator's version, of other children or of the cluster may enter. `tests/unit/operator/test_golden.py` records them.
 """
 
-from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -23,16 +22,14 @@ LOCKED_DOWN = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL
 
 def pod_template(pool: Pool, image: str, worker: bool = False) -> Manifest:
     """The template; `worker`: for the nodes of a group that only compute."""
-    patch = deepcopy(pool.spec.pod_template)
     base = {
         "metadata": {"labels": {"app.kubernetes.io/name": "multipick", "app.kubernetes.io/component": ENGINE}},
         "spec": _pod_spec(pool, image, worker),
     }
-    if containers := patch.get("spec", {}).get("containers"):
-        patch["spec"]["containers"] = _for_each_rank(pool, containers)
-    merged = merge(base, patch)
+    merged = merge(base, _for_each_rank(pool, pool.spec.pod_template))
     # last, so that no template can move the pods out of their Deployment's selector
-    merged["metadata"]["labels"] |= selector(pool, ENGINE)
+    labels = merged.setdefault("metadata", {}).setdefault("labels", {})
+    labels |= selector(pool, ENGINE)
     return merged
 
 
@@ -196,10 +193,16 @@ def _cache_source(pool: Pool) -> dict[str, Any]:
             return {"persistentVolumeClaim": {"claimName": cache.claim_name}}
 
 
-def _for_each_rank(pool: Pool, containers: list[Manifest]) -> list[Manifest]:
+def _for_each_rank(pool: Pool, template: Manifest) -> Manifest:
     """The user's changes to `engine` are meant for every rank of it."""
+    spec = template.get("spec")
+    if not isinstance(spec, dict) or not isinstance(containers := spec.get("containers"), list):
+        return template
     spread = []
     for container in containers:
-        ranks = range(pool.spec.parallelism.data) if container.get("name") == ENGINE else range(1)
-        spread += [container | ({"name": container_name(rank)} if rank else {}) for rank in ranks]
-    return spread
+        is_engine = isinstance(container, dict) and container.get("name") == ENGINE
+        spread += [
+            container | {"name": container_name(rank)} if is_engine else container
+            for rank in range(pool.spec.parallelism.data if is_engine else 1)
+        ]
+    return template | {"spec": spec | {"containers": spread}}

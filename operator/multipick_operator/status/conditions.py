@@ -6,7 +6,7 @@ from typing import NamedTuple
 from multipick_operator.api.pool import Pool
 from multipick_operator.status import pickers
 from multipick_operator.status.observed import Observed
-from multipick_operator.status.pods import CAPACITY, FAILURES, is_ready, worst
+from multipick_operator.status.pods import CAPACITY, FAILURES, is_ready, not_created, worst
 from multipick_operator.status.verdict import Verdict
 
 # the API server's status of a write that it refused -> reason; any other is taken for a mistake in the spec
@@ -84,7 +84,7 @@ def available(pool: Pool, seen: Observed) -> Verdict:
         return Verdict("True", "MinimumReplicasAvailable", f"{count.available} of {_wanted(pool, count)} serve")
     if pool.spec.replicas == 0 and not pool.spec.existing_pods:
         return Verdict("False", "ScaledToZero", "spec.replicas is 0")
-    if cause := worst(seen.engine_pods):
+    if cause := not_created(seen.workload) or worst(seen.engine_pods):
         return Verdict("False", cause.reason, cause.message)
     return Verdict("False", "NoReadyReplicas", "no engine pod is ready")
 
@@ -99,7 +99,7 @@ def progressing(pool: Pool, seen: Observed) -> Verdict:
         return Verdict("True", "RolloutComplete", "")
     count = counts(pool, seen)
     state = f"{count.updated} of {pool.spec.replicas} updated, {count.available} serve"
-    cause = worst(seen.engine_pods)
+    cause = not_created(seen.workload) or worst(seen.engine_pods)
     if cause and cause.reason in FAILURES:
         return Verdict("False", cause.reason, f"{state}; {cause.message}{_advice(pool, seen, cause.reason)}")
     for condition in (seen.workload or {}).get("status", {}).get("conditions", []):
@@ -113,7 +113,7 @@ def picker_ready(pool: Pool, seen: Observed) -> Verdict:
     ready = (seen.picker or {}).get("status", {}).get("readyReplicas", 0)
     if ready:
         return Verdict("True", "PickerReady", f"{ready} of {pool.spec.routing.picker.replicas} ready")
-    if cause := worst(seen.picker_pods):
+    if cause := not_created(seen.picker) or worst(seen.picker_pods):
         reason = "NoReadyReplicas" if cause.reason == "LoadingModel" else cause.reason
         return Verdict("False", reason, cause.message)
     return Verdict("False", "NoReadyReplicas", "no picker is ready")

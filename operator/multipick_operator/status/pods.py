@@ -12,9 +12,10 @@ CONFIG = "ConfigurationError"
 CAPACITY = "InsufficientCapacity"
 LOADING = "LoadingModel"
 WAITING = "NoReadyReplicas"
+NOT_CREATED = "PodsNotCreated"
 
 _SEVERITY = (IMAGE, CRASH, CONFIG, CAPACITY, LOADING, WAITING)
-FAILURES = frozenset((IMAGE, CRASH, CONFIG, CAPACITY))  # won't pass by waiting
+FAILURES = frozenset((IMAGE, CRASH, CONFIG, CAPACITY, NOT_CREATED))  # won't pass by waiting
 _IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _TAIL = 500  # characters of an engine's last words
@@ -57,6 +58,14 @@ def worst(pods: Sequence[Manifest]) -> Trouble | None:
     first = min(causes, key=lambda cause: _SEVERITY.index(cause.reason))
     count = sum(cause.reason == first.reason for cause in causes)
     return Trouble(first.reason, f"{count} of {len(staying)} pods: {first.message}")
+
+
+def not_created(workload: Manifest | None) -> Trouble | None:
+    """Why the workload's pods can't even be made, in the API server's words: Pod Security, a quota, ..."""
+    for condition in (workload or {}).get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Trouble(NOT_CREATED, condition.get("message", ""))
+    return None
 
 
 def trouble(pod: Manifest) -> Trouble:

@@ -41,6 +41,8 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("Progressing", "ImagePullFailed"): "ImagePullFailed",
     ("Progressing", "CrashLoop"): "ModelLoadFailed",
     ("Progressing", "ConfigurationError"): "ModelLoadFailed",
+    ("Progressing", "PodsNotCreated"): "PodsNotCreated",
+    ("PickerReady", "PodsNotCreated"): "PickerFailed",
     ("PickerReady", "ImagePullFailed"): "PickerFailed",
     ("PickerReady", "CrashLoop"): "PickerFailed",
     ("PickerReady", "ConfigurationError"): "PickerFailed",

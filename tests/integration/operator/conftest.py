@@ -112,3 +112,23 @@ def running(api: ApiServer, settings: Settings, caplog: pytest.LogCaptureFixture
         assert may_fail or not failed, caplog.text[-3000:]
 
     return run
+
+
+@pytest.fixture
+def serve(namespace: Namespace) -> Callable[[int], Any]:
+    """What a kubelet would say: so many engines, and one picker, are ready."""
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+
+    async def pods(role: str) -> Any:
+        selector = f"multipick.dev/pool=p,multipick.dev/role={role}"
+        found = await namespace.call("GET", namespace.path("pods") + f"?labelSelector={selector}")
+        return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+    async def say(engines: int) -> None:
+        for role, count in (("engine", engines), ("picker", 1)):
+            while len(found := await pods(role)) < count:
+                await asyncio.sleep(0.05)
+            for pod in found:
+                await namespace.patch(namespace.path("pods", pod["metadata"]["name"]) + "/status", {"status": ready})
+
+    return say

@@ -70,6 +70,13 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "engine": {"envFrom": [{}]}}, "exactly one of secretRef and configMapRef"),
         ({"model": {"uri": "ftp://x"}}, "spec.model.uri"),
         ({**URI, "replicas": -1}, "spec.replicas"),
+        ({**URI, "resources": {"requests": {"memory": "lots"}}}, "spec.resources.requests.memory"),
+        ({**URI, "resources": {"limits": {"memory": "64GB"}}}, "spec.resources.limits.memory"),
+        ({**URI, "resources": {"limits": {"cpu": "-1"}}}, "spec.resources.limits.cpu"),
+        ({**URI, "resources": {"limits": {"cpu": -1}}}, "spec.resources.limits.cpu"),
+        ({**URI, "storage": {"cache": {"size": "1 Gi"}}}, "spec.storage.cache.size"),
+        ({**URI, "routing": {"picker": {"resources": {"limits": {"memory": "2gb"}}}}}, "limits.memory"),
+        ({**URI, "routing": {"picker": {"policy": "lmetrics"}}}, "policy is one of lmetric, round-robin"),
         ({**URI, "engine": {"type": "vllm"}}, "Unsupported value"),
     ],
 )
@@ -106,3 +113,12 @@ def test_the_scale_subresource_moves_the_spec(api: ApiServer) -> None:
         assert api.request("GET", path)["spec"]["replicas"] == 4
     finally:
         api.request("DELETE", path)
+
+
+@pytest.mark.parametrize("quantity", [1, 0, "1", "500m", "8Gi", "1.5G", ".5", "1e3", "2E", "12E-2"])
+def test_every_way_to_write_a_quantity_is_admitted(api: ApiServer, quantity: int | str) -> None:
+    assert create(api, {**URI, "resources": {"requests": {"memory": quantity}}})
+
+
+def test_a_picker_of_ones_own_may_bring_a_policy_of_ones_own(api: ApiServer) -> None:
+    assert create(api, {**URI, "routing": {"picker": {"policy": "mine", "image": "example.com/mine:1"}}})

@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 import yaml
-from multipick_operator.api.pool import Pool
+from multipick_operator.api.pool import Pool, SpecError
 from multipick_operator.children import catalogue, desired, ref_of
 from multipick_operator.children.artifacts import Artifact, artifact, claim_of
 from multipick_operator.children.context import Context
-from multipick_operator.children.merge import merge
 
 MakePool = Callable[..., Pool]
 
@@ -86,6 +85,29 @@ def test_the_pod_template_is_merged_last_but_moves_no_pod_out_of_the_pool(
     assert pod["spec"]["enableServiceLinks"] is True
     assert [c["image"] for c in pod["spec"]["containers"]] == ["mine", "s"]
     assert pod["spec"]["containers"][0]["args"][0] == "serve"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"metadata": None},
+        {"metadata": {"labels": None}},
+        {"metadata": {"labels": {"multipick.dev/role": None, "multipick.dev/pool": None}}},
+    ],
+)
+def test_no_template_can_take_the_pods_labels_away(
+    make_pool: MakePool, context: Context, template: dict[str, Any]
+) -> None:
+    labels = engine_pod(make_pool(podTemplate=template), context)["metadata"]["labels"]
+    assert labels.items() >= {"multipick.dev/pool": "p", "multipick.dev/role": "engine"}.items()
+
+
+@pytest.mark.parametrize(
+    "template", [{"spec": "x"}, {"metadata": []}, {"spec": {"containers": "x"}}, {"metadata": {"labels": 1}}]
+)
+def test_a_template_of_another_form_is_named(make_pool: MakePool, context: Context, template: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="podTemplate"):
+        desired(make_pool(podTemplate=template), context)
 
 
 def test_each_data_parallel_rank_is_an_endpoint_with_ports_of_its_own(make_pool: MakePool, context: Context) -> None:
@@ -239,14 +261,3 @@ def test_kv_events_are_for_the_pickers_alone(make_pool: MakePool, context: Conte
 def test_a_uri_becomes_what_the_engine_is_told(uri: str, expected: Artifact) -> None:
     assert artifact(uri, "model") == expected
     assert claim_of(uri) == ("claim" if uri.startswith("pvc") else None)
-
-
-def test_merging_follows_the_keys_of_the_kubernetes_api() -> None:
-    base = {"a": 1, "gone": 2, "env": [{"name": "A", "value": "1"}], "tolerations": [{"key": "x"}]}
-    patch = {"gone": None, "env": [{"name": "B"}, {"name": "A", "value": "2"}], "tolerations": [{"key": "y"}]}
-    assert merge(base, patch) == {
-        "a": 1,
-        "env": [{"name": "A", "value": "2"}, {"name": "B"}],
-        "tolerations": [{"key": "y"}],
-    }
-    assert base["env"] == [{"name": "A", "value": "1"}]

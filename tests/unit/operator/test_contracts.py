@@ -8,8 +8,10 @@ import yaml
 from multipick_epp import config
 from multipick_epp.admin.status import EndpointCounts, PickerStatus
 from multipick_epp.checks.mismatch import Kind, Mismatch
+from multipick_epp.policy import registry
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator.api.pool import Pool
+from multipick_operator.api.rules import POLICIES
 from multipick_operator.children.commands import command
 from multipick_operator.children.context import Context
 from multipick_operator.children.picker import configuration
@@ -30,6 +32,10 @@ def test_the_picker_reads_its_configuration(make_pool: MakePool, context: Contex
     assert loaded.listen.ext_proc == 9002
     assert loaded.kubernetes is not None
     assert loaded.kubernetes.namespace == "ml"
+
+
+def test_every_policy_of_the_picker_may_be_asked_for() -> None:
+    assert set(POLICIES) == set(registry.BUILT_IN)
 
 
 def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> None:

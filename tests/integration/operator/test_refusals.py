@@ -1,0 +1,129 @@
+"""Whatever keeps a pool from being made shows on the pool, in the API server's words, with an Event."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cluster.client import Namespace, until
+
+Running = Callable[..., Any]
+ENGINE = {"name": "engine"}
+
+
+async def message(namespace: Namespace, kind: str) -> str:
+    pool = await namespace.call("GET", namespace.pool_path())
+    return next(str(one["message"]) for one in pool["status"]["conditions"] if one["type"] == kind)
+
+
+async def told(namespace: Namespace, reason: str) -> str:
+    found = await until(namespace.events, lambda events: reason in [one for one, _ in events])
+    return next(str(words) for one, words in found if one == reason)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({"spec": {"nodeSelectors": {"a": "b"}}}, "nodeSelectors"),
+        ({"spec": {"containers": [{"image": "x"}]}}, "podTemplate.spec.containers[0]: needs name"),
+        ({"spec": {"containers": [ENGINE | {"resources": {"limits": {"memory": "lots"}}}]}}, "quantities must match"),
+        ({"spec": {"containers": [ENGINE | {"resources": {"limits": {"memory": "64GB"}}}]}}, "quantit"),
+        ({"spec": {"containers": [ENGINE | {"args": [1]}]}}, "args"),
+        ({"spec": {"terminationGracePeriodSeconds": "long"}}, "terminationGracePeriodSeconds"),
+        ({"spec": {"restartPolicy": "Never"}}, "restartPolicy"),
+        ({"spec": {"containers": [{"name": "Sidecar!", "image": "x"}]}}, "Sidecar!"),
+        ({"metadata": {"labels": {"a": "not a label!"}}}, "not a label!"),
+        ({"spec": None}, "spec"),
+        ({"spec": []}, "podTemplate.spec: must be an object"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+async def test_a_template_that_nobody_can_use_is_refused_in_words_and_the_pool_goes_on(
+    namespace: Namespace, running: Running, template: dict[str, Any], words: str
+) -> None:
+    async with running():
+        await namespace.apply(replicas=2)
+        await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+        await namespace.reaches("Accepted", "True", "Accepted")
+        await namespace.apply(replicas=2, podTemplate=template, model={"uri": "hf://org/m", "aliases": ["new"]})
+        await namespace.reaches("Accepted", "False", "InvalidSpec")
+        assert words in await message(namespace, "Accepted")
+        assert words in await told(namespace, "InvalidSpec")
+        pool = await namespace.call("GET", namespace.pool_path())
+        assert pool["status"]["observedGeneration"] == pool["metadata"]["generation"]
+        await namespace.apply(replicas=2)
+        await namespace.reaches("Accepted", "True", "Accepted")
+
+
+async def test_a_pool_that_serves_is_ready_whatever_is_wrong_with_its_next_version(
+    namespace: Namespace, running: Running, serve: Callable[[int], Any]
+) -> None:
+    async with running():
+        await namespace.apply(replicas=2)
+        await serve(2)
+        await namespace.reaches("Ready", "True", "Serving")
+        await namespace.apply(replicas=2, podTemplate={"spec": {"nodeSelectors": {}}})
+        await namespace.reaches("Accepted", "False", "InvalidSpec")
+        await namespace.reaches("Ready", "True", "Serving")
+
+
+POD_SECURITY = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+NO_PODS = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"pod security": True}, "violates PodSecurity"),
+        ({"quota": True}, "exceeded quota: none"),
+        ({"serviceAccount": {"name": "absent"}}, 'serviceaccount "absent" not found'),
+        ({"scheduling": {"priorityClassName": "absent"}}, "no PriorityClass with name absent"),
+        ({"resources": {"runtimeClassName": "absent"}}, "absent"),
+    ],
+    ids=["pod security", "quota", "service account", "priority class", "runtime class"],
+)
+async def test_pods_that_can_not_be_made_are_the_pools_trouble(
+    namespace: Namespace, running: Running, spec: dict[str, Any], words: str
+) -> None:
+    if spec.pop("pod security", False):
+        await namespace.patch(f"/api/v1/namespaces/{namespace.name}", POD_SECURITY)
+    if spec.pop("quota", False):
+        await namespace.call("POST", namespace.path("resourcequotas"), NO_PODS)
+    async with running():
+        await namespace.apply(**spec)
+        await namespace.reaches("Available", "False", "PodsNotCreated")
+        assert words in await message(namespace, "Available")
+        await namespace.reaches("Progressing", "False", "PodsNotCreated")
+        await namespace.reaches("Ready", "False", "PodsNotCreated")
+        assert words in await told(namespace, "PodsNotCreated")
+
+
+async def test_a_quota_of_objects_is_told_and_kept_to_until_it_is_lifted(
+    namespace: Namespace, running: Running
+) -> None:
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"count/services": "1"}}}
+    await namespace.call("POST", namespace.path("resourcequotas"), quota)
+    path = namespace.path("resourcequotas", "few")
+    await until(lambda: namespace.find(path), lambda found: found.get("status", {}).get("hard"))
+    async with running():
+        await namespace.apply()
+        await namespace.reaches("Accepted", "False", "Forbidden")
+        assert "exceeded quota: few" in await message(namespace, "Accepted")
+        await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+        await namespace.call("DELETE", path)
+        await namespace.apply(replicas=2)
+        await namespace.reaches("Accepted", "True", "Accepted")
+
+
+async def test_children_that_a_deleted_pool_left_behind_are_taken_over(namespace: Namespace, running: Running) -> None:
+    path = namespace.path("deployments", "p-engine", "apps/v1")
+    async with running():
+        await namespace.apply()
+        first = await until(lambda: namespace.find(path))
+        await namespace.call("DELETE", namespace.pool_path(), {"propagationPolicy": "Orphan"})
+        await until(lambda: namespace.find(namespace.pool_path()), lambda found: found is None)
+        await until(lambda: namespace.find(path), lambda found: not found["metadata"].get("ownerReferences"))
+        made = await namespace.apply()
+        owned = await until(lambda: namespace.find(path), lambda found: found["metadata"].get("ownerReferences"))
+        assert owned["metadata"]["uid"] == first["metadata"]["uid"]
+        assert owned["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+        await namespace.reaches("Accepted", "True", "Accepted")
