@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from multipick_operator.api.pool import Pool
 from multipick_operator.applied import Applied, fingerprint
 from multipick_operator.children import Ref, ref_of
-from multipick_operator.children.names import MANAGER, POOL_LABEL, Manifest, engine_name
+from multipick_operator.children.names import MANAGER, POOL_LABEL, Manifest, engine_name, picker_name
 from multipick_operator.cluster.client import ApiError
 from multipick_operator.cluster.view import View
 from multipick_operator.cluster.writes import Writes
 from multipick_operator.metrics import Metrics
 from multipick_operator.references import LookUps, Reference
 from multipick_operator.status.observed import Missing, Refusal
+from multipick_operator.status.pods import is_rolled_out
 
 FORBIDDEN_S = 30.0  # quotas and rights change without a word
 WORKLOADS = ("Deployment", "LeaderWorkerSet")
@@ -80,6 +81,8 @@ class Maker:
                 if error.status in TRANSIENT:
                     raise
                 turn.unread[ref] = error
+        for one in await self._view.of_pool("v1", "ConfigMap", pool.namespace, pool.name):
+            turn.live[Ref("v1", "ConfigMap", one["metadata"]["name"])] = one
         return turn
 
     async def make(self, pool: Pool, wanted: Sequence[Manifest], turn: Turn, memory: Memory) -> None:
@@ -99,6 +102,8 @@ class Maker:
                 continue
             if ref.kind in WORKLOADS and not complete and not pool.spec.existing_pods:
                 continue  # pods that serve stay until those that replace them can be made
+            if ref.kind == "ConfigMap" and not is_rolled_out(first(turn.live, picker_name(pool), "Deployment")):
+                continue  # a picker of before still needs it
             await self.delete(ref, live, turn, memory)
 
     async def delete(self, ref: Ref, live: Manifest, turn: Turn, memory: Memory) -> None:

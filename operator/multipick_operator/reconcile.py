@@ -87,13 +87,14 @@ class Reconciler:
 
     async def _work(self, pool: Pool, manifest: Manifest, memory: Memory) -> float | None:
         turn = await self._maker.read(pool, catalogue(pool), memory)
-        context = await self._context(pool, turn, memory)
+        engine_pods = await self._engine_pods(pool)
+        context = await self._context(pool, engine_pods, turn, memory)
         if not pool.spec.suspend:
             try:
                 await self._maker.make(pool, desired(pool, context), turn, memory)
             except SpecError as error:  # of the pod template: what else is known of the pool is told all the same
                 turn.refuse(Ref("apps/v1", "Deployment", engine_name(pool)), 422, str(error))
-        seen = await self._observe(pool, context, turn)
+        seen = await self._observe(pool, context, engine_pods, turn)
         changes = Changes(turn.created, turn.updated, turn.deleted, turn.replicas)
         _log(pool, changes)
         before = last_status(manifest)
@@ -105,7 +106,12 @@ class Reconciler:
             turn.again(EXISTING_S)
         return turn.retry_s
 
-    async def _context(self, pool: Pool, turn: Turn, memory: Memory) -> Context:
+    async def _engine_pods(self, pool: Pool) -> list[Manifest]:
+        if pool.spec.existing_pods:
+            return await self._view.pods_with(pool.namespace, pool.spec.existing_pods.match_labels)
+        return await self._view.pods(pool.namespace, pool.name, ENGINE)
+
+    async def _context(self, pool: Pool, pods: Sequence[Manifest], turn: Turn, memory: Memory) -> Context:
         """The defaults and what the cluster says; notes what the spec names in vain."""
         version = ""
         for reference in references(pool):
@@ -121,15 +127,11 @@ class Reconciler:
                 turn.again(memory.looked_up.missing_s)
             elif reference.ref == picker_secret(pool):
                 version = found["metadata"]["resourceVersion"]
-        return Context(self._defaults, _pin(pool, turn.live), version)
+        return Context(self._defaults, _pin(pool, turn.live), version, _other_ports(pool, pods))
 
-    async def _observe(self, pool: Pool, context: Context, turn: Turn) -> Observed:
+    async def _observe(self, pool: Pool, context: Context, engine_pods: Sequence[Manifest], turn: Turn) -> Observed:
         engine, picker = engine_name(pool), picker_name(pool)
         workload = first(turn.live, engine, *WORKLOADS)
-        if pool.spec.existing_pods:
-            engine_pods = await self._view.pods_with(pool.namespace, pool.spec.existing_pods.match_labels)
-        else:
-            engine_pods = await self._view.pods(pool.namespace, pool.name, ENGINE)
         picker_pods = await self._view.pods(pool.namespace, pool.name, PICKER)
         reports = await self._probe([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
         if not all_is_well(reports):
@@ -199,6 +201,20 @@ def _pin(pool: Pool, live: Mapping[Ref, Manifest | None]) -> str | None:
     """The default image that this pool was made with."""
     workload = first(live, engine_name(pool), *WORKLOADS)
     return workload["metadata"].get("annotations", {}).get(PIN) if workload and is_owned(pool, workload) else None
+
+
+def _other_ports(pool: Pool, pods: Sequence[Manifest]) -> tuple[int, ...]:
+    """HTTP ports of pods that were made before the spec's ports changed."""
+    if pool.spec.existing_pods:
+        return ()
+    found = {
+        port["containerPort"]
+        for pod in pods
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+        if port.get("name", "").partition("-")[0] == "http"
+    }
+    return tuple(sorted(found - set(pool.ports)))
 
 
 def _template(workload: Manifest) -> Manifest:

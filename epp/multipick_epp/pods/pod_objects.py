@@ -17,6 +17,9 @@ ACTIVE_PORTS = "inference.networking.k8s.io/active-ports"
 """Annotation of the Gateway API Inference Extension: of the pool's ports only these are the pod's."""
 
 
+MAX_RANKS = 8  # of a pod, as in the configuration
+
+
 class Metadata(msgspec.Struct, rename="camel"):
     """Of a pod, or of a bookmark, which has the version alone."""
 
@@ -28,6 +31,20 @@ class Metadata(msgspec.Struct, rename="camel"):
 
 class _Running(msgspec.Struct, rename="camel"):
     started_at: str | None = None
+
+
+class _Port(msgspec.Struct, rename="camel"):
+    name: str | None = None
+    container_port: int = 0
+
+
+class _Container(msgspec.Struct):
+    name: str = ""
+    ports: list[_Port] | None = None
+
+
+class _Spec(msgspec.Struct):
+    containers: list[_Container] | None = None
 
 
 class _ContainerState(msgspec.Struct):
@@ -57,6 +74,7 @@ class PodObject(msgspec.Struct):
     """The part of a pod that matters here."""
 
     metadata: Metadata
+    spec: _Spec | None = None
     status: Status | None = None
 
 
@@ -83,6 +101,9 @@ def read(data: "bytes | msgspec.Raw") -> PodObject | None:
 def view(pod: PodObject, ports: Sequence[int], container: str | None) -> PodView | None:
     """The endpoints of one pod: `ports[r]` is the data-parallel rank r's. None for a pod that has or needs no address.
 
+    A pod of the operator's names its ports itself (`http` of the container `engine`, `http-1` of `engine-1`, ...): one
+    made before the pool's ports changed keeps its own until it is gone.
+
     `container` is the engine's, whose start is a new epoch; None takes the latest start of any of the pod's containers.
     A pod with a deletion timestamp is not ready from that moment on: its engine answers new requests with an abort.
     """
@@ -91,6 +112,7 @@ def view(pod: PodObject, ports: Sequence[int], container: str | None) -> PodView
     if host is None or status.phase in ("Succeeded", "Failed"):
         return None
     started_ms = _started_ms(status.container_statuses or (), container)
+    ports = _declared(pod.spec or _Spec(), container) or ports
     active = _active(metadata.annotations or {}, ports)
     endpoints = [
         PodEndpoint(Endpoint(f"{host}:{port}"), started_ms=started_ms, rank=rank)
@@ -99,6 +121,24 @@ def view(pod: PodObject, ports: Sequence[int], container: str | None) -> PodView
     ]
     ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
     return PodView(endpoints, ready and metadata.deletion_timestamp is None)
+
+
+def _declared(spec: _Spec, container: str | None) -> list[int]:
+    """What the pod itself says, in the order of its ranks; nothing where it says none."""
+    named = {
+        (each.name, port.name): port.container_port
+        for each in spec.containers or ()
+        for port in each.ports or ()
+        if 0 < port.container_port < 65536
+    }
+    found: list[int] = []
+    while container is not None and len(found) < MAX_RANKS:
+        suffix = f"-{len(found)}" if found else ""
+        port = named.get((f"{container}{suffix}", f"http{suffix}"))
+        if port is None:
+            break
+        found.append(port)
+    return found
 
 
 def _host(address: str | None) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import Cache, Parallelism
+from multipick_operator.api.engine import Cache, Model, Parallelism
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
 from multipick_operator.api.pool import Autoscaling, HttpRoute, Picker, PoolSpec, Rollout
 
@@ -51,6 +51,16 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "model.aliases: SGLang serves one name",
         ),
         Rule(
+            "self.engine.type != 'SGLang' || oldSelf.engine.type != 'SGLang' || "
+            "(self.engine.kvEvents.port == oldSelf.engine.kvEvents.port"
+            " && self.engine.kvEvents.replayPort == oldSelf.engine.kvEvents.replayPort)",
+            "engine.kvEvents: ports can't change, since SGLang's running pods don't tell theirs: make a new pool",
+        ),
+        Rule(
+            "self.engine.type == oldSelf.engine.type",
+            "engine.type can't change, since pools are followed by it: make a new pool",
+        ),
+        Rule(
             "self.engine.type != 'Simulated' || self.parallelism.nodes == 1",
             "a Simulated engine has one node",
         ),
@@ -69,6 +79,12 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
         Rule(
             "!self.routing.gateway.httpRoute.create || self.routing.gateway.createInferencePool",
             "httpRoute.create needs createInferencePool: the route leads to that object",
+        ),
+    ),
+    Model: (
+        Rule(
+            "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)",
+            "model.name can't change, since running pods answer to it: add it to aliases, or make a new pool",
         ),
     ),
     Autoscaling: (

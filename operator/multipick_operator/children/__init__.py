@@ -29,10 +29,10 @@ def desired(pool: Pool, context: Context) -> list[Manifest]:
     """All children, pickers before the engines that they route to, routes last."""
     return [
         *pickers(pool, context),
-        *engines(pool, context.engine_image(pool)),
-        *policies(pool),
+        *engines(pool, context),
+        *policies(pool, context),
         *scalers(pool),
-        *routes(pool),
+        *routes(pool, context),
     ]
 
 
@@ -42,7 +42,10 @@ def ref_of(manifest: Manifest) -> Ref:
 
 
 def catalogue(pool: Pool) -> list[Ref]:
-    """Every child that some spec of this pool could have: those that its spec lost are found here and deleted."""
+    """Every child that some spec of this pool could have: those that its spec lost are found here and deleted.
+
+    But ConfigMaps: their names hold a hash of what they say.
+    """
     engine, picker = engine_name(pool), picker_name(pool)
     return [
         Ref("gateway.networking.k8s.io/v1", "HTTPRoute", pool.name),
@@ -60,7 +63,6 @@ def catalogue(pool: Pool) -> list[Ref]:
         Ref("apps/v1", "Deployment", picker),
         Ref("v1", "Service", picker),
         Ref("v1", "Service", picker_pods_name(pool)),
-        Ref("v1", "ConfigMap", picker),
         Ref("v1", "Secret", picker),
         Ref("v1", "ServiceAccount", picker),
         Ref("rbac.authorization.k8s.io/v1", "RoleBinding", picker),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
 
+MAX_PORTS = 8  # of the Gateway API's InferencePool
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
@@ -24,6 +26,11 @@ class Context:
     defaults: Defaults
     pin: str | None = None  # as `pin_of` wrote it on the engines' workload, where there is one
     secret_version: str = ""  # changes when the Secret that the picker reads does
+    other_ports: tuple[int, ...] = ()  # of engine pods that are not gone yet, besides those of the spec
+
+    def ports(self, pool: Pool) -> tuple[int, ...]:
+        """Every HTTP port of an engine of the pool: those of the spec first, then those of older pods."""
+        return (*pool.ports, *self.other_ports)[:MAX_PORTS]
 
     def engine_image(self, pool: Pool) -> str | None:
         """The spec's image; else the default that this pool was made with; else today's default.

@@ -5,7 +5,7 @@ import msgspec
 from multipick_operator.api.crd import GROUP
 from multipick_operator.api.engine import CacheType
 from multipick_operator.api.pool import Pool, Strategy
-from multipick_operator.children.context import pin_of
+from multipick_operator.children.context import Context, pin_of
 from multipick_operator.children.names import (
     ENGINE,
     Manifest,
@@ -21,9 +21,9 @@ PIN = f"{GROUP}/default-image"
 ROLLOUT_MARGIN_S = 300  # the default of 600 s in all would call a slow load a failure
 
 
-def engines(pool: Pool, image: str | None) -> list[Manifest]:
+def engines(pool: Pool, context: Context) -> list[Manifest]:
     """Everything about the engines; no pods where they are somebody else's, or where no image is known."""
-    service = _service(pool)
+    service, image = _service(pool, context), context.engine_image(pool)
     if pool.spec.existing_pods or image is None:
         return [service]
     workload = _group(pool, image) if pool.spec.parallelism.nodes > 1 else _deployment(pool, image)
@@ -70,11 +70,11 @@ def _group(pool: Pool, image: str) -> Manifest:
     return manifest(pool, "leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", engine_name(pool), ENGINE, spec=spec)
 
 
-def _service(pool: Pool) -> Manifest:
+def _service(pool: Pool, context: Context) -> Manifest:
     """Headless: for a gateway that resolves names instead of reading the Gateway API."""
     ports = [
         {"name": f"http-{rank}" if rank else "http", "port": port, "targetPort": port, "protocol": "TCP"}
-        for rank, port in enumerate(pool.ports)
+        for rank, port in enumerate(context.ports(pool))
     ]
     spec = {"clusterIP": "None", "selector": endpoint_labels(pool), "ports": ports}
     return manifest(pool, "v1", "Service", engine_name(pool), ENGINE, spec=spec)

@@ -23,6 +23,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
 
+ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
 EXT_PROC_PORT = 9002
 HEALTH_PORT = 9003
 ADMIN_PORT = 9090
@@ -34,14 +35,16 @@ SEED_ENV = "MULTIPICK_KEY_SEED"
 def pickers(pool: Pool, context: Context) -> list[Manifest]:
     """Everything about the pickers."""
     config = yaml.safe_dump(configuration(pool, context), sort_keys=True)
+    name = f"{picker_name(pool)}-{hashlib.sha256(config.encode()).hexdigest()[:10]}"
     secrets = _secret(pool, context)
     return [
         *secrets,
-        manifest(pool, "v1", "ConfigMap", picker_name(pool), PICKER, data={"epp.yaml": config}),
+        # a picker that runs keeps the configuration that it was started with, whatever becomes of the next one
+        manifest(pool, "v1", "ConfigMap", name, PICKER, immutable=True, data={"epp.yaml": config}),
         manifest(pool, "v1", "ServiceAccount", picker_name(pool), PICKER, automountServiceAccountToken=False),
         *_rights(pool),
         *_services(pool),
-        _deployment(pool, context, _stamp(config, context.secret_version, *[str(one["data"]) for one in secrets])),
+        _deployment(pool, context, name, _stamp(context.secret_version, *[str(one["data"]) for one in secrets])),
     ]
 
 
@@ -85,7 +88,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
     }
 
 
-def _deployment(pool: Pool, context: Context, stamp: str) -> Manifest:
+def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manifest:
     picker = pool.spec.routing.picker
     template = {
         "metadata": {
@@ -94,24 +97,24 @@ def _deployment(pool: Pool, context: Context, stamp: str) -> Manifest:
                 "app.kubernetes.io/component": PICKER,
                 **selector(pool, PICKER),
             },
-            "annotations": {"multipick.dev/config": stamp},  # a changed configuration rolls the pickers
+            "annotations": {"multipick.dev/secrets": stamp},  # changed ones roll the pickers
         },
-        "spec": _pod(pool, context),
+        "spec": _pod(pool, context, config),
     }
     spec = {
         "replicas": picker.replicas,
         "selector": {"matchLabels": selector(pool, PICKER)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "revisionHistoryLimit": 3,
+        "revisionHistoryLimit": 0,  # an older one's configuration is gone
+        "progressDeadlineSeconds": ROLLOUT_S,
         "template": template,
     }
     return manifest(pool, "apps/v1", "Deployment", picker_name(pool), PICKER, spec=spec)
 
 
-def _pod(pool: Pool, context: Context) -> Manifest:
+def _pod(pool: Pool, context: Context, config: str) -> Manifest:
     picker = pool.spec.routing.picker
     tokenizer = _tokenizer(pool)
-    config = {"name": "config", "configMap": {"name": picker_name(pool)}}
     container = {
         "name": PICKER,
         "image": picker.image or context.defaults.picker_image,
@@ -162,7 +165,7 @@ def _pod(pool: Pool, context: Context) -> Manifest:
             ],
             "containers": [without_nothing(container)],
             "volumes": [
-                config,
+                {"name": "config", "configMap": {"name": config}},
                 {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
                 *([tokenizer.volume] if tokenizer and tokenizer.volume else []),
             ],

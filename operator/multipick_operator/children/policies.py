@@ -3,6 +3,7 @@
 from typing import Any
 
 from multipick_operator.api.pool import Pool
+from multipick_operator.children.context import Context
 from multipick_operator.children.names import (
     ENGINE,
     PICKER,
@@ -17,9 +18,9 @@ from multipick_operator.children.names import (
 from multipick_operator.children.picker import ADMIN_PORT, EXT_PROC_PORT, HEALTH_PORT
 
 
-def policies(pool: Pool) -> list[Manifest]:
+def policies(pool: Pool, context: Context) -> list[Manifest]:
     """What the spec asks for of the three."""
-    return [*_budgets(pool), *_network(pool), *_monitors(pool)]
+    return [*_budgets(pool), *_network(pool, context), *_monitors(pool)]
 
 
 def _budgets(pool: Pool) -> list[Manifest]:
@@ -45,13 +46,13 @@ def _budgets(pool: Pool) -> list[Manifest]:
     ]
 
 
-def _network(pool: Pool) -> list[Manifest]:
+def _network(pool: Pool, context: Context) -> list[Manifest]:
     """KV events are neither encrypted nor authenticated: only the pool's pickers may connect to them."""
     if not pool.spec.network_policy.enabled:
         return []
     events = pool.spec.engine.kv_events
     ranks = range(pool.spec.parallelism.data)
-    engine_rules: list[Manifest] = [{"ports": [_tcp(port) for port in pool.ports]}]
+    engine_rules: list[Manifest] = [{"ports": [_tcp(port) for port in context.ports(pool)]}]
     if events.enabled:
         engine_rules.append(
             {

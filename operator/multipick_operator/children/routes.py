@@ -1,6 +1,7 @@
 """Gateway API: the object that gateways know the pool by, and a route to it."""
 
 from multipick_operator.api.pool import Pool
+from multipick_operator.children.context import Context
 from multipick_operator.children.names import (
     PICKER,
     Manifest,
@@ -14,21 +15,21 @@ from multipick_operator.children.picker import EXT_PROC_PORT
 GIE_GROUP = "inference.networking.k8s.io"
 
 
-def routes(pool: Pool) -> list[Manifest]:
+def routes(pool: Pool, context: Context) -> list[Manifest]:
     """The GIE v1 InferencePool and, on request, an HTTPRoute. Their status belongs to gateways: never applied."""
     gateway = pool.spec.routing.gateway
     made = []
     if gateway.create_inference_pool:
-        made.append(_inference_pool(pool))
+        made.append(_inference_pool(pool, context))
     if gateway.http_route.create:
         made.append(_http_route(pool))
     return made
 
 
-def _inference_pool(pool: Pool) -> Manifest:
+def _inference_pool(pool: Pool, context: Context) -> Manifest:
     spec = {
         "selector": {"matchLabels": endpoint_labels(pool)},
-        "targetPorts": [{"number": port} for port in pool.ports],
+        "targetPorts": [{"number": port} for port in context.ports(pool)],
         "endpointPickerRef": {
             "name": picker_name(pool),
             "port": {"number": EXT_PROC_PORT},

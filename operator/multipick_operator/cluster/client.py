@@ -122,7 +122,7 @@ class Kube:
         self, ref: Ref, namespace: str, subresource: str, body: Manifest, timeout_s: float = CALL_S
     ) -> Manifest:
         """Merge-patch a subresource; lists are replaced whole."""
-        path = f"{_resource(ref).path(ref.name, namespace)}/{subresource}"
+        path = f"{_resource(ref).path(ref.name, namespace)}/{subresource}"  # type: ignore[no-untyped-call]
         options: dict[str, Any] = {"content_type": MERGE, "field_manager": MANAGER}
         done: Manifest = await self._call("request", "patch", path, body=body, timeout_s=timeout_s, **options)
         return done
@@ -171,14 +171,15 @@ class Kube:
                 configuration = await self._login()
                 await self.close()
                 # not awaited: that would run discovery, and keep a file of it
-                self._client = DynamicClient(await asyncio.to_thread(ApiClient, configuration))
+                api = await asyncio.to_thread(ApiClient, configuration)
+                self._client = DynamicClient(api)  # type: ignore[no-untyped-call]
             return self._client
 
 
 def _resource(ref: Ref) -> "Resource":
     from kubernetes.aio.dynamic import Resource
 
-    return Resource(**resource_of(ref.api_version, ref.kind))
+    return Resource(**resource_of(ref.api_version, ref.kind))  # type: ignore[no-untyped-call]
 
 
 async def _translated(call: Awaitable[Any]) -> Any:

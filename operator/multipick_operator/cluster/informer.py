@@ -108,10 +108,15 @@ class Informer:
 
 
 def slim(manifest: Manifest) -> Manifest:
-    """Without what nobody here reads: who manages which field, and a pod's spec. Most of the memory would be theirs."""
+    """Without what nobody here reads: who manages which field, and most of a pod's spec. The memory would be theirs."""
     meta = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
-    kept = {name: value for name, value in manifest.items() if name != "spec" or manifest.get("kind") != "Pod"}
-    return kept | {"metadata": meta}
+    if manifest.get("kind") != "Pod":
+        return manifest | {"metadata": meta}
+    kept = ("name", "ports")
+    containers = [
+        {name: one[name] for name in kept if name in one} for one in manifest.get("spec", {}).get("containers", [])
+    ]
+    return manifest | {"metadata": meta, "spec": {"containers": containers}}
 
 
 def _name(manifest: Manifest) -> Name:

@@ -25,10 +25,10 @@ async def login() -> "Configuration":
 
     found = client.Configuration()
     try:
-        config.load_incluster_config(found)
+        config.load_incluster_config(found)  # type: ignore[no-untyped-call]
     except config.ConfigException as in_cluster:
         try:
-            await config.load_kube_config(client_configuration=found)
+            await config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError, TypeError, ValueError) as kubeconfig:
             raise LoginError(
                 f"neither a service account ({in_cluster}) nor a kubeconfig ({kubeconfig}) gives access to a cluster"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from multipick_operator.api.pool import Pool
 from multipick_operator.status import pickers
 from multipick_operator.status.observed import Observed
-from multipick_operator.status.pods import CAPACITY, FAILURES, is_ready, not_created, worst
+from multipick_operator.status.pods import CAPACITY, FAILURES, Trouble, is_ready, is_rolled_out, not_created, worst
 from multipick_operator.status.verdict import Verdict
 
 # the API server's status of a write that it refused -> reason; any other is taken for a mistake in the spec
@@ -96,7 +96,7 @@ def progressing(pool: Pool, seen: Observed) -> Verdict:
     if pool.spec.rollout.paused:
         return Verdict("False", "Paused", "spec.rollout.paused")
     if rollout_done(pool, seen):
-        return Verdict("True", "RolloutComplete", "")
+        return _picker_progress(seen)
     count = counts(pool, seen)
     state = f"{count.updated} of {pool.spec.replicas} updated, {count.available} serve"
     cause = not_created(seen.workload) or worst(seen.engine_pods)
@@ -108,11 +108,30 @@ def progressing(pool: Pool, seen: Observed) -> Verdict:
     return Verdict("True", "RolloutInProgress", state)
 
 
+def _picker_progress(seen: Observed) -> Verdict:
+    """The engines are as they should be; so may be the pickers."""
+    if failed := _picker_failure(seen):
+        return Verdict("False", "PickerRolloutFailed", f"{failed.message}; pickers that are ready go on serving")
+    if seen.picker and not is_rolled_out(seen.picker):
+        return Verdict("True", "RolloutInProgress", "the pickers are being replaced")
+    return Verdict("True", "RolloutComplete", "")
+
+
+def _picker_failure(seen: Observed) -> Trouble | None:
+    """Why the pickers' last version can't be had."""
+    if is_rolled_out(seen.picker):
+        return None
+    cause = not_created(seen.picker) or worst(seen.picker_pods)
+    return cause if cause and cause.reason in FAILURES else None
+
+
 def picker_ready(pool: Pool, seen: Observed) -> Verdict:
     """At least one picker answers."""
     ready = (seen.picker or {}).get("status", {}).get("readyReplicas", 0)
     if ready:
-        return Verdict("True", "PickerReady", f"{ready} of {pool.spec.routing.picker.replicas} ready")
+        said = f"{ready} of {pool.spec.routing.picker.replicas} ready"
+        failed = _picker_failure(seen)
+        return Verdict("True", "PickerReady", f"{said}; the next version fails: {failed.message}" if failed else said)
     if cause := not_created(seen.picker) or worst(seen.picker_pods):
         reason = "NoReadyReplicas" if cause.reason == "LoadingModel" else cause.reason
         return Verdict("False", reason, cause.message)

@@ -60,6 +60,15 @@ def worst(pods: Sequence[Manifest]) -> Trouble | None:
     return Trouble(first.reason, f"{count} of {len(staying)} pods: {first.message}")
 
 
+def is_rolled_out(deployment: Manifest | None) -> bool:
+    """Every wanted pod of the Deployment is of its last template and serves, and no other is left."""
+    if deployment is None:
+        return False
+    wanted, status = deployment["spec"].get("replicas", 1), deployment.get("status", {})
+    counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+    return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and set(counts) == {wanted}
+
+
 def not_created(workload: Manifest | None) -> Trouble | None:
     """Why the workload's pods can't even be made, in the API server's words: Pod Security, a quota, ..."""
     for condition in (workload or {}).get("status", {}).get("conditions", []):

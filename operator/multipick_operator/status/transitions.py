@@ -42,6 +42,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("Progressing", "CrashLoop"): "ModelLoadFailed",
     ("Progressing", "ConfigurationError"): "ModelLoadFailed",
     ("Progressing", "PodsNotCreated"): "PodsNotCreated",
+    ("Progressing", "PickerRolloutFailed"): "PickerFailed",
     ("PickerReady", "PodsNotCreated"): "PickerFailed",
     ("PickerReady", "ImagePullFailed"): "PickerFailed",
     ("PickerReady", "CrashLoop"): "PickerFailed",

@@ -83,7 +83,8 @@ async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
         pool = await namespace.call("GET", namespace.pool_path())
         assert pool["status"]["url"] == "http://h.test/v1"
         await namespace.apply(**ROUTED, engine={"port": 9000})
-        await until(lambda: namespace.find(extension), lambda found: found["spec"]["targetPorts"] == [{"number": 9000}])
+        both = [{"number": 9000}, {"number": 8000}]  # the old pod is not gone, since the new one isn't ready
+        await until(lambda: namespace.find(extension), lambda found: found["spec"]["targetPorts"] == both)
         assert len((await namespace.find(extension))["status"]["parents"]) == 1
         await namespace.apply(routing={"gateway": {"createInferencePool": False}})
         await until(lambda: namespace.find(extension), lambda found: found is None)

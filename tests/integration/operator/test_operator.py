@@ -60,7 +60,6 @@ async def test_a_pool_becomes_its_children_and_carries_no_mark_itself(namespace:
             ("services", "p-engine"),
             ("services", "p-epp"),
             ("services", "p-epp-pods"),
-            ("configmaps", "p-epp"),
             ("serviceaccounts", "p-engine"),
             ("serviceaccounts", "p-epp"),
             ("roles", "p-epp"),
@@ -68,6 +67,7 @@ async def test_a_pool_becomes_its_children_and_carries_no_mark_itself(namespace:
             ("poddisruptionbudgets", "p-epp"),
             ("poddisruptionbudgets", "p-engine"),
         } <= set(found)
+        assert [name[:6] for plural, name in found if plural == "configmaps"] == ["p-epp-"]
         pool = await namespace.call("GET", namespace.pool_path())
     for child in found.values():
         assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [pool["metadata"]["uid"]]
@@ -131,6 +131,7 @@ async def test_a_changed_argument_rolls_the_engines_and_not_the_pickers(namespac
         await made(namespace)
         await namespace.reaches("Progressing", "True", "RolloutInProgress")
         await set_pods(namespace, "engine", READY)
+        await set_pods(namespace, "picker", READY)
         await namespace.reaches("Progressing", "True", "RolloutComplete")
         picker = await namespace.find(namespace.path("deployments", "p-epp", "apps/v1"))
         await namespace.apply(engine={"args": ["--max-num-seqs", "8"]})
@@ -296,7 +297,7 @@ async def test_a_rotated_password_rolls_the_pickers(namespace: Namespace, runnin
 
     async def stamp() -> Any:
         picker = await namespace.find(namespace.path("deployments", "p-epp", "apps/v1"))
-        return picker and picker["spec"]["template"]["metadata"]["annotations"]["multipick.dev/config"]
+        return picker and picker["spec"]["template"]["metadata"]["annotations"]["multipick.dev/secrets"]
 
     async with running():
         index = {"url": "redis://r:6379", "passwordSecretRef": {"name": "redis", "key": "password"}}
@@ -319,12 +320,13 @@ async def test_what_the_api_server_refuses_is_told_in_its_words(namespace: Names
 
 
 async def test_somebody_elses_object_is_not_taken_over(namespace: Namespace, running: Running) -> None:
-    path = namespace.path("configmaps", "p-epp")
-    await namespace.call("POST", namespace.path("configmaps"), {"metadata": {"name": "p-epp"}, "data": {"a": "1"}})
+    path = namespace.path("serviceaccounts", "p-epp")
+    theirs = {"metadata": {"name": "p-epp", "annotations": {"whose": "theirs"}}}
+    await namespace.call("POST", namespace.path("serviceaccounts"), theirs)
     async with running():
         await namespace.apply()
         await namespace.reaches("Accepted", "False", "NameTaken")
-        assert (await namespace.find(path))["data"] == {"a": "1"}
+        assert (await namespace.find(path))["metadata"]["annotations"] == {"whose": "theirs"}
 
 
 async def test_existing_pods_get_a_picker(namespace: Namespace, running: Running) -> None:

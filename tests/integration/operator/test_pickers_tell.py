@@ -68,7 +68,8 @@ async def set_ready(namespace: Namespace, role: str, address: str) -> None:
 
 async def picker_config(namespace: Namespace, address: str, engines: Sequence[int]) -> dict[str, Any]:
     """The operator's own, but for what only a cluster has: pods to watch, an address for each."""
-    made = await until(lambda: namespace.find(namespace.path("configmaps", "p-epp")))
+    listed = namespace.path("configmaps") + "?labelSelector=multipick.dev/pool%3Dp"
+    (made,) = (await until(lambda: namespace.call("GET", listed), lambda found: found["items"]))["items"]
     config: dict[str, Any] = yaml.safe_load(made["data"]["epp.yaml"])
     del config["kubernetes"]
     config["listen"] |= {"host": address}

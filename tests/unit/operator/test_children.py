@@ -31,7 +31,8 @@ def engine(pool: Pool, context: Context) -> dict[str, Any]:
 
 
 def configuration(pool: Pool, context: Context) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(child(pool, context, "ConfigMap", "p-epp")["data"]["epp.yaml"])
+    (made,) = [one for one in desired(pool, context) if one["kind"] == "ConfigMap"]
+    loaded: dict[str, Any] = yaml.safe_load(made["data"]["epp.yaml"])
     return loaded
 
 
@@ -183,7 +184,8 @@ def test_a_section_that_is_switched_on_brings_its_child_and_the_catalogue_knows_
         "PodMonitor",
         "HTTPRoute",
     }
-    assert {ref_of(made) for made in desired(pool, context)} <= set(catalogue(pool))
+    made = {ref_of(one) for one in desired(pool, context)}
+    assert {ref for ref in made if ref.kind != "ConfigMap"} <= set(catalogue(pool))
     keda = make_pool(autoscaling={"maxReplicas": 4, "backend": "KEDA", "prometheusUrl": "http://p"})
     assert ("ScaledObject", "p-engine") in kinds(keda, context)
 
@@ -196,14 +198,36 @@ def test_the_autoscaler_moves_the_pool_itself(make_pool: MakePool, context: Cont
 
 def test_a_changed_configuration_rolls_the_pickers_and_no_engine(make_pool: MakePool, context: Context) -> None:
     def stamp(pool: Pool, context: Context) -> str:
-        meta = child(pool, context, "Deployment", "p-epp")["spec"]["template"]["metadata"]
-        text: str = meta["annotations"]["multipick.dev/config"]
-        return text
+        return str(child(pool, context, "Deployment", "p-epp")["spec"]["template"])
 
     before, after = make_pool(), make_pool(routing={"picker": {"logLevel": "Debug"}})
     rotated = replace(context, secret_version="8")
     assert len({stamp(before, context), stamp(after, context), stamp(before, rotated)}) == 3
     assert engine_pod(before, context) == engine_pod(after, rotated)
+
+
+def test_a_configuration_is_never_changed_but_replaced(make_pool: MakePool, context: Context) -> None:
+    def config(pool: Pool) -> dict[str, Any]:
+        (made,) = [one for one in desired(pool, context) if one["kind"] == "ConfigMap"]
+        return made
+
+    before, after = config(make_pool()), config(make_pool(routing={"picker": {"logLevel": "Debug"}}))
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+    assert before["immutable"] is True
+    volume = child(make_pool(), context, "Deployment", "p-epp")["spec"]["template"]["spec"]["volumes"][0]
+    assert volume["configMap"]["name"] == before["metadata"]["name"]
+    assert config(make_pool(replicas=3)) == before
+
+
+def test_ports_of_pods_that_are_not_gone_yet_stay_open(make_pool: MakePool, context: Context) -> None:
+    pool = make_pool(engine={"port": 9000}, networkPolicy={"enabled": True})
+    rolling = replace(context, other_ports=(8000,))
+    numbers = [one["number"] for one in child(pool, rolling, "InferencePool", "p")["spec"]["targetPorts"]]
+    assert numbers == [9000, 8000]
+    assert [one["port"] for one in child(pool, rolling, "Service", "p-engine")["spec"]["ports"]] == [9000, 8000]
+    rule = child(pool, rolling, "NetworkPolicy", "p-engine")["spec"]["ingress"][0]
+    assert [one["port"] for one in rule["ports"]] == [9000, 8000]
+    assert configuration(pool, rolling)["kubernetes"]["ports"] == [9000]
 
 
 def test_no_secret_stands_in_a_manifest_but_a_secret(make_pool: MakePool, context: Context) -> None:

@@ -131,12 +131,12 @@ async def test_what_nobody_reads_is_not_kept() -> None:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"namespace": "ns", "name": "x", "resourceVersion": "1", "managedFields": [1]},
-        "spec": {"containers": []},
+        "spec": {"nodeName": "n", "containers": [{"name": "engine", "image": "i", "ports": [{"containerPort": 1}]}]},
         "status": {"phase": "Running"},
     }
     async with Run(Server(([pod], 1))) as run:
         found = run.informer.find("ns", "x")
         assert found is not None
-        assert "spec" not in found
+        assert found["spec"] == {"containers": [{"name": "engine", "ports": [{"containerPort": 1}]}]}
         assert "managedFields" not in found["metadata"]
         assert found["status"] == {"phase": "Running"}

@@ -15,7 +15,28 @@ from multipick_operator.status.transitions import Changes, notes
 
 MakePool = Callable[..., Pool]
 NOW, LATER = "2026-11-22T08:00:00Z", "2026-11-22T09:00:00Z"
-PICKER = {"metadata": {}, "status": {"readyReplicas": 1}}
+PICKER = {
+    "metadata": {"generation": 1},
+    "spec": {"replicas": 1},
+    "status": {
+        "observedGeneration": 1,
+        "replicas": 1,
+        "updatedReplicas": 1,
+        "readyReplicas": 1,
+        "availableReplicas": 1,
+    },
+}
+# the old one serves, the new one does not yet
+REPLACED = PICKER | {
+    "metadata": {"generation": 2},
+    "status": {
+        "observedGeneration": 2,
+        "replicas": 2,
+        "updatedReplicas": 1,
+        "readyReplicas": 1,
+        "availableReplicas": 1,
+    },
+}
 
 
 def workload(replicas: int, **status: int) -> dict[str, Any]:
@@ -52,6 +73,7 @@ def silent(report: PickerReport) -> PickerReport:
 UNSCHEDULABLE = pod(
     conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient nvidia.com/gpu"}]
 )
+FAILED = workload(0) | {"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]}}
 PULLING = pod(waiting("ImagePullBackOff", "not found"))
 CRASHING = pod(waiting("CrashLoopBackOff", restartCount=4, lastState=ended(1, "CUDA out of memory")))
 NO_SECRET = pod(waiting("CreateContainerConfigError", 'secret "hf" not found'))
@@ -126,6 +148,14 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         ({"suspend": True}, serving(), "Progressing", ("False", "Paused")),
         ({"rollout": {"paused": True}}, serving(), "Progressing", ("False", "Paused")),
         ({}, serving(picker=None), "PickerReady", ("False", "NoReadyReplicas")),
+        ({}, serving(picker=REPLACED), "PickerReady", ("True", "PickerReady")),
+        ({}, serving(picker=REPLACED), "Progressing", ("True", "RolloutInProgress")),
+        ({}, serving(picker=REPLACED, picker_pods=[PULLING]), "Ready", ("True", "Serving")),
+        ({}, serving(picker=REPLACED, picker_pods=[PULLING]), "PickerReady", ("True", "PickerReady")),
+        ({}, serving(picker=REPLACED, picker_pods=[PULLING]), "Progressing", ("False", "PickerRolloutFailed")),
+        ({}, serving(workload=FAILED), "Available", ("False", "PodsNotCreated")),
+        ({}, serving(workload=FAILED), "Progressing", ("False", "PodsNotCreated")),
+        ({}, serving(refusals=[Refusal("Service", "s", 403, "no")]), "Ready", ("True", "Serving")),
         ({}, serving(picker=None, picker_pods=[PULLING]), "PickerReady", ("False", "ImagePullFailed")),
         ({"engine": {"kvEvents": {"enabled": False}}}, serving(), "IndexReady", ("False", "EventsDisabled")),
         (

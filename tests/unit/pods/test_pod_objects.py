@@ -16,9 +16,9 @@ def pod(**changes: Any) -> PodObject:
             {"name": "sidecar", "state": started},
         ],
     }
-    found = read(
-        msgspec.json.encode({"metadata": {"uid": "u", **changes.pop("metadata", {})}, "status": status | changes})
-    )
+    metadata = {"uid": "u", **changes.pop("metadata", {})}
+    spec = {"containers": changes.pop("containers", [])}
+    found = read(msgspec.json.encode({"metadata": metadata, "spec": spec, "status": status | changes}))
     assert found is not None
     return found
 
@@ -31,6 +31,36 @@ def test_a_running_pod_gives_an_endpoint_a_port_with_its_rank_and_epoch() -> Non
         ("10.1.2.3:8000", 0, 1767225600000),
         ("10.1.2.3:8001", 1, 1767225600000),
     ]
+
+
+def container(name: str, **ports: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ports": [{"name": key.replace("_", "-"), "containerPort": port} for key, port in ports.items()],
+    }
+
+
+def test_a_pod_that_names_its_ports_is_reached_at_them_whatever_the_pool_says_by_now() -> None:
+    containers = [
+        container("engine", http=9000, kv_events=5557),
+        container("engine-1", http_1=9005),
+        container("x", http=1),
+    ]
+    seen = view(pod(containers=containers), [8000], "engine")
+    assert seen is not None
+    assert [(e.endpoint, e.rank) for e in seen.endpoints] == [("10.1.2.3:9000", 0), ("10.1.2.3:9005", 1)]
+    of_others = view(pod(containers=containers), [8000], None)
+    assert of_others is not None
+    assert [e.endpoint for e in of_others.endpoints] == ["10.1.2.3:8000"]
+
+
+@pytest.mark.parametrize(
+    "odd", [container("engine", other=1), container("engine", http=0), container("engine", http=70000)]
+)
+def test_a_pod_that_names_no_port_is_reached_at_the_pools(odd: dict[str, Any]) -> None:
+    seen = view(pod(containers=[odd]), [8000], "engine")
+    assert seen is not None
+    assert [e.endpoint for e in seen.endpoints] == ["10.1.2.3:8000"]
 
 
 def test_without_a_container_name_the_latest_start_counts() -> None:
