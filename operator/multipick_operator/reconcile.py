@@ -4,6 +4,7 @@ Read the pool and its children -> `desired` -> apply what differs, delete what i
 it if it changed -> Events for what changed. Nothing is kept between runs but what spares reads and writes.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -11,12 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from multipick_operator.api.crd import API_VERSION, KIND
 from multipick_operator.api.pool import Pool, SpecError, pool_of
 from multipick_operator.api.status import Status
 from multipick_operator.children import Ref, catalogue, desired
 from multipick_operator.children.context import Context, Defaults
 from multipick_operator.children.engine import PIN
 from multipick_operator.children.names import ENGINE, PICKER, Manifest, engine_name, picker_name
+from multipick_operator.children.pod import cache_claim
+from multipick_operator.children.scaling import is_written_by_scaler, replicas
 from multipick_operator.cluster.client import UNREACHABLE, ApiError
 from multipick_operator.cluster.pools import Key
 from multipick_operator.cluster.view import View
@@ -87,6 +91,7 @@ class Reconciler:
 
     async def _work(self, pool: Pool, manifest: Manifest, memory: Memory) -> float | None:
         turn = await self._maker.read(pool, catalogue(pool), memory)
+        pool = await self._sized(pool, manifest, turn)
         engine_pods = await self._engine_pods(pool)
         context = await self._context(pool, engine_pods, turn, memory)
         if not pool.spec.suspend:
@@ -105,6 +110,21 @@ class Reconciler:
         if pool.spec.existing_pods:
             turn.again(EXISTING_S)
         return turn.retry_s
+
+    async def _sized(self, pool: Pool, manifest: Manifest, turn: Turn) -> Pool:
+        """The pool with as many replicas as it is to have; an autoscaler starts from what is written down."""
+        workload = first(turn.live, engine_name(pool), *WORKLOADS)
+        count = replicas(pool, manifest, workload["spec"].get("replicas") if workload else None)
+        settled = pool.spec.autoscaling is None or is_written_by_scaler(manifest)
+        if pool.spec.suspend or (settled and count == pool.spec.replicas):
+            return pool
+        try:
+            await self._writes.replicas(pool.namespace, pool.name, count)
+        except ApiError as error:
+            if error.status in TRANSIENT:
+                raise
+            turn.refuse(Ref(API_VERSION, KIND, pool.name), error.status, f"replicas not written: {error.message}")
+        return dataclasses.replace(pool, spec=msgspec.structs.replace(pool.spec, replicas=count))
 
     async def _engine_pods(self, pool: Pool) -> list[Manifest]:
         if pool.spec.existing_pods:
@@ -127,7 +147,9 @@ class Reconciler:
                 turn.again(memory.looked_up.missing_s)
             elif reference.ref == picker_secret(pool):
                 version = found["metadata"]["resourceVersion"]
-        return Context(self._defaults, _pin(pool, turn.live), version, _other_ports(pool, pods))
+        claim = turn.live.get(Ref("v1", "PersistentVolumeClaim", cache_claim(pool)))
+        modes = tuple(claim["spec"].get("accessModes", ())) if claim else ()
+        return Context(self._defaults, _pin(pool, turn.live), version, modes, _other_ports(pool, pods))
 
     async def _observe(self, pool: Pool, context: Context, engine_pods: Sequence[Manifest], turn: Turn) -> Observed:
         engine, picker = engine_name(pool), picker_name(pool)

@@ -4,7 +4,7 @@
   resources: [inferencepools]
   verbs: [get, list, watch]
 - apiGroups: [multipick.dev]
-  resources: [inferencepools/status, inferencepools/scale]
+  resources: [inferencepools/status, inferencepools] # of its spec, `replicas` where an autoscaler starts
   verbs: [patch]
 - apiGroups: [multipick.dev]
   resources: [inferencepools/finalizers] # for ownerReferences with blockOwnerDeletion

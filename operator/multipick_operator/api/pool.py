@@ -82,15 +82,31 @@ class Targets(Spec, frozen=True):
 class Autoscaling(Spec, frozen=True):
     """An autoscaler on this object's scale subresource; `replicas` is then its to write."""
 
-    max_replicas: Annotated[int, Meta(ge=1, le=10000)]
-    min_replicas: Annotated[int, Meta(ge=1, le=10000)] = 1
-    backend: Backend = Backend.HPA
+    max_replicas: Annotated[int, Meta(ge=1, le=10000, description="Never more engine pods than these.")]
+    min_replicas: Annotated[int, Meta(ge=1, le=10000, description="Never fewer, but where idleToZero says so.")] = 1
+    backend: Annotated[Backend, Meta(description="HPA needs an adapter that serves the engines' metrics.")] = (
+        Backend.HPA
+    )
     targets: Targets = Targets()
     prometheus_url: (
         Annotated[str, Meta(max_length=1024, pattern="^https?://", description="Prometheus that KEDA asks.")] | None
     ) = None
-    scale_up_stabilization_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
-    scale_down_stabilization_seconds: Annotated[int, Meta(ge=0, le=3600)] = 300
+    scale_up_stabilization_seconds: Annotated[
+        int, Meta(ge=0, le=3600, description="The load must be that high for so long before a pod is added.")
+    ] = 0
+    scale_down_stabilization_seconds: Annotated[
+        int, Meta(ge=0, le=3600, description="The load must be that low for so long before a pod is taken away.")
+    ] = 300
+    triggers: Annotated[
+        tuple[dict[str, Any], ...],
+        Meta(max_length=16, description="KEDA triggers, as in a ScaledObject, in the place of `targets`."),
+    ] = ()
+    cooldown_seconds: (
+        Annotated[int, Meta(ge=0, le=86400, description="KEDA: time without load before it scales to zero.")] | None
+    ) = None
+    idle_to_zero: Annotated[
+        bool, Meta(description="KEDA: no pods without load. Requests are not held meanwhile: they get 503.")
+    ] = False
 
 
 class Rollout(Spec, frozen=True):

@@ -43,6 +43,10 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "autoscaling is for pods that this pool makes: scale existingPods where they are made",
         ),
         Rule(
+            "!has(self.existingPods) || self.replicas == 1",
+            "replicas are of pods that this pool makes: scale existingPods where they are made",
+        ),
+        Rule(
             "self.engine.type != 'SGLang' || self.parallelism.data == 1",
             "parallelism.data > 1 needs one port a rank, which SGLang does not offer: use replicas",
         ),
@@ -89,7 +93,15 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
     ),
     Autoscaling: (
         Rule("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),
-        Rule("self.backend != 'KEDA' || has(self.prometheusUrl)", "backend KEDA needs prometheusUrl"),
+        Rule(
+            "self.backend != 'KEDA' || has(self.prometheusUrl) || (has(self.triggers) && size(self.triggers) > 0)",
+            "backend KEDA needs prometheusUrl or triggers",
+        ),
+        Rule(
+            "self.backend == 'KEDA' || (!has(self.cooldownSeconds) && !self.idleToZero"
+            " && (!has(self.triggers) || size(self.triggers) == 0))",
+            "triggers, cooldownSeconds and idleToZero are KEDA's",
+        ),
     ),
     Picker: (
         Rule(

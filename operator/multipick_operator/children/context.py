@@ -26,6 +26,7 @@ class Context:
     defaults: Defaults
     pin: str | None = None  # as `pin_of` wrote it on the engines' workload, where there is one
     secret_version: str = ""  # changes when the Secret that the picker reads does
+    claim_modes: tuple[str, ...] = ()  # access modes of the cache's claim, where there is one
     other_ports: tuple[int, ...] = ()  # of engine pods that are not gone yet, besides those of the spec
 
     def ports(self, pool: Pool) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import msgspec
 
 from multipick_operator.api.crd import GROUP
-from multipick_operator.api.engine import CacheType
+from multipick_operator.api.engine import AccessMode, CacheType, Retention
 from multipick_operator.api.pool import Pool, Strategy
 from multipick_operator.children.context import Context, pin_of
 from multipick_operator.children.names import (
@@ -18,6 +18,7 @@ from multipick_operator.children.names import (
 from multipick_operator.children.pod import cache_claim, pod_template
 
 PIN = f"{GROUP}/default-image"
+CLAIM_SIZE = "100Gi"
 ROLLOUT_MARGIN_S = 300  # the default of 600 s in all would call a slow load a failure
 
 
@@ -29,7 +30,7 @@ def engines(pool: Pool, context: Context) -> list[Manifest]:
     workload = _group(pool, image) if pool.spec.parallelism.nodes > 1 else _deployment(pool, image)
     if pin := pin_of(pool, image):
         workload["metadata"]["annotations"] = {PIN: pin}
-    return [*_service_account(pool), *_claim(pool), service, workload]
+    return [*_service_account(pool), *_claim(pool, context.claim_modes), service, workload]
 
 
 def _deployment(pool: Pool, image: str) -> Manifest:
@@ -90,15 +91,22 @@ def _service_account(pool: Pool) -> list[Manifest]:
     return [made]
 
 
-def _claim(pool: Pool) -> list[Manifest]:
+def _claim(pool: Pool, modes: tuple[str, ...]) -> list[Manifest]:
+    """The claim of the cache; `modes`: what it has where it is there, since that can't be changed."""
     cache = pool.spec.storage.cache
     if cache.type is not CacheType.PVC:
         return []
+    scaling = pool.spec.autoscaling
+    alone = pool.spec.parallelism.nodes == 1 and (scaling.max_replicas if scaling else pool.spec.replicas) <= 1
+    mode = cache.access_mode or (AccessMode.ONCE if alone else AccessMode.MANY)
     spec = without_nothing(
         {
-            "accessModes": [cache.access_mode.value],
+            "accessModes": [mode.value] if cache.access_mode or not modes else list(modes),
             "storageClassName": cache.storage_class_name,
-            "resources": {"requests": {"storage": msgspec.to_builtins(cache.size)}},
+            "resources": {"requests": {"storage": msgspec.to_builtins(cache.size or CLAIM_SIZE)}},
         }
     )
-    return [manifest(pool, "v1", "PersistentVolumeClaim", cache_claim(pool), ENGINE, spec=spec)]
+    made = manifest(pool, "v1", "PersistentVolumeClaim", cache_claim(pool), ENGINE, spec=spec)
+    if cache.retention is Retention.RETAIN:
+        del made["metadata"]["ownerReferences"]  # nobody's: what is downloaded outlives the pool
+    return [made]

@@ -132,7 +132,7 @@ def _resources(pool: Pool) -> Manifest:
     devices = {accelerator.resource: str(count)} if count else {}
     scratch = {}
     if _cached(pool) and spec.storage.cache.type is CacheType.EMPTY_DIR and is_downloaded(spec.model.uri or ""):
-        scratch = {"ephemeral-storage": spec.storage.cache.size}
+        scratch = without_nothing({"ephemeral-storage": spec.storage.cache.size})
     return without_nothing(
         {
             "requests": scratch | dict(spec.resources.requests) | devices,
@@ -184,7 +184,7 @@ def _cache_source(pool: Pool) -> dict[str, Any]:
     cache = pool.spec.storage.cache
     match cache.type:
         case CacheType.EMPTY_DIR:
-            return {"emptyDir": {"sizeLimit": cache.size}}
+            return {"emptyDir": without_nothing({"sizeLimit": cache.size})}
         case CacheType.HOST_PATH:
             return {"hostPath": {"path": cache.host_path, "type": "DirectoryOrCreate"}}
         case CacheType.PVC:

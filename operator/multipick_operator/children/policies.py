@@ -16,6 +16,7 @@ from multipick_operator.children.names import (
     selector,
 )
 from multipick_operator.children.picker import ADMIN_PORT, EXT_PROC_PORT, HEALTH_PORT
+from multipick_operator.children.scaling import needs_metrics
 
 
 def policies(pool: Pool, context: Context) -> list[Manifest]:
@@ -87,7 +88,7 @@ def _network(pool: Pool, context: Context) -> list[Manifest]:
 
 def _monitors(pool: Pool) -> list[Manifest]:
     wanted = pool.spec.monitoring.pod_monitor
-    if not wanted.enabled:
+    if not wanted.enabled and not needs_metrics(pool):
         return []
     engine_ports = [
         (f"http-{rank}" if rank else "http", pool.spec.engine.metrics_path) for rank in range(len(pool.ports))

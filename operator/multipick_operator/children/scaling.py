@@ -5,7 +5,7 @@ from typing import Any
 from multipick_operator.api.crd import API_VERSION, KIND
 from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Autoscaling, Backend, Pool
-from multipick_operator.children.names import ENGINE, Manifest, engine_name, manifest
+from multipick_operator.children.names import ENGINE, MANAGER, Manifest, engine_name, manifest, without_nothing
 
 # names of the same three gauges; a Simulated pod has vLLM's
 _METRICS = {
@@ -30,17 +30,53 @@ def scalers(pool: Pool) -> list[Manifest]:
             "behavior": _behavior(wanted),
         }
         return [manifest(pool, "autoscaling/v2", "HorizontalPodAutoscaler", engine_name(pool), ENGINE, spec=spec)]
-    spec = {
-        "scaleTargetRef": target,
-        "minReplicaCount": wanted.min_replicas,
-        "maxReplicaCount": wanted.max_replicas,
-        "pollingInterval": 15,
-        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(wanted)}},
-        # without metrics the pool stays as large as it is
-        "fallback": {"failureThreshold": 3, "replicas": wanted.min_replicas, "behavior": "currentReplicasIfHigher"},
-        "triggers": [_trigger(pool, wanted, name, value) for name, value in _goals(pool, wanted)],
-    }
+    own = [_trigger(pool, wanted, name, value) for name, value in _goals(pool, wanted)]
+    spec = without_nothing(
+        {
+            "scaleTargetRef": target,
+            "minReplicaCount": wanted.min_replicas,
+            "maxReplicaCount": wanted.max_replicas,
+            "pollingInterval": 15,
+            "cooldownPeriod": wanted.cooldown_seconds,
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(wanted)}},
+            # without metrics the pool stays as large as it is
+            "fallback": {"failureThreshold": 3, "replicas": wanted.min_replicas, "behavior": "currentReplicasIfHigher"},
+            "triggers": list(wanted.triggers) or own,
+        }
+    )
+    if wanted.idle_to_zero:
+        spec["idleReplicaCount"] = 0
     return [manifest(pool, "keda.sh/v1alpha1", "ScaledObject", engine_name(pool), ENGINE, spec=spec)]
+
+
+def needs_metrics(pool: Pool) -> bool:
+    """KEDA asks Prometheus for the engines' own gauges: somebody has to scrape them."""
+    wanted = pool.spec.autoscaling
+    return wanted is not None and wanted.backend is Backend.KEDA and not wanted.triggers
+
+
+def replicas(pool: Pool, manifest: Manifest, live: int | None) -> int:
+    """Engine pods (groups) that are wanted; `live`: as many as the workload has been told to have, None without one.
+
+    While an autoscaler is set, `spec.replicas` counts as written through the scale subresource, by it or by `kubectl
+    scale`, or by this operator. Else it is a default, or what a manifest said long ago: the fleet stays as it is.
+    """
+    wanted, asked = pool.spec.autoscaling, pool.spec.replicas
+    if wanted is None:
+        return asked
+    if not is_written_by_scaler(manifest):
+        asked = max(asked, live or 0)
+    least = 0 if wanted.idle_to_zero and asked == 0 else wanted.min_replicas
+    return min(max(asked, least), wanted.max_replicas)
+
+
+def is_written_by_scaler(manifest: Manifest) -> bool:
+    """Who wrote `spec.replicas` last: a scaler, or the operator for one. A default is nobody's."""
+    return any(
+        (entry.get("subresource") == "scale" or entry.get("manager") == MANAGER)
+        and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in manifest["metadata"].get("managedFields", [])
+    )
 
 
 def _goals(pool: Pool, wanted: Autoscaling) -> list[tuple[str, int]]:
@@ -66,6 +102,7 @@ def _trigger(pool: Pool, wanted: Autoscaling, name: str, thousandths: int) -> Ma
             "serverAddress": wanted.prometheus_url,
             "query": f"sum({name}{{{labels}}})",
             "threshold": f"{thousandths / 1000:g}",
+            "ignoreNullValues": "false",  # a missing series is no load of zero: see fallback
         },
     }
 

@@ -121,8 +121,9 @@ class Kube:
     async def merge(
         self, ref: Ref, namespace: str, subresource: str, body: Manifest, timeout_s: float = CALL_S
     ) -> Manifest:
-        """Merge-patch a subresource; lists are replaced whole."""
-        path = f"{_resource(ref).path(ref.name, namespace)}/{subresource}"  # type: ignore[no-untyped-call]
+        """Merge-patch an object ("") or its subresource; lists are replaced whole."""
+        path = _resource(ref).path(ref.name, namespace)  # type: ignore[no-untyped-call]
+        path = f"{path}/{subresource}".rstrip("/")
         options: dict[str, Any] = {"content_type": MERGE, "field_manager": MANAGER}
         done: Manifest = await self._call("request", "patch", path, body=body, timeout_s=timeout_s, **options)
         return done

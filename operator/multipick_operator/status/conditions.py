@@ -71,7 +71,8 @@ def resolved_refs(pool: Pool, seen: Observed) -> Verdict:
         reasons = {"Secret": "SecretNotFound", "PersistentVolumeClaim": "PVCNotFound", "Gateway": "GatewayNotFound"}
         listed = ", ".join(f"{one.kind} {one.name}" for one in named)
         return Verdict("False", reasons[named[0].kind], f"not found: {listed}")
-    kinds = [one.kind for one in seen.missing if one.kind != "InferencePool" or _wants_route(pool)]
+    optional = {"InferencePool": not _wants_route(pool), "PodMonitor": not pool.spec.monitoring.pod_monitor.enabled}
+    kinds = [one.kind for one in seen.missing if not optional.get(one.kind)]
     if kinds:
         return Verdict("False", "KindNotInstalled", f"not installed in this cluster: {', '.join(kinds)}")
     return Verdict("True", "ResolvedRefs", "")

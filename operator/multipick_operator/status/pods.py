@@ -82,7 +82,9 @@ def trouble(pod: Manifest) -> Trouble:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Trouble(CAPACITY, f"{name} fits no node: {condition.get('message', '')}".strip())
+            said = condition.get("message", "")
+            field = " (asked for by storage.cache.size)" if "ephemeral-storage" in said else ""
+            return Trouble(CAPACITY, f"{name} fits no node: {said}{field}".strip())
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     causes = [cause for container in containers if (cause := _container(name, container))]
     if causes:

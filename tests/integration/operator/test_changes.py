@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from cluster.client import Namespace, until
 from multipick_operator.app import Settings
 
@@ -111,3 +112,105 @@ async def test_a_changed_port_is_the_new_pods_alone(namespace: Namespace, runnin
         await namespace.reaches("Ready", "True", "Serving")
         await say(namespace, new, READY)
         await until(ports, lambda found: found == [9000])
+
+
+def engines(namespace: Namespace) -> Callable[[], Any]:
+    async def look() -> Any:
+        found = await namespace.find(namespace.path("deployments", "p-engine", "apps/v1"))
+        return found and found["spec"]["replicas"]
+
+    return look
+
+
+async def scale(namespace: Namespace, count: int) -> None:
+    await namespace.patch(namespace.pool_path() + "/scale", {"spec": {"replicas": count}})
+
+
+@pytest.mark.parametrize(
+    ("before", "autoscaling", "after"),
+    [
+        (4, {"minReplicas": 4, "maxReplicas": 8}, 4),
+        (4, {"minReplicas": 1, "maxReplicas": 8}, 4),
+        (2, {"minReplicas": 3, "maxReplicas": 8}, 3),
+        (6, {"minReplicas": 1, "maxReplicas": 4}, 4),
+    ],
+)
+@pytest.mark.parametrize("said", [{}, {"replicas": 1}], ids=["left out", "1"])
+async def test_switching_autoscaling_on_keeps_the_fleet(
+    namespace: Namespace, running: Running, before: int, autoscaling: Any, after: int, said: Any
+) -> None:
+    sizes = set()
+    async with running():
+        await namespace.apply(replicas=before)
+        await until(engines(namespace), lambda found: found == before)
+        await namespace.apply(**said, autoscaling=autoscaling)
+
+        async def pool() -> Any:
+            sizes.add(await engines(namespace)())
+            return await namespace.call("GET", namespace.pool_path() + "/scale")
+
+        await until(pool, lambda found: found["spec"]["replicas"] == after)
+        await until(engines(namespace), lambda found: found == after)
+        assert sizes <= {before, after}
+        await scale(namespace, after - 1 if after > autoscaling["minReplicas"] else after + 1)
+        moved = after - 1 if after > autoscaling["minReplicas"] else after + 1
+        await until(engines(namespace), lambda found: found == moved)
+        await namespace.apply(**said, autoscaling=autoscaling, disruption={"enabled": False})  # as GitOps would, again
+        await until(namespace.children, lambda found: ("poddisruptionbudgets", "p-engine") not in found)
+        assert await engines(namespace)() == moved
+
+
+async def test_a_pool_that_is_made_with_autoscaling_starts_at_its_least(namespace: Namespace, running: Running) -> None:
+    async with running():
+        await namespace.apply(autoscaling={"minReplicas": 3, "maxReplicas": 8})
+        await until(engines(namespace), lambda found: found == 3)
+        await scale(namespace, 1)
+        await namespace.apply(autoscaling={"minReplicas": 3, "maxReplicas": 8}, disruption={"enabled": False})
+        await until(namespace.children, lambda found: ("poddisruptionbudgets", "p-engine") not in found)
+        assert await engines(namespace)() == 3
+
+
+async def test_weights_outlive_the_cache_and_the_pool(namespace: Namespace, running: Running) -> None:
+    claim = namespace.path("persistentvolumeclaims", "p-cache")
+    async with running():
+        await namespace.apply(storage={"cache": {"type": "PVC"}})
+        first = await until(lambda: namespace.find(claim))
+        assert first["spec"]["accessModes"] == ["ReadWriteOnce"]
+        await namespace.apply(disruption={"enabled": False})
+        await until(namespace.children, lambda found: ("poddisruptionbudgets", "p-engine") not in found)
+        await namespace.call("DELETE", namespace.pool_path())
+        engine = namespace.path("deployments", "p-engine", "apps/v1")
+        await until(lambda: namespace.find(engine), lambda found: found is None)
+        await namespace.apply(storage={"cache": {"type": "PVC"}}, replicas=3)
+        await namespace.reaches("Accepted", "True", "Accepted")
+        kept = await namespace.find(claim)
+        assert kept["metadata"]["uid"] == first["metadata"]["uid"]
+        assert "deletionTimestamp" not in kept["metadata"]
+        await namespace.apply(storage={"cache": {"type": "PVC", "retention": "Delete"}}, replicas=3)
+        await until(lambda: namespace.find(claim), lambda found: found["metadata"].get("ownerReferences"))
+        await namespace.apply(replicas=3)
+        await until(lambda: namespace.find(claim), lambda found: not found or "deletionTimestamp" in found["metadata"])
+
+
+async def test_a_cache_that_several_pods_share_is_for_many(namespace: Namespace, running: Running) -> None:
+    claim = namespace.path("persistentvolumeclaims", "p-cache")
+    async with running():
+        await namespace.apply(storage={"cache": {"type": "PVC"}}, autoscaling={"maxReplicas": 2})
+        made = await until(lambda: namespace.find(claim))
+        assert made["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+async def test_no_pool_needs_a_special_node_by_default(namespace: Namespace, running: Running) -> None:
+    async with running():
+        await namespace.apply()
+        engine = await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+        pod = engine["spec"]["template"]["spec"]
+        assert pod["containers"][0]["resources"]["requests"] == {"nvidia.com/gpu": "1"}
+        assert next(one for one in pod["volumes"] if one["name"] == "cache")["emptyDir"] == {}
+        await namespace.apply(storage={"cache": {"size": "200Gi"}})
+        await until(
+            lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")),
+            lambda found: found["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"].get(
+                "ephemeral-storage"
+            ),
+        )

@@ -42,6 +42,9 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**PODS, "autoscaling": {"maxReplicas": 2}}, "scale existingPods where they are made"),
         ({**URI, "autoscaling": {"minReplicas": 3, "maxReplicas": 2}}, "minReplicas is above maxReplicas"),
         ({**URI, "autoscaling": {"maxReplicas": 2, "backend": "KEDA"}}, "backend KEDA needs prometheusUrl"),
+        ({**URI, "autoscaling": {"maxReplicas": 2, "idleToZero": True}}, "idleToZero are KEDA's"),
+        ({**URI, "autoscaling": {"maxReplicas": 2, "triggers": [{"type": "cron"}]}}, "triggers, cooldownSeconds"),
+        ({**PODS, "replicas": 3}, "scale existingPods where they are made"),
         ({**URI, "parallelism": {"data": 2, "nodes": 2}}, "don't go together yet"),
         ({**URI, "parallelism": {"tensor": 3, "nodes": 2}}, "must be a multiple of nodes"),
         ({**URI, "engine": {"type": "SGLang"}, "parallelism": {"data": 2}}, "needs one port a rank"),
@@ -97,6 +100,52 @@ def test_own_pods_stay_own_pods(api: ApiServer) -> None:
         with pytest.raises(urllib.error.HTTPError) as caught:
             api.apply(path, manifest | {"spec": PODS | URI})
         assert "can't change between own and existing pods" in caught.value.read().decode()
+    finally:
+        api.request("DELETE", path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({}, {"model": {"name": "new"}}, "model.name can't change"),
+        ({"model": {"name": "old"}}, {"model": {"name": "new"}}, "model.name can't change"),
+        ({"engine": {"type": "VLLM"}}, {"engine": {"type": "SGLang"}}, "engine.type can't change"),
+        (
+            {"engine": {"type": "SGLang"}},
+            {"engine": {"type": "SGLang", "kvEvents": {"port": 5600}}},
+            "engine.kvEvents: ports can't change",
+        ),
+    ],
+)
+def test_what_can_not_change_pod_by_pod_is_refused_in_words(
+    api: ApiServer, before: dict[str, Any], after: dict[str, Any], message: str
+) -> None:
+    path = f"{POOLS}/fixed"
+    manifest = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "fixed"}}
+
+    def spec(changes: dict[str, Any]) -> dict[str, Any]:
+        return changes | {"model": {"uri": "hf://org/m"} | changes.get("model", {})}
+
+    api.apply(path, manifest | {"spec": spec(before)})
+    try:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            api.apply(path, manifest | {"spec": spec(after)})
+        assert message in json.loads(caught.value.read())["message"]
+        api.apply(path, manifest | {"spec": spec(before) | {"replicas": 2}})
+    finally:
+        api.request("DELETE", path)
+
+
+def test_pods_of_others_are_not_scaled_here(api: ApiServer) -> None:
+    path = f"{POOLS}/theirs"
+    manifest = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "theirs"}}
+    api.apply(path, manifest | {"spec": PODS})
+    try:
+        scale = api.request("GET", f"{path}/scale")
+        scale["spec"]["replicas"] = 4
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            api.request("PUT", f"{path}/scale", scale)
+        assert "scale existingPods where they are made" in caught.value.read().decode()
     finally:
         api.request("DELETE", path)
 

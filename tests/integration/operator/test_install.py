@@ -47,7 +47,7 @@ async def test_the_operator_needs_no_more_rights_than_the_chart_gives(
     everything: dict[str, Any] = {
         "autoscaling": {"maxReplicas": 3},
         "networkPolicy": {"enabled": True},
-        "storage": {"cache": {"type": "PVC"}},
+        "storage": {"cache": {"type": "PVC", "retention": "Delete"}},
         "model": {"uri": "hf://org/m", "hfTokenSecretRef": {"name": "absent"}},
     }
     with release(namespace, values):

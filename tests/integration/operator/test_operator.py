@@ -181,7 +181,7 @@ async def test_a_section_that_goes_takes_its_child_along(namespace: Namespace, r
 
 async def test_deletion_leaves_nothing(namespace: Namespace, running: Running) -> None:
     async with running():
-        await namespace.apply(storage={"cache": {"type": "PVC"}})
+        await namespace.apply(storage={"cache": {"type": "PVC", "retention": "Delete"}})
         await until(namespace.children, lambda found: ("persistentvolumeclaims", "p-cache") in found)
         await namespace.call("DELETE", namespace.pool_path())
         await until(namespace.children, lambda found: not found)

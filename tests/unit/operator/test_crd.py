@@ -41,9 +41,10 @@ def test_the_committed_files_are_what_the_types_generate() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_unknown_fields_are_kept_in_the_pod_template_alone() -> None:
+def test_unknown_fields_are_kept_in_the_pod_template_and_keda_s_triggers_alone() -> None:
     keeping = [path for path, node in walk(schema()) if node.get("x-kubernetes-preserve-unknown-fields")]
-    assert keeping == [".properties.spec.properties.podTemplate"]
+    spec = ".properties.spec.properties"
+    assert keeping == [f"{spec}.autoscaling.properties.triggers.items", f"{spec}.podTemplate"]
 
 
 def test_no_field_is_a_float() -> None:
