@@ -24,6 +24,7 @@ from multipick_operator.metrics import Metrics
 from multipick_operator.pages import serve
 from multipick_operator.probe import PickerProbe
 from multipick_operator.reconcile import Reconciler
+from multipick_operator.store import StoreUsers
 from multipick_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,10 @@ class Operator:
         ]
         self._view = View(self._api, self._pools, self._watches)
         writes = Writes(self._api, self._lease, self._view)
+        defaults = settings.defaults
+        self._users = StoreUsers(defaults.state_url if defaults.state_users else None, defaults.state_password)
         self._reconciler = Reconciler(
-            self._view, writes, settings.defaults, self.metrics, self._probe.ask, now, settings.resync_s
+            self._view, writes, defaults, self.metrics, self._probe.ask, self._users, now, settings.resync_s
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -121,7 +124,8 @@ class Operator:
         """Watch and work until told to stop or the lease is lost."""
         kept = asyncio.create_task(self._lease.keep())
         supervisor = Supervisor(self.metrics, self._settings.discovery_s, self._all_changed)
-        tasks = [asyncio.create_task(supervisor.run(self._watches)), asyncio.create_task(self._work())]
+        running = (supervisor.run(self._watches), self._users.run(), self._work())
+        tasks = [asyncio.create_task(one) for one in running]
         try:
             await asyncio.wait((stopped, kept, *tasks), return_when=asyncio.FIRST_COMPLETED)
             if kept.done():

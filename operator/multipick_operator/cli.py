@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--sglang-image", help="default image of engine SGLang")
     add("--simulated-image", help="default image of engine Simulated (default: the picker's)")
     add("--state-url", help=f"Redis or Valkey of pools without one; its password is in ${STATE_PASSWORD_ENV}")
+    add("--state-users", action="store_true", help="make a user there for each pool, limited to the pool's keys")
     add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="where the lease lies")
     add("--lease-name", default="multipick-operator", help="operators that share it take turns")
     add("--resync", type=float, default=120.0, metavar="SECONDS", help="look at every pool this often")
@@ -70,6 +71,7 @@ def settings(options: argparse.Namespace) -> Settings:
         engine_images={kind: image for kind, image in images.items() if image},
         state_url=options.state_url,
         state_password=os.environ.get(STATE_PASSWORD_ENV) or None,
+        state_users=options.state_users,
     )
     return Settings(
         defaults=defaults,

@@ -27,6 +27,7 @@ class Memory:
     looked_up: LookUps
     applied: Applied = field(default_factory=Applied)
     ready: str = "Unknown"
+    store_user: str | None = None
 
 
 @dataclass(slots=True)

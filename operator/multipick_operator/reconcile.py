@@ -21,6 +21,7 @@ from multipick_operator.children.engine import PIN
 from multipick_operator.children.names import ENGINE, PICKER, Manifest, engine_name, picker_name
 from multipick_operator.children.pod import cache_claim
 from multipick_operator.children.scaling import is_written_by_scaler, replicas
+from multipick_operator.children.store_user import store_user
 from multipick_operator.cluster.client import UNREACHABLE, ApiError
 from multipick_operator.cluster.pools import Key
 from multipick_operator.cluster.view import View
@@ -33,6 +34,7 @@ from multipick_operator.status.observed import Missing, Observed
 from multipick_operator.status.pickers import PickerReport, all_is_well
 from multipick_operator.status.pods import is_ready, ready_for_s
 from multipick_operator.status.transitions import Changes, notes
+from multipick_operator.store import StoreUsers
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Reconciler:
         defaults: Defaults,
         metrics: Metrics,
         probe: Probe,
+        users: StoreUsers,
         now: Callable[[], str],
         fresh_s: float,
     ) -> None:
@@ -62,6 +65,7 @@ class Reconciler:
         self._defaults = defaults
         self._metrics = metrics
         self._probe = probe
+        self._users = users
         self._now = now
         self._fresh_s = fresh_s
         self._memories: dict[Key, Memory] = {}
@@ -73,7 +77,8 @@ class Reconciler:
         """
         manifest = await self._view.pool(key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            self._memories.pop(key, None)
+            if (gone := self._memories.pop(key, None)) and gone.store_user:
+                self._users.drop(gone.store_user)
             self._count()
             return None  # the garbage collector deletes what the pool owned
         memory = self._memories.setdefault(key, Memory(LookUps(self._view, self._fresh_s)))
@@ -94,6 +99,9 @@ class Reconciler:
         pool = await self._sized(pool, manifest, turn)
         engine_pods = await self._engine_pods(pool)
         context = await self._context(pool, engine_pods, turn, memory)
+        if user := store_user(pool, context):
+            self._users.want(user)
+            memory.store_user = user.name
         if not pool.spec.suspend:
             try:
                 await self._maker.make(pool, desired(pool, context), turn, memory)

@@ -17,6 +17,7 @@ class Defaults:
     engine_images: Mapping[EngineType, str]
     state_url: str | None = None  # Valkey of the chart; None: a picker keeps its state to itself
     state_password: str | None = field(default=None, repr=False)
+    state_users: bool = False  # each pool has a user of its own there
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from multipick_operator.children.names import (
     without_nothing,
 )
 from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
+from multipick_operator.children.store_user import user_password, user_url
 
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
 EXT_PROC_PORT = 9002
@@ -71,7 +72,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
             # restarts of this container make a new epoch; pods that somebody else made may name it anyhow
             "container": None if spec.existing_pods else ENGINE,
         },
-        "state": context.state_url(pool) or "memory",
+        "state": _state(pool, context),
         "state_password_env": None if own_state or not _password(pool, context) else PASSWORD_ENV,
         "events": {
             "enabled": events.enabled,
@@ -86,6 +87,13 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
         "log_level": picker.log_level.value.lower(),
         "log_format": "json",
     }
+
+
+def _state(pool: Pool, context: Context) -> str:
+    url = context.state_url(pool)
+    if url is None:
+        return "memory"
+    return user_url(url, pool) if user_password(pool, context) else url
 
 
 def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manifest:
@@ -215,15 +223,16 @@ def _rights(pool: Pool) -> list[Manifest]:
 
 
 def _secret(pool: Pool, context: Context) -> list[Manifest]:
-    """The chart's Valkey password, and a seed for block keys that no other pool has, in the pool's own namespace.
+    """The password of the pool's user of the shared store, and a seed for block keys that no other pool has.
 
-    A pod can't read a Secret of another namespace. A pool with an `index` of its own brings its own Secret.
+    In the pool's own namespace: a pod can't read a Secret of another. A pool with an `index` of its own brings its own
+    Secret.
     """
     password = context.defaults.state_password
     if pool.spec.index or not password:
         return []
     seed = hmac.new(password.encode(), f"block keys of {pool.uid}".encode(), hashlib.sha256).hexdigest()
-    data = {"password": _base64(password), "seed": _base64(seed)}
+    data = {"password": _base64(user_password(pool, context) or password), "seed": _base64(seed)}
     return [manifest(pool, "v1", "Secret", picker_name(pool), PICKER, type="Opaque", data=data)]
 
 

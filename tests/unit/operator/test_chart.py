@@ -106,7 +106,36 @@ def test_every_workload_has_a_budget_that_lets_nodes_drain() -> None:
 
 def test_cluster_scoped_names_hold_the_release_and_its_namespace() -> None:
     names = [one["metadata"]["name"] for one in render({}) if one["kind"].startswith("ClusterRole")]
-    assert names == ["system-multipick-operator"] * 2
+    assert sorted(names) == [
+        *["system-multipick-operator"] * 2,
+        "system-multipick-pools-edit",
+        "system-multipick-pools-view",
+    ]
+
+
+def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_pools() -> None:
+    found: dict[str, set[str]] = {"view": set(), "edit": set(), "admin": set()}
+    for one in render({}):
+        for role, verbs in found.items():
+            if one["metadata"].get("labels", {}).get(f"rbac.authorization.k8s.io/aggregate-to-{role}") == "true":
+                pools = [rule for rule in one["rules"] if rule["resources"] == ["inferencepools"]]
+                verbs |= {verb for rule in pools for verb in rule["verbs"]}
+    assert found["view"] == {"get", "list", "watch"}
+    assert (
+        found["edit"] == found["admin"] == found["view"] | {"create", "update", "patch", "delete", "deletecollection"}
+    )
+
+
+def test_each_pool_has_a_user_of_the_charts_own_store_and_of_an_external_one_on_request() -> None:
+    def arguments(values: dict[str, Any]) -> list[str]:
+        (operator,) = [pod for pod in pods(render(values)) if pod["containers"][0]["name"] == "operator"]
+        return list(operator["containers"][0]["args"])
+
+    external = {"url": "rediss://r:6380", "passwordSecret": {"name": "s"}}
+    assert "--state-users" in arguments({})
+    assert "--state-users" not in arguments({"state": external})
+    assert "--state-users" in arguments({"state": external | {"users": True}})
+    assert "--state-users" not in arguments({"valkey": {"enabled": False}})
 
 
 def test_an_external_state_replaces_valkey() -> None:

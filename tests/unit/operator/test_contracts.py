@@ -15,6 +15,7 @@ from multipick_operator.api.rules import POLICIES
 from multipick_operator.children.commands import command
 from multipick_operator.children.context import Context
 from multipick_operator.children.picker import configuration
+from multipick_operator.children.store_user import COMMANDS
 from multipick_operator.status.pickers import PickerReport, engines_match, index_ready, read
 from multipick_sim.cli import _parser
 
@@ -32,6 +33,12 @@ def test_the_picker_reads_its_configuration(make_pool: MakePool, context: Contex
     assert loaded.listen.ext_proc == 9002
     assert loaded.kubernetes is not None
     assert loaded.kubernetes.namespace == "ml"
+
+
+def test_a_pools_user_of_the_store_may_do_what_pickers_do() -> None:
+    page = (Path(__file__).parents[3] / "docs/state.md").read_text()
+    rules = page.split("ACL SETUSER picker ")[1].split("```")[0].split()
+    assert set(COMMANDS) == {rule for rule in rules if rule.startswith("+")}
 
 
 def test_every_policy_of_the_picker_may_be_asked_for() -> None:
