@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from multipick_operator.api.engine import CacheType
 from multipick_operator.api.pool import Pool
+from multipick_operator.api.storage import CacheType
 from multipick_operator.children import Ref
 from multipick_operator.children.artifacts import claim_of
 from multipick_operator.children.names import Manifest

@@ -53,29 +53,6 @@ class PullPolicy(StrEnum):
     NEVER = "Never"
 
 
-class CacheType(StrEnum):
-    """Where downloaded weights live."""
-
-    EMPTY_DIR = "EmptyDir"
-    PVC = "PVC"
-    HOST_PATH = "HostPath"
-    EXISTING_CLAIM = "ExistingClaim"
-
-
-class AccessMode(StrEnum):
-    """Who may mount the cache's claim."""
-
-    MANY = "ReadWriteMany"
-    ONCE = "ReadWriteOnce"
-
-
-class Retention(StrEnum):
-    """What becomes of the cache's claim when nobody uses it any more."""
-
-    RETAIN = "Retain"
-    DELETE = "Delete"
-
-
 class Model(Spec, frozen=True):
     """The model that the pool serves."""
 
@@ -130,7 +107,10 @@ class Engine(Spec, frozen=True):
         ]
         | None
     ) = None
-    image_pull_policy: PullPolicy | None = None
+    image_pull_policy: (
+        Annotated[PullPolicy, Meta(description="When the kubelet pulls it; Kubernetes' own rule where not given.")]
+        | None
+    ) = None
     image_pull_secrets: Annotated[
         tuple[ObjectName, ...], Meta(max_length=8, description="Names of registry Secrets.")
     ] = ()
@@ -138,7 +118,10 @@ class Engine(Spec, frozen=True):
     env: Annotated[
         tuple[EnvVar, ...], Meta(max_length=128, description="More environment variables.", extra_json_schema=LIST_MAP)
     ] = ()
-    env_from: Annotated[tuple[EnvFrom, ...], Meta(max_length=16)] = ()
+    env_from: Annotated[
+        tuple[EnvFrom, ...],
+        Meta(max_length=16, description="All keys of Secrets or ConfigMaps as environment variables."),
+    ] = ()
     port: Annotated[Port, Meta(description="HTTP port of rank 0; rank r listens on port + r.")] = 8000
     block_size: (
         Annotated[
@@ -150,25 +133,34 @@ class Engine(Spec, frozen=True):
         str, Meta(max_length=10, pattern="^[0-9]*$", description="PYTHONHASHSEED of the engine; empty: not set.")
     ] = "0"
     kv_events: KvEvents = KvEvents()
-    metrics_path: Annotated[str, Meta(max_length=253, pattern="^/")] = "/metrics"
+    metrics_path: Annotated[
+        str, Meta(max_length=253, pattern="^/", description="Where the engine serves Prometheus metrics.")
+    ] = "/metrics"
 
 
 class Parallelism(Spec, frozen=True):
     """How one replica is spread over accelerators."""
 
-    tensor: Annotated[int, Meta(ge=1, le=64)] = 1
-    pipeline: Annotated[int, Meta(ge=1, le=64)] = 1
+    tensor: Annotated[int, Meta(ge=1, le=64, description="Accelerators that share each layer.")] = 1
+    pipeline: Annotated[int, Meta(ge=1, le=64, description="Stages that the layers are divided into.")] = 1
     data: Annotated[
         int, Meta(ge=1, le=8, description="Data-parallel ranks in a pod; each is an endpoint with a port of its own.")
     ] = 1
-    expert_parallel: bool = False
+    expert_parallel: Annotated[bool, Meta(description="Spread a mixture's experts over the accelerators.")] = False
     nodes: Annotated[int, Meta(ge=1, le=64, description="Nodes a replica; above 1 needs LeaderWorkerSet.")] = 1
 
 
 class Accelerator(Spec, frozen=True):
     """The device that an engine process needs."""
 
-    resource: Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
+    resource: Annotated[
+        str,
+        Meta(
+            max_length=253,
+            pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+            description="Its name as an extended resource of nodes.",
+        ),
+    ] = "nvidia.com/gpu"
     count: (
         Annotated[
             int,
@@ -186,67 +178,31 @@ class Resources(Spec, frozen=True):
     """What each engine container asks for, besides the accelerators."""
 
     accelerator: Accelerator = Accelerator()
-    requests: Annotated[dict[str, Quantity], Meta(max_length=16)] = field(default_factory=dict)
-    limits: Annotated[dict[str, Quantity], Meta(max_length=16)] = field(default_factory=dict)
+    requests: Annotated[dict[str, Quantity], Meta(max_length=16, description="CPU, memory and the like, by name.")] = (
+        field(default_factory=dict)
+    )
+    limits: Annotated[
+        dict[str, Quantity],
+        Meta(max_length=16, description="Likewise. Without a CPU limit an engine may use what its node has left."),
+    ] = field(default_factory=dict)
     shared_memory: Annotated[Quantity, Meta(description='Size of /dev/shm; "0": the runtime\'s default.')] = "8Gi"
-    runtime_class_name: ObjectName | None = None
+    runtime_class_name: Annotated[ObjectName, Meta(description="RuntimeClass of the pods.")] | None = None
 
 
 class Scheduling(Spec, frozen=True):
     """Which nodes may run the engines; affinity and the like go into podTemplate."""
 
-    node_selector: Annotated[dict[str, LabelValue], Meta(max_length=32)] = field(default_factory=dict)
-    tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=32)] = (
+    node_selector: Annotated[
+        dict[str, LabelValue], Meta(max_length=32, description="Labels that a node must have.")
+    ] = field(default_factory=dict)
+    tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=32, description="Taints that the pods accept.")] = (
         Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),
     )
-    priority_class_name: ObjectName | None = None
-    scheduler_name: ShortText | None = None
-
-
-class Cache(Spec, frozen=True):
-    """The volume that downloaded weights go to."""
-
-    type: Annotated[CacheType, Meta(description="EmptyDir: each pod downloads for itself, into its node's disk.")] = (
-        CacheType.EMPTY_DIR
-    )
-    size: (
-        Annotated[
-            Quantity,
-            Meta(
-                description="EmptyDir: ephemeral storage that each pod asks of its node; none where not given. "
-                "PVC: size of the claim, 100Gi where not given."
-            ),
-        ]
+    priority_class_name: Annotated[ObjectName, Meta(description="PriorityClass of the pods.")] | None = None
+    scheduler_name: (
+        Annotated[ShortText, Meta(description="Scheduler that places them; the cluster's default where not given.")]
         | None
     ) = None
-    storage_class_name: (
-        Annotated[ObjectName, Meta(description="PVC: the cluster's default where not given.")] | None
-    ) = None
-    access_mode: (
-        Annotated[
-            AccessMode,
-            Meta(
-                description="PVC: where not given, ReadWriteOnce for a pool that never has more than one pod, else "
-                "ReadWriteMany, and what the claim has once it is there."
-            ),
-        ]
-        | None
-    ) = None
-    retention: Annotated[
-        Retention,
-        Meta(description="PVC: Retain keeps the claim when the cache's type changes or the pool is deleted."),
-    ] = Retention.RETAIN
-    claim_name: Annotated[ObjectName, Meta(description="ExistingClaim: its name.")] | None = None
-    host_path: (
-        Annotated[str, Meta(max_length=1024, pattern="^/", description="HostPath: folder of the node.")] | None
-    ) = None
-    mount_path: Annotated[str, Meta(max_length=253, pattern="^/", description="Where the engine finds it.")] = "/models"
-
-
-class Storage(Spec, frozen=True):
-    """Where weights are kept."""
-
-    cache: Cache = Cache()
 
 
 class Adapter(Spec, frozen=True):
@@ -260,8 +216,11 @@ class Lora(Spec, frozen=True):
     """LoRA adapters on top of the model."""
 
     max_loras: Annotated[int, Meta(ge=1, le=256, description="Adapters in one batch.")] = 4
-    max_rank: Annotated[int, Meta(ge=1, le=512)] = 16
-    adapters: Annotated[tuple[Adapter, ...], Meta(max_length=64, extra_json_schema=LIST_MAP)] = ()
+    max_rank: Annotated[int, Meta(ge=1, le=512, description="Largest rank of an adapter.")] = 16
+    adapters: Annotated[
+        tuple[Adapter, ...],
+        Meta(max_length=64, extra_json_schema=LIST_MAP, description="Adapters that every engine serves."),
+    ] = ()
     allow_runtime_updates: Annotated[
         bool, Meta(description="Let clients of the engine load adapters; only in trusted networks.")
     ] = False

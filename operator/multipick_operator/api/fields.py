@@ -72,7 +72,7 @@ class ObjectRef(Spec, frozen=True):
 class EnvFrom(Spec, frozen=True):
     """All keys of a Secret or ConfigMap as environment variables; exactly one."""
 
-    prefix: Annotated[str, Meta(max_length=253)] | None = None
+    prefix: Annotated[str, Meta(max_length=253, description="Put before each name.")] | None = None
     secret_ref: ObjectRef | None = None
     config_map_ref: ObjectRef | None = None
 
@@ -80,8 +80,19 @@ class EnvFrom(Spec, frozen=True):
 class Toleration(Spec, frozen=True):
     """A taint that the pods accept."""
 
-    key: Annotated[str, Meta(max_length=316)] | None = None
-    operator: Annotated[str, Meta(pattern="^(Exists|Equal)$")] | None = None
-    value: LabelValue | None = None
-    effect: Annotated[str, Meta(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = None
-    toleration_seconds: int | None = None
+    key: Annotated[str, Meta(max_length=316, description="Key of the taint; all where not given.")] | None = None
+    operator: Annotated[str, Meta(pattern="^(Exists|Equal)$", description="Exists, or Equal with a value.")] | None = (
+        None
+    )
+    value: Annotated[LabelValue, Meta(description="Value of the taint.")] | None = None
+    effect: (
+        Annotated[
+            str,
+            Meta(
+                pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$",
+                description="Effect of the taint; all where not given.",
+            ),
+        ]
+        | None
+    ) = None
+    toleration_seconds: Annotated[int, Meta(description="With NoExecute: how long a pod may stay.")] | None = None

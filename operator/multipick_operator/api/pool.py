@@ -7,28 +7,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
-from multipick_operator.api.engine import (
-    Engine,
-    Lora,
-    Model,
-    Parallelism,
-    Probes,
-    PullPolicy,
-    Resources,
-    Scheduling,
-    Storage,
-)
+from multipick_operator.api.engine import Engine, Lora, Model, Parallelism, Probes, Resources, Scheduling
 from multipick_operator.api.fields import (
     Labels,
     ObjectName,
-    Port,
-    Quantity,
     Seconds,
     SecretKey,
-    ShortText,
     Spec,
     Text,
 )
+from multipick_operator.api.routing import Routing
+from multipick_operator.api.storage import Storage
 
 
 class SpecError(Exception):
@@ -49,22 +38,6 @@ class Backend(StrEnum):
     KEDA = "KEDA"
 
 
-class FailureMode(StrEnum):
-    """What a gateway does while no picker answers."""
-
-    OPEN = "FailOpen"
-    CLOSE = "FailClose"
-
-
-class LogLevel(StrEnum):
-    """How much the picker logs."""
-
-    DEBUG = "Debug"
-    INFO = "Info"
-    WARNING = "Warning"
-    ERROR = "Error"
-
-
 class ExistingPods(Spec, frozen=True):
     """Pods that somebody else runs: they get a picker, and no pod is made."""
 
@@ -74,9 +47,14 @@ class ExistingPods(Spec, frozen=True):
 class Targets(Spec, frozen=True):
     """Load that the autoscaler aims at, per pod."""
 
-    waiting_per_pod: Annotated[int, Meta(ge=1, le=10000)] = 2
-    running_per_pod: Annotated[int, Meta(ge=1, le=10000)] | None = None
-    kv_cache_percent: Annotated[int, Meta(ge=1, le=100)] = 80
+    waiting_per_pod: Annotated[int, Meta(ge=1, le=10000, description="Requests that wait in an engine.")] = 2
+    running_per_pod: (
+        Annotated[
+            int, Meta(ge=1, le=10000, description="Requests that an engine works on; not looked at where not given.")
+        ]
+        | None
+    ) = None
+    kv_cache_percent: Annotated[int, Meta(ge=1, le=100, description="KV cache in use.")] = 80
 
 
 class Autoscaling(Spec, frozen=True):
@@ -112,15 +90,31 @@ class Autoscaling(Spec, frozen=True):
 class Rollout(Spec, frozen=True):
     """How changes reach running engines."""
 
-    strategy: Strategy = Strategy.ROLLING_UPDATE
+    strategy: Annotated[Strategy, Meta(description="RollingUpdate replaces pods one by one, Recreate all at once.")] = (
+        Strategy.ROLLING_UPDATE
+    )
     max_surge: Annotated[
         int, Meta(ge=0, le=1000, description="Pods above `replicas` in a rollout; each needs spare accelerators.")
     ] = 1
-    max_unavailable: Annotated[int, Meta(ge=0, le=1000)] = 0
-    min_ready_seconds: Seconds = 0
-    progress_deadline_seconds: Annotated[int, Meta(ge=60, le=86400)] | None = None
-    revision_history_limit: Annotated[int, Meta(ge=0, le=100)] = 3
-    paused: bool = False
+    max_unavailable: Annotated[int, Meta(ge=0, le=1000, description="Pods below `replicas` in a rollout.")] = 0
+    min_ready_seconds: Annotated[
+        Seconds, Meta(description="A pod counts as serving when it has been ready for so long.")
+    ] = 0
+    progress_deadline_seconds: (
+        Annotated[
+            int,
+            Meta(
+                ge=60,
+                le=86400,
+                description="Without progress for so long it is stuck; startupTimeoutSeconds + 300 where not given.",
+            ),
+        ]
+        | None
+    ) = None
+    revision_history_limit: Annotated[
+        int, Meta(ge=0, le=100, description="ReplicaSets that are kept of earlier rollouts.")
+    ] = 3
+    paused: Annotated[bool, Meta(description="Changes of the pod template wait.")] = False
 
 
 class Drain(Spec, frozen=True):
@@ -135,67 +129,8 @@ class Drain(Spec, frozen=True):
 class Disruption(Spec, frozen=True):
     """The PodDisruptionBudget of the engines."""
 
-    enabled: bool = True
-    max_unavailable: Annotated[int, Meta(ge=1, le=1000)] = 1
-
-
-class PickerResources(Spec, frozen=True):
-    """What a picker asks for."""
-
-    requests: Annotated[dict[str, Quantity], Meta(max_length=16)] = field(
-        default_factory=lambda: {"cpu": "500m", "memory": "512Mi"}
-    )
-    limits: Annotated[dict[str, Quantity], Meta(max_length=16)] = field(default_factory=lambda: {"memory": "2Gi"})
-
-
-class Picker(Spec, frozen=True):
-    """The endpoint picker of the pool."""
-
-    image: Annotated[ShortText, Meta(description="Where not given: the operator's.")] | None = None
-    image_pull_policy: PullPolicy | None = None
-    image_pull_secrets: Annotated[tuple[ObjectName, ...], Meta(max_length=8)] = ()
-    replicas: Annotated[int, Meta(ge=1, le=64, description="More than 1 needs shared state (`index`).")] = 1
-    resources: PickerResources = PickerResources()
-    policy: Annotated[str, Meta(max_length=63, pattern="^[a-z0-9][a-z0-9.-]*$")] = "lmetric"
-    explain_headers: bool = False
-    failure_mode: FailureMode = FailureMode.OPEN
-    log_level: LogLevel = LogLevel.INFO
-    drain_timeout_seconds: Seconds = 30
-
-
-class ParentRef(Spec, frozen=True):
-    """A Gateway that the pool's HTTPRoute attaches to."""
-
-    name: ObjectName
-    namespace: ObjectName | None = None
-    section_name: ObjectName | None = None
-    port: Port | None = None
-
-
-class HttpRoute(Spec, frozen=True):
-    """A route from a Gateway to the pool."""
-
-    create: bool = False
-    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=16)] = ()
-    hostnames: Annotated[tuple[ShortText, ...], Meta(max_length=16)] = ()
-    path_prefix: Annotated[str, Meta(max_length=1024, pattern="^/")] = "/v1"
-    request_timeout_seconds: Annotated[Seconds, Meta(description="0: none; answers may take minutes.")] = 0
-
-
-class Gateway(Spec, frozen=True):
-    """Gateway API objects that are made for the pool."""
-
-    create_inference_pool: Annotated[
-        bool, Meta(description="Make the inferencepools.inference.networking.k8s.io object where its CRD is installed.")
-    ] = True
-    http_route: HttpRoute = HttpRoute()
-
-
-class Routing(Spec, frozen=True):
-    """From the gateway to an engine."""
-
-    picker: Picker = Picker()
-    gateway: Gateway = Gateway()
+    enabled: Annotated[bool, Meta(description="Limit how many engines node drains take away at a time.")] = True
+    max_unavailable: Annotated[int, Meta(ge=1, le=1000, description="So many.")] = 1
 
 
 class Index(Spec, frozen=True):
@@ -210,9 +145,9 @@ class Index(Spec, frozen=True):
 class PodMonitor(Spec, frozen=True):
     """Prometheus Operator's PodMonitor for engines and pickers."""
 
-    enabled: bool = False
-    interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 15
-    labels: Labels = field(default_factory=dict)
+    enabled: Annotated[bool, Meta(description="Make it; implied by autoscaling with KEDA's Prometheus.")] = False
+    interval_seconds: Annotated[int, Meta(ge=1, le=3600, description="Time between two scrapes.")] = 15
+    labels: Annotated[Labels, Meta(description="Labels that Prometheus selects it by.")] = field(default_factory=dict)
 
 
 class Monitoring(Spec, frozen=True):
@@ -224,14 +159,16 @@ class Monitoring(Spec, frozen=True):
 class NetworkPolicy(Spec, frozen=True):
     """Keeps KV-event ports to the pickers."""
 
-    enabled: bool = False
+    enabled: Annotated[bool, Meta(description="Make NetworkPolicies for engines and pickers.")] = False
 
 
 class ServiceAccount(Spec, frozen=True):
     """The identity of the engine pods."""
 
     name: Annotated[ObjectName, Meta(description="Use this one; where not given, one is made.")] | None = None
-    annotations: Annotated[dict[str, Text], Meta(max_length=32)] = field(default_factory=dict)
+    annotations: Annotated[
+        dict[str, Text], Meta(max_length=32, description="Annotations of the one that is made, such as a cloud's role.")
+    ] = field(default_factory=dict)
 
 
 class PoolSpec(Spec, frozen=True):

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import Cache, Model, Parallelism
+from multipick_operator.api.engine import Model, Parallelism
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
-from multipick_operator.api.pool import Autoscaling, HttpRoute, Picker, PoolSpec, Rollout
+from multipick_operator.api.pool import Autoscaling, PoolSpec, Rollout
+from multipick_operator.api.routing import HttpRoute, Picker
+from multipick_operator.api.storage import Cache
 
 MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
 

@@ -1,6 +1,7 @@
 """msgspec types -> OpenAPI v3 structural schema, as a CRD wants it: inline, with defaults, without `$ref`."""
 
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,12 @@ def _object(info: types.StructType) -> Schema:
     for field in info.fields:
         schema = _schema(field.type)
         default = _default(field, schema)
-        properties[field.encode_name] = schema if default is None else schema | {"default": default}
+        if default is not None:
+            schema |= {"default": default}
+            if not isinstance(default, dict):  # `kubectl explain` doesn't show defaults
+                told = json.dumps(default).strip('"')
+                schema |= {"description": f"{schema.get('description', '')} Default: {told}.".strip()}
+        properties[field.encode_name] = schema
     schema = {"type": "object", "description": inspect.getdoc(info.cls), "properties": properties}
     if required := [field.encode_name for field in info.fields if field.required]:
         schema["required"] = required

@@ -3,8 +3,8 @@
 import msgspec
 
 from multipick_operator.api.crd import GROUP
-from multipick_operator.api.engine import AccessMode, CacheType, Retention
 from multipick_operator.api.pool import Pool, Strategy
+from multipick_operator.api.storage import AccessMode, CacheType, Retention
 from multipick_operator.children.context import Context, pin_of
 from multipick_operator.children.names import (
     ENGINE,

@@ -10,6 +10,7 @@ import yaml
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.artifacts import Artifact, artifact
 from multipick_operator.children.context import Context
+from multipick_operator.children.merge import merge
 from multipick_operator.children.names import (
     ENGINE,
     PICKER,
@@ -98,7 +99,7 @@ def _state(pool: Pool, context: Context) -> str:
 
 def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manifest:
     picker = pool.spec.routing.picker
-    template = {
+    base = {
         "metadata": {
             "labels": {
                 "app.kubernetes.io/name": "multipick",
@@ -109,6 +110,9 @@ def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manife
         },
         "spec": _pod(pool, context, config),
     }
+    template = merge(base, picker.pod_template, "routing.picker.podTemplate")
+    labels = template.setdefault("metadata", {}).setdefault("labels", {})
+    labels |= selector(pool, PICKER)  # last, so that no template can move the pods out of their Deployment's selector
     spec = {
         "replicas": picker.replicas,
         "selector": {"matchLabels": selector(pool, PICKER)},

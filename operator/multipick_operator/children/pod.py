@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from multipick_operator.api.engine import CacheType, EngineType
+from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
+from multipick_operator.api.storage import CacheType
 from multipick_operator.children.artifacts import Artifact, artifact, is_downloaded
 from multipick_operator.children.commands import command, environment
 from multipick_operator.children.merge import merge

@@ -47,10 +47,37 @@ def _http_route(pool: Pool) -> Manifest:
         )
         for ref in route.parent_refs
     ]
-    rule = {
-        "matches": [{"path": {"type": "PathPrefix", "value": route.path_prefix}}],
-        "backendRefs": [{"group": GIE_GROUP, "kind": "InferencePool", "name": pool.name}],
-        "timeouts": {"request": f"{route.request_timeout_seconds}s"},
-    }
+    rewrite = route.rewrite_path_prefix
+    rule = without_nothing(
+        {
+            "matches": [
+                without_nothing(
+                    {
+                        "path": {"type": "PathPrefix", "value": route.path_prefix},
+                        "headers": [{"type": "Exact", "name": one.name, "value": one.value} for one in route.headers],
+                    }
+                )
+            ],
+            "filters": [
+                {
+                    "type": "URLRewrite",
+                    "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": rewrite}},
+                }
+            ]
+            if rewrite
+            else [],
+            "backendRefs": _backends(pool),
+            "timeouts": {"request": f"{route.request_timeout_seconds}s"},
+        }
+    )
     spec = without_nothing({"parentRefs": parents, "hostnames": list(route.hostnames), "rules": [rule]})
     return manifest(pool, "gateway.networking.k8s.io/v1", "HTTPRoute", pool.name, PICKER, spec=spec)
+
+
+def _backends(pool: Pool) -> list[Manifest]:
+    """The pool, and the one that gets a share of its requests."""
+    canary = pool.spec.routing.gateway.http_route.canary
+    own: Manifest = {"group": GIE_GROUP, "kind": "InferencePool", "name": pool.name}
+    if canary is None:
+        return [own]
+    return [own | {"weight": 100 - canary.percent}, own | {"name": canary.pool, "weight": canary.percent}]

@@ -44,7 +44,23 @@ def test_the_committed_files_are_what_the_types_generate() -> None:
 def test_unknown_fields_are_kept_in_the_pod_template_and_keda_s_triggers_alone() -> None:
     keeping = [path for path, node in walk(schema()) if node.get("x-kubernetes-preserve-unknown-fields")]
     spec = ".properties.spec.properties"
-    assert keeping == [f"{spec}.autoscaling.properties.triggers.items", f"{spec}.podTemplate"]
+    picker = f"{spec}.routing.properties.picker.properties.podTemplate"
+    assert keeping == [f"{spec}.autoscaling.properties.triggers.items", picker, f"{spec}.podTemplate"]
+
+
+def test_every_field_of_the_spec_says_what_it_does_and_what_it_is_by_default() -> None:
+    def fields(node: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
+        found = []
+        for name, child in node.get("properties", {}).items():
+            found += [(f"{path}.{name}", child), *fields(child, f"{path}.{name}")]
+        return found + (fields(node["items"], f"{path}[]") if "items" in node else [])
+
+    found = fields(schema()["properties"]["spec"], "spec")
+    assert len(found) > 150
+    assert [path for path, node in found if len(node.get("description", "")) < 8] == []
+    plain = [(path, node) for path, node in found if "default" in node and not isinstance(node["default"], dict)]
+    assert [path for path, node in plain if "Default: " not in node["description"]] == []
+    assert dict(found)["spec.engine.port"]["description"].endswith("Default: 8000.")
 
 
 def test_no_field_is_a_float() -> None:

@@ -1,0 +1,77 @@
+"""The storage part of the spec: where weights are kept."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from multipick_operator.api.fields import ObjectName, Quantity, Spec
+
+
+class CacheType(StrEnum):
+    """Where downloaded weights live."""
+
+    EMPTY_DIR = "EmptyDir"
+    PVC = "PVC"
+    HOST_PATH = "HostPath"
+    EXISTING_CLAIM = "ExistingClaim"
+
+
+class AccessMode(StrEnum):
+    """Who may mount the cache's claim."""
+
+    MANY = "ReadWriteMany"
+    ONCE = "ReadWriteOnce"
+
+
+class Retention(StrEnum):
+    """What becomes of the cache's claim when nobody uses it any more."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Cache(Spec, frozen=True):
+    """The volume that downloaded weights go to."""
+
+    type: Annotated[CacheType, Meta(description="EmptyDir: each pod downloads for itself, into its node's disk.")] = (
+        CacheType.EMPTY_DIR
+    )
+    size: (
+        Annotated[
+            Quantity,
+            Meta(
+                description="EmptyDir: ephemeral storage that each pod asks of its node; none where not given. "
+                "PVC: size of the claim, 100Gi where not given."
+            ),
+        ]
+        | None
+    ) = None
+    storage_class_name: (
+        Annotated[ObjectName, Meta(description="PVC: the cluster's default where not given.")] | None
+    ) = None
+    access_mode: (
+        Annotated[
+            AccessMode,
+            Meta(
+                description="PVC: where not given, ReadWriteOnce for a pool that never has more than one pod, else "
+                "ReadWriteMany, and what the claim has once it is there."
+            ),
+        ]
+        | None
+    ) = None
+    retention: Annotated[
+        Retention,
+        Meta(description="PVC: Retain keeps the claim when the cache's type changes or the pool is deleted."),
+    ] = Retention.RETAIN
+    claim_name: Annotated[ObjectName, Meta(description="ExistingClaim: its name.")] | None = None
+    host_path: (
+        Annotated[str, Meta(max_length=1024, pattern="^/", description="HostPath: folder of the node.")] | None
+    ) = None
+    mount_path: Annotated[str, Meta(max_length=253, pattern="^/", description="Where the engine finds it.")] = "/models"
+
+
+class Storage(Spec, frozen=True):
+    """Where weights are kept."""
+
+    cache: Cache = Cache()
