@@ -40,6 +40,7 @@ class Turn:
     live: dict[Ref, Manifest | None] = field(default_factory=dict)
     unread: dict[Ref, ApiError] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
+    gateways: list[Manifest] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     retry_s: float | None = None
     created: list[Ref] = field(default_factory=list)

@@ -28,6 +28,7 @@ from multipick_operator.cluster.view import View
 from multipick_operator.cluster.writes import NotLeadingError, Writes
 from multipick_operator.making import TRANSIENT, WORKLOADS, Maker, Memory, Turn, first, is_owned
 from multipick_operator.metrics import Metrics
+from multipick_operator.neighbours import shadowing, sharing
 from multipick_operator.references import LookUps, picker_secret, references
 from multipick_operator.status import last_status, not_made, status
 from multipick_operator.status.observed import Missing, Observed
@@ -106,8 +107,8 @@ class Reconciler:
             try:
                 await self._maker.make(pool, desired(pool, context), turn, memory)
             except SpecError as error:  # of the pod template: what else is known of the pool is told all the same
-                turn.refuse(Ref("apps/v1", "Deployment", engine_name(pool)), 422, str(error))
-        seen = await self._observe(pool, context, engine_pods, turn)
+                turn.refuse(Ref(API_VERSION, KIND, pool.name), 422, str(error))
+        seen = await self._observe(pool, manifest, context, engine_pods, turn)
         changes = Changes(turn.created, turn.updated, turn.deleted, turn.replicas)
         _log(pool, changes)
         before = last_status(manifest)
@@ -155,13 +156,18 @@ class Reconciler:
                 turn.again(memory.looked_up.missing_s)
             elif reference.ref == picker_secret(pool):
                 version = found["metadata"]["resourceVersion"]
+            elif reference.ref.kind == "Gateway":
+                turn.gateways.append(found)
         claim = turn.live.get(Ref("v1", "PersistentVolumeClaim", cache_claim(pool)))
         modes = tuple(claim["spec"].get("accessModes", ())) if claim else ()
         return Context(self._defaults, _pin(pool, turn.live), version, modes, _other_ports(pool, pods))
 
-    async def _observe(self, pool: Pool, context: Context, engine_pods: Sequence[Manifest], turn: Turn) -> Observed:
+    async def _observe(
+        self, pool: Pool, manifest: Manifest, context: Context, engine_pods: Sequence[Manifest], turn: Turn
+    ) -> Observed:
         engine, picker = engine_name(pool), picker_name(pool)
         workload = first(turn.live, engine, *WORKLOADS)
+        others, made = self._view.pools(), manifest["metadata"].get("creationTimestamp", "")
         picker_pods = await self._view.pods(pool.namespace, pool.name, PICKER)
         reports = await self._probe([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
         if not all_is_well(reports):
@@ -179,6 +185,10 @@ class Reconciler:
             image=context.engine_image(pool),
             revision=_revision(workload),
             shared_state=context.state_url(pool) is not None,
+            store=_address(context.state_url(pool)),
+            gateways=turn.gateways,
+            sharing=sharing(pool, engine_pods, others),
+            shadowing=shadowing(pool, made, others),
             reports=reports,
             warming=any(ready_for_s(pod, self._now()) < WARMING_S for pod in [*engine_pods, *picker_pods]),
         )
@@ -231,6 +241,11 @@ def _pin(pool: Pool, live: Mapping[Ref, Manifest | None]) -> str | None:
     """The default image that this pool was made with."""
     workload = first(live, engine_name(pool), *WORKLOADS)
     return workload["metadata"].get("annotations", {}).get(PIN) if workload and is_owned(pool, workload) else None
+
+
+def _address(url: str | None) -> str:
+    """Of the store, without credentials and options."""
+    return (url or "").partition("?")[0].rpartition("@")[2].rpartition("//")[2]
 
 
 def _other_ports(pool: Pool, pods: Sequence[Manifest]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """What a pool's spec names that must exist beside it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from multipick_operator.api.pool import Pool
@@ -49,13 +49,33 @@ class LookUps:
 
 
 def references(pool: Pool) -> list[Reference]:
-    """Secrets, claims and Gateways, each once, in the order in which the spec names them."""
+    """Secrets, ConfigMaps, claims and Gateways, each once."""
+    named = {
+        "Secret": _secrets(pool),
+        "ConfigMap": _config_maps(pool),
+        "PersistentVolumeClaim": _claims(pool),
+    }
+    for template in (pool.spec.pod_template, pool.spec.routing.picker.pod_template):
+        for kind, name in _named(template):
+            named[kind].append(name)
     refs = [
-        *(Reference(Ref("v1", "Secret", name), pool.namespace) for name in _secrets(pool)),
-        *(Reference(Ref("v1", "PersistentVolumeClaim", name), pool.namespace) for name in _claims(pool)),
+        *(Reference(Ref("v1", kind, name), pool.namespace) for kind, names in named.items() for name in names),
         *_gateways(pool),
     ]
     return list(dict.fromkeys(refs))
+
+
+# field of a pod template -> the kind that it names, and the field of the name where it isn't `name`
+_FIELDS = {
+    "secretKeyRef": ("Secret", "name"),
+    "secretRef": ("Secret", "name"),
+    "secret": ("Secret", "secretName"),
+    "imagePullSecrets": ("Secret", "name"),
+    "configMapKeyRef": ("ConfigMap", "name"),
+    "configMapRef": ("ConfigMap", "name"),
+    "configMap": ("ConfigMap", "name"),
+    "persistentVolumeClaim": ("PersistentVolumeClaim", "claimName"),
+}
 
 
 def picker_secret(pool: Pool) -> Ref | None:
@@ -74,7 +94,32 @@ def _secrets(pool: Pool) -> list[str]:
     ]
     names += [one.secret_ref.name for one in spec.engine.env_from if one.secret_ref and not one.secret_ref.optional]
     picker = picker_secret(pool)
-    return [*names, *([picker.name] if picker else [])]
+    pull = [*spec.engine.image_pull_secrets, *spec.routing.picker.image_pull_secrets]
+    return [*names, *([picker.name] if picker else []), *pull]
+
+
+def _config_maps(pool: Pool) -> list[str]:
+    engine = pool.spec.engine
+    keys = [one.value_from.config_map_key_ref for one in engine.env if one.value_from]
+    whole = [one.config_map_ref for one in engine.env_from]
+    return [one.name for one in (*keys, *whole) if one and not one.optional]
+
+
+def _named(node: object) -> Iterator[tuple[str, str]]:
+    """Kind and name of what a pod template refers to and can't do without."""
+    if isinstance(node, list):
+        for one in node:
+            yield from _named(one)
+    if not isinstance(node, dict):
+        return
+    for field, value in node.items():
+        for one in value if field == "imagePullSecrets" and isinstance(value, list) else [value]:
+            kind, key = _FIELDS.get(field, ("", ""))
+            if kind and isinstance(one, dict) and not one.get("optional"):
+                name = one.get(key, one.get("name"))
+                if isinstance(name, str) and name:
+                    yield kind, name
+        yield from _named(value)
 
 
 def _claims(pool: Pool) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from multipick_operator.api.pool import PoolSpec
-from multipick_operator.api.rules import NAME_RULES
+from multipick_operator.api.rules import ROOT_RULES
 from multipick_operator.api.schema import schema_of, validations
 from multipick_operator.api.status import Status
 
@@ -67,7 +67,7 @@ def _root() -> dict[str, Any]:
             "spec": schema_of(PoolSpec),
             "status": status,
         },
-        "x-kubernetes-validations": validations(NAME_RULES),
+        "x-kubernetes-validations": validations(ROOT_RULES),
     }
 
 

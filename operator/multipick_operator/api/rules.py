@@ -28,6 +28,15 @@ NAME_RULES = (
     ),
 )
 
+ROOT_RULES = (
+    *NAME_RULES,
+    Rule(
+        "!has(self.spec.routing.gateway.httpRoute.canary)"
+        " || self.spec.routing.gateway.httpRoute.canary.pool != self.metadata.name",
+        "httpRoute.canary.pool is this very pool",
+    ),
+)
+
 _GAP = "(self.engine.kvEvents.replayPort - self.engine.kvEvents.port)"
 
 # what the picker brings (`multipick_epp.policy`); an image of one's own may bring more

@@ -1,5 +1,6 @@
 """Names and labels of a pool's children: derived from the pool's name alone, so that they never change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from multipick_operator.api.crd import API_VERSION, GROUP, KIND
@@ -43,7 +44,7 @@ def endpoint_labels(pool: Pool) -> dict[str, str]:
     return selector(pool, ENGINE) | leader
 
 
-def selector_text(labels: dict[str, str]) -> str:
+def selector_text(labels: Mapping[str, str]) -> str:
     """A label selector as a string, as the scale subresource and list calls want it."""
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 

@@ -108,6 +108,10 @@ class PoolWatch:
         if (key := _key(manifest)) in self._pools:
             self._pools[key] = manifest
 
+    def all(self) -> list[Manifest]:
+        """Whole, in no order."""
+        return list(self._pools.values())
+
     def known(self) -> list[Key]:
         """All pools, by name."""
         return sorted(self._pools)

@@ -33,6 +33,10 @@ class View:
         watch = self._pool_watch(key[0])
         return watch is not None and watch.has(key)
 
+    def pools(self) -> list[Manifest]:
+        """All pools of ours, as far as is known."""
+        return [one for watch in self._pools.values() for one in watch.all()]
+
     def serves(self, ref: Ref, namespace: str) -> bool:
         """Whether the API server has the ref's kind. One that nobody watches comes with a watched one of its group."""
         version, kind, _ = ref
@@ -66,7 +70,7 @@ class View:
 
     async def pods_with(self, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
         """Pods of any labels: no watch has them."""
-        found, _ = await self._api.list("v1", "Pod", namespace, selector_text(dict(labels)))
+        found, _ = await self._api.list("v1", "Pod", namespace, selector_text(labels))
         return found
 
     async def of_pool(self, api_version: str, kind: str, namespace: str, pool: str) -> list[Manifest]:

@@ -4,6 +4,8 @@ In: a `Pool`, an `Observed`, the last `Status`, the time. Out: the new `Status` 
 reconciler calls `status` and `notes`, and writes only what differs.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from multipick_operator.api.pool import Pool
@@ -12,6 +14,7 @@ from multipick_operator.children.names import Manifest, endpoint_labels, picker_
 from multipick_operator.children.picker import EXT_PROC_PORT
 from multipick_operator.status.conditions import counts, judge, rollout_done
 from multipick_operator.status.observed import Observed
+from multipick_operator.status.url import url
 
 MAX_MESSAGE = 1024  # the schema allows 32768; nobody reads that
 _NOTHING = Status(
@@ -33,6 +36,7 @@ _NOTHING = Status(
 def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Status:
     """The status now. `now` is RFC 3339, and used only for conditions that flip."""
     count = counts(pool, seen)
+    conditions = _conditions(pool, seen, before, now)
     done = rollout_done(pool, seen)
     known = before.current_revision if before else ""
     return Status(
@@ -49,8 +53,8 @@ def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Statu
             service=f"{pool.namespace}/{picker_name(pool)}:{EXT_PROC_PORT}",
         ),
         model=ModelStatus(name=pool.model_name, uri=pool.spec.model.uri or ""),
-        url=_url(pool),
-        conditions=_conditions(pool, seen, before, now),
+        url=_url(pool, seen, conditions),
+        conditions=conditions,
     )
 
 
@@ -101,6 +105,7 @@ def _conditions(pool: Pool, seen: Observed, before: Status | None, now: str) -> 
     )
 
 
-def _url(pool: Pool) -> str:
-    route = pool.spec.routing.gateway.http_route
-    return f"http://{route.hostnames[0]}{route.path_prefix}" if route.create and route.hostnames else ""
+def _url(pool: Pool, seen: Observed, conditions: Sequence[Condition]) -> str:
+    """Only where a gateway has taken the route up."""
+    routed = any(one.type == "RouteReady" and one.status == "True" for one in conditions)
+    return url(pool, seen.gateways) if routed else ""

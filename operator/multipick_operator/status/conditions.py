@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from multipick_operator.api.pool import Pool
+from multipick_operator.children.names import selector_text
 from multipick_operator.status import pickers
 from multipick_operator.status.observed import Observed
 from multipick_operator.status.pods import CAPACITY, FAILURES, Trouble, is_ready, is_rolled_out, not_created, worst
@@ -52,6 +53,9 @@ def accepted(pool: Pool, seen: Observed) -> Verdict:
     if seen.refusals:
         told = "; ".join(f"{one.kind} {one.name}: {one.message}" for one in seen.refusals)
         return Verdict("False", _REFUSED.get(seen.refusals[0].status, "InvalidSpec"), told)
+    if seen.sharing:
+        message = f"its pods are also those of {', '.join(seen.sharing)}: neither picker sees the other's load"
+        return Verdict("False", "PodsShared", message)
     if spec.routing.picker.replicas > 1 and not seen.shared_state:
         message = "several pickers need shared state: give index.url, or install the operator with a Valkey"
         return Verdict("False", "InvalidSpec", message)
@@ -68,9 +72,9 @@ def resolved_refs(pool: Pool, seen: Observed) -> Verdict:
     """What the spec names exists."""
     named = [one for one in seen.missing if one.name]
     if named:
-        reasons = {"Secret": "SecretNotFound", "PersistentVolumeClaim": "PVCNotFound", "Gateway": "GatewayNotFound"}
+        reasons = {"PersistentVolumeClaim": "PVCNotFound"}
         listed = ", ".join(f"{one.kind} {one.name}" for one in named)
-        return Verdict("False", reasons[named[0].kind], f"not found: {listed}")
+        return Verdict("False", reasons.get(named[0].kind, f"{named[0].kind}NotFound"), f"not found: {listed}")
     optional = {"InferencePool": not _wants_route(pool), "PodMonitor": not pool.spec.monitoring.pod_monitor.enabled}
     kinds = [one.kind for one in seen.missing if not optional.get(one.kind)]
     if kinds:
@@ -83,11 +87,14 @@ def available(pool: Pool, seen: Observed) -> Verdict:
     count = counts(pool, seen)
     if count.available:
         return Verdict("True", "MinimumReplicasAvailable", f"{count.available} of {_wanted(pool, count)} serve")
-    if pool.spec.replicas == 0 and not pool.spec.existing_pods:
+    if (existing := pool.spec.existing_pods) and not count.replicas:
+        labels = selector_text(existing.match_labels)
+        return Verdict("False", "NoPods", f"no pod of namespace {pool.namespace} has the labels {labels}")
+    if pool.spec.replicas == 0 and not existing:
         return Verdict("False", "ScaledToZero", "spec.replicas is 0")
     if cause := not_created(seen.workload) or worst(seen.engine_pods):
         return Verdict("False", cause.reason, cause.message)
-    return Verdict("False", "NoReadyReplicas", "no engine pod is ready")
+    return Verdict("False", "NoReadyReplicas", f"none of {count.replicas} engine pods is ready")
 
 
 def progressing(pool: Pool, seen: Observed) -> Verdict:
@@ -155,12 +162,14 @@ def route_ready(pool: Pool, seen: Observed) -> Verdict | None:
                 if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] != "True":
                     message = f"Gateway {name} on the {kind}: {condition.get('message') or condition['type']}"
                     return Verdict("False", condition.get("reason") or "Rejected", message)
+    if seen.shadowing:
+        return Verdict("False", "Shadowed", f"the route of pool {seen.shadowing} asks for the same and is older")
     return Verdict("True", "Accepted", "")
 
 
 def index_ready(pool: Pool, seen: Observed) -> Verdict:
     """The pickers know what the engines cache, and share it. Serving goes on without."""
-    found = pickers.index_ready(seen.reports)
+    found = pickers.index_ready(seen.reports, seen.store)
     if found.reason == "RedisUnreachable":
         return found
     if not pool.spec.engine.kv_events.enabled:

@@ -40,5 +40,9 @@ class Observed:
     image: str | None = None  # of the engines; None: no default for this engine
     revision: str = ""  # hash of the wanted pod template
     shared_state: bool = False
+    store: str = ""  # address of the shared state, without credentials
+    gateways: Sequence[Manifest] = ()  # those that the route names and that exist
+    sharing: Sequence[str] = ()  # other pools that have the same pods
+    shadowing: str | None = None  # the pool whose older route gets this one's requests
     reports: Sequence[PickerReport] = ()  # of the pickers that answered
     warming: bool = False  # a pod has just become ready: what pickers know of it is yet to come

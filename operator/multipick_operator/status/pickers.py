@@ -56,15 +56,16 @@ def all_is_well(reports: Sequence[PickerReport]) -> bool:
     return bool(reports) and index_ready(reports).status == engines_match(reports).status == "True"
 
 
-def index_ready(reports: Sequence[PickerReport]) -> Verdict:
-    """Whether the pickers know what the engines cache, and share what they know."""
+def index_ready(reports: Sequence[PickerReport], store: str = "") -> Verdict:
+    """Whether the pickers know what the engines cache, and share what they know; `store`: where."""
     for reason, outages in (
         ("RedisUnreachable", [report.state for report in reports if report.state]),
         ("IngestDegraded", [report.ingest for report in reports if report.ingest]),
     ):
         if outages:
             words = f"{len(outages)} of {len(reports)} pickers: {outages[0][:_WORDS]}"
-            return Verdict("False", reason, f"{words}; requests go on, by what each picker knows itself")
+            where = f" at {store}" if store and reason == "RedisUnreachable" else ""
+            return Verdict("False", reason, f"{words}{where}; requests go on, by what each picker knows itself")
     least = _least(reports)
     if least is None:
         return _NOT_YET
@@ -89,6 +90,8 @@ def engines_match(reports: Sequence[PickerReport]) -> Verdict:
     if least is None:
         return _NOT_YET
     checked = min(report.endpoints.checked for report in reports)
+    if not checked:
+        return Verdict("Unknown", "NotChecked", f"none of {least.ready} endpoints has answered all checks yet")
     return Verdict("True", "EnginesMatch", f"{checked} of {least.ready} endpoints have answered all checks")
 
 

@@ -57,6 +57,9 @@ def parents(**conditions: str) -> dict[str, Any]:
     return {"status": {"parents": [{"parentRef": ref, "controllerName": "test.dev/gateway", "conditions": listed}]}}
 
 
+ROUTE_TAKEN = parents(Accepted="True", ResolvedRefs="True")
+
+
 async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
     namespace: Namespace, running: Running, gateway_api: Callable[[], None]
 ) -> None:
@@ -74,6 +77,7 @@ async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
         await namespace.reaches("ResolvedRefs", "True", "ResolvedRefs")
         made = await until(lambda: namespace.find(extension))
         assert made["spec"]["endpointPickerRef"]["name"] == "p-epp"
+        assert (await namespace.call("GET", namespace.pool_path()))["status"]["url"] == ""
         await namespace.patch(extension + "/status", parents(Accepted="True", ResolvedRefs="True"))
         await namespace.patch(route + "/status", parents(Accepted="False"))
         await namespace.reaches("RouteReady", "False", "Accepted")
@@ -82,6 +86,18 @@ async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
         await namespace.reaches("RouteReady", "True", "Accepted")
         pool = await namespace.call("GET", namespace.pool_path())
         assert pool["status"]["url"] == "http://h.test/v1"
+        tls = {"name": "https", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "c"}]}}
+        await namespace.patch(namespace.path("gateways", "gw", GATEWAY), {"spec": {"listeners": [tls]}})
+        await until(
+            lambda: namespace.call("GET", namespace.pool_path()),
+            lambda found: found["status"]["url"] == "https://h.test/v1",
+        )
+        await namespace.apply("q", **ROUTED)
+        await namespace.reaches("RouteReady", "False", "Pending", "q")
+        await namespace.patch(namespace.path("inferencepools", "q", GIE) + "/status", ROUTE_TAKEN)
+        await namespace.patch(namespace.path("httproutes", "q", GATEWAY) + "/status", ROUTE_TAKEN)
+        await namespace.reaches("RouteReady", "False", "Shadowed", "q")
+        await namespace.call("DELETE", namespace.pool_path("q"))
         await namespace.apply(**ROUTED, engine={"port": 9000})
         both = [{"number": 9000}, {"number": 8000}]  # the old pod is not gone, since the new one isn't ready
         await until(lambda: namespace.find(extension), lambda found: found["spec"]["targetPorts"] == both)

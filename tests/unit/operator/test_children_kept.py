@@ -80,3 +80,44 @@ def test_what_a_spec_names_is_looked_for_once() -> None:
         ("Gateway", "g"),
     ]
     assert named[-1] == Reference(Ref("gateway.networking.k8s.io/v1", "Gateway", "g"), "infra")
+
+
+def test_what_a_template_names_must_exist_too() -> None:
+    template = {
+        "spec": {
+            "imagePullSecrets": [{"name": "pull"}],
+            "volumes": [
+                {"name": "a", "secret": {"secretName": "files"}},
+                {"name": "b", "configMap": {"name": "settings"}},
+                {"name": "c", "persistentVolumeClaim": {"claimName": "weights"}},
+                {"name": "d", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
+                {"name": "e", "configMap": {"name": "maybe", "optional": True}},
+            ],
+            "containers": [
+                {
+                    "name": "engine",
+                    "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "keys", "key": "k"}}}],
+                    "envFrom": [{"secretRef": {"name": "all"}}, {"configMapRef": {"name": 7}}, "odd"],
+                }
+            ],
+        }
+    }
+    found = {(one.ref.kind, one.ref.name) for one in references(pool(podTemplate=template))}
+    assert found == {
+        ("Secret", "pull"),
+        ("Secret", "files"),
+        ("Secret", "projected"),
+        ("Secret", "all"),
+        ("ConfigMap", "settings"),
+        ("ConfigMap", "keys"),
+        ("PersistentVolumeClaim", "weights"),
+    }
+    odd = pool(podTemplate={"spec": {"imagePullSecrets": {"name": ["x"]}, "volumes": "x"}})
+    assert references(odd) == []
+    named = pool(
+        engine={
+            "imagePullSecrets": ["registry"],
+            "env": [{"name": "B", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}],
+        }
+    )
+    assert [one.ref.name for one in references(named)] == ["registry", "m"]

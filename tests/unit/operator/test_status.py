@@ -135,6 +135,9 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         ),
         ({}, serving(missing=[Missing("PodMonitor", "")]), "ResolvedRefs", ("True", "ResolvedRefs")),
         ({}, serving(missing=[Missing("InferencePool", "")]), "ResolvedRefs", ("True", "ResolvedRefs")),
+        ({}, serving(missing=[Missing("ConfigMap", "m")]), "ResolvedRefs", ("False", "ConfigMapNotFound")),
+        ({}, serving(sharing=["b"]), "Accepted", ("False", "PodsShared")),
+        ({"existingPods": {"matchLabels": {"app": "x"}}}, serving(), "Available", ("False", "NoPods")),
         ({"replicas": 0}, serving(workload=workload(0)), "Available", ("False", "ScaledToZero")),
         ({}, serving(workload=workload(0)), "Available", ("False", "NoReadyReplicas")),
         (
