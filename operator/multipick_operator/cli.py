@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add("--simulated-image", help="default image of engine Simulated (default: the picker's)")
     add("--state-url", help=f"Redis or Valkey of pools without one; its password is in ${STATE_PASSWORD_ENV}")
     add("--state-users", action="store_true", help="make a user there for each pool, limited to the pool's keys")
+    add("--no-fixed-ids", action="store_true", help="leave the pickers' user ids to the platform (OpenShift)")
     add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="where the lease lies")
     add("--lease-name", default="multipick-operator", help="operators that share it take turns")
     add("--resync", type=float, default=120.0, metavar="SECONDS", help="look at every pool this often")
@@ -72,6 +73,7 @@ def settings(options: argparse.Namespace) -> Settings:
         state_url=options.state_url,
         state_password=os.environ.get(STATE_PASSWORD_ENV) or None,
         state_users=options.state_users,
+        fixed_ids=not options.no_fixed_ids,
     )
     return Settings(
         defaults=defaults,

@@ -1,5 +1,7 @@
+{{/* At most 40 letters, so that the longest name made from it still fits a label; a cut one keeps a hash of the whole. */}}
 {{- define "multipick.name" -}}
-{{- if contains "multipick" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-multipick{{ end }}
+{{- $name := ternary .Release.Name (printf "%s-multipick" .Release.Name) (contains "multipick" .Release.Name) -}}
+{{- if gt (len $name) 40 }}{{ printf "%s-%s" ($name | trunc 31 | trimSuffix "-") ($name | sha256sum | trunc 8) }}{{ else }}{{ $name }}{{ end }}
 {{- end }}
 
 {{/* Labels of everything; call with (dict "root" $ "component" "operator"). */}}
@@ -17,15 +19,18 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "multipick.image" -}}
-{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- if .image.digest }}{{ .image.repository }}@{{ .image.digest }}
+{{- else }}{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* Pod Security Standard "restricted"; call with the user id. */}}
+{{/* Pod Security Standard "restricted"; call with (dict "root" $ "user" id). OpenShift gives out ids by itself. */}}
 {{- define "multipick.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+{{- if .root.Values.security.fixedIds }}
+runAsUser: {{ .user }}
+runAsGroup: {{ .user }}
+fsGroup: {{ .user }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}

@@ -18,6 +18,7 @@ class Defaults:
     state_url: str | None = None  # Valkey of the chart; None: a picker keeps its state to itself
     state_password: str | None = field(default=None, repr=False)
     state_users: bool = False  # each pool has a user of its own there
+    fixed_ids: bool = True  # pickers run as one user id; else as the platform says
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
 EXT_PROC_PORT = 9002
 HEALTH_PORT = 9003
 ADMIN_PORT = 9090
+USER = 65532
 CONFIG_FOLDER = "/etc/multipick"
 PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
 SEED_ENV = "MULTIPICK_KEY_SEED"
@@ -161,9 +162,7 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
             "terminationGracePeriodSeconds": max(grace_seconds(pool), picker.drain_timeout_seconds) + 15,
             "securityContext": {
                 "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
+                **(dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), USER) if context.defaults.fixed_ids else {}),
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "imagePullSecrets": [{"name": name} for name in picker.image_pull_secrets],

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 CALL_S = 30.0
 PAGE = 500  # objects of one answer to a list
 WATCH_S = 270  # the API server ends a watch then, and it goes on from where it was
-SILENCE_S = 90  # bookmarks come every minute: a connection without any is dead
+SILENCE_S = WATCH_S + 15  # nothing may be told for as long: bookmarks come only where something happened
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a dead peer is noticed after a minute
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 MERGE = "application/merge-patch+json"
@@ -51,6 +53,7 @@ class Kube:
     def __init__(self, login: Login) -> None:
         self._login = login
         self._client: DynamicClient | None = None
+        self._connector: aiohttp.TCPConnector | None = None
         self._connecting = asyncio.Lock()
 
     async def get(self, ref: Ref, namespace: str, timeout_s: float = CALL_S) -> Manifest | None:
@@ -133,6 +136,8 @@ class Kube:
         client, self._client = self._client, None
         if client is not None:
             await client.client.close()
+        if self._connector is not None:
+            await self._connector.close()
 
     async def _call(
         self, method: str, *arguments: Any, timeout_s: float | None = CALL_S, accept: str = JSON, **options: Any
@@ -173,8 +178,23 @@ class Kube:
                 await self.close()
                 # not awaited: that would run discovery, and keep a file of it
                 api = await asyncio.to_thread(ApiClient, configuration)
+                self._connector = aiohttp.TCPConnector(
+                    limit=0, ssl=api.rest_client.ssl_context, socket_factory=_kept_alive
+                )
+                configuration.client_session_kwargs = {"connector": self._connector}
                 self._client = DynamicClient(api)  # type: ignore[no-untyped-call]
             return self._client
+
+
+def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A watch may be silent for minutes: only the kernel can tell that its peer is gone."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):  # not everywhere but on Linux
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
 
 
 def _resource(ref: Ref) -> "Resource":

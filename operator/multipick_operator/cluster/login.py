@@ -33,7 +33,6 @@ async def login() -> "Configuration":
             raise LoginError(
                 f"neither a service account ({in_cluster}) nor a kubeconfig ({kubeconfig}) gives access to a cluster"
             ) from kubeconfig
-    found.connection_pool_maxsize = 0  # each watch holds a connection
     return found
 
 

@@ -145,6 +145,7 @@ def _settings(selector: str) -> kopf.OperatorSettings:
     chosen.watching.server_timeout = 270
     chosen.watching.client_timeout = 300
     chosen.watching.connect_timeout = 10
+    chosen.watching.inactivity_timeout = 285  # where nothing happens, nothing may be told for as long
     chosen.scanning.disabled = True  # namespaces and CRDs are none of its business: a Role can't list them
     if selector:
         chosen.watching.label_selectors[GROUP, VERSION, PLURAL] = selector

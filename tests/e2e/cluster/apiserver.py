@@ -47,10 +47,11 @@ class ApiServer:
         """An administrator's kubeconfig."""
         return self.folder / "kubeconfig"
 
-    def start(self, crds: Sequence[Mapping[str, Any]] = ()) -> None:
+    def start(self, crds: Sequence[Mapping[str, Any]] = (), flags: Sequence[str] = ()) -> None:
         """Start all three and wait until the server is ready. Raises UnavailableError, or RuntimeError with a log.
 
-        `crds` come before the controllers: the garbage collector learns of later ones only every 30 s.
+        `flags` are more of the API server's. `crds` come before the controllers: the garbage collector learns of later
+        ones only every 30 s.
         """
         programs = binaries(API_SERVER)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +89,7 @@ class ApiServer:
             f"--service-cluster-ip-range={SERVICES}",
             # 127.0.0.1 is no address for an endpoint
             f"--endpoint-reconciler-type={'none' if self.address == '127.0.0.1' else 'lease'}",
+            *flags,
         )
         self._write_kubeconfig()
         self._wait_ready()

@@ -15,10 +15,10 @@ GATEWAY = {"gateway": {"enabled": True, "pool": {"name": "demo", "namespace": "m
 EVERYTHING = GATEWAY | {"networkPolicy": {"enabled": True}, "podMonitor": {"enabled": True, "labels": {"a": "b"}}}
 
 
-def render(values: dict[str, Any]) -> list[dict[str, Any]]:
+def render(values: dict[str, Any], name: str = "multipick") -> list[dict[str, Any]]:
     with helm.Chart.load(str(CHART)) as chart:
         chart.validate_schema(values)
-        files = chart.render(values, name="multipick", namespace="system")
+        files = chart.render(values, name=name, namespace="system")
     return [one for name, text in files.items() if name.endswith(".yaml") for one in yaml.safe_load_all(text) if one]
 
 
@@ -95,6 +95,34 @@ def test_every_pod_is_restricted_and_says_what_it_needs() -> None:
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["requests"]
+
+
+def test_user_ids_can_be_left_to_the_platform() -> None:
+    manifests = render(EVERYTHING | {"security": {"fixedIds": False}})
+    for pod in pods(manifests):
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(pod["securityContext"])
+        assert pod["securityContext"]["runAsNonRoot"]
+    assert "--no-fixed-ids" in str(manifests)
+
+
+def test_an_image_may_be_named_by_digest_and_a_pod_labelled() -> None:
+    digest, variable = "sha256:" + "0" * 64, {"name": "A", "value": "1"}
+    values = {"image": {"digest": digest}, "podLabels": {"team": "x"}, "env": [variable]}
+    (operator,) = [one for one in render({"operator": values}) if one["kind"] == "Deployment"]
+    template = operator["spec"]["template"]
+    assert template["spec"]["containers"][0]["image"] == f"multipick/operator@{digest}"
+    assert template["metadata"]["labels"]["team"] == "x"
+    assert variable in template["spec"]["containers"][0]["env"]
+    assert "team" not in operator["spec"]["selector"]["matchLabels"]
+
+
+def test_a_long_release_name_is_cut_so_that_no_two_meet() -> None:
+    names = []
+    for end in ("a", "b"):
+        made = render(EVERYTHING, "the-platform-teams-" + "x" * 33 + end)
+        names.append({one["metadata"]["name"] for one in made if one["kind"] != "CustomResourceDefinition"})
+        assert all(len(name) <= 63 for name in names[-1])
+    assert not names[0] & names[1]
 
 
 def test_every_workload_has_a_budget_that_lets_nodes_drain() -> None:
