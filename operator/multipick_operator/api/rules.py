@@ -40,7 +40,11 @@ ROOT_RULES = (
 _GAP = "(self.engine.kvEvents.replayPort - self.engine.kvEvents.port)"
 
 # what the picker brings (`multipick_epp.policy`); an image of one's own may bring more
-POLICIES = ("lmetric", "round-robin", "vllm-v1")
+POLICIES = (
+    *("lmetric", "marginal", "round-robin", "random", "least-request", "power-of-two", "vllm-v1", "vllm-032"),
+    *("linear", "dynamo", "aibrix", "smg", "llm-d", "dualmap", "preble", "lmetric-seconds"),
+    *("p-token", "lmetric-no-queue", "hit-ratio-batch", "p-token-total-tokens"),
+)
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
