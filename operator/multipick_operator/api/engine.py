@@ -174,6 +174,14 @@ class Accelerator(Spec, frozen=True):
     ) = None
 
 
+class DeviceClaim(Spec, frozen=True):
+    """Devices by dynamic resource allocation, for each engine container of a pod."""
+
+    name: Annotated[ObjectName, Meta(description="Name of the claim within the pod.")]
+    template_name: Annotated[ObjectName, Meta(description="ResourceClaimTemplate: a claim for each pod.")] | None = None
+    claim_name: Annotated[ObjectName, Meta(description="ResourceClaim: one for all pods.")] | None = None
+
+
 class Resources(Spec, frozen=True):
     """What each engine container asks for, besides the accelerators."""
 
@@ -185,6 +193,14 @@ class Resources(Spec, frozen=True):
         dict[str, Quantity],
         Meta(max_length=16, description="Likewise. Without a CPU limit an engine may use what its node has left."),
     ] = field(default_factory=dict)
+    device_claims: Annotated[
+        tuple[DeviceClaim, ...],
+        Meta(
+            max_length=16,
+            description="Devices by dynamic resource allocation, in the place of `accelerator` (count: 0).",
+            extra_json_schema=LIST_MAP,
+        ),
+    ] = ()
     shared_memory: Annotated[Quantity, Meta(description='Size of /dev/shm; "0": the runtime\'s default.')] = "8Gi"
     runtime_class_name: Annotated[ObjectName, Meta(description="RuntimeClass of the pods.")] | None = None
 

@@ -15,6 +15,7 @@ Quantity = Annotated[
     Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=_QUANTITY)],
     Meta(description="A Kubernetes quantity, such as 500m or 8Gi."),
 ]
+Share = Annotated[int, Meta(ge=0, le=1000)] | Annotated[str, Meta(pattern=r"^(100|[1-9]?[0-9])%$")]
 Labels = Annotated[dict[str, LabelValue], Meta(max_length=64)]
 Strings = Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=256)]
 

@@ -13,6 +13,7 @@ from multipick_operator.api.fields import (
     ObjectName,
     Seconds,
     SecretKey,
+    Share,
     Spec,
     Text,
 )
@@ -94,9 +95,9 @@ class Rollout(Spec, frozen=True):
         Strategy.ROLLING_UPDATE
     )
     max_surge: Annotated[
-        int, Meta(ge=0, le=1000, description="Pods above `replicas` in a rollout; each needs spare accelerators.")
+        Share, Meta(description="Pods above `replicas` in a rollout, or a share (25%); each needs spare accelerators.")
     ] = 1
-    max_unavailable: Annotated[int, Meta(ge=0, le=1000, description="Pods below `replicas` in a rollout.")] = 0
+    max_unavailable: Annotated[Share, Meta(description="Pods below `replicas` in a rollout, or a share (25%).")] = 0
     min_ready_seconds: Annotated[
         Seconds, Meta(description="A pod counts as serving when it has been ready for so long.")
     ] = 0

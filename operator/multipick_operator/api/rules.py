@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import Model, Parallelism
+from multipick_operator.api.engine import DeviceClaim, Model, Parallelism
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
 from multipick_operator.api.pool import Autoscaling, PoolSpec, Rollout
 from multipick_operator.api.routing import HttpRoute, Picker
@@ -130,10 +130,13 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
     ),
     Rollout: (
         Rule(
-            "self.strategy == 'Recreate' || self.maxSurge + self.maxUnavailable > 0",
+            "self.strategy == 'Recreate' || "
+            "!((self.maxSurge == 0 || self.maxSurge == '0%')"
+            " && (self.maxUnavailable == 0 || self.maxUnavailable == '0%'))",
             "maxSurge and maxUnavailable can't both be 0: no pod could ever be replaced",
         ),
     ),
+    DeviceClaim: (Rule("has(self.templateName) != has(self.claimName)", "exactly one of templateName and claimName"),),
     Cache: (
         Rule("self.type != 'ExistingClaim' || has(self.claimName)", "type ExistingClaim needs claimName"),
         Rule("self.type != 'HostPath' || has(self.hostPath)", "type HostPath needs hostPath"),

@@ -57,6 +57,16 @@ def _pod_spec(pool: Pool, image: str, worker: bool) -> Manifest:
             "terminationGracePeriodSeconds": grace_seconds(pool),
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
             "imagePullSecrets": [{"name": name} for name in spec.engine.image_pull_secrets],
+            "resourceClaims": [
+                without_nothing(
+                    {
+                        "name": one.name,
+                        "resourceClaimTemplateName": one.template_name,
+                        "resourceClaimName": one.claim_name,
+                    }
+                )
+                for one in spec.resources.device_claims
+            ],
             "runtimeClassName": spec.resources.runtime_class_name,
             "nodeSelector": dict(spec.scheduling.node_selector),
             "tolerations": [msgspec.to_builtins(one) for one in spec.scheduling.tolerations],
@@ -138,6 +148,7 @@ def _resources(pool: Pool) -> Manifest:
         {
             "requests": scratch | dict(spec.resources.requests) | devices,
             "limits": dict(spec.resources.limits) | devices,
+            "claims": [{"name": one.name} for one in spec.resources.device_claims],
         }
     )
 

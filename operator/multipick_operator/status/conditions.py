@@ -237,6 +237,6 @@ def _advice(pool: Pool, seen: Observed, reason: str) -> str:
     """A rollout that waits for a spare accelerator that will never come is the commonest way to be stuck."""
     workload = seen.workload or {}
     surging = workload.get("status", {}).get("replicas", 0) > pool.spec.replicas
-    if reason == CAPACITY and surging and pool.spec.rollout.max_surge:
+    if reason == CAPACITY and surging and pool.spec.rollout.max_surge not in (0, "0%"):
         return "; without spare capacity set rollout.maxSurge: 0 and rollout.maxUnavailable: 1"
     return ""

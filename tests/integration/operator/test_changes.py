@@ -214,3 +214,33 @@ async def test_no_pool_needs_a_special_node_by_default(namespace: Namespace, run
                 "ephemeral-storage"
             ),
         )
+
+
+async def test_devices_may_be_claimed_and_a_rollout_may_be_by_share(namespace: Namespace, running: Running) -> None:
+    async with running():
+        await namespace.apply(
+            replicas=4,
+            resources={
+                "accelerator": {"count": 0},
+                "deviceClaims": [{"name": "gpu", "templateName": "h200"}],
+            },
+            rollout={"maxSurge": "25%", "maxUnavailable": "50%"},
+        )
+        engine = await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+        pod = engine["spec"]["template"]["spec"]
+        assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "h200"}]
+        assert pod["containers"][0]["resources"] == {"claims": [{"name": "gpu"}]}
+        assert engine["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": "25%", "maxUnavailable": "50%"}
+
+
+async def test_kubectl_rollout_restart_is_not_undone(namespace: Namespace, running: Running) -> None:
+    path = namespace.path("deployments", "p-engine", "apps/v1")
+    restart = {"kubectl.kubernetes.io/restartedAt": "2026-11-22T08:00:00Z"}
+    async with running():
+        await namespace.apply()
+        await until(lambda: namespace.find(path))
+        await namespace.reaches("Accepted", "True", "Accepted")
+        await namespace.patch(path, {"spec": {"template": {"metadata": {"annotations": restart}}}})
+        await namespace.apply(replicas=2)
+        found = await until(lambda: namespace.find(path), lambda found: found["spec"]["replicas"] == 2)
+        assert found["spec"]["template"]["metadata"]["annotations"] == restart

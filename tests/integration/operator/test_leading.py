@@ -5,13 +5,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from cluster.apiserver import ApiServer
 from cluster.client import Namespace, until
+from cluster.relay import Relay
 from multipick_operator.app import LeaseLostError, Operator
 from multipick_sim.local.processes import running as process
 
@@ -25,39 +25,6 @@ def leads(operator: Operator) -> float:
 
 async def lease(namespace: Namespace) -> Any:
     return await namespace.find(namespace.path("leases", "operator", "coordination.k8s.io/v1"))
-
-
-class Relay:
-    """A way to the API server that can fall silent, with all its connections open."""
-
-    def __init__(self, server: ApiServer) -> None:
-        self._server = server
-        self._open = asyncio.Event()
-        self._open.set()
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        listener = await asyncio.start_server(self._carry, "127.0.0.1", 0)
-        try:
-            yield f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-        finally:
-            listener.close()
-            self._open.set()
-
-    def silence(self) -> None:
-        self._open.clear()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection(self._server.address, self._server.port)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(65536):
-                await self._open.wait()
-                sink.write(data)
-                await sink.drain()
-            sink.close()
-
-        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer), return_exceptions=True)
 
 
 async def test_a_holder_whose_calls_hang_has_let_go_before_the_next_one_acts(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cluster.apiserver import ApiServer
 from cluster.client import Namespace, until
+from cluster.relay import Relay
 from cluster.rights import EVERYTHING, account, allow
 from multipick_operator.api.crd import crd
 from multipick_operator.app import Operator
@@ -184,3 +185,21 @@ async def test_the_pools_own_kind_may_come_and_go(api: ApiServer, namespace: Nam
         await until(lambda: asyncio.sleep(0, operator.inability() is None), patience_s=60)
         await until(lambda: namespace.find(namespace.path("deployments", "p-epp", "apps/v1")), patience_s=60)
         await namespace.reaches("PickerReady", "False", "NoReadyReplicas")
+
+
+async def test_an_api_server_that_was_away_is_followed_again(
+    api: ApiServer, namespace: Namespace, running: Running
+) -> None:
+    relay = Relay(api)
+    engine = namespace.path("deployments", "p-engine", "apps/v1")
+    async with relay.serve() as url, running(url=url, lease_s=60.0, may_fail=True) as operator:
+        await namespace.apply()
+        await served(namespace)
+        relay.cut()
+        await until(lambda: asyncio.sleep(0, failing(operator, "Service", namespace.name)))
+        await namespace.apply(replicas=3)
+        await namespace.call("DELETE", namespace.path("services", "p-epp"))
+        relay.mend()
+        await until(lambda: namespace.find(engine), lambda found: found["spec"]["replicas"] == 3, 60)
+        await until(lambda: namespace.find(namespace.path("services", "p-epp")), patience_s=60)
+        await until(lambda: asyncio.sleep(0, operator.inability() is None), patience_s=60)
