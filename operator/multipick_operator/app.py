@@ -104,7 +104,7 @@ class Operator:
             for task in (stopped, acquired):
                 task.cancel()
             self.metrics.leader.set(0)
-            await self._lease.release()
+            await self._lease.release()  # it may have come in the last moment
             await self._probe.close()
             await self._api.close()
             await runner.cleanup()
@@ -122,15 +122,14 @@ class Operator:
 
     async def _act(self, stopped: asyncio.Task[bool]) -> None:
         """Watch and work until told to stop or the lease is lost."""
-        kept = asyncio.create_task(self._lease.keep())
         supervisor = Supervisor(self.metrics, self._settings.discovery_s, self._all_changed)
-        running = (supervisor.run(self._watches), self._users.run(), self._work())
-        tasks = [asyncio.create_task(one) for one in running]
+        kept, working = asyncio.create_task(self._lease.keep()), asyncio.create_task(self._work())
+        reading = [asyncio.create_task(one) for one in (supervisor.run(self._watches), self._users.run())]
         try:
-            await asyncio.wait((stopped, kept, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((stopped, kept, working, *reading), return_when=asyncio.FIRST_COMPLETED)
             if kept.done():
                 raise LeaseLostError
-            for task in tasks:
+            for task in (working, *reading):
                 if task.done():
                     task.result()
             self._queue.close()
@@ -138,9 +137,9 @@ class Operator:
                 await asyncio.wait_for(self._queue.finish(), FINISH_S)
         finally:
             self._queue.close()
-            for task in (kept, *tasks):
-                task.cancel()
-            await asyncio.gather(kept, *tasks, return_exceptions=True)
+            await _ended(kept, working)
+            await self._lease.release()  # nothing is written any more: the next one may act while the watches end
+            await _ended(*reading)
 
     async def _work(self) -> None:
         """Reconcile pools, as soon as every watch has told what it can."""
@@ -190,6 +189,13 @@ class Operator:
         for pools in self._pools:
             for key in pools.known():
                 self._queue.add(key)
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancelled, and over."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def now() -> str:

@@ -11,6 +11,8 @@ from multipick_operator.children.artifacts import claim_of
 from multipick_operator.children.names import Manifest
 from multipick_operator.cluster.view import View
 
+MAX_KNOWN = 256  # what one spec can name is far less
+
 
 class Reference(NamedTuple):
     """An object somebody else makes, by kind and name, and where."""
@@ -39,6 +41,8 @@ class LookUps:
             return None
         asked, found = self._known.get(reference, (float("-inf"), None))
         if self._clock() - asked >= (self._fresh_s if found else self.missing_s):
+            if len(self._known) > MAX_KNOWN:  # of specs of before
+                self._known.clear()
             found = await self._view.ask(reference.ref, reference.namespace)
             self._known[reference] = (self._clock(), found)
         return found

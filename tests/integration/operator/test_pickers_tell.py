@@ -140,7 +140,9 @@ async def test_sick_engines_and_a_lost_store_are_the_pools_conditions_until_they
         degraded = await told("IndexDegraded")
         await store.kill()
         await namespace.reaches("IndexReady", "False", "RedisUnreachable")
-        assert re.search(r"1 of 1 pickers: \w+: away", await message(namespace, "IndexReady"))
+        words = await message(namespace, "IndexReady")
+        assert re.search(r"1 of 1 pickers: \w+: away", words)
+        assert f" at {store.url.removeprefix('redis://')}" in words
         await namespace.reaches("Ready", "True", "Serving")
         assert await told("IndexDegraded") > degraded
         await store.start()
