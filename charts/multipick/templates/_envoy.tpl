@@ -57,7 +57,18 @@ static_resources:
                   - name: envoy.filters.http.ext_proc
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor
-                      grpc_service: {envoy_grpc: {cluster_name: pickers, authority: epp}}
+                      grpc_service:
+                        envoy_grpc: {cluster_name: pickers, authority: epp}
+                        # a picker that is gone, or silent, has not answered: another one is asked the same
+                        retry_policy:
+                          retry_on: connect-failure,refused-stream,reset,unavailable
+                          num_retries: 3
+                          retry_back_off: {base_interval: 0.025s, max_interval: 0.25s}
+                          retry_host_predicate:
+                            - name: envoy.retry_host_predicates.previous_hosts
+                              typed_config:
+                                "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
+                          host_selection_retry_max_attempts: 5
                       failure_mode_allow: true # without a picker requests go round-robin
                       message_timeout: 5s
                       processing_mode:
@@ -102,7 +113,7 @@ static_resources:
       dns_refresh_rate: 2s
       respect_dns_ttl: false
       connect_timeout: 1s
-      circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000}]}
+      circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000, max_retries: 1000000}]}
       load_balancing_policy:
         policies:
           - typed_extension_config:
@@ -134,21 +145,30 @@ static_resources:
       lb_policy: LEAST_REQUEST
       # a picker that is dead has the fewest requests, and would get the next ones too
       health_checks:
-        - timeout: 1s
+        - timeout: 3s
           interval: 1s
           no_traffic_interval: 1s
           unhealthy_threshold: 2
           healthy_threshold: 1
           grpc_health_check: {service_name: envoy.service.ext_proc.v3.ExternalProcessor}
+      # the first connection that is refused or breaks tells it sooner
+      outlier_detection:
+        split_external_local_origin_errors: true
+        consecutive_local_origin_failure: 1
+        interval: 1s
+        base_ejection_time: 5s
+        max_ejection_time: 30s
+        max_ejection_percent: 100
+      # where all look dead, requests go round-robin
       common_lb_config: {healthy_panic_threshold: {value: 0}}
       # every request in flight is an open stream
-      circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000}]}
+      circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000, max_retries: 1000000}]}
       typed_extension_protocol_options:
         envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
           "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
           explicit_http_config:
             http2_protocol_options:
-              connection_keepalive: {interval: 30s, timeout: 5s}
+              connection_keepalive: {interval: 1s, timeout: 3s} # nothing else ends the streams of a picker that hangs
       load_assignment:
         cluster_name: pickers
         endpoints:

@@ -17,8 +17,18 @@ Json = dict[str, Any]
 Style = Literal["standalone", "gateway"]
 
 MAX_BODY_BYTES: Final = 64 << 20  # of a request: what the picker takes at most
-_MANY: Final = {"thresholds": [dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), 1_000_000)]}
+_BOUNDS: Final = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+_MANY: Final = {"thresholds": [dict.fromkeys(_BOUNDS, 1_000_000)]}
 _TYPE: Final = "type.googleapis.com/envoy.extensions"
+_ELSEWHERE: Final = {
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {"@type": f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+        }
+    ],
+    "host_selection_retry_max_attempts": 5,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ def render(bootstrap: Bootstrap) -> Json:
         },
         "static_resources": {
             "listeners": listeners,
-            "clusters": [_pool(bootstrap.endpoints), _pickers(bootstrap.ext_proc_ports)],
+            "clusters": [_pool(bootstrap.endpoints), _pickers(bootstrap.ext_proc_ports, bootstrap.style)],
         },
     }
 
@@ -65,13 +75,7 @@ def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Js
             "retriable_status_codes": [503],
             "num_retries": retries,
             # The host just refused is known to be dead before the picker knows.
-            "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": {"@type": f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-                }
-            ],
-            "host_selection_retry_max_attempts": 5,
+            **_ELSEWHERE,
         }
     connections: Json = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -126,7 +130,16 @@ def _ext_proc(style: Style) -> Json:
             "response_trailer_mode": "SEND",
         }
     config = {
-        "grpc_service": {"envoy_grpc": {"cluster_name": "pickers", "authority": "epp"}},
+        "grpc_service": {
+            "envoy_grpc": {"cluster_name": "pickers", "authority": "epp"},
+            # A picker that is gone, or silent, has not answered: another one is asked the same.
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset,unavailable",
+                "num_retries": 3,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+                **_ELSEWHERE,
+            },
+        },
         "failure_mode_allow": style == "standalone",
         "message_timeout": "30s",
         "processing_mode": mode,
@@ -169,7 +182,8 @@ def _policy(name: str, config: Json) -> Json:
     return {"policies": [{"typed_extension_config": extension}]}
 
 
-def _pickers(ports: Sequence[int]) -> Json:
+def _pickers(ports: Sequence[int], style: Style) -> Json:
+    """What each value is for, and what it was found by: docs/gateways.md."""
     protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "name": "pickers",
@@ -179,7 +193,7 @@ def _pickers(ports: Sequence[int]) -> Json:
         # A picker that is dead has the fewest requests, and would get the next ones too.
         "health_checks": [
             {
-                "timeout": "2s",
+                "timeout": "3s",
                 "interval": "1s",
                 "no_traffic_interval": "1s",
                 "unhealthy_threshold": 2,
@@ -187,13 +201,24 @@ def _pickers(ports: Sequence[int]) -> Json:
                 "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
             }
         ],
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # The first connection that is refused or breaks tells it sooner.
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 1,
+            "interval": "1s",
+            "base_ejection_time": "5s",
+            "max_ejection_time": "30s",
+            "max_ejection_percent": 100,
+        },
+        # Where all look dead: without a picker requests go round-robin, or there are none, and then all are tried.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0 if style == "standalone" else 1}},
         "circuit_breakers": _MANY,  # each request in flight is an open stream
         "typed_extension_protocol_options": {
             protocol: {
                 "@type": f"type.googleapis.com/{protocol}",
                 "explicit_http_config": {
-                    "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}
+                    # Nothing else ends the streams of a picker that hangs.
+                    "http2_protocol_options": {"connection_keepalive": {"interval": "1s", "timeout": "3s"}}
                 },
             }
         },

@@ -21,9 +21,11 @@ CLIENTS: Final = 6
 REST_S: Final = 0.1  # between two requests of a client
 PATIENCE_S: Final = 10.0  # then a request counts as lost
 TURNS: Final = 6  # of a chat
-PROBE_CHATS: Final = 10
+PROBE_CHATS: Final = 20
 PROBE_REST_S: Final = 0.05
-SETTLED_S: Final = 1.0  # a probe's chat goes on so long after its last answer: the events of that have come by then
+SETTLED_S: Final = 2.0
+"""A probe's chat goes on so long after its last answer. The events of that have come by then, or somebody has noticed that
+they don't: a silent publisher is asked after a second, and an owner that renews nothing is missed a little later."""
 SYSTEM_TOKENS: Final = 400  # of a prompt that half of the probes' chats begin with
 
 Outcome = Literal["whole", "left", "lost"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from multipick_sim.local import bootstrap
 
 helm = pytest.importorskip("helm_python", reason="Helm's library is not to be had on this platform")
 
@@ -183,13 +184,39 @@ def test_a_chart_version_alone_restarts_no_pod() -> None:
             assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
 
 
-def test_the_real_envoy_takes_its_configuration(tmp_path: Path) -> None:
-    envoy = pytest.importorskip("envoy", reason="no Envoy wheel for this platform")
+def envoy_config() -> str:
     (config,) = [
         one["data"]["envoy.yaml"]
         for one in render(GATEWAY)
         if one["kind"] == "ConfigMap" and "envoy.yaml" in one["data"]
     ]
+    assert isinstance(config, str)
+    return config
+
+
+def clusters(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in config["static_resources"]["clusters"]}
+
+
+def picker_service(config: dict[str, Any]) -> Any:
+    [chain] = config["static_resources"]["listeners"][0]["filter_chains"]
+    filters = chain["filters"][0]["typed_config"]["http_filters"]
+    [found] = [each for each in filters if each["name"] == "envoy.filters.http.ext_proc"]
+    return found["typed_config"]["grpc_service"]
+
+
+def test_its_envoy_treats_pickers_and_pods_as_the_one_that_the_tests_try() -> None:
+    ours, tried = yaml.safe_load(envoy_config()), bootstrap.render(bootstrap.Bootstrap(["10.0.0.1:8000"], [9002]))
+    assert picker_service(ours) == picker_service(tried)
+    apart = {"type", "dns_refresh_rate", "respect_dns_ttl", "load_assignment"}  # where hosts come from
+    for name in ("pickers", "pool"):
+        ours_, tried_ = clusters(ours)[name], clusters(tried)[name]
+        assert {key: ours_[key] for key in ours_.keys() - apart} == {key: tried_[key] for key in tried_.keys() - apart}
+
+
+def test_the_real_envoy_takes_its_configuration(tmp_path: Path) -> None:
+    envoy = pytest.importorskip("envoy", reason="no Envoy wheel for this platform")
+    config = envoy_config()
     file = tmp_path / "envoy.yaml"
     file.write_text(config)
     done = subprocess.run(
