@@ -34,15 +34,16 @@ THREE = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
 ONE = (Level(0.9, True),)
 OWN = (Level(1.0),)
 HOT = ("hot-prefix:16384:0.5:800", "hot-prefix:61440:0.3:400", "hot-prefix:4096:0.8:3000", "hot-prefix:102400:0.6:400")
+COARSE = 64  # tokens a block of the engines where many runs are made: a third of the time, hardly other figures
 KNOWLEDGE = {
-    "exact": Setup(),
-    "events 0.05 s late": Setup(hits_late_s=0.05),
-    "events 0.2 s late": Setup(hits_late_s=0.2),
-    "events 1 s late": Setup(hits_late_s=1.0),
-    "all 0.05 s late, no reservation": Setup(hits_late_s=0.05, loads_late_s=0.05),
-    "all 0.2 s late, no reservation": Setup(hits_late_s=0.2, loads_late_s=0.2),
-    "all 1 s late, no reservation": Setup(hits_late_s=1.0, loads_late_s=1.0),
-    "4 pickers, each by its own loads": Setup(pickers=4, own_view=True),
+    "exact": Setup(block_size=COARSE),
+    "events 0.05 s late": Setup(block_size=COARSE, hits_late_s=0.05),
+    "events 0.2 s late": Setup(block_size=COARSE, hits_late_s=0.2),
+    "events 1 s late": Setup(block_size=COARSE, hits_late_s=1.0),
+    "all 0.05 s late, no reservation": Setup(block_size=COARSE, hits_late_s=0.05, loads_late_s=0.05),
+    "all 0.2 s late, no reservation": Setup(block_size=COARSE, hits_late_s=0.2, loads_late_s=0.2),
+    "all 1 s late, no reservation": Setup(block_size=COARSE, hits_late_s=1.0, loads_late_s=1.0),
+    "4 pickers, each by its own loads": Setup(block_size=COARSE, pickers=4, own_view=True),
 }
 
 
@@ -60,19 +61,25 @@ def parts(trace: str, requests: int) -> Iterator[Part]:
     spread = Source(trace, requests, spread=True)
     yield Part("conversation, spread", "spread", Study(spread, Setup(), (*ALL, *WEIGHTS), THREE, 3))
     whole = replace(spread, requests=None)
-    yield Part("conversation, spread, whole", "whole", Study(whole, Setup(), WHOLE, (Level(0.8, True),), 1))
+    yield Part(
+        "conversation, spread, whole", "whole", Study(whole, Setup(block_size=COARSE), WHOLE, (Level(0.8, True),), 1)
+    )
     for name in HOT:
         for guard in (False, True):
-            made = Study(Source(name, 2500), Setup(guard=guard), ("lmetric", "marginal"), OWN, 2)
+            made = Study(Source(name, 2500), Setup(block_size=COARSE, guard=guard), ("lmetric", "marginal"), OWN, 2)
             yield Part(f"{name}, guard {'on' if guard else 'off'}", "hot", made)
     for name in ("chat", "api", "agent", "mixed"):
-        yield Part(name, "made", Study(Source(name, 1000), Setup(), MAIN, ONE, 3))
+        yield Part(name, "made", Study(Source(name, 1500), Setup(block_size=COARSE), MAIN, ONE, 3))
     for name, setup in KNOWLEDGE.items():
         policies = ("lmetric", "lmetric-no-queue", "least-request")
         yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 1))
-    unequal = Setup(preset="h100-llama-3.1-8b,a100-llama-3.1-8b")
+    unequal = Setup(block_size=COARSE, preset="h100-llama-3.1-8b,a100-llama-3.1-8b")
     yield Part("conversation, half of the pods A100", "unequal", Study(spread, unequal, UNEQUAL, ONE, 1))
-    yield Part("conversation, as it is", "ticks", Study(replace(spread, spread=False), Setup(), MAIN, THREE, 1))
+    yield Part(
+        "conversation, as it is",
+        "ticks",
+        Study(replace(spread, spread=False), Setup(block_size=COARSE), MAIN, THREE, 1),
+    )
 
 
 def ratios(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
