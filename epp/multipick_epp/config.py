@@ -72,7 +72,7 @@ class Events(Struct, frozen=True, forbid_unknown_fields=True):
 class ListenTls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS of the ext_proc port; health and admin stay plaintext, as probes and scrapers want them."""
 
-    mode: Literal["off", "self-signed", "files"] = "off"
+    mode: Literal["off", "self-signed", "files"] | bool = "off"  # a bare `off` is false in YAML
     cert: str | None = None  # PEM, with its chain; read again when it changes
     key: str | None = None  # PEM, not encrypted
     client_ca: str | None = None  # PEM: only clients with a certificate of this authority are let in

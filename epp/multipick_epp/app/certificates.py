@@ -11,6 +11,8 @@ def certificate_files(tls: ListenTls) -> Files | None:
 
     Raises ConfigError for fields that don't belong together.
     """
+    if tls.mode is True:
+        raise ConfigError("listen.tls: mode is off, self-signed or files")
     if tls.mode != "files":
         if tls.cert or tls.key or tls.client_ca:
             raise ConfigError(f"listen.tls: cert, key and client_ca are for mode files, not {tls.mode}")
@@ -23,7 +25,7 @@ def certificate_files(tls: ListenTls) -> Files | None:
 def certificate(tls: ListenTls) -> Certificate | None:
     """None: plaintext. Raises ConfigError for files that can't be used."""
     files = certificate_files(tls)
-    if tls.mode == "off":
+    if tls.mode in ("off", False):
         return None
     try:
         return Certificate(self_signed() if files is None else read(files))

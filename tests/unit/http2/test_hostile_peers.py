@@ -596,3 +596,14 @@ def test_a_call_that_raises_costs_its_stream_only(caplog: pytest.LogCaptureFixtu
     assert peer.fault is None
     assert peer.calls[0].over == 1
     assert "a defect" in caplog.text
+
+
+def test_a_call_that_raises_as_it_ends_keeps_no_other_open(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    peer.say(headers(1) + headers(3))
+    peer.calls[0].closed = fail  # type: ignore[method-assign]
+    peer.connection.lost()
+    assert (peer.calls[1].over, peer.shared.streams) == (1, 0)
+    assert "a defect" in caplog.text

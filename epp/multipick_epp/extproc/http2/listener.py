@@ -127,9 +127,13 @@ class Listener:
         return Connection(self._serve, self.bounds, self.shared, self._clock, wake)
 
     def _tick(self) -> None:
-        for peer in tuple(self.peers):
-            peer.tick()
         self._ticking = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+        for peer in tuple(self.peers):
+            try:
+                peer.tick()
+            except Exception:
+                log.exception("a connection failed and is closed")
+                peer.close()
 
     def _make_room(self) -> bool:
         idle = [(since, peer) for peer in self.peers if (since := peer.connection.idle_since) is not None]

@@ -5,6 +5,7 @@ The side of a call that faces us (`Call`) is pushed what arrives. The side that 
 wait here and the peer gets no new credit: at most `stream_window` bytes more can come.
 """
 
+import logging
 from collections import deque
 from enum import Enum, auto
 from struct import Struct
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 _NOT_GRPC = b"This port is for gRPC: ext_proc and health.\n"
 _TEXT = literal(b"content-type", b"text/plain")
 _MESSAGE = Struct(HEADER.format + "BL")  # a frame's header, and a message's prefix behind it
+
+
+log = logging.getLogger(__name__)
 
 
 class Ended(Enum):
@@ -309,8 +313,7 @@ class Stream:
         self._forget_waiting()
         call, self.call = self.call, None
         self.flow()
-        if call is not None:
-            call.closed()
+        _closed(call)
 
     def _forget_waiting(self) -> None:
         self._hold(-sum(map(len, self._waiting)))
@@ -340,5 +343,12 @@ class Stream:
             self._hold(-self._held)
         self._streams.gone(self, how)
         call, self.call = self.call, None
+        _closed(call)
+
+
+def _closed(call: Call | None) -> None:
+    try:
         if call is not None:
             call.closed()
+    except Exception:  # it must not keep the others from hearing the same
+        log.exception("a call failed as it ended")
