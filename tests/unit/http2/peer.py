@@ -74,8 +74,8 @@ def block(*extra: tuple[str, str], headers: list[tuple[str, str]] = CALL_HEADERS
     """A header block that uses no table."""
     encoder = hpack.Encoder()
     encoder.header_table_size = 0
-    encoded = encoder.encode([*headers, *extra])
-    return bytes(encoded)
+    encoder.encode([])  # which says so
+    return bytes(encoder.encode([*headers, *extra]))
 
 
 def headers(stream: int, *extra: tuple[str, str], flags: int = END_HEADERS) -> bytes:

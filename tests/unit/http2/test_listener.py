@@ -294,6 +294,23 @@ async def test_a_peer_that_does_not_read_holds_up_only_itself_and_in_bounds(serv
     other.writer.close()
 
 
+async def test_a_peer_that_does_not_read_our_goodbye_is_not_waited_for(serve: Serve) -> None:
+    served = await serve()
+    deaf = await served.connect()
+    deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    deaf.say(PREFACE + settings(window=(1 << 31) - 1) + frame(SETTINGS, ACK) + window(0, 1 << 30) + headers(1))
+    for _ in range(3000):
+        deaf.say(data(1, message(b"x" * 16_000)))
+    while not any(not peer.connection.output.writable for peer in served.listener.peers):
+        await asyncio.sleep(0)
+    for peer in served.listener.peers:
+        peer.connection.finish()
+    async with asyncio.timeout(10):
+        while served.listener.peers:
+            await asyncio.sleep(0.01)
+    deaf.writer.transport.abort()
+
+
 async def test_a_second_listener_cannot_have_the_port(serve: Serve) -> None:
     served = await serve()
     with pytest.raises(RuntimeError, match=str(served.port)):

@@ -57,6 +57,7 @@ class Http2Protocol(asyncio.Protocol):
         self._peer = ""
         self._recognised = False  # by its first bytes
         self._reading = True
+        self._closing = False  # since the last look at the clock
         self._busy = False  # a flush will come anyway
         self._loop = asyncio.get_running_loop()
 
@@ -107,7 +108,11 @@ class Http2Protocol(asyncio.Protocol):
 
     def tick(self) -> None:
         """Look at the clock."""
-        if not self.connection.tick():
+        if self._transport.is_closing():  # else a peer that doesn't read would keep what is left to write
+            if self._closing:
+                self.close()
+            self._closing = True
+        elif not self.connection.tick():
             self.cut(Refusal.SILENT)
 
     def cut(self, why: Refusal) -> None:
@@ -136,8 +141,11 @@ class Http2Protocol(asyncio.Protocol):
     def _flush(self) -> None:
         connection, transport = self.connection, self._transport
         if not transport.is_closing():
-            while data := connection.take():
-                transport.write(data if self._tls is None else self._tls.send(data))
+            try:
+                while data := connection.take():
+                    transport.write(data if self._tls is None else self._tls.send(data))
+            except ssl.SSLError:  # TLS is over already
+                transport.abort()
             if connection.closing:
                 if connection.fault is not None:
                     self._owner.refused(_refusal(connection), self._peer)
