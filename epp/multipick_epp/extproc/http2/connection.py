@@ -232,7 +232,7 @@ class Connection:
             self._allowance.take(1)
             return
         if not stream.answered:
-            self._allowance.take(Allowance.RESET)
+            self._allowance.take(Allowance.TAKEN_BACK if stream.begun else Allowance.RESET)
         stream.lost()
 
     def _window_update(self, number: int, payload: bytes) -> None:

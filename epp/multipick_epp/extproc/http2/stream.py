@@ -74,7 +74,6 @@ class Stream:
     __slots__ = (
         "_answered",
         "_at",
-        "_begun",
         "_clogged",
         "_content_left",
         "_ending",
@@ -92,6 +91,7 @@ class Stream:
         "_streams",
         "_unreturned",
         "_waiting",
+        "begun",
         "call",
         "credit",
         "id",
@@ -100,6 +100,7 @@ class Stream:
 
     def __init__(self, streams: "Streams", number: int, request: Request) -> None:
         self.id = number
+        self.begun = False  # a message came
         self.call: Call | None = None  # None: refused, what comes is thrown away
         self.credit = 0  # bytes that we may send, beyond what the peer's settings give every stream
         self.stalled_since: float | None = None  # with something to send and no window, as the sweep saw it
@@ -116,7 +117,6 @@ class Stream:
         self._held = 0  # bytes that count as held by this stream
         self._paused = False  # by the call
         self._clogged = False  # the peer doesn't take our answers
-        self._begun = False  # a message came
         self._answered = False  # the response's headers are sent
         self._refusal: int | None = None  # the HTTP status for what is no call
         self._remote_ended = False
@@ -192,8 +192,8 @@ class Stream:
         messages = self._reader.feed(payload) if payload and self.call is not None else ()
         if self._reader.pending != before:
             self._hold(self._reader.pending - before)
-        if messages and not self._begun:
-            self._begun = True
+        if messages and not self.begun:
+            self.begun = True
             self._streams.begun(self)
         for message in messages:
             if self.call is None:  # it had enough
