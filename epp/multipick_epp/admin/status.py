@@ -32,10 +32,14 @@ class PickerStatus(msgspec.Struct, frozen=True):
     # why it goes by its own view, as "link: reason"; None: the shared state answers, or there is none
     state: str | None
     ingest: str | None  # why KV events don't reach the shared state; None where they do
-    tokens: Literal["local", "engine"]  # where token ids come from: the pool's tokenizer here, or an engine's /tokenize
+    tokens: Literal[
+        "local", "engine"
+    ]  # where token ids come from: some from the pool's tokenizer here, or all from engines
     endpoints: EndpointCounts
     mismatches: Sequence[Mismatch]
     failing: Sequence[TaskFailure] = ()
     pods: str | None = None  # why the endpoints may not be those that there are; None while they are followed
     # since requests there fail: how often in a row
     left_out: Mapping[Endpoint, int] = msgspec.field(default_factory=dict)
+    # what makes the ids of each kind of prompt: `tokenizers`, `template`, `harmony`, ..., or `engine`
+    prompts: Mapping[str, str] = {}

@@ -202,6 +202,7 @@ class App:
             [TaskFailure(each.task, each.about, each.why) for each in self.supervisor.failing],
             self._pods.outage if self._pods else "starting",
             self.failures.left_out,
+            self.encoders.paths,
         )
 
     async def drain(self) -> None:

@@ -6,7 +6,7 @@ again after a pause that grows; then the rules are applied to all that is known.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -29,7 +29,7 @@ EVENTS_S = 10.0  # for a publisher to be found, and for a prompt's blocks to be 
 _PAUSE_S = (1.0, 300.0)  # first and longest pause before an engine that did not answer is asked again
 
 Compare = Callable[[Endpoint, str], Awaitable[Verdict]]
-Learn = Callable[[int, Collection[Endpoint]], None]
+Learn = Callable[[Mapping[Endpoint, Verdict]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Checker:
         learn: Learn,
     ) -> None:
         """`known(endpoint)`: events have told of blocks of it. `compare(endpoint, model)`: whether the tokenizer here
-        makes the engine's ids; None where there is none here. `learn` is told how many engines do, and which do not.
+        makes the engine's ids; None where there is none here. `learn` is told of each engine what was found.
         """
         self.mismatches: Sequence[Mismatch] = ()
         self._registry = registry
@@ -113,11 +113,7 @@ class Checker:
                 engine.asking = True
                 self._asking.run(self._ask(endpoint, engine))
             found += self._judge(endpoint, engine, state, feeds.get(endpoint), now_s)
-        verdicts = {endpoint: engine.tokens.alike for endpoint, engine in self._engines.items() if engine.tokens}
-        self._learn(
-            sum(alike is True for alike in verdicts.values()),
-            [endpoint for endpoint, alike in verdicts.items() if alike is False],
-        )
+        self._learn({endpoint: engine.tokens for endpoint, engine in self._engines.items() if engine.tokens})
         _log(self.mismatches, found)
         self.mismatches = found
 

@@ -1,12 +1,13 @@
 """Where token ids come from: the model's tokenizer in this process, else the pool's own engines.
 
-Ids that are not the engines' make every predicted hit wrong. So where most engines turn out to make others (`checks`
-compares), they are asked instead, as if no tokenizer were configured: slower, and right.
+Ids that are not the engines' make every predicted hit wrong. So what most engines turn out to read in another way
+(`checks` compares), and what only they can write, is asked of them: slower, and right. The rest is made here.
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,17 @@ from multipick_epp.config import Config
 from multipick_epp.engines import EngineClient
 from multipick_epp.pods.registry import Registry
 from multipick_epp.requests.prompt import TokenSource
-from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, Verdict, compare
+from multipick_epp.tokens import (
+    ALL_PARTS,
+    EngineSettings,
+    Part,
+    RemoteTokenizer,
+    Tokenizer,
+    Untokenised,
+    Verdict,
+    compare,
+    touches,
+)
 from multipick_epp.types import Endpoint
 
 log = logging.getLogger(__name__)
@@ -23,7 +34,7 @@ PROBE_S = 5.0  # for one answer of an engine, when nothing waits for it
 
 
 class Encoders:
-    """`prompts.Encoder` as configured. Invariant: `_others` is empty while the tokenizer here is trusted."""
+    """`prompts.Encoder` as configured."""
 
     def __init__(self, config: Config, registry: Registry, engines: EngineClient) -> None:
         self._config = config
@@ -31,47 +42,65 @@ class Encoders:
         self._registry = registry
         self._rng = Random()
         self._local: Tokenizer | None = None
+        self._settings = EngineSettings()
         model = config.pool.models[0] if config.pool.models else ""
         self._remote = RemoteTokenizer(engines, self._choose, model, config.limits.decision_s)
-        self._others: frozenset[Endpoint] = frozenset()  # whose engines make other ids than the tokenizer here
+        self._differing: frozenset[Part] = frozenset()  # what most engines read in another way than we do
+        self._others: frozenset[Endpoint] = frozenset()  # the engines that do
 
     @property
     def local(self) -> bool:
-        """Ids are made here."""
-        return self._local is not None and not self._others
+        """Some ids are made here."""
+        return self._by_engine != ALL_PARTS
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """What makes the ids of each kind of prompt, for people."""
+        ours = {} if self._local is None else self._local.paths
+        return {part: "engine" if part in self._by_engine else ours[part] for part in Part}
+
+    @property
+    def _by_engine(self) -> frozenset[Part]:
+        return ALL_PARTS if self._local is None else self._differing | self._local.by_engine
 
     async def start(self) -> None:
         """Load the tokenizer, where there is one. Raises OSError or ValueError for files that don't fit."""
         pool = self._config.pool
         if pool.tokenizer is not None:
             self._local = await asyncio.to_thread(_load, Path(pool.tokenizer), pool.chat_template)
+            log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
         else:
-            log.warning("no tokenizer is configured: prompts go to the engines' /tokenize, which costs milliseconds")
+            log.warning("no tokenizer is configured: prompts go to the engines, which costs milliseconds")
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """See `prompts.Encoder`."""
-        if self._local is not None and not self._others:
-            return await self._local.encode(source)
-        return await self._remote.encode(source)
+        if self._local is None or touches(source, self._differing) or touches(source, self._local.by_engine):
+            return await self._remote.encode(source)
+        return await self._local.encode(source)
 
     async def compare(self, endpoint: Endpoint, model: str) -> Verdict:
         """Whether the tokenizer here makes the ids that this engine makes for `model`."""
         assert self._local is not None
-        return await compare(self._local, RemoteTokenizer(self._engines, lambda: endpoint, model, PROBE_S))
+        engine = RemoteTokenizer(self._engines, lambda: endpoint, model, PROBE_S, self._settings)
+        return await compare(self._local, engine, self._local.by_engine)
 
-    def learn(self, alike: int, others: Collection[Endpoint]) -> None:
-        """So many engines make the ids that are made here, and these make others: the greater number is followed.
+    def learn(self, verdicts: Mapping[Endpoint, Verdict]) -> None:
+        """What each engine was found to read in another way: of each kind of prompt, the greater number is followed.
 
         One engine that differs from the rest is that engine's fault, and asking engines would not mend its hits.
         """
-        followed = others if len(others) > alike else ()
-        if followed and not self._others:
+        told = {endpoint: verdict for endpoint, verdict in verdicts.items() if verdict.alike is not None}
+        votes = Counter(part for verdict in told.values() for part in verdict.differing)
+        differing = frozenset(part for part, count in votes.items() if 2 * count > len(told))
+        if differing and differing != self._differing:
             log.error(
-                "the tokenizer is not the engines': prompts go to their /tokenize", extra={"engines": len(others)}
+                "the tokenizer is not the engines': they are asked instead",
+                extra={"engines": len(told), "prompts": sorted(differing)},
             )
-        elif self._others and not followed:
-            log.info("the tokenizer is the engines' again", extra={"engines": alike})
-        self._others = frozenset(followed)
+        elif self._differing and not differing:
+            log.info("the tokenizer is the engines' again", extra={"engines": len(told)})
+        self._differing = differing
+        self._others = frozenset(endpoint for endpoint, verdict in told.items() if verdict.differing & differing)
 
     async def close(self) -> None:
         """End the threads."""

@@ -69,8 +69,22 @@ class EngineClient:
 
     async def tokenize(self, endpoint: Endpoint, question: bytes, timeout_s: float) -> "array[int] | Unanswered":
         """`POST /tokenize`: the ids. No more of them than the question can have."""
+        return await self._token_ids(endpoint, "/tokenize", question, timeout_s)
+
+    async def render(
+        self, endpoint: Endpoint, path: str, request: bytes, timeout_s: float
+    ) -> "array[int] | Unanswered":
+        """The ids that the engine makes of a request of the API at `path`: `POST {path}/render`.
+
+        Open in engines that were started with `--enable-scale-out`; others refuse with 403 or 404.
+        """
+        return await self._token_ids(endpoint, f"{path}/render", request, timeout_s)
+
+    async def _token_ids(
+        self, endpoint: Endpoint, path: str, question: bytes, timeout_s: float
+    ) -> "array[int] | Unanswered":
         limit = bounds.answer_bytes_of(len(question))
-        answer = await self._ask("POST", endpoint, "/tokenize", limit, timeout_s, question)
+        answer = await self._ask("POST", endpoint, path, limit, timeout_s, question)
         if isinstance(answer, Unanswered):
             return answer
         ids = await token_ids.parse(answer, bounds.tokens_of(len(question)))

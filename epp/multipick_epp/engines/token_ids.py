@@ -1,4 +1,5 @@
-"""The answer of `/tokenize`: `{"count": ..., "max_model_len": ..., "tokens": [1, 2, ...]}`.
+"""The answers of `/tokenize`, `{"count": ..., "max_model_len": ..., "tokens": [1, 2, ...]}`, and of the render paths,
+`{"request_id": ..., "token_ids": [1, 2, ...], ...}`.
 
 A long prompt has a long answer, and any decoder holds the loop for as long as it takes: 20 ms for a million ids. So the
 ids are read some thousands at a time, and others get their turn in between.
@@ -8,7 +9,8 @@ import asyncio
 import re
 from array import array
 
-_TOKENS = re.compile(rb'"tokens"\s*:\s*\[([^\]\[{}"]*)\]')
+_TOKENS = re.compile(rb'"(?:tokens|token_ids)"\s*:\s*\[([^\]\[{}"]*)\]')
+"""The first such list. A client's own words can't be one: quotes in JSON strings are escaped."""
 _PIECE_BYTES = 16 << 10
 """Some 3,000 ids: a third of a millisecond."""
 

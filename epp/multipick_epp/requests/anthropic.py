@@ -7,7 +7,7 @@ import msgspec
 
 from multipick_epp.requests.body import Unreadable, check_values
 from multipick_epp.requests.chat_fields import Function, find_media
-from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
 _BILLING = "x-anthropic-billing-header"
 """How Claude Code's attribution begins. It differs in every request, so the engine leaves it out."""
@@ -90,7 +90,7 @@ def parse(body: bytes) -> Prompt:
             thinking_off=sent.thinking is not None and sent.thinking.type == "disabled",
             inline_system=any(message.role == "system" for message in sent.messages),
             multimodal=media is not None,
-            size=len(body),
+            sent=Sent(Api.MESSAGES, body),
         ),
         cache_salt=sent.cache_salt,
         guessed_tokens=media or 0,

@@ -6,7 +6,7 @@ import msgspec
 
 from multipick_epp.requests.body import Unreadable, check_values, lenient_bool
 from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
-from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
 
 class CalledFunction(TypedDict):
@@ -114,7 +114,7 @@ def parse(body: bytes) -> Prompt:
             template_kwargs=sent.chat_template_kwargs or {},
             reasoning_effort=sent.reasoning_effort,
             multimodal=media is not None,
-            size=len(body),
+            sent=Sent(Api.CHAT, body),
         ),
         cache_salt=sent.cache_salt,
         guessed_tokens=media or 0,

@@ -7,7 +7,7 @@ import msgspec
 from multipick_epp.requests.body import Unreadable, check_values, is_given
 from multipick_epp.requests.chat import SentMessage, message
 from multipick_epp.requests.chat_fields import check_truncation, find_media
-from multipick_epp.requests.prompt import Chat, Prompt
+from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent
 from multipick_epp.requests.token_ids import sources
 
 
@@ -40,12 +40,12 @@ def parse(body: bytes) -> Prompt:
         raise Unreadable("padded prompt")
     if bytes(sent.messages) not in (b"", b"null"):
         check_values(body)
-        return _parse_chat(sent, _MESSAGES.decode(sent.messages), len(body))
+        return _parse_chat(sent, _MESSAGES.decode(sent.messages), body)
     first, *batch = sources(sent.input, sent.add_special_tokens is not False)
     return Prompt(model=sent.model, source=first, batch=batch, cache_salt=sent.cache_salt)
 
 
-def _parse_chat(sent: Body, sent_messages: list[SentMessage], size: int) -> Prompt:
+def _parse_chat(sent: Body, sent_messages: list[SentMessage], body: bytes) -> Prompt:
     messages = [message(m) for m in sent_messages]
     media = find_media(messages)
     return Prompt(
@@ -58,7 +58,7 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], size: int) -> Prom
             chat_template=sent.chat_template,
             template_kwargs=_VARIABLES.decode(sent.chat_template_kwargs) if is_given(sent.chat_template_kwargs) else {},
             multimodal=media is not None,
-            size=size,
+            sent=Sent(Api.EMBEDDINGS, body),
         ),
         cache_salt=sent.cache_salt,
         guessed_tokens=media or 0,

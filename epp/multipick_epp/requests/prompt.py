@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Required, TypedDict
+from typing import Any, NamedTuple, Required, TypedDict
 
 
 class Api(StrEnum):
@@ -17,6 +17,13 @@ class Api(StrEnum):
     GENERATE = "vllm-generate"
     SGLANG_GENERATE = "sglang-generate"
     OTHER = "other"
+
+
+class Sent(NamedTuple):
+    """A chat's request as the client sent it, for what is only known from there."""
+
+    api: Api
+    body: bytes
 
 
 class ChatMessage(TypedDict, total=False):
@@ -64,7 +71,12 @@ class Chat:
     thinking_off: bool = False  # the effort is the least that the template knows, `reasoning_effort` is not used
     inline_system: bool = False  # later system messages join the first one, where the template insists on that
     multimodal: bool = False  # some message has images, audio or video
-    size: int = field(default=0, compare=False)  # bytes of its body: tells little work from much
+    sent: Sent | None = field(default=None, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body: tells little work from much."""
+        return len(self.sent.body) if self.sent else 0
 
 
 TokenSource = TokenIds | Text | Chat

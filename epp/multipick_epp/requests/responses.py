@@ -10,7 +10,7 @@ import msgspec
 
 from multipick_epp.requests.body import Unreadable, check_values
 from multipick_epp.requests.chat_fields import Function, find_media
-from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
 _CUSTOM_PARAMETERS = {
     "type": "object",
@@ -95,7 +95,7 @@ def parse(body: bytes) -> Prompt:
             template_kwargs=sent.chat_template_kwargs or {},
             reasoning_effort=sent.reasoning.effort if sent.reasoning else None,
             multimodal=media is not None,
-            size=len(body),
+            sent=Sent(Api.RESPONSES, body),
         ),
         cache_salt=sent.cache_salt,
         guessed_tokens=media or 0,

@@ -7,9 +7,21 @@ for models without these files; `compare` tells whether the two agree. Called by
 """
 
 from multipick_epp.tokens.outcome import Untokenised
+from multipick_epp.tokens.parts import ALL as ALL_PARTS
+from multipick_epp.tokens.parts import Part, touches
 from multipick_epp.tokens.remote import RemoteTokenizer
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.tokenizer import Tokenizer
 from multipick_epp.tokens.verify import Verdict, compare
 
-__all__ = ["EngineSettings", "RemoteTokenizer", "Tokenizer", "Untokenised", "Verdict", "compare"]
+__all__ = [
+    "ALL_PARTS",
+    "EngineSettings",
+    "Part",
+    "RemoteTokenizer",
+    "Tokenizer",
+    "Untokenised",
+    "Verdict",
+    "compare",
+    "touches",
+]

@@ -3,7 +3,7 @@
 import sys
 from collections import OrderedDict
 
-from multipick_epp.tokens.segments import First, Ids, Segment
+from multipick_epp.tokens.segments import Ids, Segment, text_of
 
 _ENTRY_BYTES = 250
 """What an entry costs besides its text and ids: a place in the table and in the order."""
@@ -44,5 +44,4 @@ class SegmentCache:
 
 
 def _cost(segment: Segment, ids: Ids) -> int:
-    text = segment.text if isinstance(segment, First) else segment
-    return sys.getsizeof(text) + sys.getsizeof(ids) + _ENTRY_BYTES
+    return sys.getsizeof(text_of(segment)) + sys.getsizeof(ids) + _ENTRY_BYTES

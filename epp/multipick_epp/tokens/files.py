@@ -9,7 +9,8 @@ from typing import Any
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from multipick_epp.tokens.model_quirks import apply_class, writes_own_chats
+from multipick_epp.tokens.families import Family, family_of
+from multipick_epp.tokens.model_quirks import apply_class
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -21,6 +22,7 @@ class ModelFiles:
     backend: Backend
     templates: Mapping[str, str]  # by name; the usual one is "default"; none where the engine doesn't use them
     special_tokens: Mapping[str, str]  # `bos_token` and so on: variables for the template
+    family: Family
 
 
 def read_model(folder: Path) -> ModelFiles:
@@ -40,8 +42,9 @@ def read_model(folder: Path) -> ModelFiles:
     special = _special_tokens(folder, config)
     _add_missing(backend, config, special)
     backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
-    templates = {} if writes_own_chats(folder, model) else _templates(folder, config)
-    return ModelFiles(backend, templates, special)
+    family = family_of(folder, model)
+    templates = _templates(folder, config) if family is Family.TEMPLATE else {}
+    return ModelFiles(backend, templates, special, family)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Models whose tokens are not what their tokenizer.json and chat template say, since the engine knows better."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex
@@ -9,22 +8,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.normalizers import NFC
 from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
-_OWN_CHATS = frozenset({
-    "DeepseekV32ForCausalLM", "DeepseekV4ForCausalLM", "DeepseekV4ForConditionalGeneration",
-    "DeepseekV41ForCausalLM", "GptOssForCausalLM", "InklingForCausalLM", "InklingForConditionalGeneration",
-    "KimiK3ForConditionalGeneration",
-})  # fmt: skip
-"""Architectures whose chats vLLM 0.32 writes by code of its own (`config/model.py`, `renderers/registry.py`)."""
-
 _QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-def writes_own_chats(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Whether the engine leaves the model's chat template alone; `tekken.json` is Mistral's own tokenizer."""
-    architectures = config.get("architectures") or ()
-    return not _OWN_CHATS.isdisjoint(architectures) or (folder / "tekken.json").is_file()
 
 
 def apply_class(backend: Backend, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> None:

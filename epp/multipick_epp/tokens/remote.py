@@ -1,17 +1,25 @@
-"""Token ids from an engine's own `/tokenize`, for models whose tokenizer is not at hand.
+"""Token ids from an engine itself, for models and prompts that can't be tokenised here.
 
-It costs a round trip and the engine's time (4.4 ms for 1,000 tokens, 19 ms for 8,000), and it knows no
-`reasoning_effort` and no `documents` of its own; both go as template variables, which is where the engine puts them.
+A chat goes to the engine's render paths where those are open: the engine gets the client's own request and answers its
+ids. Else to `/tokenize`, which is always open, writes chats by the model's template, and knows less: `reasoning_effort`
+and `documents` go as template variables, which is where the engine puts them, and parts of Responses as plain texts.
+It is never believed for Harmony (gpt-oss), whose chats engines write in another way than `/tokenize` does.
+
+Either costs a round trip and the engine's time: 4.4 ms for 1,000 tokens, 19 ms for 8,000.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from multipick_epp.engines import EngineClient, Unanswered, Why
-from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
+from multipick_epp.requests.chat_fields import TEXT_PARTS
+from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Text, TokenIds, TokenSource
 from multipick_epp.tokens.outcome import NoText, Untokenised
+from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.types import Endpoint
 
 _NOBODY = "no engine to ask"
@@ -25,18 +33,39 @@ _REASONS = {
 UNANSWERED = frozenset({_NOBODY, _REASONS[Why.AWAY], _REASONS[Why.SLOW]})
 """Reasons of `Untokenised` that say nothing about the prompt: the same engine may give its ids the next time."""
 
+_RENDERED: Mapping[Api, str] = {
+    Api.CHAT: "/v1/chat/completions",
+    Api.RESPONSES: "/v1/responses",
+    Api.MESSAGES: "/v1/messages",
+}
+"""The APIs whose chats engines render."""
+
+_CLOSED = frozenset({403, 404, 405, 501})
+_CLOSED_S = 300.0
+"""How long an engine's render paths count as closed; it may be started again with them open."""
+
+_HARMONY = array("I", [200006, 17360, 200008])
+"""`<|start|>system<|message|>`, with which every chat in Harmony begins, and no other model's."""
+
 
 class RemoteTokenizer:
     """Asks one engine after the other, as `choose` names them."""
 
     def __init__(
-        self, engines: EngineClient, choose: Callable[[], Endpoint | None], model: str, deadline_s: float
+        self,
+        engines: EngineClient,
+        choose: Callable[[], Endpoint | None],
+        model: str,
+        deadline_s: float,
+        settings: EngineSettings | None = None,
     ) -> None:
         """`choose` gives an engine that is ready, if any. The client stays the caller's."""
         self._engines = engines
         self._choose = choose
         self._model = model
         self._deadline_s = deadline_s
+        self._settings = settings or EngineSettings()
+        self._closed_until_s: dict[Endpoint, float] = {}  # engines whose render paths are closed; by `time.monotonic`
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """As `Tokenizer.encode`; of a prompt with media, nothing."""
@@ -46,33 +75,99 @@ class RemoteTokenizer:
         if endpoint is None:
             return Untokenised(_NOBODY)
         try:
-            question = msgspec.json.encode({"model": self._model} | _body(source))
+            if isinstance(source, Text):
+                question = {"prompt": source.text, "add_special_tokens": source.add_special_tokens}
+                return _result(await self._tokenize(endpoint, question))
+            if source.multimodal:
+                raise NoText("media")
+            rendered = await self._rendered(endpoint, source)
+            return await self._by_tokenize(endpoint, source) if rendered is None else rendered
         except NoText as none:
             return Untokenised(none.reason)
-        answer = await self._engines.tokenize(endpoint, question, self._deadline_s)
-        return Untokenised(_REASONS[answer.why]) if isinstance(answer, Unanswered) else answer
+
+    async def _rendered(self, endpoint: Endpoint, chat: Chat) -> Sequence[int] | Untokenised | None:
+        """None where the engine's render paths are closed."""
+        now_s = time.monotonic()
+        if now_s < self._closed_until_s.get(endpoint, now_s):
+            return None
+        path = _RENDERED.get(chat.sent.api) if chat.sent else None
+        if path is None or chat.sent is None:
+            path, request = _RENDERED[Api.CHAT], msgspec.json.encode({"model": self._model} | _request(chat))
+        else:
+            request = chat.sent.body
+        answer = await self._engines.render(endpoint, path, request, self._deadline_s)
+        if isinstance(answer, Unanswered) and answer.status in _CLOSED:
+            open_soon = {one: until_s for one, until_s in self._closed_until_s.items() if now_s < until_s}
+            self._closed_until_s = open_soon | {endpoint: now_s + _CLOSED_S}
+            return None
+        return _result(answer)
+
+    async def _by_tokenize(self, endpoint: Endpoint, chat: Chat) -> Sequence[int] | Untokenised:
+        if chat.inline_system:
+            raise NoText("system messages in between")
+        hidden = chat.tool_choice_none and self._settings.exclude_tools_when_tool_choice_none
+        answer = await self._tokenize(endpoint, _question(chat, None if hidden else chat.tools))
+        if isinstance(answer, array) and answer[: len(_HARMONY)] == _HARMONY:
+            raise NoText("only the engine writes these chats")
+        return _result(answer)
+
+    async def _tokenize(self, endpoint: Endpoint, question: Mapping[str, Any]) -> "array[int] | Unanswered":
+        body = msgspec.json.encode({"model": self._model, **question})
+        return await self._engines.tokenize(endpoint, body, self._deadline_s)
 
 
-def _body(source: Text | Chat) -> dict[str, Any]:
-    """The request without its model. Raises NoText for what the engine could not be told."""
-    if isinstance(source, Text):
-        return {"prompt": source.text, "add_special_tokens": source.add_special_tokens}
-    if source.multimodal:
-        raise NoText("media")
-    if source.inline_system:
-        raise NoText("system messages in between")
-    variables = dict(source.template_kwargs)
-    effort = "none" if source.thinking_off else source.reasoning_effort
+def _result(answer: "array[int] | Unanswered") -> Sequence[int] | Untokenised:
+    return Untokenised(_REASONS[answer.why]) if isinstance(answer, Unanswered) else answer
+
+
+def _request(chat: Chat) -> dict[str, Any]:
+    """The chat as a request for a completion, less its model."""
+    optional = {
+        "tools": chat.tools,
+        "tool_choice": "none" if chat.tool_choice_none else None,
+        "documents": chat.documents,
+        "chat_template": chat.chat_template,
+        "reasoning_effort": "none" if chat.thinking_off else chat.reasoning_effort,
+    }
+    return _common(chat) | _given(optional) | {"chat_template_kwargs": chat.template_kwargs}
+
+
+def _question(chat: Chat, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """The chat for `/tokenize`, less its model."""
+    variables = dict(chat.template_kwargs)
+    effort = "none" if chat.thinking_off else chat.reasoning_effort
     if effort is not None:
         variables = {"enable_thinking": effort != "none"} | variables | {"reasoning_effort": effort}
-    if source.documents is not None:
-        variables["documents"] = source.documents
-    body: dict[str, Any] = {
-        "messages": source.messages,
-        "add_generation_prompt": source.add_generation_prompt,
-        "continue_final_message": source.continue_final_message,
-        "add_special_tokens": source.add_special_tokens,
-        "chat_template_kwargs": variables,
+    if chat.documents is not None:
+        variables["documents"] = chat.documents
+    optional = {"tools": tools, "chat_template": chat.chat_template}
+    return _common(chat) | _given(optional) | {"chat_template_kwargs": variables}
+
+
+def _common(chat: Chat) -> dict[str, Any]:
+    return {
+        "messages": [_plain(message) for message in chat.messages],
+        "add_generation_prompt": chat.add_generation_prompt,
+        "continue_final_message": chat.continue_final_message,
+        "add_special_tokens": chat.add_special_tokens,
     }
-    optional = {"tools": source.tools, "chat_template": source.chat_template}
-    return body | {name: value for name, value in optional.items() if value is not None}
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _plain(message: ChatMessage) -> ChatMessage:
+    """The message with the parts of Responses as the parts of a chat, which mean the same to the engine."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    parts = [part if isinstance(part, str) else _plain_part(part) for part in content]
+    return {**message, "content": parts}
+
+
+def _plain_part(part: dict[str, Any]) -> dict[str, Any]:
+    kind = part.get("type")
+    if kind in ("input_text", "output_text"):
+        return {**part, "type": "text", "text": part[TEXT_PARTS[kind]]}
+    return part

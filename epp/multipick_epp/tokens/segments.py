@@ -14,7 +14,7 @@ import logging
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
@@ -31,11 +31,25 @@ class First(NamedTuple):
     text: str
 
 
-Segment = str | First
-"""A piece of text between two cuts; never empty."""
+class Literal(NamedTuple):
+    """A piece of text in which no special token is recognised."""
+
+    text: str
+    kind: str = "literal"  # tuples of equal fields are equal, whatever their class
+
+
+Segment = str | tuple[Any, ...]
+"""A piece of text between two cuts, never empty; or a tuple, of which the first is its text, that is tokenised in a way
+of its own: `First`, `Literal`, and those of a family."""
 
 Ids = bytes
 """Token ids as u32 in this machine's byte order: small, and quick to join."""
+
+
+def text_of(segment: Segment) -> str:
+    """The text of a segment of any kind."""
+    text: str = segment if isinstance(segment, str) else segment[0]
+    return text
 
 
 class Segmenter:
@@ -67,13 +81,13 @@ class Segmenter:
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
-        texts = [segment.text if isinstance(segment, First) else self._lead + segment for segment in segments]
+        texts = [self._lead + segment if isinstance(segment, str) else text_of(segment) for segment in segments]
         try:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except Exception as error:  # the library raises many, and none that it names
             raise NoText("not a text") from error
         return {
-            segment: array("I", encoding.ids if isinstance(segment, First) else encoding.ids[1:]).tobytes()
+            segment: array("I", encoding.ids[1:] if isinstance(segment, str) else encoding.ids).tobytes()
             for segment, encoding in zip(segments, encodings, strict=True)
         }
 

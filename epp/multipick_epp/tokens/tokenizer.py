@@ -3,15 +3,17 @@
 import asyncio
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
 from multipick_epp.tokens.chat_text import ChatText
+from multipick_epp.tokens.families import Family, chats_of
 from multipick_epp.tokens.files import ModelFiles, read_model
 from multipick_epp.tokens.outcome import NoText, Untokenised
-from multipick_epp.tokens.segments import First, Ids, Segment, best_segmenter
+from multipick_epp.tokens.parts import CHATS, Part
+from multipick_epp.tokens.segments import Ids, Segment, best_segmenter, text_of
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.special import surround_of
 from multipick_epp.tokens.worker import Worker
@@ -47,6 +49,9 @@ class Tokenizer:
         self._text = ChatText(files.templates, files.special_tokens, settings, MAX_CHARS)
         self._surround = surround_of(files.backend)
         self._segmenter = best_segmenter(files.backend, _usual_tokens(files, self._text))
+        self._family = files.family
+        self._chats = chats_of(files.family, files.backend, settings)
+        self._cuts = {**self._segmenter.cuts, **(self._chats.cuts if self._chats else {})}
         self._cache = SegmentCache(cache_bytes)
         self._worker = Worker(threads, MAX_NEW_CHARS)
         self._jobs: dict[Segment, asyncio.Future[_Found]] = {}  # the segments that a thread tokenises now, or will
@@ -68,6 +73,16 @@ class Tokenizer:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         return cls(read_model(folder), settings or EngineSettings(chat_template), cache_bytes, threads)
 
+    @property
+    def by_engine(self) -> frozenset[Part]:
+        """The prompts that only the engine can write."""
+        return CHATS if self._family is Family.ENGINE else frozenset()
+
+    @property
+    def paths(self) -> Mapping[Part, str]:
+        """What makes the ids of each kind of prompt, for people."""
+        return {part: self._family if part in CHATS else "tokenizers" for part in Part}
+
     def close(self) -> None:
         """Ends the threads. Prompts that wait for them come out as Untokenised."""
         self._worker.close()
@@ -86,7 +101,7 @@ class Tokenizer:
             else:
                 segments = await self._worker.run(_RENDER_SIZE, lambda: self._segments(source))
             found, missing = self._look_up(segments)
-            if sum(map(_length, missing)) <= INLINE_NEW_CHARS:
+            if sum(len(text_of(segment)) for segment in missing) <= INLINE_NEW_CHARS:
                 found |= self._tokenise(missing)
             else:
                 found |= await self._tokenise_in_thread(missing)
@@ -107,6 +122,10 @@ class Tokenizer:
 
     def _segments(self, source: Text | Chat) -> list[Segment]:
         """Touches nothing that another thread writes. Raises NoText."""
+        if isinstance(source, Chat) and self._family is Family.ENGINE:
+            raise NoText("only the engine writes these chats")
+        if isinstance(source, Chat) and self._chats:
+            return self._chats.segments(source)
         text = source.text if isinstance(source, Text) else self._text.render(source)
         if len(text) > MAX_CHARS:
             raise NoText("too long")
@@ -116,7 +135,7 @@ class Tokenizer:
 
     def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
         """What is known, the cuts among them, and what is not, each segment once."""
-        found = dict(self._segmenter.cuts)
+        found = dict(self._cuts)
         missing: dict[Segment, None] = {}
         get = self._cache.get
         for segment in segments:
@@ -129,9 +148,18 @@ class Tokenizer:
         return found, [*missing]
 
     def _tokenise(self, segments: Sequence[Segment]) -> _Found:
-        found = self._segmenter.tokenise(segments) if segments else {}
+        found = self._make(segments) if segments else {}
         self._keep(found)
         return found
+
+    def _make(self, segments: Sequence[Segment]) -> _Found:
+        """In any thread. Raises NoText."""
+        if self._chats is None:
+            return self._segmenter.tokenise(segments)
+        theirs = [segment for segment in segments if self._chats.owns(segment)]
+        ours = [segment for segment in segments if not self._chats.owns(segment)]
+        found = self._chats.tokenise(theirs) if theirs else {}
+        return found | self._segmenter.tokenise(ours) if ours else found
 
     def _keep(self, found: _Found) -> None:
         for segment, ids in found.items():
@@ -140,7 +168,7 @@ class Tokenizer:
     async def _tokenise_in_thread(self, segments: Sequence[Segment]) -> _Found:
         new = [segment for segment in segments if segment not in self._jobs]
         if new:
-            job = self._worker.start(sum(map(_length, new)), lambda: self._segmenter.tokenise(new))
+            job = self._worker.start(sum(len(text_of(segment)) for segment in new), lambda: self._make(new))
             self._jobs |= dict.fromkeys(new, job)
             job.add_done_callback(lambda done: self._finish(new, done))
         jobs = {self._jobs[segment] for segment in segments}
@@ -187,7 +215,3 @@ def _is_small(source: Text | Chat) -> bool:
     if isinstance(source, Text):
         return len(source.text) <= INLINE_CHARS
     return source.size <= INLINE_CHARS and len(source.messages) <= INLINE_MESSAGES
-
-
-def _length(segment: Segment) -> int:
-    return len(segment.text if isinstance(segment, First) else segment)

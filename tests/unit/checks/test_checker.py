@@ -1,7 +1,7 @@
 """Engines are asked once, beside the requests, until they answer; what is found comes and goes with its cause."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -49,7 +49,7 @@ class Checked:
     client: EngineClient
     engines: Sequence[Engine]
     looks: int = 0
-    learnt: tuple[int, Collection[Endpoint]] = (0, ())
+    verdicts: Mapping[Endpoint, Verdict] = field(default_factory=dict)
     feeds: Sequence[FeedStats] = ()
 
     def __post_init__(self) -> None:
@@ -66,8 +66,14 @@ class Checked:
         engine.compared.append(model)
         return engine.verdict
 
-    def learn(self, alike: int, others: Collection[Endpoint]) -> None:
-        self.learnt = alike, others
+    def learn(self, verdicts: Mapping[Endpoint, Verdict]) -> None:
+        self.verdicts = verdicts
+
+    @property
+    def learnt(self) -> tuple[int, Sequence[Endpoint]]:
+        """How many engines agree, and which don't."""
+        alike = sum(verdict.alike is True for verdict in self.verdicts.values())
+        return alike, [endpoint for endpoint, verdict in self.verdicts.items() if verdict.alike is False]
 
     def kinds(self) -> list[Kind]:
         return [one.kind for one in self.checker.mismatches]

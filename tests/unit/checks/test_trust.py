@@ -1,6 +1,6 @@
 """Whose token ids count: the tokenizer's here, until most engines make others."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,9 @@ from multipick_epp.config import Config, Pool
 from multipick_epp.decision.encoders import Encoders
 from multipick_epp.engines import EngineClient
 from multipick_epp.pods.registry import PodEndpoint, Registry
-from multipick_epp.requests.prompt import Text
-from multipick_epp.tokens import Untokenised
+from multipick_epp.requests.prompt import Chat, Text
+from multipick_epp.tokens import ALL_PARTS, Part, Untokenised, Verdict
+from multipick_epp.tokens.parts import with_all_of_it
 from multipick_epp.types import Endpoint
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "tiny-model"
@@ -60,24 +61,49 @@ async def test_the_tokenizer_is_trusted_while_no_engine_was_compared(encoders: E
     assert await ids(encoders) != [7]
 
 
+def verdicts(alike: int, others: Sequence[Endpoint], differing: frozenset[Part] = ALL_PARTS) -> dict[Endpoint, Verdict]:
+    agree = {Endpoint(f"10.0.1.{number}:1"): Verdict(True, "") for number in range(alike)}
+    return agree | {endpoint: Verdict(False, "", differing) for endpoint in others}
+
+
 async def test_where_most_engines_make_other_ids_one_of_them_is_asked(encoders: Encoders, engine: Endpoint) -> None:
-    encoders.learn(1, [engine, GONE[0]])
+    encoders.learn(verdicts(1, [engine, GONE[0]]))
     assert not encoders.local
+    assert await ids(encoders) == [7]
+
+
+async def test_only_what_differs_is_asked_of_engines(encoders: Encoders, engine: Endpoint) -> None:
+    encoders.learn(verdicts(0, [engine], with_all_of_it(Part.CHAT)))
+    assert encoders.local
+    assert encoders.paths[Part.TEXT] == "tokenizers"
+    assert encoders.paths[Part.CHAT] == "engine"
+    assert await ids(encoders) != [7]
+    assert list(await encoders.encode(Chat([{"role": "user", "content": "hi"}]))) == [7]  # type: ignore[arg-type]
+
+
+async def test_parts_are_counted_each_by_itself(encoders: Encoders, engine: Endpoint) -> None:
+    tools = verdicts(1, [engine, GONE[0]], frozenset({Part.TOOLS}))
+    encoders.learn(tools | {GONE[1]: Verdict(False, "", ALL_PARTS)})
+    assert [part for part, path in encoders.paths.items() if path == "engine"] == [Part.TOOLS]
+
+
+async def test_an_engine_that_was_away_has_no_vote(encoders: Encoders, engine: Endpoint) -> None:
+    encoders.learn({engine: Verdict(False, "", ALL_PARTS), **dict.fromkeys(GONE, Verdict(None, "engine is slow"))})
     assert await ids(encoders) == [7]
 
 
 @pytest.mark.parametrize(("alike", "others"), [(1, 1), (2, 1)])
 async def test_engines_that_differ_from_the_rest_change_nothing(encoders: Encoders, alike: int, others: int) -> None:
-    encoders.learn(alike, GONE[:others])
+    encoders.learn(verdicts(alike, GONE[:others]))
     assert encoders.local
     assert await ids(encoders) != [7]
 
 
 async def test_trust_comes_back(encoders: Encoders, engine: Endpoint) -> None:
     mine = await ids(encoders)
-    encoders.learn(0, [engine])
+    encoders.learn(verdicts(0, [engine]))
     assert await ids(encoders) == [7]
-    encoders.learn(1, [])
+    encoders.learn(verdicts(1, []))
     assert await ids(encoders) == mine
 
 
@@ -85,9 +111,26 @@ async def test_of_the_ready_engines_one_that_differs_is_asked(
     encoders: Encoders, engine: Endpoint, registry: Registry
 ) -> None:
     registry.mark(GONE[0], True)
-    encoders.learn(0, [engine])
+    encoders.learn(verdicts(0, [engine]))
     for _ in range(20):
         assert await ids(encoders) == [7]
+
+
+async def test_chats_without_a_template_are_asked_of_engines_once_that_shows(
+    tmp_path: Path, engine: Endpoint, registry: Registry, engines: EngineClient
+) -> None:
+    """A tokenizer_config.json that is gone, and the template with it, must not leave chats unread."""
+    (tmp_path / "tokenizer.json").write_bytes((MODEL / "tokenizer.json").read_bytes())
+    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(tmp_path))), registry, engines)
+    await encoders.start()
+    chat = Chat([{"role": "user", "content": "hi"}])
+    assert await encoders.encode(chat) == Untokenised("no chat template")
+    verdict = await encoders.compare(engine, "m")
+    assert "a chat has 1 tokens in the engine and can't be tokenised here: no chat template" in verdict.words
+    assert Part.CHAT in verdict.differing
+    encoders.learn({engine: verdict})
+    assert list(await encoders.encode(chat)) == [7]  # type: ignore[arg-type]
+    await encoders.close()
 
 
 async def test_an_engine_is_compared_by_itself(encoders: Encoders, engine: Endpoint) -> None:

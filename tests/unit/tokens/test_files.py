@@ -137,16 +137,23 @@ def test_special_tokens_that_only_the_config_knows_are_split_off_too(folder: Pat
 
 @pytest.mark.parametrize(
     "model",
-    [{"architectures": ["GptOssForCausalLM"]}, {"architectures": ["Other", "DeepseekV32ForCausalLM"]}],
+    [{"architectures": ["DeepseekV4ForCausalLM"]}, {"architectures": ["Other", "DeepseekV32ForCausalLM"]}],
 )
-def test_a_model_whose_chats_the_engine_writes_itself_has_no_template(folder: Path, model: dict[str, Any]) -> None:
+def test_chats_that_only_the_engine_can_write_are_left_to_it(folder: Path, model: dict[str, Any]) -> None:
     write(folder, config=model, tokenizer_config={"chat_template": "template"})
-    assert rendered(folder, Chat([U])) == Untokenised("no chat template")
+    assert rendered(folder, Chat([U])) == Untokenised("only the engine writes these chats")
+
+
+@pytest.mark.parametrize("model", [{"model_type": "gpt_oss"}, {"architectures": ["GptOssForCausalLM"]}])
+def test_a_gpt_oss_of_another_tokenizer_is_told(folder: Path, model: dict[str, Any]) -> None:
+    write(folder, config=model)
+    with pytest.raises(ValueError, match="not that of gpt-oss"):
+        Tokenizer.load(folder)
 
 
 def test_mistrals_own_tokenizer_writes_its_chats_itself(folder: Path) -> None:
     write(folder, tekken={}, tokenizer_config={"chat_template": "template"})
-    assert rendered(folder, Chat([U])) == Untokenised("no chat template")
+    assert rendered(folder, Chat([U])) == Untokenised("only the engine writes these chats")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,18 @@ from aiohttp import web
 from multipick_epp.engines import EngineClient
 from multipick_epp.requests import parse
 from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSource
-from multipick_epp.tokens import RemoteTokenizer, Tokenizer, Untokenised, Verdict, compare
+from multipick_epp.tokens import (
+    ALL_PARTS,
+    EngineSettings,
+    Part,
+    RemoteTokenizer,
+    Tokenizer,
+    Untokenised,
+    Verdict,
+    compare,
+)
+from multipick_epp.tokens.parts import CHATS
+from multipick_epp.tokens.verify import PROBES
 from multipick_epp.types import Endpoint
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,12 +35,21 @@ class Engine:
 
     def __init__(self) -> None:
         self.address: Endpoint | None = None
+        self.open = False  # its render paths are
+        self.status = 200
+        self.rendered: list[tuple[str, bytes]] = []
         self.asked: list[dict[str, Any]] = []
         self.answer: Answer = self.count
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(await request.json())
         return await self.answer(request)
+
+    async def render(self, request: web.Request) -> web.Response:
+        self.rendered.append((request.path, await request.read()))
+        if not self.open:
+            return web.Response(status=403)
+        return web.json_response({"request_id": "r", "token_ids": [4, 5], "model": "m"}, status=self.status)
 
     async def count(self, request: web.Request) -> web.Response:
         return web.json_response({"count": 3, "max_model_len": 100, "tokens": [1, 2, 3], "token_strs": None})
@@ -40,6 +60,7 @@ async def engine() -> AsyncIterator[Engine]:
     engine = Engine()
     app = web.Application(client_max_size=10**9)
     app.router.add_post("/tokenize", engine.handle)
+    app.router.add_post("/v1/{api:.*}/render", engine.render)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -173,8 +194,8 @@ async def test_an_engine_with_the_same_tokenizer_does_not_differ(
     engine: Engine, engines: EngineClient, tokenizer: Tokenizer
 ) -> None:
     engine.answer = answering_as(tokenizer)
-    assert (await compare(tokenizer, remote(engine, engines))).alike is True
-    assert len(engine.asked) == 5
+    assert await compare(tokenizer, remote(engine, engines)) == Verdict(True, f"{len(PROBES)} probes agree")
+    assert len(engine.asked) == len(PROBES)
 
 
 async def test_an_engine_with_another_template_differs_in_chats(
@@ -186,6 +207,8 @@ async def test_an_engine_with_another_template_differs_in_chats(
     assert found.alike is False
     assert found.words.startswith("a chat has ")
     assert "differ from token 0 on" in found.words
+    assert "more" in found.words
+    assert found.differing == {Part.CHAT, Part.TOOLS, Part.REASONING}
     other.close()
 
 
@@ -197,7 +220,7 @@ async def test_of_an_engine_that_refuses_the_probes_nothing_is_known(
 
     engine.answer = refuse
     assert (await compare(tokenizer, remote(engine, engines))).alike is None
-    assert len(engine.asked) == 5
+    assert len(engine.asked) == len(PROBES)
 
 
 async def test_an_engine_that_refuses_chats_is_compared_by_texts(
@@ -209,7 +232,105 @@ async def test_an_engine_that_refuses_chats_is_compared_by_texts(
         return web.Response(status=400) if "messages" in await request.json() else await answer(request)
 
     engine.answer = texts_only
-    assert await compare(tokenizer, remote(engine, engines)) == Verdict(True, "2 probes agree")
+    assert await compare(tokenizer, remote(engine, engines)) == Verdict(True, "5 probes agree")
+
+
+async def test_a_probe_that_only_the_engine_can_tokenise_is_a_difference(
+    engine: Engine, engines: EngineClient, tokenizer: Tokenizer, tmp_path: Path, tiny_model: Path
+) -> None:
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).write_bytes((tiny_model / name).read_bytes())
+    config = json.loads((tiny_model / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    bare = Tokenizer.load(tmp_path)
+    engine.answer = answering_as(tokenizer)
+    found = await compare(bare, remote(engine, engines))
+    assert found.alike is False
+    assert "can't be tokenised here: no chat template" in found.words
+    assert Part.CHAT in found.differing
+    assert Part.TEXT not in found.differing
+    assert await compare(bare, remote(engine, engines), CHATS) == Verdict(True, "5 probes agree")
+    bare.close()
+
+
+async def test_a_text_that_differs_makes_all_prompts_differ(
+    engine: Engine, engines: EngineClient, tokenizer: Tokenizer
+) -> None:
+    answer = answering_as(tokenizer)
+
+    async def other_spaces(request: web.Request) -> web.StreamResponse:
+        spaces = (await request.json()).get("prompt") == "  leading"
+        return web.json_response({"tokens": [1, 2, 3, 4]}) if spaces else await answer(request)
+
+    engine.answer = other_spaces
+    found = await compare(tokenizer, remote(engine, engines))
+    assert found.words.startswith("a text with leading spaces has ")
+    assert found.differing == ALL_PARTS
+
+
+async def test_an_engine_whose_tools_are_written_in_another_way_differs_in_those_alone(
+    engine: Engine, engines: EngineClient, tokenizer: Tokenizer
+) -> None:
+    answer = answering_as(tokenizer)
+
+    async def one_more(request: web.Request) -> web.StreamResponse:
+        if "tools" in await request.json():
+            return web.json_response({"tokens": [1]})
+        return await answer(request)
+
+    engine.answer = one_more
+    assert (await compare(tokenizer, remote(engine, engines))).differing == {Part.TOOLS}
+
+
+async def test_where_render_paths_are_open_the_engine_gets_the_clients_own_request(
+    engine: Engine, engines: EngineClient
+) -> None:
+    engine.open = True
+    body = b'{"model": "alias", "messages": [{"role": "user", "content": "hi"}], "seed":  7}'
+    prompt = parse("/v1/messages", {}, body)
+    assert isinstance(prompt, Prompt)
+    assert await remote(engine, engines).encode(prompt.source) == array("I", [4, 5])
+    assert engine.rendered == [("/v1/messages/render", body)]
+    assert engine.asked == []
+
+
+async def test_closed_render_paths_are_tried_once_in_a_while(engine: Engine, engines: EngineClient) -> None:
+    tokenizer = remote(engine, engines)
+    for _ in range(3):
+        assert await tokenizer.encode(Chat([U])) == array("I", [1, 2, 3])
+    assert len(engine.rendered) == 1
+    assert len(engine.asked) == 3
+
+
+async def test_a_refusal_by_an_open_render_path_is_the_engines_answer(engine: Engine, engines: EngineClient) -> None:
+    engine.open, engine.status = True, 400
+    assert await remote(engine, engines).encode(Chat([U])) == Untokenised("refused by the engine")
+    assert engine.asked == []
+
+
+async def test_harmony_is_never_believed_of_tokenize(engine: Engine, engines: EngineClient) -> None:
+    async def template(request: web.Request) -> web.Response:
+        return web.json_response({"tokens": [200006, 17360, 200008, 3575]})
+
+    engine.answer = template
+    assert await remote(engine, engines).encode(Chat([U])) == Untokenised("only the engine writes these chats")
+    assert await remote(engine, engines).encode(Text("a")) == array("I", [200006, 17360, 200008, 3575])
+
+
+async def test_parts_of_responses_are_asked_as_parts_of_a_chat(engine: Engine, engines: EngineClient) -> None:
+    parts: Any = [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}, "c"]
+    await remote(engine, engines).encode(Chat([{"role": "user", "content": parts}]))
+    [message] = engine.asked[0]["messages"]
+    assert message["content"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, "c"]
+
+
+async def test_tools_that_the_engine_hides_are_not_asked_about(engine: Engine, engines: EngineClient) -> None:
+    settings = EngineSettings(exclude_tools_when_tool_choice_none=True)
+    asks = RemoteTokenizer(engines, lambda: engine.address, "tiny", 20, settings)
+    await asks.encode(Chat([U], tools=[{"a": 1}], tool_choice_none=True))
+    await asks.encode(Chat([U], tools=[{"a": 1}]))
+    assert ["tools" in asked for asked in engine.asked] == [False, True]
 
 
 async def test_an_engine_that_leaves_after_some_probes_is_not_taken_to_agree(

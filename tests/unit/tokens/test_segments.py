@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.tokens.files import read_model
-from multipick_epp.tokens.segments import First, Segmenter, agrees
+from multipick_epp.tokens.segments import First, Segment, Segmenter, agrees
 from tokenizers import AddedToken, Tokenizer
 
 from .backends import SPECIALS, byte_level, metaspace, prepending
@@ -75,7 +75,7 @@ def test_a_tokenizer_without_fixed_ids_does_not_agree() -> None:
 class Shifting(Segmenter):
     """Stands for a tokenizer that looks across its special tokens."""
 
-    def split(self, text: str) -> list[str | First]:
+    def split(self, text: str) -> list[Segment]:
         return super().split(text.replace(" [INST]", "[INST] "))
 
 
