@@ -1,5 +1,6 @@
 """Anthropic messages: `/v1/messages`, as vLLM turns them into a chat (`entrypoints/anthropic/serving.py`)."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -164,7 +165,7 @@ def _append(role: Literal["user", "assistant"], blocks: Iterable[Block], message
 def _call(block: Block) -> dict[str, Any]:
     if block.id is None:
         raise Unreadable("unknown tool call")  # the engine makes one up from the clock
-    arguments = msgspec.json.encode(block.input or {}).decode()
+    arguments = json.dumps(block.input or {})  # as the engine writes it: some models are shown this very text
     return {"id": block.id, "function": {"arguments": arguments, "name": block.name or ""}, "type": "function"}
 
 

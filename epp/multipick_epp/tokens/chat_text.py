@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multipick_epp.requests.prompt import Chat
+from multipick_epp.requests.prompt import Chat, ChatMessage
 from multipick_epp.tokens.conversation import MEDIA_MARK, conversation, inline_system_first
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.settings import EngineSettings
@@ -28,13 +28,20 @@ class ChatText:
         if settings.chat_template is not None:
             templates = {"default": templates.get(settings.chat_template, settings.chat_template)}
         self._templates = {name: ChatTemplate(source) for name, source in templates.items()}
-        self._system_first = any(template.insists_on_system_first() for template in self._templates.values())
+        insisting = (template.insists_on_system_first() for template in self._templates.values())
+        self._system_first = not self._templates or any(insisting)
         self._least_effort = self._find_least_effort()
 
     @property
     def sources(self) -> Sequence[str]:
         """The texts of the templates."""
         return [template.source for template in self._templates.values()]
+
+    def in_order(self, chat: Chat) -> Sequence[ChatMessage]:
+        """The messages as the engine has them: it moves later system messages of an Anthropic request to the front,
+        unless the template is one that takes them where they are.
+        """
+        return inline_system_first(chat.messages) if chat.inline_system and self._system_first else chat.messages
 
     def render(self, chat: Chat) -> str:
         """The chat's text; of a chat with media, only what stands before the first of them. Raises NoText."""
@@ -45,9 +52,10 @@ class ChatText:
         hide_tools = chat.tool_choice_none and self._settings.exclude_tools_when_tool_choice_none
         variables = self._variables(chat, None if hide_tools else chat.tools)
         template = self._template(variables["tools"])
-        sent = inline_system_first(chat.messages) if chat.inline_system and self._system_first else chat.messages
         messages = conversation(
-            sent, self._settings.chat_template_content_format or template.content_format, template.knows_developers
+            self.in_order(chat),
+            self._settings.chat_template_content_format or template.content_format,
+            template.knows_developers,
         )
         if chat.continue_final_message:
             text = template.render_open(messages, variables, self._max_chars)

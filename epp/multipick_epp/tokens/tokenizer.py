@@ -4,6 +4,7 @@ import asyncio
 import os
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
@@ -125,7 +126,7 @@ class Tokenizer:
         if isinstance(source, Chat) and self._family is Family.ENGINE:
             raise NoText("only the engine writes these chats")
         if isinstance(source, Chat) and self._chats:
-            return self._chats.segments(source)
+            return self._chats.segments(replace(source, messages=self._text.in_order(source)))
         text = source.text if isinstance(source, Text) else self._text.render(source)
         if len(text) > MAX_CHARS:
             raise NoText("too long")

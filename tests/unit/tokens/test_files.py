@@ -161,12 +161,14 @@ def test_mistrals_own_tokenizer_writes_its_chats_itself(folder: Path) -> None:
     [
         ("qwen2", "PreTrainedTokenizerFast", True),
         ("qwen2", "LlamaTokenizerFast", True),
-        ("qwen2", "Qwen2TokenizerFast", False),
+        ("qwen2", "Qwen2TokenizerFast", True),
+        ("qwen3_5", "Qwen2Tokenizer", True),
+        ("qwen2", None, True),
         ("llama", "PreTrainedTokenizerFast", False),
     ],
 )
-def test_a_qwen2_model_of_another_class_is_loaded_as_transformers_does(
-    folder: Path, model_type: str, tokenizer_class: str, digits_apart: bool
+def test_a_qwen2_model_has_the_split_of_its_class_whatever_its_files_say(
+    folder: Path, model_type: str, tokenizer_class: str | None, digits_apart: bool
 ) -> None:
     write(folder, config={"model_type": model_type}, tokenizer_config={"tokenizer_class": tokenizer_class})
     assert (len(read_model(folder).backend.encode("2024").ids) == 4) is digits_apart
