@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,7 +24,12 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[str, ...] = ()  # names of the base model; any other name in a request is a LoRA adapter's
     tokenizer: str | None = None  # folder with tokenizer.json and tokenizer_config.json; None: the engine's /tokenize
     block_size: Annotated[int, Meta(ge=1)] | None = None  # tokens, as the engines were told; another one is reported
-    chat_template: str | None = None  # file that replaces the tokenizer's template, as `vllm serve --chat-template`
+    # Options of the engines' command line that change token ids; each is named after vLLM's.
+    chat_template: str | None = None  # file that replaces the model's template, or the name of one of the model's
+    chat_template_content_format: Literal["auto", "string", "openai"] = "auto"
+    default_chat_template_kwargs: dict[str, Any] = {}
+    exclude_tools_when_tool_choice_none: bool = False
+    trust_request_chat_template: bool = False  # requests with a template of their own go to engines
     secret_env: str | None = None  # environment variable with the secret that seeds the block keys
 
 
@@ -93,7 +98,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what requests may cost."""
 
     max_body_bytes: int = 64 << 20  # larger: 413
-    max_read_bytes: int = 4 << 20  # larger: routed by load, unread
+    max_read_bytes: int = 16 << 20  # larger: routed by load, unread; a chat with a few images in base64 fits
     max_kept_bytes: int = 256 << 20  # of all requests whose body is awaited; beyond it, routed by load, unread
     decision_s: Seconds = 0.1  # past it, load alone decides
     drain_s: Seconds = 30.0

@@ -6,12 +6,13 @@ Ids that are not the engines' make every predicted hit wrong. So what most engin
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from multipick_epp.config import Config
+from multipick_epp.config import Config, Pool
 from multipick_epp.engines import EngineClient
 from multipick_epp.pods.registry import Registry
 from multipick_epp.requests.prompt import TokenSource
@@ -42,7 +43,7 @@ class Encoders:
         self._registry = registry
         self._rng = Random()
         self._local: Tokenizer | None = None
-        self._settings = EngineSettings()
+        self._settings = EngineSettings()  # of the engines, once the template's file is read
         model = config.pool.models[0] if config.pool.models else ""
         self._remote = RemoteTokenizer(engines, self._choose, model, config.limits.decision_s)
         self._differing: frozenset[Part] = frozenset()  # what most engines read in another way than we do
@@ -66,8 +67,10 @@ class Encoders:
     async def start(self) -> None:
         """Load the tokenizer, where there is one. Raises OSError or ValueError for files that don't fit."""
         pool = self._config.pool
+        self._settings = await asyncio.to_thread(_settings, pool)
+        self._remote.settings = self._settings
         if pool.tokenizer is not None:
-            self._local = await asyncio.to_thread(_load, Path(pool.tokenizer), pool.chat_template)
+            self._local = await asyncio.to_thread(Tokenizer.load, Path(pool.tokenizer), settings=self._settings)
             log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
         else:
             log.warning("no tokenizer is configured: prompts go to the engines, which costs milliseconds")
@@ -113,5 +116,16 @@ class Encoders:
         return self._rng.choice(endpoints) if endpoints else None
 
 
-def _load(folder: Path, template: str | None) -> Tokenizer:
-    return Tokenizer.load(folder, Path(template).read_text() if template else None)
+def _settings(pool: Pool) -> EngineSettings:
+    """Raises OSError for a template's file that can't be read."""
+    template = pool.chat_template
+    if template is not None and (os.sep in template or Path(template).is_file()):
+        template = Path(template).read_text(encoding="utf-8")
+    content_format = pool.chat_template_content_format
+    return EngineSettings(
+        template,
+        None if content_format == "auto" else content_format,
+        pool.default_chat_template_kwargs,
+        pool.exclude_tools_when_tool_choice_none,
+        pool.trust_request_chat_template,
+    )

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from multipick_epp.blocks import Chains, block_keys, encode_extra, root_key
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
+from multipick_epp.requests.estimate import estimated_tokens
 from multipick_epp.requests.parse import parse
 from multipick_epp.requests.prompt import Prompt, Text, TokenIds, TokenSource, Unread
 from multipick_epp.requests.stored import Stored, stored
@@ -126,7 +127,8 @@ class PromptReader:
 
     async def _keys(self, request: PickRequest, prompt: Prompt | Unread, longest: int) -> Known | Blind:
         if isinstance(prompt, Unread):
-            return guess(request, prompt.reason, longest)
+            told = longest if prompt.prompt_tokens is None else min(prompt.prompt_tokens, longest)
+            return guess(request, prompt.reason, told)
         if self._encoder is None:
             return guess(request, "no tokenizer", longest, prompt)
         started = time.perf_counter()
@@ -180,8 +182,8 @@ def _parse(request: PickRequest, body: bytes) -> tuple[Prompt | Unread, Stored |
 
 def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS, prompt: Prompt | None = None) -> Blind:
     """A request that is routed by load alone; charged with `longest` tokens at most. `prompt`: what was read of it."""
-    tokens = min(max(1, request.body_bytes // BYTES_A_TOKEN), longest)
-    return Blind(tokens, reason, prompt.model if prompt else None, prompt is not None)
+    estimated = estimated_tokens(request.headers, request.body, request.body_bytes)
+    return Blind(min(estimated, max(1, longest)), reason, prompt.model if prompt else None, prompt is not None)
 
 
 def _keys(root: BlockKey, ids: Sequence[int], size: int, extras: Mapping[int, bytes]) -> list[BlockKey]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable, check_values
+from multipick_epp.requests.body import Scalar, Unreadable, check_values, salt
 from multipick_epp.requests.chat_fields import Function, find_media
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
@@ -69,6 +69,7 @@ class Body(msgspec.Struct):
     output_config: OutputConfig | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     cache_salt: str | None = None
+    extra_key: Scalar = None
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -93,7 +94,7 @@ def parse(body: bytes) -> Prompt:
             multimodal=media is not None,
             sent=Sent(Api.MESSAGES, body),
         ),
-        cache_salt=sent.cache_salt,
+        cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
     )
 

@@ -24,9 +24,10 @@ Scalar = bool | int | float | str | None
 class Unreadable(Exception):  # noqa: N818  (not an error: the request is routed by load)
     """The body holds no prompt that we can read; `reason` is one of a few fixed texts."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, prompt_tokens: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.prompt_tokens = prompt_tokens  # that the prompt has at most, where the request tells
 
 
 def is_light(body: bytes) -> bool:
@@ -86,6 +87,27 @@ def _structure(json: bytes) -> int:
     return count_of(b"{[,", json)
 
 
+def salt(cache_salt: str | None, extra_key: Scalar) -> str | None:
+    """What keeps caches of equal prompts apart: vLLM's `cache_salt`, and SGLang's `extra_key` behind it."""
+    if not isinstance(extra_key, str | None):
+        raise Unreadable("unexpected fields")
+    return (cache_salt or "") + (extra_key or "") or cache_salt
+
+
+_TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})
+_FALSE = frozenset({"0", "off", "f", "false", "n", "no"})
+
+
+def flag(value: Any) -> bool:
+    """A switch in any form that engines take for true or false (pydantic's). Raises Unreadable for all else."""
+    word = value.lower() if isinstance(value, str) else None
+    if value in (True, 1) or word in _TRUE:
+        return True
+    if value in (False, 0) or word in _FALSE:
+        return False
+    raise Unreadable("unexpected fields")
+
+
 def lenient_bool(value: Any) -> bool:
     """A switch that does not change the prompt, in any form that engines take; false for all else."""
-    return value in (True, 1) or (isinstance(value, str) and value.lower() in ("true", "1", "yes", "on", "t", "y"))
+    return value in (True, 1) or (isinstance(value, str) and value.lower() in _TRUE)

@@ -4,7 +4,7 @@ from typing import Any, Literal, Required, TypedDict
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable, check_values, lenient_bool
+from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, lenient_bool, salt
 from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
@@ -78,16 +78,17 @@ class Body(msgspec.Struct):
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-    add_special_tokens: bool = False
+    add_generation_prompt: Scalar = True
+    continue_final_message: Scalar = False
+    add_special_tokens: Scalar = False
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: Scalar = None
     prompt_logprobs: Any = None
     echo: Any = False
     cache_salt: str | None = None
+    extra_key: Scalar = None
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -107,16 +108,16 @@ def parse(body: bytes) -> Prompt:
             tools=None if sent.tools is None else [tool.for_template() for tool in sent.tools],
             tool_choice_none=sent.tool_choice == "none",
             documents=sent.documents,
-            add_generation_prompt=sent.add_generation_prompt,
-            continue_final_message=sent.continue_final_message,
-            add_special_tokens=sent.add_special_tokens,
+            add_generation_prompt=flag(sent.add_generation_prompt),
+            continue_final_message=flag(sent.continue_final_message),
+            add_special_tokens=flag(sent.add_special_tokens),
             chat_template=sent.chat_template,
             template_kwargs=sent.chat_template_kwargs or {},
             reasoning_effort=sent.reasoning_effort,
             multimodal=media is not None,
             sent=Sent(Api.CHAT, body),
         ),
-        cache_salt=sent.cache_salt,
+        cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable
+from multipick_epp.requests.body import Scalar, Unreadable
 from multipick_epp.requests.prompt import ChatMessage
 
 MEDIA_TOKENS = 1_000
@@ -106,7 +106,13 @@ def media_of(part: Mapping[str, Any]) -> str | None:
     return next((modality for field, modality in MEDIA_PARTS.items() if field in part), None)
 
 
-def check_truncation(truncate_prompt_tokens: int | None) -> None:
+def check_truncation(truncate_prompt_tokens: Scalar) -> None:
     """Raises Unreadable where the engine may cut the prompt; -1 only cuts what is longer than the model's context."""
-    if truncate_prompt_tokens is not None and truncate_prompt_tokens >= 0:
-        raise Unreadable("truncated prompt")
+    if truncate_prompt_tokens is None:
+        return
+    try:
+        tokens = int(truncate_prompt_tokens)
+    except (ValueError, OverflowError) as error:
+        raise Unreadable("unexpected fields") from error
+    if tokens >= 0:
+        raise Unreadable("truncated prompt", tokens)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from multipick_epp.requests.body import Scalar, Unreadable, is_given, lenient_bool
+from multipick_epp.requests.body import Scalar, Unreadable, flag, is_given, lenient_bool, salt
 from multipick_epp.requests.chat_fields import check_truncation
 from multipick_epp.requests.prompt import Prompt
 from multipick_epp.requests.token_ids import sources
@@ -15,12 +15,13 @@ class Body(msgspec.Struct):
     prompt_embeds: msgspec.Raw = msgspec.Raw()
     suffix: str | None = None
     model: str | None = None
-    add_special_tokens: bool = True
-    truncate_prompt_tokens: int | None = None
+    add_special_tokens: Scalar = True
+    truncate_prompt_tokens: Scalar = None
     prompt_logprobs: Scalar = None
     logprobs: Scalar = None
     echo: Scalar = False
     cache_salt: str | None = None
+    extra_key: Scalar = None
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -34,11 +35,11 @@ def parse(body: bytes) -> Prompt:
         raise Unreadable("prompt embeddings")
     if sent.suffix is not None:
         raise Unreadable("suffix")
-    first, *batch = sources(sent.prompt, sent.add_special_tokens)
+    first, *batch = sources(sent.prompt, flag(sent.add_special_tokens))
     return Prompt(
         model=sent.model,
         source=first,
         batch=batch,
-        cache_salt=sent.cache_salt,
+        cache_salt=salt(sent.cache_salt, sent.extra_key),
         reads_cache=sent.prompt_logprobs is None and not (lenient_bool(sent.echo) and sent.logprobs is not None),
     )

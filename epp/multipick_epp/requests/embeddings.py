@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Unreadable, check_values, is_given
+from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, is_given, salt
 from multipick_epp.requests.chat import SentMessage, message
 from multipick_epp.requests.chat_fields import check_truncation, find_media
 from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent
@@ -17,14 +17,15 @@ class Body(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
     model: str | None = None
-    add_special_tokens: bool | None = None  # absent: true for texts, false for a chat
-    add_generation_prompt: bool = False
-    continue_final_message: bool = False
+    add_special_tokens: Scalar = None  # absent: true for texts, false for a chat
+    add_generation_prompt: Scalar = False
+    continue_final_message: Scalar = False
     chat_template: str | None = None
     chat_template_kwargs: msgspec.Raw = msgspec.Raw()
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: Scalar = None
     padding: str | None = None
     cache_salt: str | None = None
+    extra_key: Scalar = None
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -41,8 +42,8 @@ def parse(body: bytes) -> Prompt:
     if bytes(sent.messages) not in (b"", b"null"):
         check_values(body)
         return _parse_chat(sent, _MESSAGES.decode(sent.messages), body)
-    first, *batch = sources(sent.input, sent.add_special_tokens is not False)
-    return Prompt(model=sent.model, source=first, batch=batch, cache_salt=sent.cache_salt)
+    first, *batch = sources(sent.input, sent.add_special_tokens is None or flag(sent.add_special_tokens))
+    return Prompt(model=sent.model, source=first, batch=batch, cache_salt=salt(sent.cache_salt, sent.extra_key))
 
 
 def _parse_chat(sent: Body, sent_messages: list[SentMessage], body: bytes) -> Prompt:
@@ -52,14 +53,14 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], body: bytes) -> Pr
         model=sent.model,
         source=Chat(
             messages=messages,
-            add_generation_prompt=sent.add_generation_prompt,
-            continue_final_message=sent.continue_final_message,
-            add_special_tokens=sent.add_special_tokens is True,
+            add_generation_prompt=flag(sent.add_generation_prompt),
+            continue_final_message=flag(sent.continue_final_message),
+            add_special_tokens=sent.add_special_tokens is not None and flag(sent.add_special_tokens),
             chat_template=sent.chat_template,
             template_kwargs=_VARIABLES.decode(sent.chat_template_kwargs) if is_given(sent.chat_template_kwargs) else {},
             multimodal=media is not None,
             sent=Sent(Api.EMBEDDINGS, body),
         ),
-        cache_salt=sent.cache_salt,
+        cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
     )

@@ -14,7 +14,23 @@ _SUFFIXES = {
     "/v1/embeddings": Api.EMBEDDINGS,
     "/v1/messages": Api.MESSAGES,
     "/inference/v1/generate": Api.GENERATE,
+    "/v1/chat/completions/batch": Api.BATCH,
+    "/v1/audio/transcriptions": Api.AUDIO,
+    "/v1/audio/translations": Api.AUDIO,
+    "/v1/audio/speech": Api.AUDIO,
+    "/v1/rerank": Api.SCORE,
+    "/v2/rerank": Api.SCORE,
+    "/v1/score": Api.SCORE,
 }
+
+_EXACT = {
+    "/generate": Api.SGLANG_GENERATE,
+    "/pooling": Api.POOLING,
+    "/classify": Api.POOLING,
+    "/score": Api.SCORE,
+    "/rerank": Api.SCORE,
+}
+"""Engines' own paths without a version: behind a prefix they could be anybody's."""
 
 # Types of https://platform.openai.com/docs/guides/error-codes and https://docs.anthropic.com/en/api/errors.
 _OPENAI = {
@@ -36,8 +52,8 @@ _ANTHROPIC = {
 def api_of(path: str) -> Api:
     """The API of a request's path. Its query is ignored, and so is what a gateway put before `/v1`."""
     route = path.partition("?")[0].rstrip("/")
-    if route == "/generate":  # SGLang's own has no version: behind a prefix it could be anybody's
-        return Api.SGLANG_GENERATE
+    if route in _EXACT:
+        return _EXACT[route]
     for suffix, api in _SUFFIXES.items():
         if route.endswith(suffix):
             return api

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from multipick_epp.requests.body import Scalar, Unreadable, check_values, is_given
+from multipick_epp.requests.body import Scalar, Unreadable, check_values, is_given, salt
 from multipick_epp.requests.prompt import Prompt, TokenIds
 from multipick_epp.requests.token_ids import sources, token_ids
 
@@ -46,6 +46,8 @@ class SglangBody(msgspec.Struct):
     video_data: msgspec.Raw = msgspec.Raw()
     audio_data: msgspec.Raw = msgspec.Raw()
     lora_path: msgspec.Raw = msgspec.Raw()
+    cache_salt: msgspec.Raw = msgspec.Raw()
+    extra_key: msgspec.Raw = msgspec.Raw()
 
 
 _VLLM = msgspec.json.Decoder(VllmBody)
@@ -75,10 +77,20 @@ def parse_sglang(body: bytes) -> Prompt:
     sent = _SGLANG.decode(body)
     if any(map(is_given, (sent.input_embeds, sent.image_data, sent.video_data, sent.audio_data))):
         raise Unreadable("media without positions")
-    if bytes(memoryview(sent.lora_path)[:1]) == b"[":
-        raise Unreadable("an adapter for each prompt")
     first, *batch = sources(sent.input_ids if is_given(sent.input_ids) else sent.text, add_special_tokens=True)
-    return Prompt(model=_NAME.decode(sent.lora_path) if is_given(sent.lora_path) else None, source=first, batch=batch)
+    return Prompt(
+        model=_name(sent.lora_path),
+        source=first,
+        batch=batch,
+        cache_salt=salt(_name(sent.cache_salt), _name(sent.extra_key)),
+    )
+
+
+def _name(field: msgspec.Raw) -> str | None:
+    """One text for all prompts of the request; a list has one for each. Raises Unreadable."""
+    if bytes(memoryview(field)[:1]) == b"[":
+        raise Unreadable("a name for each prompt")
+    return _NAME.decode(field) if is_given(field) else None
 
 
 def _media_offsets(features: msgspec.Raw) -> list[int]:

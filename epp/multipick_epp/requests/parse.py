@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from multipick_epp.requests import anthropic, chat, completions, embeddings, generate, responses
+from multipick_epp.requests.base64_data import without_media
 from multipick_epp.requests.body import Unreadable, check_size
+from multipick_epp.requests.encoding import as_utf8, has_no_numbers, without_no_numbers
 from multipick_epp.requests.errors import api_of
 from multipick_epp.requests.prompt import Api, Prompt, Unread
 
@@ -17,7 +19,15 @@ _PARSERS: Mapping[Api, Callable[[bytes], Prompt]] = {
     Api.MESSAGES: anthropic.parse,
     Api.GENERATE: generate.parse_vllm,
     Api.SGLANG_GENERATE: generate.parse_sglang,
+    Api.POOLING: embeddings.parse,
 }
+
+_BY_NAME: Mapping[Api, str] = {
+    Api.SCORE: "pairs of texts",
+    Api.AUDIO: "audio",
+    Api.BATCH: "batch of chats",
+}
+"""Known APIs whose prompts can't be told from the request: they are charged by its size."""
 
 
 def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread:
@@ -25,17 +35,29 @@ def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread
     api = api_of(path)
     parser = _PARSERS.get(api)
     if parser is None:
-        return Unread("unknown path")
+        return Unread(_BY_NAME.get(api, "unknown path"))
     if headers.get("content-encoding", "identity") != "identity":
         return Unread("compressed body")
     try:
         check_size(body)
-        return parser(body)
+        return _parse(parser, without_media(as_utf8(body)))
     except Unreadable as unreadable:
-        return Unread(unreadable.reason)
+        return Unread(unreadable.reason, unreadable.prompt_tokens)
     except msgspec.ValidationError:
         return Unread("unexpected fields")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Unread("not JSON")
     except RecursionError:
         return Unread("nested too deeply")
+
+
+def _parse(parser: Callable[[bytes], Prompt], body: bytes) -> Prompt:
+    """As the parser does, which takes no numbers that are none in JSON."""
+    try:
+        return parser(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not has_no_numbers(body):
+            raise
+        return parser(without_no_numbers(body))

@@ -16,6 +16,10 @@ class Api(StrEnum):
     MESSAGES = "anthropic-messages"
     GENERATE = "vllm-generate"
     SGLANG_GENERATE = "sglang-generate"
+    POOLING = "vllm-pooling"
+    SCORE = "vllm-score"
+    AUDIO = "openai-audio"
+    BATCH = "vllm-batch"
     OTHER = "other"
 
 
@@ -102,3 +106,4 @@ class Unread:
     """
 
     reason: str
+    prompt_tokens: int | None = None  # where the request tells how many it has at most

@@ -8,7 +8,7 @@ takes 2.6 us a token and holds up the whole process meanwhile. `Harmony.load` ch
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
 from multipick_epp.tokens.harmony_lines import Line, chat_lines, response_lines, without_old_thoughts
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.segments import Ids, Literal, Segment
+from multipick_epp.tokens.texts import check_unicode
 
 _EFFORTS = {effort.value.lower(): effort for effort in library.ReasoningEffort}
 _START, _CHANNEL, _MESSAGE, _END, _CALL = "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>"
@@ -130,9 +131,12 @@ class Harmony:
         except Exception as error:  # the library raises many, and none that it names
             raise NoText("not a text") from error
 
-    def _texts(self, texts: Iterable[str]) -> list[Segment]:
+    def _texts(self, texts: Sequence[str]) -> list[Segment]:
         """Each text by itself: the engine joins no tokens over their borders."""
         size = self._chunk_chars
+        for text in texts:
+            if not text.isascii():
+                check_unicode(text)
         return [Literal(piece) for text in texts if text for piece in (chunks(text, size) if size else [text])]
 
 

@@ -18,10 +18,11 @@ class Part(StrEnum):
     CHAT = "chats"
     TOOLS = "chats with tools"
     REASONING = "chats with reasoning"
+    TEMPLATE = "chats with a template of their own"
 
 
 ALL = frozenset(Part)
-CHATS = frozenset({Part.CHAT, Part.TOOLS, Part.REASONING})
+CHATS = frozenset({Part.CHAT, Part.TOOLS, Part.REASONING, Part.TEMPLATE})
 
 
 def with_all_of_it(part: Part) -> frozenset[Part]:
@@ -41,6 +42,8 @@ def touches(source: TokenSource, parts: Collection[Part]) -> bool:
         return False
     if isinstance(source, Text):
         return Part.TEXT in parts or (source.add_special_tokens and Part.AROUND in parts)
+    if Part.TEMPLATE in parts and source.chat_template is not None:
+        return True
     if Part.CHAT in parts or (source.add_special_tokens and Part.AROUND in parts):
         return True
     if Part.TOOLS in parts and (

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from multipick_epp.engines import EngineClient, Unanswered, Why
+from multipick_epp.requests.base64_data import CUT
 from multipick_epp.requests.chat_fields import TEXT_PARTS
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Text, TokenIds, TokenSource
 from multipick_epp.tokens.outcome import NoText, Untokenised
@@ -64,7 +65,7 @@ class RemoteTokenizer:
         self._choose = choose
         self._model = model
         self._deadline_s = deadline_s
-        self._settings = settings or EngineSettings()
+        self.settings = settings or EngineSettings()
         self._closed_until_s: dict[Endpoint, float] = {}  # engines whose render paths are closed; by `time.monotonic`
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
@@ -80,6 +81,10 @@ class RemoteTokenizer:
                 return _result(await self._tokenize(endpoint, question))
             if source.multimodal:
                 raise NoText("media")
+            if source.chat_template is not None and not self.settings.trust_request_chat_template:
+                raise NoText("template in the request")  # engines refuse it
+            if source.sent is not None and CUT.encode() in source.sent.body:
+                raise NoText("base64 in a text")
             rendered = await self._rendered(endpoint, source)
             return await self._by_tokenize(endpoint, source) if rendered is None else rendered
         except NoText as none:
@@ -105,7 +110,7 @@ class RemoteTokenizer:
     async def _by_tokenize(self, endpoint: Endpoint, chat: Chat) -> Sequence[int] | Untokenised:
         if chat.inline_system:
             raise NoText("system messages in between")
-        hidden = chat.tool_choice_none and self._settings.exclude_tools_when_tool_choice_none
+        hidden = chat.tool_choice_none and self.settings.exclude_tools_when_tool_choice_none
         answer = await self._tokenize(endpoint, _question(chat, None if hidden else chat.tools))
         if isinstance(answer, array) and answer[: len(_HARMONY)] == _HARMONY:
             raise NoText("only the engine writes these chats")

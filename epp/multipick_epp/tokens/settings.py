@@ -16,3 +16,4 @@ class EngineSettings:
     chat_template_content_format: ContentFormat | None = None  # None: found out from the template ("auto")
     default_chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     exclude_tools_when_tool_choice_none: bool = False
+    trust_request_chat_template: bool = False

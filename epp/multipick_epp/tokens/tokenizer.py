@@ -17,6 +17,7 @@ from multipick_epp.tokens.parts import CHATS, Part
 from multipick_epp.tokens.segments import Ids, Segment, best_segmenter, text_of
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.special import surround_of
+from multipick_epp.tokens.texts import check_unicode
 from multipick_epp.tokens.worker import Worker
 
 MAX_CHARS = 8_000_000
@@ -77,12 +78,19 @@ class Tokenizer:
     @property
     def by_engine(self) -> frozenset[Part]:
         """The prompts that only the engine can write."""
-        return CHATS if self._family is Family.ENGINE else frozenset()
+        match self._family:
+            case Family.ENGINE:
+                return CHATS
+            case Family.TEMPLATE:
+                return frozenset({Part.TEMPLATE})  # a template of a client's is never rendered here
+            case Family.HARMONY:
+                return frozenset()
 
     @property
     def paths(self) -> Mapping[Part, str]:
         """What makes the ids of each kind of prompt, for people."""
-        return {part: self._family if part in CHATS else "tokenizers" for part in Part}
+        made_here = {part: str(self._family) if part in CHATS else "tokenizers" for part in Part}
+        return made_here | dict.fromkeys(self.by_engine, "engine")
 
     def close(self) -> None:
         """Ends the threads. Prompts that wait for them come out as Untokenised."""
@@ -131,7 +139,7 @@ class Tokenizer:
         if len(text) > MAX_CHARS:
             raise NoText("too long")
         if not text.isascii():
-            _check_unicode(text)
+            check_unicode(text)
         return self._segmenter.split(text)
 
     def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
@@ -202,14 +210,6 @@ def _usual_tokens(files: ModelFiles, text: ChatText) -> set[str]:
     added = (token.content for token in files.backend.get_added_tokens_decoder().values())
     written = {token for token in added if any(token in source for source in text.sources)}
     return written | set(files.special_tokens.values())
-
-
-def _check_unicode(text: str) -> None:
-    """Raises NoText for half a character, which JSON can hold in the arguments of a tool call, and UTF-8 can not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise NoText("not a text") from error
 
 
 def _is_small(source: Text | Chat) -> bool:

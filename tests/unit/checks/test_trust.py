@@ -84,7 +84,7 @@ async def test_only_what_differs_is_asked_of_engines(encoders: Encoders, engine:
 async def test_parts_are_counted_each_by_itself(encoders: Encoders, engine: Endpoint) -> None:
     tools = verdicts(1, [engine, GONE[0]], frozenset({Part.TOOLS}))
     encoders.learn(tools | {GONE[1]: Verdict(False, "", ALL_PARTS)})
-    assert [part for part, path in encoders.paths.items() if path == "engine"] == [Part.TOOLS]
+    assert [part for part, path in encoders.paths.items() if path == "engine"] == [Part.TOOLS, Part.TEMPLATE]
 
 
 async def test_an_engine_that_was_away_has_no_vote(encoders: Encoders, engine: Endpoint) -> None:
@@ -97,6 +97,33 @@ async def test_engines_that_differ_from_the_rest_change_nothing(encoders: Encode
     encoders.learn(verdicts(alike, GONE[:others]))
     assert encoders.local
     assert await ids(encoders) != [7]
+
+
+async def test_options_of_the_engines_command_line_are_taken_from_the_pool(
+    tmp_path: Path, registry: Registry, engines: EngineClient
+) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ tools is none }} {{ word }} {{ messages[0].content is string }}")
+    pool = Pool(
+        "p",
+        tokenizer=str(MODEL),
+        chat_template=str(template),
+        chat_template_content_format="openai",
+        default_chat_template_kwargs={"word": "given"},
+        exclude_tools_when_tool_choice_none=True,
+    )
+    encoders = Encoders(Config(pool), registry, engines)
+    await encoders.start()
+    found = await encoders.encode(Chat([{"role": "user", "content": "hi"}], tools=[{"a": 1}], tool_choice_none=True))
+    wanted = await encoders.encode(Text("True given False", add_special_tokens=False))
+    assert found == wanted
+    await encoders.close()
+
+
+async def test_a_template_file_that_is_gone_is_an_error(registry: Registry, engines: EngineClient) -> None:
+    pool = Pool("p", tokenizer=str(MODEL), chat_template="/nowhere/t.jinja")
+    with pytest.raises(OSError, match="nowhere"):
+        await Encoders(Config(pool), registry, engines).start()
 
 
 async def test_trust_comes_back(encoders: Encoders, engine: Endpoint) -> None:

@@ -80,7 +80,7 @@ def tool_calls(*calls: Any) -> dict[str, Any]:
         (GENERATE, {"token_ids": [1], "content_parts": [{}]}, "media without positions"),
         (SGLANG, {}, "no prompt"),
         (SGLANG, {"text": "x", "image_data": "AA"}, "media without positions"),
-        (SGLANG, {"text": ["x", "y"], "lora_path": ["a", None]}, "an adapter for each prompt"),
+        (SGLANG, {"text": ["x", "y"], "lora_path": ["a", None]}, "a name for each prompt"),
     ],
 )
 def test_each_unreadable_body_says_why(path: str, body: dict[str, Any], why: str) -> None:
@@ -94,7 +94,7 @@ def test_each_unreadable_body_says_why(path: str, body: dict[str, Any], why: str
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"\xff\xfe{", "not JSON"),
-        (b'{"messages": NaN}', "not JSON"),
+        (b'{"messages": NaN}', "unexpected fields"),
         (b'{"a": "\xff"}', "unexpected fields"),  # in a field that is skipped, nobody minds
         (b"[]", "unexpected fields"),
         (b"null", "unexpected fields"),

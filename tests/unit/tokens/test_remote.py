@@ -86,7 +86,7 @@ U: Any = {"role": "user", "content": "hi"}
             Chat([U], add_generation_prompt=False, continue_final_message=True, add_special_tokens=True),
             {"add_generation_prompt": False, "continue_final_message": True, "add_special_tokens": True},
         ),
-        (Chat([U], tools=[{"a": 1}], chat_template="x"), {"tools": [{"a": 1}], "chat_template": "x"}),
+        (Chat([U], tools=[{"a": 1}]), {"tools": [{"a": 1}]}),
         (Chat([U], template_kwargs={"x": 1}), {"chat_template_kwargs": {"x": 1}}),
         (Chat([U], documents=[{"text": "d"}]), {"chat_template_kwargs": {"documents": [{"text": "d"}]}}),
         (
@@ -208,7 +208,7 @@ async def test_an_engine_with_another_template_differs_in_chats(
     assert found.words.startswith("a chat has ")
     assert "differ from token 0 on" in found.words
     assert "more" in found.words
-    assert found.differing == {Part.CHAT, Part.TOOLS, Part.REASONING}
+    assert found.differing == CHATS
     other.close()
 
 
@@ -323,6 +323,16 @@ async def test_parts_of_responses_are_asked_as_parts_of_a_chat(engine: Engine, e
     await remote(engine, engines).encode(Chat([{"role": "user", "content": parts}]))
     [message] = engine.asked[0]["messages"]
     assert message["content"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, "c"]
+
+
+async def test_a_template_in_a_request_is_asked_where_engines_take_one(engine: Engine, engines: EngineClient) -> None:
+    chat = Chat([U], chat_template="x")
+    assert await remote(engine, engines).encode(chat) == Untokenised("template in the request")
+    assert engine.asked == []
+    assert engine.rendered == []
+    settings = EngineSettings(trust_request_chat_template=True)
+    await RemoteTokenizer(engines, lambda: engine.address, "tiny", 20, settings).encode(chat)
+    assert engine.asked[0]["chat_template"] == "x"
 
 
 async def test_tools_that_the_engine_hides_are_not_asked_about(engine: Engine, engines: EngineClient) -> None:

@@ -1,0 +1,64 @@
+"""Bodies as engines read them: by Python's `json.loads` of bytes, which takes more than the JSON of RFC 8259.
+
+That is UTF-8 with or without a mark, UTF-16 and UTF-32, and the numbers `NaN`, `Infinity` and `-Infinity`.
+"""
+
+import json
+import re
+
+from multipick_epp.requests.body import SLICE_BYTES, Unreadable, count_of, without_escapes
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_NO_NUMBER = re.compile(rb"-?\bInfinity\b|\bNaN\b")
+_MAX_QUOTES = 200_000
+
+
+def as_utf8(body: bytes) -> bytes:
+    """The same JSON in UTF-8 without a mark; `body` itself where it is that. Raises UnicodeDecodeError."""
+    encoding = json.detect_encoding(body)
+    if encoding == "utf-8":
+        return body
+    if encoding == "utf-8-sig":
+        return body.removeprefix(_UTF8_MARK)
+    return body.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+
+
+def has_no_numbers(body: bytes) -> bool:
+    """Whether `NaN` or `Infinity` may be in it."""
+    return any(
+        sign in body[start : start + SLICE_BYTES + 8]
+        for start in range(0, len(body), SLICE_BYTES)
+        for sign in (b"NaN", b"Infinity")
+    )
+
+
+def without_no_numbers(body: bytes) -> bytes:
+    """The same with null for `NaN` and `Infinity` that are the request's own fields, such as its temperature.
+
+    Raises Unreadable where they are further inside: in what a template may be given they are numbers.
+    """
+    plain = without_escapes(body)
+    if count_of(b'"', plain) > _MAX_QUOTES:
+        raise Unreadable("not JSON")
+    pieces, depth, at = [], 0, 0
+    for number, part in enumerate(plain.split(b'"')):
+        end = at + len(part)
+        if number % 2:
+            pieces.append(body[at:end])
+        else:
+            pieces.append(_outside(part, depth))
+            depth += count_of(b"{[", part) - count_of(b"}]", part)
+        at = end + 1
+    return b'"'.join(pieces)
+
+
+def _outside(part: bytes, depth: int) -> bytes:
+    """`part` lies between two texts and begins at this depth."""
+
+    def null(found: re.Match[bytes]) -> bytes:
+        before = part[: found.start()]
+        if depth + count_of(b"{[", before) - count_of(b"}]", before) > 1:
+            raise Unreadable("not JSON")
+        return b"null"
+
+    return _NO_NUMBER.sub(null, part)
