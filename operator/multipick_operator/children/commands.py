@@ -100,7 +100,7 @@ def _simulated(pool: Pool, rank: int, worker: bool) -> list[str]:
     line += _option("--block-size", engine.block_size) + _option("--max-model-len", spec.model.max_model_len)
     line += ["--data-parallel-rank", str(rank)] if rank else []
     if events.enabled:
-        line += ["--events-port", str(events.port + rank), "--replay-port", str(events.replay_port + rank)]
+        line += ["--events-port", str(events.port), "--replay-port", str(events.replay_port)]  # of rank 0, as vLLM's
         line += ["--event-topic", events.topic] if events.topic else []
     if spec.lora and spec.lora.adapters:
         line += ["--lora", *(one.name for one in spec.lora.adapters)]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from multipick_sim.pod.flow import Flow
-from multipick_sim.pod.orders import Order, Refused, bad_request
+from multipick_sim.pod.orders import Order, Refused
 from multipick_sim.pod.pod import Pod, new_id
 from multipick_sim.pod.shapes import DONE, ChatShape, CompletionShape, Shape, Usage, error_body
 
@@ -43,8 +43,8 @@ class _Generator:
         if isinstance(order, Refused):
             return refusal(order)
         rank = pod.rank_for(http.headers)
-        if rank is None:
-            return refusal(bad_request("There is no such data-parallel rank."))
+        if isinstance(rank, Refused):
+            return refusal(rank)
         if pod.draining:
             return await self._answer_with_abort(http, order)
         flow = pod.submit(rank, order)

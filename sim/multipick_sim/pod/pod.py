@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Mapping
 from itertools import count
 
+from multipick_epp.requests.rank_header import RANK_HEADER
 from multipick_epp.tokens import Tokenizer
 from multipick_epp.tokens.files import read_model
 
@@ -18,7 +19,7 @@ from multipick_sim.pod.flow import Flow
 from multipick_sim.pod.hashes import block_hashes
 from multipick_sim.pod.kv_events import Content
 from multipick_sim.pod.metrics import RankMetrics
-from multipick_sim.pod.orders import Order, Orders
+from multipick_sim.pod.orders import Order, Orders, Refused, bad_request
 from multipick_sim.pod.publisher import Publisher
 from multipick_sim.pod.rank import Rank
 from multipick_sim.pod.scrape import PodMetrics
@@ -43,7 +44,7 @@ class Pod:
         self.answers = Answers(read_model(settings.tokenizer), settings.seed)
         self.orders = Orders(settings, self.tokenizer, self.answers)
         self._clock = Clock(settings.speed)
-        self.ranks = [self._rank(settings.first_rank + index, index) for index in range(settings.ranks)]
+        self.ranks = [self._rank(settings.first_rank + index) for index in range(settings.ranks)]
         self.truths = {rank.number: Truth(rank) for rank in self.ranks} if settings.dev else {}
         self.metrics = PodMetrics(settings.models[0], len(settings.loras), self.ranks)
         self._turn = count()
@@ -81,12 +82,21 @@ class Pod:
             for rank in self.ranks:
                 rank.abort_all()
 
-    def rank_for(self, headers: Mapping[str, str]) -> Rank | None:
-        """The rank that `X-data-parallel-rank` names, else the next one in turn; None for one that isn't here."""
-        named = headers.get("X-data-parallel-rank")
-        if named is None:
-            return self.ranks[next(self._turn) % len(self.ranks)]
-        return next((rank for rank in self.ranks if str(rank.number) == named), None)
+    def rank_for(self, headers: Mapping[str, str]) -> Rank | Refused:
+        """The rank that `X-data-parallel-rank` names, counted from 0 behind this port; else the least loaded one.
+
+        What is no number is ignored (vLLM, entrypoints/generate/base/serving.py). Among equally loaded ranks the next
+        in turn: vLLM counts what it has just sent to each, until the ranks tell their loads.
+        """
+        count = len(self.ranks)
+        try:
+            named = int(headers.get(RANK_HEADER, ""))
+        except ValueError:
+            first = next(self._turn) % count
+            return min(self.ranks[first:] + self.ranks[:first], key=_load)
+        if 0 <= named < count:
+            return self.ranks[named]
+        return bad_request(f"data_parallel_rank {named} is out of range [0, {count}).")
 
     def submit(self, rank: Rank, order: Order) -> Flow:
         """Hand an order to an engine."""
@@ -107,14 +117,14 @@ class Pod:
             self.truths[rank.number].note(flow)
         return flow
 
-    def _rank(self, number: int, index: int) -> Rank:
+    def _rank(self, number: int) -> Rank:
         settings = self.settings
         publisher = None
         if settings.events_port is not None:
             publisher = Publisher(
                 settings.host,
-                _nth(settings.events_port, index),
-                None if settings.replay_port is None else _nth(settings.replay_port, index),
+                _nth(settings.events_port, number),
+                None if settings.replay_port is None else _nth(settings.replay_port, number),
                 settings.topic,
                 number,
                 settings.event_format,
@@ -129,6 +139,11 @@ def new_id() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def _nth(port: int, index: int) -> int:
-    """The port of the n-th rank; 0 stays 0."""
-    return port + index if port else 0
+def _nth(port: int, number: int) -> int:
+    """The port of a rank, counted over all pods of a group; 0 stays 0."""
+    return port + number if port else 0
+
+
+def _load(rank: Rank) -> int:
+    """As vLLM weighs it (v1/engine/core_client.py)."""
+    return 4 * rank.engine.waiting + rank.engine.running

@@ -30,7 +30,7 @@ class Settings:
     loras: Sequence[str] = ()
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
-    events_port: int | None = None  # of rank 0, others follow; 0: any free ones; None: no KV events
+    events_port: int | None = None  # of rank 0, rank n has n more; 0: any free ones; None: no KV events
     replay_port: int | None = None
     topic: str = ""
     event_format: EventFormat = EventFormat.MAP

@@ -1,11 +1,13 @@
 """KV events of a simulated pod: framing, replay, and an index built from them that equals the true cache."""
 
 import asyncio
+import re
 from collections import Counter
 from random import Random
 from typing import Any
 
 import pytest
+from multipick_sim.local.processes import held_port
 from multipick_sim.texts import fixed_text
 
 TINY = ("--num-gpu-blocks", "5", "--max-model-len", "64")
@@ -185,8 +187,55 @@ async def test_each_rank_has_its_own_engine_and_events(start: Any, subscribe: An
     live = subscribe(sources["1"]["endpoint"])
     await live.join(pod, **rank_1)
     assert tools.decode(live.batches[0][1])[2] == 1
-    status, _ = await pod.post("/v1/completions", body, **{"X-data-parallel-rank": "2"})
-    assert status == 400
+
+
+@pytest.mark.parametrize("number", ["2", "-1", "99999999999"])
+async def test_a_rank_that_is_not_there_is_refused_in_vllms_words(start: Any, number: str) -> None:
+    pod = await start("--data-parallel-size", "2", "--data-parallel-rank", "8")
+    body = {"prompt": "x", "max_tokens": 1}
+    status, answer = await pod.post("/v1/completions", body, **{"X-data-parallel-rank": number})
+    assert (status, answer["error"]["type"]) == (400, "BadRequestError")
+    assert answer["error"]["message"] == f"data_parallel_rank {number} is out of range [0, 2)."
+
+
+async def test_ranks_of_a_later_pod_of_a_group_are_numbered_over_all_but_asked_for_by_its_own_count(start: Any) -> None:
+    pod = await start("--data-parallel-size", "2", "--data-parallel-rank", "8")
+    assert list(await pod.sources()) == ["8", "9"]
+    _, metrics = await pod.get("/metrics")
+    assert {*re.findall(r'vllm:num_requests_running\{engine="(\d)"', metrics)} == {"8", "9"}
+    body = {"prompt": fixed_text(1, 40), "max_tokens": 1}
+    await pod.post("/v1/completions", body, **{"X-data-parallel-rank": "1"})
+    _, cached = await pod.get("/sim/cache")
+    assert {rank: bool(blocks) for rank, blocks in cached.items()} == {"8": False, "9": True}
+
+
+async def test_a_rank_publishes_at_the_ports_of_rank_0_and_its_number(start: Any) -> None:
+    (events, events_keeper), (replay, replay_keeper) = held_port(), held_port()
+    with events_keeper, replay_keeper:
+        ports = ("--events-port", str(events - 3), "--replay-port", str(replay - 3))
+        pod = await start("--data-parallel-rank", "3", *ports)
+        (source,) = (await pod.sources()).values()
+        assert source["endpoint"].endswith(f":{events}")
+        assert source["replay_endpoint"].endswith(f":{replay}")
+
+
+@pytest.mark.parametrize("number", [None, "", "one", "1.0"])
+async def test_without_a_number_the_least_loaded_rank_serves(start: Any, number: str | None) -> None:
+    pod = await start("--data-parallel-size", "2", "--speed", "1")
+    headers = {} if number is None else {"X-data-parallel-rank": number}
+    long = {"prompt": fixed_text(1, 40), "max_tokens": 5000, "ignore_eos": True}
+    held = asyncio.create_task(pod.post("/v1/completions", long, **{"X-data-parallel-rank": "0"}))
+    try:
+        while 'vllm:num_requests_running{engine="0",model_name="sim"} 1.0' not in (await pod.get("/metrics"))[1]:
+            assert not held.done(), held.result()
+        for seed in range(2, 6):
+            body = {"prompt": fixed_text(seed, 40), "max_tokens": 1}
+            assert (await pod.post("/v1/completions", body, **headers))[0] == 200
+        _, cached = await pod.get("/sim/cache")
+        assert len(cached["1"]) == 4 * 2, "all four went to the idle one"
+    finally:
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
 
 
 async def test_a_pod_without_events_says_so(plain_pod: Any) -> None:

@@ -56,7 +56,7 @@ def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> 
     read = _parser().parse_args(command(pool, rank=1, worker=False)[2:])
     assert read.served_model_name == ["p", "b"]
     assert read.lora == ["a"]
-    assert (read.port, read.events_port, read.replay_port) == (8001, 5558, 5658)
+    assert (read.port, read.events_port, read.replay_port) == (8001, 5557, 5657)  # the engine adds its rank
     assert (read.data_parallel_rank, read.block_size, read.shutdown_timeout, read.speed) == (1, 32, 7.0, 2.0)
 
 
