@@ -25,7 +25,8 @@ from multipick_epp.decision.choice import Chooser
 from multipick_epp.decision.prompts import Known
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.columns import Columns
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.endpoints import PodEndpoint
+from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.state.memory import MemoryState

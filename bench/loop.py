@@ -28,8 +28,9 @@ from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.extproc.driver import Conversation, StreamOptions
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.stream import Bounds
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.failures import Failures
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest

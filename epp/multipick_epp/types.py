@@ -7,7 +7,11 @@ BlockKey = NewType("BlockKey", int)
 """Our 60-bit chained hash of a block of prompt tokens and of all blocks before it."""
 
 Endpoint = NewType("Endpoint", str)
-"""`ip:port` of one model server; a data-parallel rank is an endpoint of its own."""
+"""Whose cache and load are known by themselves: `ip:port` of one model server or, where several data-parallel ranks are
+behind that port, `ip:port#r` of each: `r` counts them from 0, as the server does that is told which of them to use.
+"""
+
+_RANK = "#"
 
 ReplicaId = NewType("ReplicaId", str)
 """One running picker process; never reused."""
@@ -29,3 +33,24 @@ class Load(NamedTuple):
 
     queued_tokens: int = 0  # prompt tokens routed there and not prefilled yet, hits not counted
     in_flight: int = 0  # requests running or waiting there
+
+
+def address_of(endpoint: Endpoint) -> Endpoint:
+    """`ip:port`: what can be dialled, and comes, fails and restarts as a whole."""
+    return Endpoint(endpoint.partition(_RANK)[0])
+
+
+def host_of(endpoint: Endpoint) -> str:
+    """`ip`, in brackets where it is one of IPv6."""
+    return address_of(endpoint).rpartition(":")[0]
+
+
+def rank_of(endpoint: Endpoint) -> int | None:
+    """Which of the ranks behind its port it is; None where there is one only."""
+    _, several, rank = endpoint.partition(_RANK)
+    return int(rank) if several else None
+
+
+def rank_at(address: Endpoint, rank: int) -> Endpoint:
+    """One of the ranks behind a port."""
+    return Endpoint(f"{address}{_RANK}{rank}")

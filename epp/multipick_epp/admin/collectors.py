@@ -132,7 +132,7 @@ class CheckCollector:
         """See prometheus_client."""
         found = GaugeMetricFamily(
             "multipick_endpoint_mismatch",
-            "1 where an engine is not what the pool expects, by what: model, tokenizer, block-size, events, metrics.",
+            "1 where an engine is not as expected: model, tokenizer, block-size, events, metrics, ranks.",
             labels=["endpoint", "kind"],
         )
         for one in self._mismatches():

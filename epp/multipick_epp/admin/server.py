@@ -90,7 +90,7 @@ class Admin:
                     state.sent.requests,
                     state.sent.prompt_tokens,
                     state.sent.hit_tokens,
-                    self._state.mode(endpoint),
+                    self._registry.mode(endpoint, self._state.mode(endpoint)),
                 )
             )
         return rows

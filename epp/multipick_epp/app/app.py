@@ -39,6 +39,7 @@ from multipick_epp.extproc.transports import ext_proc_server, health_server
 from multipick_epp.pods.failures import failures
 from multipick_epp.pods.models import ModelWatch
 from multipick_epp.pods.monitor import Monitor
+from multipick_epp.pods.ranks import RankWatch
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.static import StaticPods
 from multipick_epp.policy.registry import policy
@@ -80,7 +81,7 @@ class App:
         secret = configuration.secret(config.pool.secret_env)
         self.replica = ReplicaId(uuid4().hex[:12])
         self.metrics = Metrics()
-        self.registry = Registry()
+        self.registry = Registry(asks_ranks=True)
         self.state = make_state(config, self.replica)
         self.supervisor = Supervisor()
         self.engines = EngineClient()
@@ -104,6 +105,7 @@ class App:
             ResponseNames(secret, config.pool.name),
         )
         self.models = ModelWatch(self.registry, self.engines, self.supervisor)
+        self.ranks = RankWatch(self.registry, self.engines, self.supervisor, config.metrics_path)
         self.failures = failures(self.registry, self.state, self.models.doubt)
         self.picker = PoolPicker(
             options,
@@ -178,11 +180,13 @@ class App:
         self.registry.on_gone(self._gone)
         self.monitor.start()
         self.models.start()
+        self.ranks.start()
         await self._find_pods()
         await self.monitor.looked()
+        await self.ranks.asked()
         self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
         self.supervisor.keep("engine checks", self.checker.run)
-        self.supervisor.keep("leftovers", Leftovers(self.state.index.known, self._pool, self.state.drop).follow)
+        self.supervisor.keep("leftovers", Leftovers(self._in_state, self._pool, self.state.drop).follow)
         if self._certificate is not None and (files := certificate_files(listen.tls)) is not None:
             self.supervisor.keep("certificate", partial(self._certificate.follow, files))
         ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
@@ -191,7 +195,8 @@ class App:
 
     def status(self) -> PickerStatus:
         """What `GET /status` shows."""
-        modes = Counter(self.state.mode(endpoint) for endpoint in self.registry.ready().endpoints)
+        ready = self.registry.ready().endpoints
+        modes = Counter(self.registry.mode(endpoint, self.state.mode(endpoint)) for endpoint in ready)
         return PickerStatus(
             self.replica,
             self.state.degraded,
@@ -219,6 +224,7 @@ class App:
         self.reserved.close()
         await self.monitor.close()
         await self.models.close()
+        await self.ranks.close()
         await self.feeds.close()
         await self.state.close()
         await self.encoders.close()
@@ -240,6 +246,11 @@ class App:
             self._pods = PodWatch(self._config.kubernetes, self.registry, api_client)
             self.supervisor.keep("pod watch", self._pods.follow)
         await self.registry.known.wait()
+
+    def _in_state(self) -> list[Endpoint]:
+        """What the state knows, but for the ranks of engines that have not told theirs: another picker may know."""
+        known = ((endpoint, self.registry.engine(endpoint)) for endpoint in self.state.index.known())
+        return [endpoint for endpoint, engine in known if engine is None or (engine.told and engine.obeys)]
 
     def _pool(self) -> Collection[Endpoint] | None:
         """The endpoints that there are; None while that is not sure."""

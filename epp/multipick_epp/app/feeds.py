@@ -1,17 +1,19 @@
 """The ingest of KV events, as the picker starts it: in this process with a state in memory, else in one of its own."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from multipick_epp.app.stores import MEMORY, store_password, store_url
 from multipick_epp.blocks import root_key
 from multipick_epp.config import Config
 from multipick_epp.events.child import IngestOptions
-from multipick_epp.events.discover import FeedSpec, Ports
+from multipick_epp.events.discover import FeedSpec, Ports, one_spelling
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
-from multipick_epp.pods.registry import PodEndpoint
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.state.protocol import State
+from multipick_epp.types import host_of
 
 
 class Feeds:
@@ -19,7 +21,7 @@ class Feeds:
 
     def __init__(self, config: Config, state: State, secret: bytes) -> None:
         model = config.pool.models[0] if config.pool.models else ""
-        ports = Ports(config.events.port, config.events.replay_port)
+        self._ports = ports = Ports(config.events.port, config.events.replay_port)
         media = tuple(config.events.medium_weights)
         self._enabled = config.events.enabled
         self._ingest: Ingest | IngestProcess
@@ -52,7 +54,7 @@ class Feeds:
     def follow(self, pods: Sequence[PodEndpoint]) -> None:
         """The pool consists of these endpoints from now on."""
         if self._enabled:
-            self._ingest.follow([FeedSpec(p.endpoint, p.events, p.replay, p.started_ms, p.rank) for p in pods])
+            self._ingest.follow(specs_of(pods, self._ports))
 
     def stats(self) -> Sequence[FeedStats]:
         """Of each endpoint that this picker follows."""
@@ -72,3 +74,21 @@ class Feeds:
     def degraded(self) -> str | None:
         """Why what engines say doesn't reach the shared state; None while it does, or nobody listens to them."""
         return self._ingest.degraded if self._enabled and isinstance(self._ingest, IngestProcess) else None
+
+
+def specs_of(pods: Sequence[PodEndpoint], ports: Ports) -> list[FeedSpec]:
+    """What is to be followed. The pool's ports are nobody's where two endpoints of a host would have the same one."""
+    publishers = [_publisher(pod, ports) for pod in pods]
+    shared = Counter(publishers)
+    return [
+        FeedSpec(pod.endpoint, pod.events, pod.replay, pod.started_ms, pod.rank, alone=shared[publisher] == 1)
+        for pod, publisher in zip(pods, publishers, strict=True)
+    ]
+
+
+def _publisher(pod: PodEndpoint, ports: Ports) -> tuple[str, int]:
+    """Host and port where its events would be looked for, if its engine did not name another port."""
+    if pod.events is None:
+        return one_spelling(host_of(pod.endpoint)), (ports.events or 0) + pod.rank
+    host, _, port = pod.events.removeprefix("tcp://").rpartition(":")
+    return one_spelling(host), int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0

@@ -15,7 +15,8 @@ from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.engines import EngineClient, Unanswered
 from multipick_epp.engines.models import ServedModels
 from multipick_epp.events.feed import FeedStats
-from multipick_epp.pods.registry import EndpointState, Registry
+from multipick_epp.pods.endpoints import EndpointState
+from multipick_epp.pods.registry import Registry
 from multipick_epp.tasks.background import Background
 from multipick_epp.tokens import Verdict
 from multipick_epp.types import Endpoint
@@ -42,7 +43,7 @@ class ExpectedEngine:
 
 @dataclass(slots=True)
 class _Engine:
-    """What one endpoint's engine answered; of another incarnation until the one at hand has answered."""
+    """What one engine answered; of another incarnation until the one at hand has answered."""
 
     incarnation: int = -1
     served: ServedModels | None = None
@@ -51,11 +52,12 @@ class _Engine:
     answered: bool = False  # everything
     again_s: float = 0.0  # loop time at which it is asked; `inf` once it has answered, and makes the ids made here
     pause_s: float = 0.0
-    silent_s: float | None = None  # loop time since which no events come that should
 
 
 class Checker:
-    """Invariant: `_engines` has exactly the endpoints that the registry had at the last look."""
+    """Invariant: `_engines` has exactly the addresses that the registry had at the last look, `_silent_s` those of its
+    endpoints from which no events come that should, and the loop time since when.
+    """
 
     def __init__(
         self,
@@ -79,13 +81,16 @@ class Checker:
         self._compare = compare
         self._learn = learn
         self._engines: dict[Endpoint, _Engine] = {}
+        self._silent_s: dict[Endpoint, float] = {}
         self._asking = Background()
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     @property
     def checked(self) -> int:
         """Ready endpoints whose engines have answered everything."""
-        return sum(engine.answered and self._ready(endpoint) for endpoint, engine in self._engines.items())
+        answered = [address for address, engine in self._engines.items() if engine.answered]
+        endpoints = (endpoint for address in answered for endpoint in self._registry.endpoints_at(address))
+        return sum(state.ready for endpoint in endpoints if (state := self._registry.state(endpoint)))
 
     async def run(self) -> None:
         """For ever."""
@@ -99,35 +104,42 @@ class Checker:
 
     def _look(self, now_s: float) -> None:
         feeds = {feed.endpoint: feed for feed in self._feeds()}
-        self._engines = {endpoint: self._engines.get(endpoint, _Engine()) for endpoint in self._registry.all()}
+        self._engines = {address: self._engines.get(address, _Engine()) for address in self._registry.addresses()}
         found: list[Mismatch] = []
-        for endpoint, engine in self._engines.items():
-            state = self._registry.state(endpoint)
-            if state is None or not state.ready:
-                engine.silent_s = None
+        silent: dict[Endpoint, float] = {}
+        for address, engine in self._engines.items():
+            endpoints = self._registry.endpoints_at(address)
+            states = [state for endpoint in endpoints if (state := self._registry.state(endpoint)) and state.ready]
+            if not states:
                 continue
-            if engine.incarnation != state.incarnation:
-                engine.incarnation, engine.answered = state.incarnation, False
+            if engine.incarnation != states[0].incarnation:
+                engine.incarnation, engine.answered = states[0].incarnation, False
                 engine.again_s, engine.pause_s = now_s, 0.0
             if now_s >= engine.again_s and not engine.asking:
                 engine.asking = True
-                self._asking.run(self._ask(endpoint, engine))
-            found += self._judge(endpoint, engine, state, feeds.get(endpoint), now_s)
-        self._learn({endpoint: engine.tokens for endpoint, engine in self._engines.items() if engine.tokens})
+                self._asking.run(self._ask(address, engine))
+            found += self._judge(address, engine, states)
+            for state in states:
+                words = self._silence(engine, state, feeds.get(state.pod.endpoint))
+                if words is not None:
+                    since_s = silent[state.pod.endpoint] = self._silent_s.get(state.pod.endpoint, now_s)
+                    found += [Mismatch(Kind.EVENTS, state.pod.endpoint, words)] if now_s - since_s >= EVENTS_S else []
+        self._silent_s = silent
+        self._learn({address: engine.tokens for address, engine in self._engines.items() if engine.tokens})
         _log(self.mismatches, found)
         self.mismatches = found
 
-    async def _ask(self, endpoint: Endpoint, engine: _Engine) -> None:
+    async def _ask(self, address: Endpoint, engine: _Engine) -> None:
         incarnation = engine.incarnation
         says: ServedModels | None = None
         tokens: Verdict | None = None
         try:
             async with self._at_once, asyncio.timeout(ASK_S):
-                answer = await self._client.models(endpoint)
+                answer = await self._client.models(address)
                 says = None if isinstance(answer, Unanswered) else answer
                 if self._compare:
                     names = [*(says.names if says else ()), *self._expected.models, ""]
-                    tokens = await self._compare(endpoint, names[0])
+                    tokens = await self._compare(address, names[0])
         except TimeoutError:
             pass
         finally:
@@ -145,29 +157,24 @@ class Checker:
         # One that differs is asked again: it may be that midnight lay between two templates with a date.
         engine.again_s = inf if says and alike else asyncio.get_running_loop().time() + engine.pause_s
 
-    def _judge(
-        self, endpoint: Endpoint, engine: _Engine, state: EndpointState, feed: FeedStats | None, now_s: float
-    ) -> list[Mismatch]:
-        size = state.gauges.block_size if state.gauges else None
-        other = mismatch.model(self._expected.models, engine.served) if engine.served else None
-        longest = state.longest_prompt if other is None else 0  # an engine of another model refuses our prompts
-        silent = mismatch.events(feed, self._known(endpoint), longest, size)
-        if silent is None:
-            engine.silent_s = None
-        elif engine.silent_s is None:
-            engine.silent_s = now_s
+    def _judge(self, address: Endpoint, engine: _Engine, states: Sequence[EndpointState]) -> list[Mismatch]:
+        """What is wrong with the engine as a whole, whatever its ranks."""
+        gauges = next((state.gauges for state in states if state.gauges), None)
         words = {
-            Kind.MODEL: other,
+            Kind.MODEL: mismatch.model(self._expected.models, engine.served) if engine.served else None,
             Kind.TOKENIZER: engine.tokens.words if engine.tokens and engine.tokens.alike is False else None,
-            Kind.BLOCK_SIZE: mismatch.block_size(self._expected.block_size, size),
-            Kind.METRICS: mismatch.metrics(state.gauges.ignored) if state.gauges else None,
-            Kind.EVENTS: silent if engine.silent_s is not None and now_s - engine.silent_s >= EVENTS_S else None,
+            Kind.BLOCK_SIZE: mismatch.block_size(self._expected.block_size, gauges.block_size if gauges else None),
+            Kind.METRICS: mismatch.metrics(gauges.ignored) if gauges else None,
+            Kind.RANKS: states[0].engine.ranks.doubt or None,
         }
-        return [Mismatch(kind, endpoint, text) for kind, text in words.items() if text is not None]
+        return [Mismatch(kind, address, text) for kind, text in words.items() if text is not None]
 
-    def _ready(self, endpoint: Endpoint) -> bool:
-        state = self._registry.state(endpoint)
-        return state is not None and state.ready
+    def _silence(self, engine: _Engine, state: EndpointState, feed: FeedStats | None) -> str | None:
+        """Why no events come of one of its ranks, where they should."""
+        other = engine.served and mismatch.model(self._expected.models, engine.served)
+        longest = 0 if other else state.longest_prompt  # an engine of another model refuses our prompts
+        size = state.gauges.block_size if state.gauges else None
+        return mismatch.events(feed, self._known(state.pod.endpoint), longest, size)
 
 
 def _log(before: Sequence[Mismatch], now: Sequence[Mismatch]) -> None:

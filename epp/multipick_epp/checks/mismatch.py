@@ -24,6 +24,7 @@ class Kind(StrEnum):
     BLOCK_SIZE = "block-size"
     EVENTS = "events"
     METRICS = "metrics"
+    RANKS = "ranks"
 
 
 class Mismatch(msgspec.Struct, frozen=True):

@@ -2,19 +2,18 @@
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import add
 from random import Random
 from typing import NamedTuple
 
 from multipick_epp.decision.prompts import Blind, Known
+from multipick_epp.decision.undirected import NO_HIT, one_a_port
 from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
 from multipick_epp.state.protocol import Candidate, EqualPrompt, Hit, State
 from multipick_epp.types import Endpoint
-
-NO_HIT = Hit(0)
 
 
 class Choice(NamedTuple):
@@ -40,10 +39,12 @@ class Chooser:
         self._observe = observe
         self._turn = 0
 
-    def choose(self, prompt: Known | Blind, ready: Columns) -> Choice:
-        """Rank the endpoints of `ready`, of which there is at least one."""
+    def choose(self, prompt: Known | Blind, ready: Columns, undirected: Collection[Endpoint] = ()) -> Choice:
+        """Rank the endpoints of `ready`, of which there is at least one. The ports `undirected` choose the rank."""
         started = time.perf_counter()
         hits = self.hits(prompt)
+        if undirected:
+            ready, hits = one_a_port(ready, undirected, hits, self._state.loads, prompt.prompt_tokens)
         looked_up = time.perf_counter()
         snapshot = self._snapshot(prompt.prompt_tokens, hits, ready)
         self._turn += 1
@@ -53,7 +54,8 @@ class Chooser:
         candidates = [Candidate(endpoints[row], snapshot.new_tokens(row), queued[row], in_flight[row]) for row in rows]
         self._observe("lookup", looked_up - started)
         self._observe("policy", time.perf_counter() - looked_up)
-        return Choice(snapshot, ranking, rows, candidates, _equal_prompt(prompt, candidates))
+        equal_prompt = None if undirected else _equal_prompt(prompt, candidates)
+        return Choice(snapshot, ranking, rows, candidates, equal_prompt)
 
     def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
         """What each endpoint holds of the prompt; those that hold nothing are left out."""

@@ -27,7 +27,7 @@ from multipick_epp.tokens import (
     compare,
     touches,
 )
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, address_of
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Encoders:
         model = config.pool.models[0] if config.pool.models else ""
         self._remote = RemoteTokenizer(engines, self._choose, model, config.limits.decision_s)
         self._differing: frozenset[Part] = frozenset()  # what most engines read in another way than we do
-        self._others: frozenset[Endpoint] = frozenset()  # the engines that do
+        self._others: frozenset[Endpoint] = frozenset()  # addresses of the engines that do
 
     @property
     def local(self) -> bool:
@@ -112,7 +112,7 @@ class Encoders:
 
     def _choose(self) -> Endpoint | None:
         ready = self._registry.ready().endpoints
-        endpoints = [endpoint for endpoint in ready if endpoint in self._others] or ready
+        endpoints = [endpoint for endpoint in ready if address_of(endpoint) in self._others] or ready
         return self._rng.choice(endpoints) if endpoints else None
 
 

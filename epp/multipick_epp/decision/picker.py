@@ -10,21 +10,32 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from random import Random
 
 from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
+from multipick_epp.decision.undirected import least_hit
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
+from multipick_epp.requests.rank_header import RANK_HEADER, heeds_rank
 from multipick_epp.requests.stored import ResponseNames, with_name
 from multipick_epp.state.protocol import Reserved, State
 from multipick_epp.telemetry.metrics import Metrics
-from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
+from multipick_epp.types import (
+    BlockKey,
+    Endpoint,
+    Mode,
+    ReplicaId,
+    ReservationId,
+    address_of,
+    rank_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +66,7 @@ class _Live:
     endpoint: Endpoint
     prompt: Known | Blind | None  # None: its prefill is over
     asked: Asked
+    rank: int | None  # that a header tells the engine to use, behind whichever port serves it
     answered: bool = False
 
 
@@ -112,7 +124,8 @@ class PoolPicker:
         ready = self._candidates(request, prompt)
         if not ready.endpoints:  # they left while we read
             return self._refuse(request)
-        choice = self._chooser.choose(prompt, ready)
+        undirected = self._undirected(request.path, ready)
+        choice = self._chooser.choose(prompt, ready, undirected)
         snapshot = choice.snapshot
         reservation = ReservationId(f"{self._replica}-{next(self._numbers)}")
         reserved = await self._reserve(reservation, choice)
@@ -120,42 +133,52 @@ class PoolPicker:
         endpoint, hit_tokens = snapshot.endpoints[row], snapshot.hit_tokens[row]
         if reserved.new_tokens < snapshot.new_tokens(row):  # an equal prompt went there while we decided
             hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
-        mode = self._mode(prompt, endpoint)
+        sure = address_of(endpoint) not in undirected
+        rank = rank_of(endpoint) if sure else None
+        mode = self._mode(prompt, endpoint, sure)
         queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
         new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
-        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt))
+        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank)
         self._failures.picked(endpoint)
-        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens)
+        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
-        self._watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens)
+        self._watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens, sure)
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
         self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
         self._metrics.hit_tokens.observe(hit_tokens)
         self._metrics.decision_seconds.observe(time.perf_counter() - started)
         others = (snapshot.endpoints[other] for other in choice.ranking.rows if other != row)
+        alike = (other for other in others if _rank_told(other, undirected) == rank)  # all get the same header
         return Pick(
-            (endpoint, *itertools.islice(others, self._settings.destinations - 1)),
+            (endpoint, *itertools.islice(alike, self._settings.destinations - 1)),
             reservation,
+            {} if rank is None else {RANK_HEADER: str(rank)},
             response_headers=self._explain(endpoint, hit_tokens, mode, snapshot),
             body=self._named(request, prompt, endpoint),
         )
 
-    def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
+    def served(self, reservation: ReservationId, address: Endpoint) -> None:
         """The gateway went elsewhere: the charge follows the request, and is what that endpoint has to prefill."""
         live = self._live.get(reservation)
-        if live is None or live.endpoint == endpoint or self._registry.state(endpoint) is None:
+        if live is None or address_of(live.endpoint) == address:
             return
+        ranks = self._registry.endpoints_at(address)
+        endpoint = next((each for each in ranks if rank_of(each) == live.rank), None)
+        sure = endpoint is not None and (live.rank is None or self._obeys(address))
+        if endpoint is None:
+            if not ranks:
+                return  # not of the pool: believed by nobody
+            endpoint = min(ranks, key=lambda rank: self._state.load(rank).in_flight)
         self._failures.passed_over(live.endpoint)
         self._withdraw(reservation, live.endpoint)
         self._state.move(reservation, endpoint)
         live.endpoint = endpoint
         if live.prompt is not None:
-            hit = self._chooser.hits(live.prompt).get(endpoint)
-            hit_tokens = hit.tokens if hit else 0
+            hit_tokens = least_hit(self._chooser.hits(live.prompt), (endpoint,) if sure else ranks).tokens
             new_tokens = max(1, live.prompt.prompt_tokens - hit_tokens)
             self._state.recharge(reservation, new_tokens)
             queued = self._state.load(endpoint).queued_tokens
-            self._watch(reservation, endpoint, live.prompt, hit_tokens, queued)
+            self._watch(reservation, endpoint, live.prompt, hit_tokens, queued, sure)
 
     def answered(self, reservation: ReservationId, status: int) -> None:
         """The response began."""
@@ -215,7 +238,7 @@ class PoolPicker:
         """The endpoints that the request may go to: the one that has what it names, those that have its adapter."""
         if prompt.stored and prompt.stored.continues:
             every = self._registry.ready(request.subset)
-            if has_it := self._responses.endpoint_of(prompt.stored.continues, every.endpoints):
+            if has_it := self._responses.address_of(prompt.stored.continues, every.endpoints):
                 return self._registry.ready([has_it])
         return self._registry.ready(request.subset, self._other_model(prompt))
 
@@ -224,6 +247,14 @@ class PoolPicker:
         if request.body is None or not (prompt.stored and prompt.stored.nameless):
             return None
         return with_name(request.body, self._responses.name(endpoint))
+
+    def _undirected(self, path: str, ready: Columns) -> Collection[Endpoint]:
+        """Of the ports with several ranks those whose engine chooses among them itself, for a request of this path."""
+        return ready.ports if ready.ports and not heeds_rank(path) else [*filterfalse(self._obeys, ready.ports)]
+
+    def _obeys(self, address: Endpoint) -> bool:
+        engine = self._registry.engine(address)
+        return engine is None or engine.obeys
 
     def _other_model(self, prompt: Known | Blind) -> str | None:
         """An adapter that the request asks for: a name that is not the base model's."""
@@ -259,12 +290,18 @@ class PoolPicker:
         return reserved
 
     def _watch(
-        self, reservation: ReservationId, endpoint: Endpoint, prompt: Known | Blind, hit_tokens: int, queued: int
+        self,
+        reservation: ReservationId,
+        endpoint: Endpoint,
+        prompt: Known | Blind,
+        hit_tokens: int,
+        queued: int,
+        sure: bool,
     ) -> None:
         """The endpoint is charged, and has `queued` tokens to prefill: watch it, and count the prompt as resident until
-        events say so.
+        events say so. Not `sure`: another rank may have it, and nothing is resident, nor awaited, anywhere.
         """
-        size = self._block_size(endpoint) if isinstance(prompt, Known) and len(prompt.chains) == 1 else None
+        size = self._block_size(endpoint) if sure and isinstance(prompt, Known) and len(prompt.chains) == 1 else None
         if size is None or isinstance(prompt, Blind):
             self.progress.watch(reservation, endpoint, prompt.prompt_tokens, 0, (), hit_tokens)
             return
@@ -308,13 +345,15 @@ class PoolPicker:
         seconds = self.progress.prefill_seconds(endpoint, tokens)
         return EXPECTED_AT_MOST_S if seconds is None else min(max(EXPECTED_AT_LEAST_S, 2 * seconds), EXPECTED_AT_MOST_S)
 
-    def _mode(self, prompt: Known | Blind, endpoint: Endpoint) -> Mode:
+    def _mode(self, prompt: Known | Blind, endpoint: Endpoint, sure: bool) -> Mode:
         if isinstance(prompt, Blind):
             return Mode.BLIND
         size = self._block_size(endpoint)
         if size is not None and not any(size in chains.by_size for chains in prompt.chains):
             return Mode.BLIND  # not hashed for this endpoint: see `sizes`
-        mode = self._state.mode(endpoint)
+        if not sure:
+            return Mode.APPROX
+        mode = self._registry.mode(endpoint, self._state.mode(endpoint))
         return Mode.APPROX if mode is Mode.BLIND else mode  # without events, our own routing history is all we know
 
     def _block_size(self, endpoint: Endpoint) -> int | None:
@@ -339,3 +378,8 @@ class PoolPicker:
             "No endpoint of the pool is ready." if request.subset is None else "No endpoint of the subset is ready."
         )
         return NoPick(503, error_body(api_of(request.path), 503, message), reason, retry_after(RETRY_AFTER_S))
+
+
+def _rank_told(endpoint: Endpoint, undirected: Collection[Endpoint]) -> int | None:
+    """The rank that a header names, for a request that goes there."""
+    return None if address_of(endpoint) in undirected else rank_of(endpoint)

@@ -26,6 +26,9 @@ EVENT_SOURCES_BYTES: Final = 1 << 20
 RANKS: Final = 1024
 EVENT_SOURCES_S: Final = 3.0
 
+VERSION_BYTES: Final = 4 << 10
+VERSION_S: Final = 3.0
+
 TEMPLATE_TOKENS: Final = 1 << 16
 """Tokens that a chat template may add to what it was given: system texts of tools are the longest."""
 TOKEN_ID_BYTES: Final = 12

@@ -1,4 +1,4 @@
-"""Asks engines over HTTP: one session, and the same care for every question.
+"""Asks engines over HTTP: one session, and the same care for every question. All ranks behind a port answer as one.
 
 Answers come uncompressed (a small one could unpack to gigabytes), whole or not at all, within a time, and from the
 engine itself: a redirect is an answer like any other that is not 200.
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 
-from multipick_epp.engines import bounds, event_sources, metrics_page, models, token_ids
+from multipick_epp.engines import bounds, event_sources, metrics_page, models, token_ids, version
 from multipick_epp.engines.answers import read_at_most
 from multipick_epp.engines.event_sources import EventSource
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.engines.models import ServedModels
 from multipick_epp.engines.unanswered import Unanswered, Why
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, address_of
 
 if TYPE_CHECKING:
     from array import array
@@ -67,6 +67,12 @@ class EngineClient:
         limit, timeout_s = bounds.EVENT_SOURCES_BYTES, bounds.EVENT_SOURCES_S
         return _read(event_sources.parse, await self._ask("GET", endpoint, "/kv_event_sources", limit, timeout_s))
 
+    async def version(self, endpoint: Endpoint) -> tuple[int, int] | Unanswered:
+        """`GET /version`: the first two numbers of vLLM's release."""
+        return _read(
+            version.parse, await self._ask("GET", endpoint, "/version", bounds.VERSION_BYTES, bounds.VERSION_S)
+        )
+
     async def tokenize(self, endpoint: Endpoint, question: bytes, timeout_s: float) -> "array[int] | Unanswered":
         """`POST /tokenize`: the ids. No more of them than the question can have."""
         return await self._token_ids(endpoint, "/tokenize", question, timeout_s)
@@ -98,7 +104,7 @@ class EngineClient:
         try:
             async with self._session.request(
                 method,
-                f"http://{endpoint}{path}",
+                f"http://{address_of(endpoint)}{path}",
                 data=body,
                 headers=_JSON if body is not None else None,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),

@@ -5,8 +5,8 @@ and of their pages of 40 to 300 KB some ten lines are of use. Costs a few scans 
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 
 from multipick_epp.engines import bounds
@@ -17,14 +17,19 @@ _USAGE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:to
 _CACHE_CONFIG = (b"vllm:cache_config_info", b"sglang:cache_config_info")
 _SLEEP_STATE = b"vllm:engine_sleep_state"
 _AWAKE = b'sleep_state="awake"'
+_RANK = re.compile(rb'(?:^|,)(?:engine|dp_rank)="([0-9]{1,9})"')
+"""vLLM's label, and SGLang's. A value can't look like it: its quotes are escaped."""
 _BLOCK_SIZE = re.compile(rb'\b(block_size|page_size)="([^"]*)"')
 _MANY_DIGITS = 10
 _MANY_IGNORED = 8
 
 
+_Values = Sequence[tuple[int | None, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What an engine said of itself at one scrape."""
+    """What a server said of its engines at one scrape, or of one of them."""
 
     waiting: float = 0.0  # requests
     running: float = 0.0  # requests
@@ -32,32 +37,52 @@ class Gauges:
     block_size: int | None = None  # tokens
     asleep: bool = False
     ignored: tuple[str, ...] = ()  # what had a value that can't be, in words, for people
+    ranks: Mapping[int, "Gauges"] = field(default_factory=dict)  # of each data-parallel rank that the page names
 
 
 def parse(page: bytes) -> Gauges:
-    """Read one page. Of several engine processes behind one port the requests are summed, the usage is the highest.
+    """Read one page. Of several engine processes behind one port the requests are summed, the usage is the highest;
+    `ranks` has each by itself.
 
     A value that is no number, or that can't be, counts as not said.
     """
     ignored: dict[str, None] = {}
     page = b"\n" + page
-    waiting = sum(_values(page, _WAITING, bounds.REQUESTS, ignored))
-    running = sum(_values(page, _RUNNING, bounds.REQUESTS, ignored))
-    usage = max(_values(page, _USAGE, 1.0, ignored), default=0.0)
+    waiting = [*_values(page, _WAITING, bounds.REQUESTS, ignored)]
+    running = [*_values(page, _RUNNING, bounds.REQUESTS, ignored)]
+    usage = [*_values(page, _USAGE, 1.0, ignored)]
     asleep = any(_AWAKE in labels and value in (b"0", b"0.0") for labels, value in _samples(page, _SLEEP_STATE))
     size = _block_size(page, ignored)
-    return Gauges(waiting, running, usage, size, asleep, tuple(ignored)[:_MANY_IGNORED])
+    common = size, asleep, tuple(ignored)[:_MANY_IGNORED]
+    ranks = {rank: Gauges(*figures, *common) for rank, figures in _by_rank(waiting, running, usage).items()}
+    highest = max((value for _, value in usage), default=0.0)
+    return Gauges(sum(value for _, value in waiting), sum(value for _, value in running), highest, *common, ranks)
 
 
-def _values(page: bytes, names: tuple[bytes, ...], most: float, ignored: dict[str, None]) -> Iterator[float]:
+def _by_rank(waiting: _Values, running: _Values, usage: _Values) -> Mapping[int, tuple[float, float, float]]:
+    ranks = sorted({rank for rank, _ in (*waiting, *running, *usage) if rank is not None})
+    found = {rank: [0.0, 0.0, 0.0] for rank in ranks}
+    for place, values in enumerate((waiting, running, usage)):
+        for rank, value in values:
+            if rank is not None:
+                figures = found[rank]
+                figures[place] = max(figures[place], value) if values is usage else figures[place] + value
+    return {rank: (waits, runs, used) for rank, (waits, runs, used) in found.items()}
+
+
+def _values(
+    page: bytes, names: tuple[bytes, ...], most: float, ignored: dict[str, None]
+) -> Iterator[tuple[int | None, float]]:
+    """Of each rank (None: of none in particular)."""
     for name in names:
-        for _, text in _samples(page, name):
+        for labels, text in _samples(page, name):
             try:
                 value = float(text)
             except ValueError:
                 value = -1.0
             if isfinite(value) and 0 <= value <= most:
-                yield value
+                rank = _RANK.search(labels)
+                yield int(rank[1]) if rank else None, value
             else:
                 ignored[f"{name.decode()} is {text[:20].decode('latin-1')}"] = None
 
@@ -65,11 +90,11 @@ def _values(page: bytes, names: tuple[bytes, ...], most: float, ignored: dict[st
 def _block_size(page: bytes, ignored: dict[str, None]) -> int | None:
     for name in _CACHE_CONFIG:
         for labels, _ in _samples(page, name):
-            for field, text in _BLOCK_SIZE.findall(labels):
+            for label, text in _BLOCK_SIZE.findall(labels):
                 size = int(text) if text.isdigit() and len(text) < _MANY_DIGITS else 0
                 if 0 < size <= bounds.BLOCK_TOKENS:
                     return size
-                ignored[f"{field.decode()} is {text[:_MANY_DIGITS].decode('latin-1')}"] = None
+                ignored[f"{label.decode()} is {text[:_MANY_DIGITS].decode('latin-1')}"] = None
     return None
 
 

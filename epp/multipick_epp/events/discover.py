@@ -13,12 +13,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from multipick_epp.engines import EngineClient, Unanswered, Why
 from multipick_epp.engines.event_sources import EventSource
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, host_of
 
 _LATER = frozenset({500, 502, 503, 504})
 """Statuses of an engine that starts or ends; any other but 200 means that it doesn't know the question."""
 _ADDRESS = re.compile(r"tcp://(.{1,255}):([0-9]{1,5})")
 _PORTS = range(1, 65536)
+_LOOPBACK = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class FeedSpec:
     events: str | None = None  # tcp://ip:port of the publisher; None: to be found
     replay: str | None = None
     started_ms: int | None = None  # Unix time at which the container started, where somebody knows
-    rank: int = 0  # data-parallel rank behind this endpoint
+    rank: int = 0  # data-parallel rank of this endpoint, counted over all pods of a group
+    alone: bool = True  # no other endpoint would be looked for at the pool's ports of its host and rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def said(spec: FeedSpec, sources: Mapping[int, EventSource]) -> Addresses | NoEv
 def _own_port(spec: FeedSpec, address: str) -> int | NoEvents:
     """The port of a socket that the engine has bound: at any host, or at the endpoint's own."""
     parts = _ADDRESS.fullmatch(address)
-    if parts is None or not (parts[1] == "*" or _same_host(parts[1], spec.endpoint.rpartition(":")[0])):
+    if parts is None or not (parts[1] == "*" or _same_host(parts[1], host_of(spec.endpoint))):
         return NoEvents("the engine's publisher connects instead of binding: its endpoint needs a host of *")
     port = int(parts[2])
     return port if port in _PORTS else NoEvents(f"the engine names port {port}, which is none")
@@ -108,6 +110,16 @@ def _same_host(said: str, own: str) -> bool:
         return False
 
 
+def one_spelling(host: str) -> str:
+    """The same text for all ways to write an address, and one for this machine itself."""
+    try:
+        address = _address(host)
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return _LOOPBACK if name == "localhost" else name
+    return _LOOPBACK if address.is_loopback else str(address)
+
+
 def _address(host: str) -> IPv4Address | IPv6Address:
     """With or without brackets. Raises ValueError for what is no address."""
     address = ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
@@ -119,6 +131,8 @@ def by_ports(spec: FeedSpec, ports: Ports) -> Addresses | NoEvents:
     """The publisher at the pool's ports."""
     if ports.events is None:
         return NoEvents("neither the engine nor the configuration names a port")
+    if not spec.alone:
+        return NoEvents("several endpoints of its host would have the same event port: state `events` of each")
     events, replay = ports.events + spec.rank, (ports.replay or 0) + spec.rank
     if events not in _PORTS:
         return NoEvents(f"the configuration gives rank {spec.rank} port {events}, which is none")

@@ -56,8 +56,8 @@ class Picker(Protocol):
     async def pick(self, request: PickRequest) -> Pick | NoPick:
         """Choose and reserve. Never raises but CancelledError, after which nothing is reserved."""
 
-    def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
-        """The gateway sent the request to `endpoint` in the end: the reservation moves there."""
+    def served(self, reservation: ReservationId, address: Endpoint) -> None:
+        """The gateway sent the request to `address` in the end: the reservation moves there."""
 
     def answered(self, reservation: ReservationId, status: int) -> None:
         """The response began with this HTTP status; `served` has told by whom, if the gateway says so."""

@@ -10,14 +10,15 @@ from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.messages import LB_NAMESPACE
 from multipick_epp.extproc.pick import NoPick
 from multipick_epp.proto.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingResponse
-from multipick_epp.types import Endpoint
+from multipick_epp.requests.rank_header import RANK_HEADER
+from multipick_epp.types import Endpoint, address_of
 
 DESTINATION: Final = "x-gateway-destination-endpoint"
 """Header and metadata key of the pick. Whatever a client sends by a name that begins so is removed."""
 
 RESERVED_HEADERS: Final = frozenset(
     {
-        "x-data-parallel-rank",  # vLLM and SGLang: another rank than the one that was picked
+        RANK_HEADER,  # vLLM and SGLang: another rank than the one that was picked
         "x-data-parallel-host-port",  # llm-d's proxy beside an engine dials what these name
         "x-prefiller-host-port",
         "x-prefiller-url",
@@ -64,7 +65,7 @@ def request_trailers(destination: Sequence[Endpoint]) -> bytes:
     reply = ProcessingResponse()
     reply.request_trailers.SetInParent()
     if destination:
-        _lb_metadata(reply, ",".join(destination))
+        _lb_metadata(reply, _value(destination))
     return reply.SerializeToString()
 
 
@@ -104,10 +105,15 @@ def _route(
 ) -> None:
     _set(common.header_mutation, extra)
     if destination:
-        value = ",".join(destination)
+        value = _value(destination)
         _set(common.header_mutation, {DESTINATION: value})
         _lb_metadata(reply, value)
         common.clear_route_cache = True
+
+
+def _value(destination: Sequence[Endpoint]) -> str:
+    """What can be dialled: a rank is told in a header of its own."""
+    return ",".join(map(address_of, destination))
 
 
 def _lb_metadata(reply: ProcessingResponse, value: str) -> None:

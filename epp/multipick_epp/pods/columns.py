@@ -1,9 +1,9 @@
 """The ready endpoints as columns: what a decision reads of the registry, without a call for each of 256 endpoints."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, address_of, rank_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Columns:
     kv_usage: list[float]
     picked: list[int]  # requests that this picker sent there since the last scrape
     unscraped: set[Endpoint]  # those without any gauges yet
+    ports: Mapping[Endpoint, Sequence[int]] = field(default_factory=dict)  # rows of each port with several ranks
 
     def only(self, rows: Sequence[int]) -> "Columns":
         """A copy of some rows."""
@@ -31,4 +32,14 @@ class Columns:
             [self.kv_usage[row] for row in rows],
             [self.picked[row] for row in rows],
             self.unscraped.intersection(endpoints),
+            ports_of(endpoints) if self.ports else {},
         )
+
+
+def ports_of(endpoints: Sequence[Endpoint]) -> Mapping[Endpoint, Sequence[int]]:
+    """Where the ranks of each port are among these."""
+    ports: dict[Endpoint, list[int]] = {}
+    for row, endpoint in enumerate(endpoints):
+        if rank_of(endpoint) is not None:
+            ports.setdefault(address_of(endpoint), []).append(row)
+    return ports

@@ -1,4 +1,6 @@
-"""One supervised task for each endpoint of the registry, for as long as it is there."""
+"""One supervised task for each engine of the registry, by its address, for as long as it is there: all its ranks answer
+as one.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,8 +12,8 @@ from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.types import Endpoint
 
 
-class EachEndpoint:
-    """Invariant, once started: `_tasks` has exactly the registry's endpoints."""
+class EachEngine:
+    """Invariant, once started: `_tasks` has exactly the registry's addresses."""
 
     def __init__(
         self,
@@ -28,7 +30,7 @@ class EachEndpoint:
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        """For the registry's endpoints, and those that come later."""
+        """For the registry's engines, and those that come later."""
         self._registry.on_change(lambda _: self._follow())
         self._follow()
 
@@ -40,8 +42,8 @@ class EachEndpoint:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _follow(self) -> None:
-        endpoints = set(self._registry.all())
-        for endpoint in self._tasks.keys() - endpoints:
-            self._tasks.pop(endpoint).cancel()
-        for endpoint in endpoints - self._tasks.keys():
-            self._tasks[endpoint] = self._supervisor.keep(self._task, partial(self._work, endpoint), endpoint)
+        addresses = set(self._registry.addresses())
+        for address in self._tasks.keys() - addresses:
+            self._tasks.pop(address).cancel()
+        for address in addresses - self._tasks.keys():
+            self._tasks[address] = self._supervisor.keep(self._task, partial(self._work, address), address)

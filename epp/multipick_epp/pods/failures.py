@@ -1,4 +1,7 @@
-"""What is seen of endpoints that fail -> who is left out, in all pickers: `outliers` decides, the registry obeys."""
+"""What is seen of endpoints that fail -> who is left out, in all pickers: `outliers` decides, the registry obeys.
+
+By address: the ranks behind one port are one server, and fail together.
+"""
 
 import logging
 import time
@@ -8,7 +11,7 @@ from typing import Protocol
 
 from multipick_epp.pods.outliers import Outliers, Signal
 from multipick_epp.pods.registry import Registry
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, address_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Failures:
     def __init__(
         self, registry: Registry, shared: Shared, doubt: Callable[[Endpoint], None], clock: Callable[[], float]
     ) -> None:
-        """`doubt`: the endpoint may not serve the adapter that was asked of it. `clock`: monotonic seconds."""
+        """`doubt`: this address may not serve the adapter that was asked of it. `clock`: monotonic seconds."""
         self._registry = registry
         self._shared = shared
         self._doubt = doubt
@@ -53,9 +56,9 @@ class Failures:
 
     @property
     def left_out(self) -> Mapping[Endpoint, int]:
-        """Endpoints of the pool that are left out now, and how often in a row."""
-        known = self._registry.all()
-        return {endpoint: level for endpoint, level in self._outliers.left_out().items() if endpoint in known}
+        """Addresses of the pool that are left out now, and how often in a row."""
+        known = self._registry.addresses()
+        return {address: level for address, level in self._outliers.left_out().items() if address in known}
 
     @property
     def ejections(self) -> int:
@@ -64,7 +67,7 @@ class Failures:
 
     def picked(self, endpoint: Endpoint) -> None:
         """A request is on its way there."""
-        self._outliers.picked(endpoint)
+        self._outliers.picked(address_of(endpoint))
         self._obey()
 
     def answered(self, endpoint: Endpoint, status: int, asked: Asked) -> None:
@@ -72,61 +75,62 @@ class Failures:
 
         A client's own 4xx says nothing of the endpoint; a 404 for the pool's own model does: others have it.
         """
+        address = address_of(endpoint)
         if status == NOT_FOUND and asked is Asked.OTHER_MODEL:
-            self._doubt(endpoint)
+            self._doubt(address)
         if status < _FIRST_ERROR:
-            self._changed(endpoint, self._outliers.succeeded(endpoint))
+            self._changed(address, self._outliers.succeeded(address))
         elif status >= _FIRST_OF_THE_SERVER or (status == NOT_FOUND and asked is Asked.OWN_MODEL):
-            self._changed(endpoint, self._outliers.failed(endpoint))
+            self._changed(address, self._outliers.failed(address))
         else:
-            self.undecided(endpoint)
+            self.undecided(address)
 
     def passed_over(self, endpoint: Endpoint) -> None:
         """The gateway could not reach it, and went elsewhere."""
-        self._changed(endpoint, self._outliers.failed(endpoint))
+        address = address_of(endpoint)
+        self._changed(address, self._outliers.failed(address))
 
     def undecided(self, endpoint: Endpoint) -> None:
         """A request there ended, and says nothing of the endpoint."""
-        self._outliers.undecided(endpoint)
+        self._outliers.undecided(address_of(endpoint))
         self._obey()
 
-    def looked(self, endpoint: Endpoint, reached: bool) -> None:
+    def looked(self, address: Endpoint, reached: bool) -> None:
         """Its metrics were asked for."""
         tell = self._outliers.succeeded if reached else self._outliers.failed
-        self._changed(endpoint, tell(endpoint, Signal.LOOK))
+        self._changed(address, tell(address, Signal.LOOK))
 
     def tick(self) -> None:
         """Time has passed: pauses end."""
         self._obey(pauses=True)
 
-    def _changed(self, endpoint: Endpoint, level: int | None) -> None:
+    def _changed(self, address: Endpoint, level: int | None) -> None:
         if level is not None:
-            self._shared.announce(endpoint, level)
+            self._shared.announce(address, level)
             if level:
-                log.warning(
-                    "endpoint left out: its requests fail", extra={"endpoint": endpoint, "time_in_a_row": level}
-                )
+                log.warning("endpoint left out: its requests fail", extra={"endpoint": address, "time_in_a_row": level})
             else:
-                log.info("endpoint back", extra={"endpoint": endpoint})
+                log.info("endpoint back", extra={"endpoint": address})
         self._obey()
 
-    def _learn(self, endpoint: Endpoint, level: int) -> None:
-        if self._registry.state(endpoint) is not None:
-            self._outliers.learn(endpoint, level)
+    def _learn(self, address: Endpoint, level: int) -> None:
+        if address in self._registry.addresses():
+            self._outliers.learn(address, level)
             self._obey()
 
-    def _remember(self, endpoint: Endpoint, level: int) -> None:
-        if not self._outliers.left_out().get(endpoint):
-            self._outliers.remember(endpoint, level)
+    def _remember(self, address: Endpoint, level: int) -> None:
+        if not self._outliers.left_out().get(address):
+            self._outliers.remember(address, level)
             self._obey()
 
-    def _began_anew(self, endpoint: Endpoint) -> None:
-        self._outliers.began_anew(endpoint)
+    def _began_anew(self, address: Endpoint) -> None:
+        self._outliers.began_anew(address)
         self._obey()
 
     def _gone(self, endpoint: Endpoint) -> None:
-        if self._outliers.forget(endpoint):
-            self._shared.announce(endpoint, 0)
+        address = address_of(endpoint)
+        if address not in self._registry.addresses() and self._outliers.forget(address):
+            self._shared.announce(address, 0)
 
     def _obey(self, pauses: bool = False) -> None:
         """`pauses`: also where nothing happened, but a pause may have ended."""

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import suppress
 
 from multipick_epp.engines import EngineClient, Unanswered
-from multipick_epp.pods.each import EachEndpoint
+from multipick_epp.pods.each import EachEngine
 from multipick_epp.pods.registry import Registry
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.types import Endpoint
@@ -18,39 +18,39 @@ FIRST_LOOK_S = 1.0  # until an engine has answered, once an incarnation
 
 
 class ModelWatch:
-    """Keeps the registry's word of what each endpoint serves true."""
+    """Keeps the registry's word of what each engine serves true."""
 
     def __init__(self, registry: Registry, engines: EngineClient, supervisor: Supervisor) -> None:
         self._registry = registry
         self._engines = engines
         self._doubts: dict[Endpoint, asyncio.Event] = {}
-        self._each = EachEndpoint(registry, supervisor, "model watch", self._watch)
+        self._each = EachEngine(registry, supervisor, "model watch", self._watch)
 
     def start(self) -> None:
-        """For the registry's endpoints, and those that come later."""
+        """For the registry's engines, and those that come later."""
         self._each.start()
 
     async def close(self) -> None:
         """End it."""
         await self._each.close()
 
-    def doubt(self, endpoint: Endpoint) -> None:
+    def doubt(self, address: Endpoint) -> None:
         """It may serve something else by now: it answered 404. Look at once."""
-        if doubt := self._doubts.get(endpoint):
+        if doubt := self._doubts.get(address):
             doubt.set()
 
-    async def _watch(self, endpoint: Endpoint) -> None:
-        doubt = self._doubts[endpoint] = asyncio.Event()
+    async def _watch(self, address: Endpoint) -> None:
+        doubt = self._doubts[address] = asyncio.Event()
         try:
             while True:
-                state = self._registry.state(endpoint)
-                incarnation = state.incarnation if state else None
-                answer = await self._engines.models(endpoint)
-                if not isinstance(answer, Unanswered) and state and state.incarnation == incarnation:
-                    self._registry.serves(endpoint, answer)
+                engine = self._registry.engine(address)
+                incarnation = engine.incarnation if engine else None
+                answer = await self._engines.models(address)
+                if not isinstance(answer, Unanswered) and engine and engine.incarnation == incarnation:
+                    self._registry.serves(address, answer)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S if state and state.served else FIRST_LOOK_S):
+                    async with asyncio.timeout(LOOK_S if engine and engine.served else FIRST_LOOK_S):
                         await doubt.wait()
                 doubt.clear()
         finally:
-            self._doubts.pop(endpoint, None)
+            self._doubts.pop(address, None)

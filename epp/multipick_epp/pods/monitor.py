@@ -12,7 +12,7 @@ from contextlib import suppress
 from multipick_epp.engines import EngineClient, Unanswered, Why
 from multipick_epp.engines.bounds import METRICS_S
 from multipick_epp.engines.metrics_page import Gauges
-from multipick_epp.pods.each import EachEndpoint
+from multipick_epp.pods.each import EachEngine
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import unexplained
 from multipick_epp.tasks.supervisor import Supervisor
@@ -25,7 +25,7 @@ LOOKED_S = METRICS_S + 1.0  # for a first look at all endpoints
 
 
 class Monitor:
-    """Looks at the registry's endpoints. `readiness`: whether a page, or its lack, decides if an endpoint is ready.
+    """Looks at the registry's engines. `readiness`: whether a page, or its lack, decides if an engine is ready.
 
     It is off where Kubernetes says which pods are ready.
     """
@@ -53,17 +53,17 @@ class Monitor:
         self._readiness = readiness
         self._looks: set[Endpoint] = set()  # those that were looked at
         self._looked = asyncio.Event()  # set with each look
-        self._each = EachEndpoint(registry, supervisor, "monitor", self._watch)
+        self._each = EachEngine(registry, supervisor, "monitor", self._watch)
 
     def start(self) -> None:
-        """Watch the registry's endpoints, and those that come later."""
+        """Watch the registry's engines, and those that come later."""
         self._each.start()
 
     async def looked(self) -> None:
-        """Return when each of the registry's endpoints was looked at; after LOOKED_S in any case."""
+        """Return when each of the registry's engines was looked at; after LOOKED_S in any case."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOKED_S):
-                while not self._looks.issuperset(self._registry.all()):
+                while not self._looks.issuperset(self._registry.addresses()):
                     self._looked.clear()
                     await self._looked.wait()
 
@@ -71,40 +71,42 @@ class Monitor:
         """End it."""
         await self._each.close()
 
-    async def _watch(self, endpoint: Endpoint) -> None:
+    async def _watch(self, address: Endpoint) -> None:
         slow = 0
         try:
             while True:
-                page = await self._engines.metrics(endpoint, self._path)
+                page = await self._engines.metrics(address, self._path)
                 if not isinstance(page, Unanswered):
                     slow = 0
-                    self._tell(endpoint, True)
-                    self._arrived(endpoint, page)
+                    self._tell(address, True)
+                    self._arrived(address, page)
                 elif page.why is not Why.SLOW:
-                    self._tell(endpoint, page.why is not Why.AWAY)
-                    self._mark(endpoint, False, str(page))
+                    self._tell(address, page.why is not Why.AWAY)
+                    self._mark(address, False, str(page))
                 else:
                     slow += 1
-                    self._tell(endpoint, False)
+                    self._tell(address, False)
                     if slow >= SLOW_PAGES:
-                        self._mark(endpoint, False, "its metrics are late")
-                self._looks.add(endpoint)
+                        self._mark(address, False, "its metrics are late")
+                self._looks.add(address)
                 self._looked.set()
                 await asyncio.sleep(self._interval_s)
         finally:
-            self._looks.discard(endpoint)
+            self._looks.discard(address)
 
-    def _arrived(self, endpoint: Endpoint, gauges: Gauges) -> None:
-        state = self._registry.state(endpoint)
-        if state is None:
-            return
-        surplus = unexplained(state.unexplained, gauges, self._load(endpoint), self._tokens_a_request())
-        self._registry.scraped(endpoint, gauges, surplus)
-        self._mark(endpoint, not gauges.asleep, "its engine sleeps" if gauges.asleep else "its metrics arrived")
+    def _arrived(self, address: Endpoint, page: Gauges) -> None:
+        endpoints = self._registry.endpoints_at(address)
+        loads = [self._load(endpoint) for endpoint in endpoints]
+        # A request may be charged to another rank than its engine took for it: that is no stranger's.
+        most = round(page.waiting + page.running) - sum(load.in_flight for load in loads)
+        for endpoint, load in zip(endpoints, loads, strict=True):
+            state = self._registry.state(endpoint)
+            gauges = page if state and len(endpoints) == 1 else page.ranks.get(state.pod.rank) if state else None
+            if state and gauges:
+                surplus = unexplained(state.unexplained, gauges, load, self._tokens_a_request(), most)
+                self._registry.scraped(endpoint, gauges, surplus)
+        self._mark(address, not page.asleep, "its engine sleeps" if page.asleep else "its metrics arrived")
 
-    def _mark(self, endpoint: Endpoint, ready: bool, why: str) -> None:
-        state = self._registry.state(endpoint)
-        if not self._readiness or state is None or state.ready == ready:
-            return
-        self._registry.mark(endpoint, ready)
-        log.info("endpoint changed", extra={"endpoint": endpoint, "ready": ready, "why": why})
+    def _mark(self, address: Endpoint, ready: bool, why: str) -> None:
+        if self._readiness and self._registry.mark(address, ready):
+            log.info("endpoint changed", extra={"endpoint": address, "ready": ready, "why": why})

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from multipick_epp.pods.registry import PodEndpoint
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.types import Endpoint
 
 ACTIVE_PORTS = "inference.networking.k8s.io/active-ports"

@@ -3,63 +3,30 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.engines.models import ServedModels
-from multipick_epp.pods.columns import Columns
+from multipick_epp.pods.columns import Columns, ports_of
+from multipick_epp.pods.endpoints import EndpointState, Engine, PodEndpoint, Ranks, endpoints_of
 from multipick_epp.pods.unexplained import Unexplained
-from multipick_epp.types import Endpoint
-
-
-@dataclass(frozen=True, slots=True)
-class PodEndpoint:
-    """One endpoint as its source describes it."""
-
-    endpoint: Endpoint
-    events: str | None = None  # tcp://… of the KV-event publisher; None: asked of the engine, else by the pool's ports
-    replay: str | None = None
-    started_ms: int | None = None  # start of the container, where the source knows: a new one is a new epoch
-    rank: int = 0  # data-parallel rank behind this endpoint
-
-
-@dataclass(slots=True)
-class Sent:
-    """What this picker sent to an endpoint since it came."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    hit_tokens: int = 0  # of the prompt tokens, predicted as resident
-
-
-@dataclass(slots=True)
-class EndpointState:
-    """What is known of one endpoint now."""
-
-    pod: PodEndpoint
-    ready: bool = False
-    incarnation: int = 0  # grows whenever the engine may be another one: it became ready, or its container was started
-    longest_prompt: int = 0  # tokens, of the prompts that this picker sent to this incarnation
-    gauges: Gauges | None = None  # None until the first scrape
-    served: ServedModels | None = None  # by this incarnation; None until it has said so
-    unexplained: Unexplained = field(default_factory=Unexplained)
-    picked: int = 0  # requests that this picker sent there since the last scrape
-    sent: Sent = field(default_factory=Sent)
-
-    def begins_anew(self) -> None:
-        """The engine may be another one."""
-        self.incarnation += 1
-        self.longest_prompt = 0
-        self.served = None
+from multipick_epp.types import Endpoint, Mode, address_of, host_of
 
 
 class Registry:
-    """Invariant: `_ready` has exactly the ready endpoints of `_states` that are not left out, with their figures, in
-    the order they came; `_row_of` says where. Where all would be left out, none is.
+    """Invariants: `_states` has exactly the endpoints of `_engines`, as `endpoints_of` gives them; `_ready` has exactly
+    the ready ones that are not left out, with their figures, in the order they came, and `_row_of` says where. Where
+    all would be left out, none is.
+
+    What holds for a port as a whole (readiness, models, who is left out) is told by its address; an endpoint does, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks_ranks: bool = False) -> None:
+        """`asks_ranks`: somebody asks each engine for its ranks (`expand`); until then, and anew in each incarnation,
+        it is not ready.
+        """
         self.known = asyncio.Event()  # set once somebody has said what the pool consists of
+        self._asks_ranks = asks_ranks
+        self._engines: dict[Endpoint, Engine] = {}
         self._states: dict[Endpoint, EndpointState] = {}
         self._left_out: frozenset[Endpoint] = frozenset()
         self._ready = _columns([])
@@ -73,55 +40,62 @@ class Registry:
         self._listeners.append(listener)
 
     def on_gone(self, listener: Callable[[Endpoint], None]) -> None:
-        """Call `listener` for each endpoint that left the pool for good."""
+        """Call `listener` for each endpoint that left the pool for good, when it has."""
         self._gone.append(listener)
 
     def on_anew(self, listener: Callable[[Endpoint], None]) -> None:
-        """Call `listener` for each endpoint whose engine may be another one from now on."""
+        """Call `listener` with the address of each engine that may be another one from now on."""
         self._anew.append(listener)
 
     def set(self, pods: Iterable[PodEndpoint]) -> None:
-        """The pool consists of exactly these endpoints from now on; new ones start as not ready."""
+        """The pool consists of exactly these from now on; new ones start as not ready, and with one rank."""
         self.known.set()
         wanted = {pod.endpoint: pod for pod in pods}
-        if wanted == {endpoint: state.pod for endpoint, state in self._states.items()}:
+        if wanted == {address: engine.pod for address, engine in self._engines.items()}:
             return
-        gone = [endpoint for endpoint in self._states if endpoint not in wanted]
-        for endpoint in gone:
-            del self._states[endpoint]
-        for endpoint, pod in wanted.items():
-            if state := self._states.get(endpoint):
-                if state.pod.started_ms != pod.started_ms:
-                    self._begins_anew(state)
-                state.pod = pod
+        for address in self._engines.keys() - wanted.keys():
+            del self._engines[address]
+        for address, pod in wanted.items():
+            if engine := self._engines.get(address):
+                before, engine.pod = engine.pod, pod
+                if before.started_ms != pod.started_ms:
+                    self._begins_anew(engine)
             else:
-                self._states[endpoint] = EndpointState(pod)
+                self._engines[address] = Engine(pod, told=not self._asks_ranks)
+        self._follow()
+
+    def expand(self, address: Endpoint, ranks: Ranks) -> None:
+        """Its engine has these data-parallel ranks."""
+        engine = self._engines.get(address)
+        if engine is None or (engine.told and engine.ranks == ranks):
+            return
+        before, engine.ranks, engine.told = engine.ranks, ranks, True
+        if before == ranks:
+            self._refresh()
+        else:
+            self._follow()
+
+    def mark(self, address: Endpoint, up: bool) -> bool:
+        """The engine can, or can't, serve now. Its cache stays known either way. Whether that is news."""
+        engine = self.engine(address)
+        if engine is None or engine.up == up:
+            return False
+        engine.up = up
+        if up:
+            self._begins_anew(engine)
         self._refresh()
-        for endpoint in gone:
-            for leave in self._gone:
-                leave(endpoint)
-        for listener in self._listeners:
-            listener(list(wanted.values()))
+        return True
 
-    def mark(self, endpoint: Endpoint, ready: bool) -> None:
-        """The endpoint can, or can't, serve now. Its cache stays known either way."""
-        state = self._states.get(endpoint)
-        if state is not None and state.ready != ready:
-            state.ready = ready
-            if ready:
-                self._begins_anew(state)
-            self._refresh()
-
-    def leave_out(self, endpoints: Collection[Endpoint]) -> None:
+    def leave_out(self, addresses: Collection[Endpoint]) -> None:
         """No request goes to these for now, though they are ready: unless nobody else is."""
-        if self._left_out != frozenset(endpoints):
-            self._left_out = frozenset(endpoints)
+        if self._left_out != frozenset(addresses):
+            self._left_out = frozenset(addresses)
             self._refresh()
 
-    def serves(self, endpoint: Endpoint, served: ServedModels) -> None:
+    def serves(self, address: Endpoint, served: ServedModels) -> None:
         """Its engine said which models it serves now."""
-        if state := self._states.get(endpoint):
-            state.served = served
+        if engine := self.engine(address):
+            engine.served = served
 
     def scraped(self, endpoint: Endpoint, gauges: Gauges, unexplained: Unexplained) -> None:
         """A look at the engine's metrics came back."""
@@ -131,20 +105,37 @@ class Registry:
                 _write(self._ready, row, state)
                 self._ready.unscraped.discard(endpoint)
 
-    def picked(self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int) -> None:
-        """This picker sends a request there."""
+    def picked(self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int, *, sure: bool = True) -> None:
+        """This picker sends a request there. Not `sure`: to its port, whose engine may serve it by another rank."""
         if state := self._states.get(endpoint):
             state.picked += 1
             state.sent.requests += 1
             state.sent.prompt_tokens += prompt_tokens
             state.sent.hit_tokens += hit_tokens
-            state.longest_prompt = max(state.longest_prompt, prompt_tokens)
+            state.longest_prompt = max(state.longest_prompt, prompt_tokens if sure else 0)
             if (row := self._row_of.get(endpoint)) is not None:
                 self._ready.picked[row] = state.picked
 
     def all(self) -> Sequence[Endpoint]:
         """Every endpoint, ready or not."""
         return tuple(self._states)
+
+    def addresses(self) -> Collection[Endpoint]:
+        """Every port at which there is an endpoint, or several."""
+        return self._engines.keys()
+
+    def endpoints_at(self, address: Endpoint) -> Sequence[Endpoint]:
+        """One for each rank there; none at a port that is not of the pool."""
+        engine = self._engines.get(address)
+        return [pod.endpoint for pod in endpoints_of(engine)] if engine else ()
+
+    def engine(self, address: Endpoint) -> Engine | None:
+        """What is behind this port; None for one that is not of the pool."""
+        return self._engines.get(address_of(address))
+
+    def untold(self) -> Sequence[Endpoint]:
+        """Addresses of engines that could serve, if only their ranks were known."""
+        return [address for address, engine in self._engines.items() if engine.up and not engine.told]
 
     def state(self, endpoint: Endpoint) -> EndpointState | None:
         """What is known of it; None for one that is not of the pool."""
@@ -158,8 +149,13 @@ class Registry:
     @property
     def max_model_len(self) -> int | None:
         """The longest context of any engine, tokens; None before one has said so."""
-        lengths = (state.served.max_model_len for state in self._states.values() if state.served)
+        lengths = (engine.served.max_model_len for engine in self._engines.values() if engine.served)
         return max((length for length in lengths if length), default=None)
+
+    def mode(self, endpoint: Endpoint, known: Mode) -> Mode:
+        """How well a decision for the endpoint knows it, whose cache is `known` so well."""
+        state = self._states.get(endpoint)
+        return Mode.APPROX if known is Mode.EXACT and state and state.engine.ranks.doubt else known
 
     def ready(self, subset: Sequence[str] | None = None, model: str | None = None) -> Columns:
         """Endpoints that can serve; with a subset hint (`ip:port`, or `ip` for all its ports) only those it names.
@@ -171,15 +167,40 @@ class Registry:
         rows: Sequence[int] = range(len(self._ready.endpoints))
         if subset is not None:
             named, endpoints = set(subset), self._ready.endpoints
-            rows = [row for row in rows if endpoints[row] in named or endpoints[row].rpartition(":")[0] in named]
+            rows = [row for row in rows if address_of(endpoints[row]) in named or host_of(endpoints[row]) in named]
         if model is not None:
             rows = [row for row in rows if self._has(self._ready.endpoints[row], model)] or rows
         return self._ready.only(rows)
 
-    def _begins_anew(self, state: EndpointState) -> None:
-        state.begins_anew()
+    def _begins_anew(self, engine: Engine) -> None:
+        engine.incarnation += 1
+        engine.served = None
+        engine.told = not self._asks_ranks
+        for endpoint in self.endpoints_at(engine.pod.endpoint):
+            if state := self._states.get(endpoint):
+                state.longest_prompt = 0
         for listener in self._anew:
-            listener(state.pod.endpoint)
+            listener(engine.pod.endpoint)
+
+    def _follow(self) -> None:
+        """The engines, or their ranks, are others: so are the endpoints."""
+        wanted = {pod.endpoint: (pod, engine) for engine in self._engines.values() for pod in endpoints_of(engine)}
+        gone = {endpoint: state for endpoint, state in self._states.items() if endpoint not in wanted}
+        for endpoint in gone:
+            del self._states[endpoint]
+        for endpoint, (pod, engine) in wanted.items():
+            if state := self._states.get(endpoint):
+                state.pod = pod
+            else:
+                whole = gone.get(engine.pod.endpoint)
+                seen = whole.gauges.ranks.get(pod.rank) if whole and whole.gauges else None
+                self._states[endpoint] = EndpointState(pod, engine, gauges=seen)
+        self._refresh()
+        for endpoint in gone:
+            for leave in self._gone:
+                leave(endpoint)
+        for listener in self._listeners:
+            listener([pod for pod, _ in wanted.values()])
 
     def _has(self, endpoint: Endpoint, model: str) -> bool:
         served = self._states[endpoint].served
@@ -187,7 +208,7 @@ class Registry:
 
     def _refresh(self) -> None:
         ready = [state for state in self._states.values() if state.ready]
-        self._ready = _columns([state for state in ready if state.pod.endpoint not in self._left_out] or ready)
+        self._ready = _columns([each for each in ready if each.engine.pod.endpoint not in self._left_out] or ready)
         self._row_of = {endpoint: row for row, endpoint in enumerate(self._ready.endpoints)}
 
 
@@ -200,6 +221,7 @@ def _columns(states: Sequence[EndpointState]) -> Columns:
         *([0.0] * count, [0.0] * count, [0.0] * count),
         [0] * count,
         {state.pod.endpoint for state in states if state.gauges is None},
+        ports_of(endpoints),
     )
     for row, state in enumerate(states):
         _write(columns, row, state)

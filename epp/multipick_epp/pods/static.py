@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 
 from multipick_epp.config import Config, ConfigError, StaticEndpoint
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.endpoints import PodEndpoint
+from multipick_epp.pods.registry import Registry
 from multipick_epp.types import Endpoint
 
 log = logging.getLogger(__name__)
@@ -19,8 +21,19 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]
 
 
 def pods_of(endpoints: tuple[StaticEndpoint, ...]) -> list[PodEndpoint]:
-    """The configured endpoints as the registry knows them. Raises ConfigError for an address that is no `ip:port`."""
-    return [PodEndpoint(_checked(e.address), e.events, e.replay) for e in endpoints]
+    """The configured endpoints as the registry knows them.
+
+    Raises ConfigError for an address that is no `ip:port`, and for a publisher that two of them have.
+    """
+    return _apart([PodEndpoint(_checked(e.address), e.events, e.replay) for e in endpoints])
+
+
+def _apart(pods: list[PodEndpoint]) -> list[PodEndpoint]:
+    """The same. Raises ConfigError for a publisher that two of them have."""
+    for publisher, times in Counter(pod.events for pod in pods if pod.events is not None).items():
+        if times > 1:
+            raise ConfigError(f"events {publisher[:100]!r}: each endpoint has a publisher of its own")
+    return pods
 
 
 def read_file(path: Path) -> list[PodEndpoint]:
@@ -61,13 +74,13 @@ class StaticPods:
 
     async def _read(self, path: Path) -> None:
         try:
-            pods = await asyncio.to_thread(read_file, path)
+            pods = _apart([*self._fixed, *await asyncio.to_thread(read_file, path)])
         except ConfigError as error:
             self.outage = str(error)
             log.error("endpoints file not used", extra={"why": str(error)})
         else:
             self.outage = None
-            self._registry.set([*self._fixed, *pods])
+            self._registry.set(pods)
 
 
 def _stamp(path: Path) -> str:

@@ -19,13 +19,16 @@ class Unexplained:
     surplus: int = 0
 
 
-def unexplained(before: Unexplained, gauges: Gauges, load: Load, tokens_a_request: float) -> Unexplained:
-    """What `gauges` show beyond `load`, as far as the scrape before agrees.
+def unexplained(
+    before: Unexplained, gauges: Gauges, load: Load, tokens_a_request: float, most: int | None = None
+) -> Unexplained:
+    """What `gauges` show beyond `load`, `most` requests at most, as far as the scrape before agrees.
 
     Of the unexplained requests those that wait have their prompt still queued; its size is unknown, so the pool's mean
     of new tokens a request stands in.
     """
-    surplus = max(0, round(gauges.waiting + gauges.running) - load.in_flight)
+    surplus = round(gauges.waiting + gauges.running) - load.in_flight
+    surplus = max(0, surplus if most is None else min(surplus, most))
     confirmed = min(surplus, before.surplus)
     waiting = min(confirmed, round(gauges.waiting))
     return Unexplained(confirmed, round(waiting * tokens_a_request), surplus)

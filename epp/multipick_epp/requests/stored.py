@@ -16,7 +16,7 @@ import msgspec
 
 from multipick_epp.requests.errors import api_of
 from multipick_epp.requests.prompt import Api
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, address_of
 
 _OF_A_RESPONSE = re.compile(r"/v1/responses/([^/?]{1,512})(?:/[a-z_]{1,64})?/?(?:\?.*)?\Z", re.DOTALL)
 _NAME = re.compile(r"resp_([0-9a-f]{12})_[0-9a-f]{32}")
@@ -60,18 +60,18 @@ class ResponseNames:
         self._tag = lru_cache(maxsize=8192)(self._make_tag)
 
     def name(self, endpoint: Endpoint) -> str:
-        """Of a response that will be at `endpoint`."""
-        return f"resp_{self._tag(endpoint)}_{uuid4().hex}"
+        """Of a response that will be at `endpoint`, of whose ranks none keeps it by itself."""
+        return f"resp_{self._tag(address_of(endpoint))}_{uuid4().hex}"
 
-    def endpoint_of(self, name: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
+    def address_of(self, name: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
         """Where the response is; None where it is at none of `endpoints`, or the name is none of ours."""
         parts = _NAME.fullmatch(name)
         if parts is None:
             return None
-        return next((endpoint for endpoint in endpoints if self._tag(endpoint) == parts[1]), None)
+        return next((address for address in map(address_of, endpoints) if self._tag(address) == parts[1]), None)
 
-    def _make_tag(self, endpoint: Endpoint) -> str:
-        return blake2b(endpoint.encode(), key=self._key, digest_size=_TAG_BYTES).hexdigest()
+    def _make_tag(self, address: Endpoint) -> str:
+        return blake2b(address.encode(), key=self._key, digest_size=_TAG_BYTES).hexdigest()
 
 
 def with_name(body: bytes, name: str) -> bytes | None:

@@ -15,6 +15,7 @@ _REASONS = {  # worst first
     "block-size": "BlockSizeMismatch",
 }
 _EVENTS = "events"
+_RANKS = "ranks"
 _NOT_YET = Verdict("Unknown", "NotReported", "no picker has told of a ready endpoint yet")
 
 
@@ -75,6 +76,8 @@ def index_ready(reports: Sequence[PickerReport], store: str = "") -> Verdict:
         return Verdict("False", "NoEvents", f"{message}; {_listed(silent)}")
     if exact == least.ready:
         return Verdict("True", "EventsArriving", message)
+    if unknown := _found(reports, (_RANKS,)):
+        return Verdict("False", "RanksUnknown", f"{message}; {_listed(unknown)}")
     if blind := least.modes.get("blind", 0):
         return Verdict("False", "NoEvents", f"{message}; {blind} send no KV events that can be used")
     return Verdict("False", "EventsIncomplete", f"{message}; events of the others were lost, and will be again whole")

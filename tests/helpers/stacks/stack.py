@@ -8,11 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.server import open_connection, parse_url
-from multipick_epp.types import BlockKey, Endpoint
+from multipick_epp.types import BlockKey, Endpoint, address_of, rank_at
 from multipick_sim.assets import MODEL_DIR
 from multipick_sim.local.bootstrap import Bootstrap, Style, render
 from multipick_sim.local.envoy import envoy
@@ -64,10 +65,12 @@ class Stack:
         # An endpoint that had load keeps a zero, and a field without a name makes the hash a table (docs/state.md).
         return {each: sums for each, sums in zip(fields[::2], fields[1::2], strict=True) if each and int(sums)}
 
-    async def cached(self, pod: Pod) -> set[BlockKey]:
-        """What a pod really holds, as our keys; by its own account, which is not made of events."""
-        [blocks] = (await self.get(f"http://{pod.endpoint}/sim/cache")).values()
-        return block_keys_of(blocks)
+    async def cached(self, pod: Pod) -> dict[Endpoint, set[BlockKey]]:
+        """What each rank of a pod really holds, as our keys; by its own account, which is not made of events."""
+        ranks = [*(await self.get(f"http://{pod.endpoint}/sim/cache")).values()]
+        several = len(ranks) > 1
+        names = [rank_at(pod.endpoint, rank) if several else pod.endpoint for rank in range(len(ranks))]
+        return {name: block_keys_of(blocks) for name, blocks in zip(names, ranks, strict=True)}
 
     async def total(self, metric: str) -> float:
         """A counter without labels, over all pickers."""
@@ -97,7 +100,7 @@ class Stack:
         return found
 
     async def known(self) -> None:
-        """Every picker follows every pod."""
+        """Every picker follows every rank of every pod."""
         await eventually(self.unknown)
 
     async def settled(self) -> None:
@@ -112,21 +115,20 @@ class Stack:
         """What a picker knows of the pods, where it doesn't follow all; else None."""
         for picker in self.pickers:
             rows = await self.rows(picker)
-            ready = sum(row["ready"] and row["mode"] == "exact" for row in rows.values())
-            if ready < len(self.pods):
+            well = all(row["ready"] and row["mode"] == "exact" for row in rows.values())
+            if not well or {*map(address_of, rows)} != {pod.endpoint for pod in self.pods}:
                 return picker.log.stem, {each: (row["ready"], row["mode"]) for each, row in rows.items()}
         return None
 
     async def differing(self) -> object:
-        """The first pod whose cache a picker's index differs from, and how; else None."""
-        for pod in self.pods:
-            keys = await self.cached(pod)
+        """The first endpoint whose cache a picker's index differs from, and how; else None."""
+        for endpoint, keys in [each for pod in self.pods for each in (await self.cached(pod)).items()]:
             wanted = (len(keys), f"{xor(keys):015x}")
             for picker in self.pickers:
-                caches = await self.get(f"{picker.url}/index/{pod.endpoint}")
+                caches = await self.get(f"{picker.url}/index/{quote(endpoint)}")
                 found = [(cache["blocks"], cache["digest"]) for cache in caches if cache["blocks"]]
                 if found != [wanted][: len(keys)]:
-                    return pod.endpoint, wanted, picker.log.stem, found
+                    return endpoint, wanted, picker.log.stem, found
         return None
 
     async def loaded(self) -> object:

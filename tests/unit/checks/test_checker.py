@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from aiohttp import web
@@ -13,10 +13,11 @@ from multipick_epp.checks.mismatch import Kind
 from multipick_epp.engines import EngineClient
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.events.feed import FeedStats
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.endpoints import PodEndpoint, Ranks
+from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.tokens import Verdict
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, Mode
 
 ALIKE, OTHER, UNKNOWN = Verdict(True, ""), Verdict(False, "a chat differs"), Verdict(None, "engine is slow")
 
@@ -261,3 +262,27 @@ async def test_silence_is_told_when_it_lasts(start: Start) -> None:
     await eventually(lambda: checked.kinds() == [Kind.EVENTS])
     checked.feeds = []
     await eventually(lambda: checked.kinds() == [])
+
+
+async def test_an_engine_is_asked_once_for_all_its_ranks_and_each_is_counted_and_listened_to(start: Start) -> None:
+    engine = Engine()
+    checked = await start(engine)
+    await eventually(lambda: checked.checker.checked == 1)
+    checked.registry.expand(engine.endpoint, Ranks((0, 1), "it is old"))
+    first, second = checked.registry.endpoints_at(engine.endpoint)
+    heard = FeedStats(
+        first, Mode.EXACT, connected=True, blocks=1, waiting_blocks=0, unplaced_blocks=0, operations=1, batches=1,
+        gaps=0, restarts=0, undecodable=0, uploads=0, lag_s=0.0, why="",
+    )  # fmt: skip
+    checked.feeds = [heard, replace(heard, endpoint=second, batches=0)]
+    checked.registry.picked(first, 1000, 0)
+    checked.registry.picked(second, 1000, 0)
+    await eventually(lambda: len(checked.checker.mismatches) == 2)
+    assert [(one.kind, one.endpoint) for one in checked.checker.mismatches] == [
+        (Kind.RANKS, engine.endpoint),
+        (Kind.EVENTS, second),
+    ]
+    assert (engine.asked, engine.compared, checked.checker.checked) == (1, ["m"], 2)
+    assert checked.learnt == (1, [])
+    checked.registry.expand(engine.endpoint, Ranks((0,)))
+    await eventually(lambda: checked.checker.mismatches == [] and checked.checker.checked == 1)

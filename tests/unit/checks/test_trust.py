@@ -8,7 +8,8 @@ from aiohttp import web
 from multipick_epp.config import Config, Pool
 from multipick_epp.decision.encoders import Encoders
 from multipick_epp.engines import EngineClient
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.endpoints import PodEndpoint
+from multipick_epp.pods.registry import Registry
 from multipick_epp.requests.prompt import Chat, Text
 from multipick_epp.tokens import ALL_PARTS, Part, Untokenised, Verdict
 from multipick_epp.tokens.parts import with_all_of_it

@@ -10,8 +10,9 @@ from multipick_epp.decision.prompts import Blind, Known, PromptReader
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.engines.models import ServedModels
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.failures import Failures
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
 from multipick_epp.requests.stored import Stored

@@ -3,7 +3,7 @@
 from array import array
 
 import pytest
-from multipick_epp.engines import event_sources, models, token_ids
+from multipick_epp.engines import event_sources, models, token_ids, version
 from multipick_epp.engines.event_sources import EventSource
 from multipick_epp.engines.models import ServedModels
 
@@ -88,3 +88,22 @@ async def test_token_ids_of_a_long_prompt_are_read_whole() -> None:
     assert found is not None
     assert list(found) == ids
     assert await token_ids.parse(body, len(ids) - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "numbers"),
+    [
+        (b'{"version": "0.32.0"}', (0, 32)),
+        (b'{"version": "0.12.0rc1+cu126", "more": 1}', (0, 12)),
+        (b'{"version": "10.2"}', (10, 2)),
+        (b'{"version": "1"}', None),
+        (b'{"version": "dev"}', None),
+        (b'{"version": "0.' + b"9" * 5000 + b'"}', None),
+        (b'{"version": 0.32}', None),
+        (b"{}", None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_a_release_is_read_by_its_first_two_numbers(body: bytes, numbers: tuple[int, int] | None) -> None:
+    assert version.parse(body) == numbers

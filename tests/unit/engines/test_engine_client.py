@@ -16,6 +16,7 @@ QUESTIONS: dict[str, Question] = {
     "metrics": lambda engines, endpoint: engines.metrics(endpoint, "/metrics"),
     "models": lambda engines, endpoint: engines.models(endpoint),
     "event sources": lambda engines, endpoint: engines.event_sources(endpoint),
+    "version": lambda engines, endpoint: engines.version(endpoint),
     "tokenize": lambda engines, endpoint: engines.tokenize(endpoint, b'{"prompt": "hello"}', 20.0),
 }
 every_question = pytest.mark.parametrize("ask", QUESTIONS.values(), ids=QUESTIONS.keys())

@@ -30,6 +30,28 @@ def test_engines_behind_one_port_are_summed() -> None:
     assert parse(page).running == 7
 
 
+def test_each_rank_behind_one_port_has_its_own_figures() -> None:
+    page = b"""vllm:num_requests_running{engine="9",model_name="m"} 3.0
+vllm:num_requests_running{model_name="m",engine="8"} 4.0
+vllm:num_requests_waiting{engine="9",model_name="m"} 1.0
+vllm:kv_cache_usage_perc{engine="8",model_name="m"} 0.5
+vllm:cache_config_info{block_size="16",engine="8"} 1.0
+"""
+    found = parse(page)
+    assert (found.waiting, found.running, found.kv_usage, found.block_size) == (1, 7, 0.5, 16)
+    assert found.ranks == {8: Gauges(0, 4, 0.5, 16), 9: Gauges(1, 3, 0, 16)}
+
+
+def test_a_label_that_only_looks_like_a_ranks_is_none() -> None:
+    page = b'vllm:num_requests_running{engine_type="1",model_name="a,engine=\\"2\\"",xengine="3",engine="x"} 3.0\n'
+    assert parse(page) == Gauges(running=3)
+
+
+def test_many_ranks_cost_no_more_than_a_long_page() -> None:
+    page = b"".join(b'vllm:num_requests_running{engine="%d"} 1\n' % rank for rank in range(50_000))
+    assert len(parse(page).ranks) == 1024
+
+
 def test_a_sleeping_engine_is_seen() -> None:
     page = b'vllm:engine_sleep_state{engine="0",sleep_state="awake"} 0.0\n'
     assert parse(page).asleep

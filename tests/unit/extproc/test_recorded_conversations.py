@@ -36,7 +36,7 @@ NAMES = [
     "streamed-chat",
 ]
 PICK = Pick(
-    (Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")),
+    (Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000#1")),  # of a rank the address goes out
     ReservationId("r"),
     {"x-to-pod": "a"},
     {"x-to-client": "b"},

@@ -39,6 +39,8 @@ A, B = "10.0.0.1:8000", "10.0.0.2:8000"
         ([report(modes={"exact": 1, "approx": 1})], ("False", "EventsIncomplete")),
         ([WELL, report(modes={"exact": 1, "approx": 1})], ("False", "EventsIncomplete")),
         ([report(modes={"exact": 1, "blind": 1})], ("False", "NoEvents")),
+        ([report(("ranks", A, "not said"), modes={"exact": 1, "approx": 1})], ("False", "RanksUnknown")),
+        ([report(("ranks", A, "not said"), ("events", B, "none"), modes={"approx": 2})], ("False", "NoEvents")),
         ([WELL, report(("events", A, "no KV events came"))], ("False", "NoEvents")),
     ],
 )

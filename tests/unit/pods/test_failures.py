@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.outliers import FIRST_PAUSE_S
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.registry import Registry
 from multipick_epp.types import Endpoint
 
 A, B, C = (Endpoint(f"10.0.0.{number}:8000") for number in range(1, 4))

@@ -7,8 +7,9 @@ import pytest
 from aiohttp import web
 from multipick_epp.engines import EngineClient
 from multipick_epp.pods import models as models_module
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.models import ModelWatch
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.registry import Registry
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.types import Endpoint
 

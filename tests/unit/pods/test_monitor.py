@@ -4,8 +4,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from multipick_epp.engines import EngineClient
+from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.monitor import Monitor
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.registry import Registry
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.types import Endpoint, Load
 

@@ -2,7 +2,8 @@ from collections.abc import Sequence
 
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.engines.models import ServedModels
-from multipick_epp.pods.registry import PodEndpoint, Registry
+from multipick_epp.pods.endpoints import PodEndpoint
+from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained, unexplained
 from multipick_epp.types import Endpoint, Load
 

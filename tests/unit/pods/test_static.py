@@ -102,6 +102,20 @@ async def test_a_changed_file_changes_the_pool_and_a_broken_one_does_not(
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_publisher_that_two_endpoints_have_is_refused(tmp_path: Path) -> None:
+    first, second = (StaticEndpoint(f"10.0.0.1:800{number}", "tcp://10.0.0.1:5557") for number in (0, 1))
+    with pytest.raises(ConfigError, match="5557"):
+        static.pods_of((first, second))
+    path, registry = tmp_path / "endpoints.yaml", Registry()
+    path.write_text(f"- {{address: '{second.address}', events: '{second.events}'}}\n")
+    pods = StaticPods(config(endpoints=(first,), endpoints_file=str(path)), registry)
+    task = asyncio.create_task(pods.follow())
+    await until(lambda: pods.outage is not None and "5557" in pods.outage)
+    assert registry.all() == (first.address,)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.requests.stored import ResponseNames, Stored, stored, with_name
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Endpoint, rank_at
 
 A, B = Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")
 PATH = "/v1/responses"
@@ -42,20 +42,20 @@ def test_what_a_request_names_is_read(method: str, path: str, body: bytes | None
 
 def test_a_name_leads_to_its_endpoint_in_every_picker_of_the_pool() -> None:
     name = ResponseNames(b"secret", "pool").name(A)
-    assert ResponseNames(b"secret", "pool").endpoint_of(name, [B, A]) == A
-    assert ResponseNames(b"secret", "pool").endpoint_of(name, [B]) is None
-    assert ResponseNames(b"other", "pool").endpoint_of(name, [A, B]) is None
-    assert ResponseNames(b"secret", "other").endpoint_of(name, [A, B]) is None
+    assert ResponseNames(b"secret", "pool").address_of(name, [B, A]) == A
+    assert ResponseNames(b"secret", "pool").address_of(name, [B]) is None
+    assert ResponseNames(b"other", "pool").address_of(name, [A, B]) is None
+    assert ResponseNames(b"secret", "other").address_of(name, [A, B]) is None
 
 
 @pytest.mark.parametrize("name", ["", "resp_1", "resp_000000000000_", "x" * 512, "resp_00000000000g_" + "0" * 32])
 def test_a_name_that_is_none_of_ours_leads_nowhere(name: str) -> None:
-    assert ResponseNames(b"", "").endpoint_of(name, [A, B]) is None
+    assert ResponseNames(b"", "").address_of(name, [A, B]) is None
 
 
 def test_a_secret_may_have_any_length() -> None:
     names = ResponseNames(b"s" * 1000, "pool" * 1000)
-    assert names.endpoint_of(names.name(B), [A, B]) == B
+    assert names.address_of(names.name(B), [A, B]) == B
 
 
 @given(st.dictionaries(st.text().filter(lambda key: key != "request_id"), st.integers() | st.text(), max_size=5))
@@ -71,3 +71,8 @@ def test_what_is_no_object_gets_none() -> None:
     assert with_name(b"[1]", "a") is None
     assert with_name(b"", "a") is None
     assert with_name('{"a": 1}'.encode("utf-16"), "a") is None
+
+
+def test_whichever_rank_of_a_server_makes_a_response_the_server_keeps_it() -> None:
+    names = ResponseNames(b"secret", "pool")
+    assert names.address_of(names.name(rank_at(A, 1)), [B, rank_at(A, 0), rank_at(A, 1)]) == A

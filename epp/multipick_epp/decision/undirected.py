@@ -1,0 +1,43 @@
+"""Requests that no header can send to a rank: the engine chooses among those behind its port.
+
+So its port is one candidate. It is worth what its cheapest rank is, since engines choose by load, too, and hits what
+every one of its ranks would hit. The charge goes to that rank: whichever the engine takes, the port's load is right.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from multipick_epp.pods.columns import Columns
+from multipick_epp.state.protocol import Hit
+from multipick_epp.types import Endpoint, Load
+
+NO_HIT = Hit(0)
+
+
+def one_a_port(
+    ready: Columns,
+    ports: Collection[Endpoint],
+    hits: Mapping[Endpoint, Hit],
+    loads: Callable[[Sequence[Endpoint]], Sequence[Load]],
+    prompt_tokens: int,
+) -> tuple[Columns, Mapping[Endpoint, Hit]]:
+    """Of each of `ports` the row of one rank; all other rows as they are. And the hits, as far as they are certain."""
+    certain = dict(hits)
+    left_out = set[int]()
+    for port in ports:
+        rows = ready.ports[port]
+        ranks = [ready.endpoints[row] for row in rows]
+        hit = least_hit(hits, ranks)
+        costs = {
+            row: (load.queued_tokens + ready.unexplained_queued[row] + max(1, prompt_tokens - hit.tokens))
+            * (load.in_flight + ready.unexplained_in_flight[row] + 1)
+            for row, load in zip(rows, loads(ranks), strict=True)
+        }
+        cheapest = min(costs, key=costs.__getitem__)
+        left_out.update(row for row in rows if row != cheapest)
+        certain[ready.endpoints[cheapest]] = hit
+    return ready.only([row for row in range(len(ready.endpoints)) if row not in left_out]), certain
+
+
+def least_hit(hits: Mapping[Endpoint, Hit], ranks: Sequence[Endpoint]) -> Hit:
+    """What the prompt hits on whichever of these ranks serves it."""
+    return min((hits.get(rank, NO_HIT) for rank in ranks), key=lambda hit: hit.tokens, default=NO_HIT)
