@@ -3,6 +3,8 @@
 Before each request the index is brought to where the engine's messages had brought it. Two things that a picker learns
 otherwise than by messages are taken from the steps: that the engine was restarted (a picker sees the connection break),
 and that a call dropped the cache. vLLM does so at once, but says so only in the batch of its next step.
+
+Each data-parallel rank publishes by itself; a batch names its rank, a request that was sent to one has a header.
 """
 
 import json
@@ -19,11 +21,12 @@ from multipick_epp.events.feed import Feed
 from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect
 from multipick_epp.events.upload import upload
 from multipick_epp.extproc.pick import PickRequest
-from multipick_epp.recording.folder import Recording
+from multipick_epp.recording.folder import RecordedMessage, Recording
 from multipick_epp.requests.prompt import TokenIds, TokenSource
+from multipick_epp.requests.rank_header import RANK_HEADER, heeds_rank
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.tokens import Untokenised
-from multipick_epp.types import Endpoint, Mode
+from multipick_epp.types import Endpoint, Mode, rank_at
 
 _ENGINE = Endpoint("recorded:0")
 _SECRET = b""
@@ -61,6 +64,42 @@ class TokenIdsOnly:
         return source.ids if isinstance(source, TokenIds) else Untokenised("no tokenizer")
 
 
+class _Rank:
+    """One data-parallel rank of the engine, as a picker follows it."""
+
+    def __init__(self, number: int, base: str) -> None:
+        self.endpoint = rank_at(_ENGINE, number)
+        self.began_late = False  # its first message was not the first that its publisher sent
+        self.feed = Feed(FeedSpec(self.endpoint, rank=number), lambda lora: root_key(_SECRET, base, lora), lambda: None)
+        self._sequence = BatchSequence(replay=False)
+
+    def take(self, message: RecordedMessage) -> None:
+        """A message of its publisher."""
+        self._do(self._sequence.live(message.seq, message.frames[-1]))
+
+    def restart(self) -> None:
+        """The process is another one."""
+        self._sequence = BatchSequence(replay=False)
+        self.feed.sink(Begin(complete=True))
+
+    def drop_cache(self) -> None:
+        """By a call."""
+        if incarnation := self.feed.incarnation:
+            incarnation.batches += 1
+            incarnation.tracker.apply(Batch(0.0, [Cleared()], 0))
+
+    @property
+    def is_known(self) -> bool:
+        """All that it holds came with the messages."""
+        incarnation = self.feed.incarnation
+        return incarnation.tracker.mode is not Mode.APPROX if incarnation else not self.began_late
+
+    def _do(self, effects: Iterator[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, Ask):  # which never happens without a replay socket
+                self.feed.sink(effect)
+
+
 class _Replay:
     """The rooms of one picker, and how many messages they have got."""
 
@@ -69,28 +108,29 @@ class _Replay:
         self._messages = recording.messages
         self._told = 0
         self._state = MemoryState()
-        self._sequence = BatchSequence(replay=False)
-        self._feed = Feed(FeedSpec(_ENGINE), lambda lora: root_key(_SECRET, base, lora), lambda: None)
+        self._ranks = {number: _Rank(number, base) for number in recording.ranks}
         self._reader = PromptReader(
             encoder, models, _SECRET, HashedSizes(self._state.block_sizes), lambda stage, seconds: None
         )
+        for message in reversed(self._messages):
+            self._of(message).began_late = message.seq != 0
 
     async def step(self, step: Mapping[str, Any]) -> list[Row]:
         """Bring the index to the step's begin, predict, and take note of what the step did to the cache."""
         begin = step.get("msg_range", (self._told, 0))[0]
         for message in self._messages[self._told : begin]:
-            self._do(self._sequence.live(message.seq, message.frames[-1]))
+            self._of(message).take(message)
         self._told = max(self._told, begin)
-        await self._upload()
+        for rank in self._ranks.values():
+            await upload(self._state, rank.feed, 0.0)
         together = step.get("parallel")
         requests = together if together is not None else [step]
         rows = [row for request in requests if (row := await self._row(step, request, together is not None))]
-        if is_restart(step):
-            self._sequence = BatchSequence(replay=False)
-            self._feed.sink(Begin(complete=True))
-        elif drops_cache(step) and (incarnation := self._feed.incarnation):
-            incarnation.batches += 1
-            incarnation.tracker.apply(Batch(0.0, [Cleared()], 0))
+        for rank in self._ranks.values():
+            if is_restart(step):
+                rank.restart()
+            elif drops_cache(step):
+                rank.drop_cache()
         return rows
 
     async def _row(self, step: Mapping[str, Any], request: Mapping[str, Any], together: bool) -> Row | None:
@@ -106,29 +146,32 @@ class _Replay:
         prompt_tokens = int((usage or {}).get("prompt_tokens") or 0)
         if isinstance(read, Blind):
             return Row(name, prompt_tokens, reported, None, f"prompt not read: {read.reason}")
-        exempt = _exempt(read, body, together) or self._unknown()
-        return Row(name, prompt_tokens, reported, self._hit(read), exempt)
+        ranks = self._serving(sent)
+        hits = [self._hit(read, rank) for rank in ranks]
+        exempt = _exempt(read, body, together)
+        if not all(rank.is_known for rank in ranks):
+            exempt = exempt or "the recording lacks messages from before it: the cache is not known whole"
+        if len(set(hits)) > 1:
+            exempt = exempt or "the engine chose one of its ranks, which hold different prompts"
+        return Row(name, prompt_tokens, reported, min(hits), exempt)
 
-    def _hit(self, read: Known) -> int:
+    def _serving(self, request: PickRequest) -> Sequence[_Rank]:
+        """The rank that the request names, else all that the engine may have chosen."""
+        named = request.headers.get(RANK_HEADER, "") if heeds_rank(request.path) else ""
+        ranks = list(self._ranks.values())
+        index = int(named) if named.isascii() and named.isdigit() and len(named) < 10 else len(ranks)
+        return [ranks[index]] if index < len(ranks) else ranks
+
+    def _of(self, message: RecordedMessage) -> _Rank:
+        """One that can't be read is the first rank's: where there is one only, that is known to be incomplete."""
+        number = message.rank
+        return next(iter(self._ranks.values())) if number is None else self._ranks[number]
+
+    def _hit(self, read: Known, rank: _Rank) -> int:
         if not read.reads_cache:
             return 0
-        hits = (self._state.hits(chains).get(_ENGINE) for chains in read.chains)
+        hits = (self._state.hits(chains).get(rank.endpoint) for chains in read.chains)
         return sum(hit.tokens for hit in hits if hit)
-
-    def _unknown(self) -> str:
-        incarnation = self._feed.incarnation
-        began_late = bool(self._messages) and self._messages[0].seq != 0
-        if incarnation.tracker.mode is Mode.APPROX if incarnation else began_late:
-            return "the recording lacks messages from before it: the cache is not known whole"
-        return ""
-
-    def _do(self, effects: Iterator[Effect]) -> None:
-        for effect in effects:
-            if not isinstance(effect, Ask):  # which never happens without a replay socket
-                self._feed.sink(effect)
-
-    async def _upload(self) -> None:
-        await upload(self._state, self._feed, 0.0)
 
 
 def usage_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:

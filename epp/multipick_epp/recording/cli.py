@@ -5,12 +5,12 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from multipick_epp.engines import EngineClient
+from multipick_epp.engines import EngineClient, Unanswered
 from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
 from multipick_epp.recording.check import Row, TokenIdsOnly, check
 from multipick_epp.recording.folder import BadRecording, Recording, load, save
@@ -114,8 +114,11 @@ async def _make(options: argparse.Namespace) -> int:
     if options.requests:
         requests = [json.loads(line) for line in options.requests.read_text().splitlines() if line.strip()]
     url = options.url.rstrip("/")
-    addresses = Addresses(options.events, options.replay) if options.events else await _discover(url)
-    target = Target(url, addresses, options.settle)
+    if options.events:
+        target = Target(url, [Addresses(options.events, options.replay)], settle_s=options.settle)
+    else:
+        found = await _discover(url)
+        target = Target(url, list(found.values()), list(found), options.settle)
     recording, metrics = await record(options.out.name, target, requests, lambda step: print(f"  {step}", flush=True))
     save(options.out, recording)
     for name, page in zip(("metrics_00_start.txt", "metrics_99_end.txt"), metrics, strict=True):
@@ -124,16 +127,19 @@ async def _make(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _discover(url: str) -> Addresses:
-    address = urlsplit(url).netloc
+async def _discover(url: str) -> Mapping[int, Addresses]:
+    """The publisher of each rank. Raises NoRecording where one can't be found."""
+    endpoint = Endpoint(urlsplit(url).netloc)
     engines = EngineClient()
     await engines.start()
     try:
-        found = await discover(engines, FeedSpec(Endpoint(address)), Ports(_EVENT_PORT))
+        sources = await engines.event_sources(endpoint)
+        ranks = [0] if isinstance(sources, Unanswered) else sorted(sources) or [0]
+        found = {rank: await discover(engines, FeedSpec(endpoint, rank=rank), Ports(_EVENT_PORT)) for rank in ranks}
     except Unreachable as error:
         raise NoRecording(f"{url}: {error}") from error
     finally:
         await engines.close()
-    if isinstance(found, NoEvents):
-        raise NoRecording(f"{url}: {found.reason}; name the publisher with --events")
-    return found
+    if missing := [each.reason for each in found.values() if isinstance(each, NoEvents)]:
+        raise NoRecording(f"{url}: {missing[0]}; name the publisher with --events")
+    return {rank: each for rank, each in found.items() if isinstance(each, Addresses)}

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from multipick_epp.events.decode import UndecodableBatch, decode
+
 _HEAD = struct.Struct(">dB")  # time of receipt (Unix), number of frames
 _LENGTH = struct.Struct(">I")
 
@@ -33,6 +35,14 @@ class RecordedMessage:
         """The batch's number."""
         return int.from_bytes(self.frames[-2], "big")
 
+    @property
+    def rank(self) -> int | None:
+        """The data-parallel rank that published it, by its payload; None for one that can't be read."""
+        try:
+            return decode(self.frames[-1]).rank
+        except UndecodableBatch:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
@@ -42,6 +52,18 @@ class Recording:
     manifest: Mapping[str, Any]
     messages: Sequence[RecordedMessage]
     steps: Sequence[Mapping[str, Any]]
+
+    @property
+    def ranks(self) -> Sequence[int]:
+        """The data-parallel ranks behind the engine's port, ascending: those that anything in the recording names."""
+        named = self.manifest.get("ranks")
+        ranks = {rank for rank in named if isinstance(rank, int)} if isinstance(named, list) else set()
+        ranks.update(rank for message in self.messages if (rank := message.rank) is not None)
+        for step in self.steps:
+            answer = step.get("response")
+            if step.get("path") == "/kv_event_sources" and isinstance(answer, dict):
+                ranks.update(int(rank) for rank in answer if rank.isascii() and rank.isdigit() and len(rank) < 10)
+        return sorted(ranks) or [0]
 
     @property
     def models(self) -> Sequence[str]:

@@ -37,7 +37,8 @@ class Target:
     """What to record."""
 
     url: str  # http://host:port of the engine
-    addresses: Addresses
+    publishers: Sequence[Addresses]  # one for each data-parallel rank behind it
+    ranks: Sequence[int] = ()  # the numbers of these, where the engine told them
     settle_s: float = 0.5  # after each answer, for its events to arrive
     headers: Mapping[str, str] = field(default_factory=dict)  # sent with every request
 
@@ -60,8 +61,10 @@ async def record(
     try:
         async with aiohttp.ClientSession(headers=target.headers, timeout=aiohttp.ClientTimeout(total=600)) as http:
             models = await _models(http, target.url)
-            await _connect(sub, target.addresses.events)
-            messages += await _replay(context, target.addresses.replay)
+            for addresses in target.publishers:
+                await _connect(sub, addresses.events)
+            for addresses in target.publishers:
+                messages += await _replay(context, addresses.replay)
             receiving = asyncio.create_task(_receive(sub, messages))
             before = await _metrics(http, target.url)
             steps = []
@@ -81,6 +84,7 @@ async def record(
         "name": name,
         "engine": engine,
         "models": models,
+        "ranks": list(target.ranks),
         "nmsgs": len(messages),
         "format": "frames.bin: repeated [f64 BE recv_unix_time][u8 nframes]{[u32 BE len][bytes]}",
     }
@@ -131,10 +135,11 @@ async def _replay(context: zmq.asyncio.Context, replay: str | None) -> list[Reco
 
 async def _receive(sub: zmq.asyncio.Socket, messages: list[RecordedMessage]) -> None:
     """Append what comes live, but for what the replay has brought."""
-    known = {message.seq for message in messages}
+    known = {(message.rank, message.seq) for message in messages}
     while True:
         message = RecordedMessage(time.time(), await sub.recv_multipart())
-        if len(message.frames) >= 2 and len(message.frames[-2]) == 8 and message.seq not in known:
+        whole = len(message.frames) >= 2 and len(message.frames[-2]) == 8
+        if whole and (not known or (message.rank, message.seq) not in known):
             messages.append(message)
 
 

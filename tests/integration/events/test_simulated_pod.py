@@ -128,6 +128,44 @@ async def test_a_recording_of_it_is_predicted_exactly(
     assert (folder / "metrics_00_start.txt").read_text().startswith("vllm:")
 
 
+@pytest.mark.parametrize(
+    "pod", [("--speed", "50", "--data-parallel-size", "2", "--data-parallel-rank", "8")], indirect=True
+)
+async def test_a_recording_of_two_ranks_is_predicted_by_rank(pod: str, tmp_path: Path) -> None:
+    def step(name: str, seed: int, rank: str | None) -> dict[str, object]:
+        request = {"model": "sim", "prompt": [seed] * 100, "max_tokens": 1}
+        return {
+            "step": name,
+            "path": "/v1/completions",
+            "request": request,
+            "req_headers": {} if rank is None else {"X-data-parallel-rank": rank},
+        }
+
+    steps = [
+        step("new to the second", 5, "1"),
+        step("held by the second", 5, "1"),
+        step("new to the first", 5, "0"),
+        step("held by both, and one is chosen", 5, None),
+        step("new to both, and one is chosen", 6, None),
+        step("held by one, and one is chosen", 6, None),
+        step("held by the first", 5, "0"),
+    ]
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps(each) + "\n" for each in steps))
+    folder, rows = tmp_path / "recorded", tmp_path / "rows.json"
+    make = ["make", "--url", pod, "--out", str(folder), "--requests", str(requests), "--settle", "0.5"]
+    assert await asyncio.to_thread(command, make) == 0
+    assert json.loads((folder / "manifest.json").read_text())["ranks"] == [8, 9]
+    assert await asyncio.to_thread(command, ["check", str(folder), "--json", str(rows)]) == 0
+    (result,) = json.loads(rows.read_text())
+    assert (result["equal"], result["different"], result["exempt"]) == (6, 0, 1)
+    found = {row["step"]: (row["predicted"], row["reported"]) for row in result["requests"]}
+    assert found["held by the second"] == found["held by both, and one is chosen"] == (96, 96)
+    assert found["new to the first"] == (0, 0)
+    (exempt,) = [row for row in result["requests"] if row["exempt"]]
+    assert exempt["step"] == "held by one, and one is chosen"
+
+
 @pytest.mark.parametrize("pod", [("--speed", "50")], indirect=True)
 async def test_a_users_own_requests_are_recorded_without_their_secrets(pod: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
