@@ -144,10 +144,20 @@ def main() -> None:
 
 
 def _keep(file: Path, result: dict[str, Any]) -> None:
+    """One part a line, five digits a figure."""
     before = json.loads(file.read_text())["parts"] if file.exists() else []
-    parts = [part for part in before if part["part"] != result["part"]]
+    parts = [*(part for part in before if part["part"] != result["part"]), result]
+    lines = ",\n".join(json.dumps(_rounded(part)) for part in parts)
     machine = f"{platform.machine()}, Python {platform.python_version()}"
-    file.write_text(json.dumps({"machine": machine, "parts": [*parts, result]}, indent=1) + "\n")
+    file.write_text(f'{{"machine": "{machine}", "parts": [\n{lines}\n]}}\n')
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
