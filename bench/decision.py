@@ -22,6 +22,7 @@ from random import Random
 
 from multipick_epp.blocks import Chains, block_keys, root_key
 from multipick_epp.decision.choice import Chooser
+from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.prompts import Known
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.columns import Columns
@@ -88,7 +89,8 @@ async def prepare(endpoints: int, caches: str, blocks: int, rng: Random) -> tupl
             name = ReservationId(f"load-{number}-{request}")
             await state.reserve(name, [Candidate(endpoint, rng.randrange(1, 4000))])
     stages = {stage: metrics.labels(stage) for stage in ("lookup", "policy")}
-    chooser = Chooser(lmetric, state, rng, lambda stage, seconds: stages[stage].observe(seconds))
+    hotspots = Hotspots(True, lambda: None, lambda: None)
+    chooser = Chooser(lmetric, state, hotspots, rng, lambda stage, seconds: stages[stage].observe(seconds))
     return chooser, registry.ready(), prompts
 
 

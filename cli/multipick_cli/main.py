@@ -13,6 +13,7 @@ GROUP = "multipick.commands"
 SUMMARIES = {
     "demo": "Envoy, Valkey, a picker and simulated pods on this machine, with traffic and a verdict",
     "epp": "the endpoint picker that Envoy calls by ext_proc",
+    "explain": "why a request went where it went, asked of a running picker",
     "operator": "the Kubernetes operator: keeps every InferencePool as its object says",
     "recording": "check or make a recording of a real engine",
     "replay": "a trace, or made traffic, against every policy in simulated time",
@@ -54,4 +55,4 @@ def usage(commands: dict[str, EntryPoint]) -> str:
 
 
 def _extra(command: str) -> str:
-    return {"recording": "epp", "replay": "sim"}.get(command, command)
+    return {"explain": "epp", "recording": "epp", "replay": "sim"}.get(command, command)

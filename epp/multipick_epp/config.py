@@ -122,6 +122,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     state_password_env: str | None = None
     events: Events = Events()
     policy: str = "lmetric"
+    hotspot_guard: bool = True  # keep one more endpoint coming to a prefix that asks for more than its holders have
+    shadow: Annotated[tuple[str, ...], Meta(max_length=8)] = ()  # other policies, asked beside each decision
     listen: Listen = Listen()
     limits: Limits = Limits()
     requests: Requests = Requests()

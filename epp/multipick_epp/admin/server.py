@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from multipick_epp.admin.status import PickerStatus
+from multipick_epp.decision.explained import Explained
 from multipick_epp.pods.registry import Registry
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.protocol import State
@@ -40,16 +41,23 @@ class CacheRow(msgspec.Struct, frozen=True):
 
 
 class Admin:
-    """Serves `/metrics`, `/status`, `/endpoints`, `/index/ENDPOINT` and `/healthz`; answers from memory only."""
+    """Serves `/metrics`, `/status`, `/endpoints`, `/index/ENDPOINT`, `/explain/ID` and `/healthz`; from memory only."""
 
     def __init__(
-        self, metrics: Metrics, registry: Registry, state: State, index: LocalIndex, status: Callable[[], PickerStatus]
+        self,
+        metrics: Metrics,
+        registry: Registry,
+        state: State,
+        index: LocalIndex,
+        status: Callable[[], PickerStatus],
+        explained: Callable[[str], Explained | None],
     ) -> None:
         self._metrics = metrics
         self._registry = registry
         self._state = state
         self._index = index
         self._status = status
+        self._explained = explained
         self._digesting = asyncio.Lock()  # one walk over the index at a time, however many ask
         self._runner: web.AppRunner | None = None
 
@@ -60,6 +68,7 @@ class Admin:
         app.router.add_get("/status", self._report)
         app.router.add_get("/endpoints", self._endpoints)
         app.router.add_get("/index/{endpoint}", self._digest)
+        app.router.add_get("/explain/{name}", self._explain)
         app.router.add_get("/healthz", self._health)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -120,6 +129,12 @@ class Admin:
             for cache, found in digests.items()
         ]
         return web.Response(body=msgspec.json.encode(rows), content_type="application/json")
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        explained = self._explained(request.match_info["name"])
+        if explained is None:
+            raise web.HTTPNotFound(text="no such request among this picker's last decisions\n")
+        return web.Response(body=msgspec.json.encode(explained), content_type="application/json")
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from multipick_epp.checks.mismatch import Mismatch
+from multipick_epp.decision.hotspots import HotPrefix
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 
 
@@ -43,3 +44,4 @@ class PickerStatus(msgspec.Struct, frozen=True):
     left_out: Mapping[Endpoint, int] = msgspec.field(default_factory=dict)
     # what makes the ids of each kind of prompt: `tokenizers`, `template`, `harmony`, ..., or `engine`
     prompts: Mapping[str, str] = {}
+    hotspots: Sequence[HotPrefix] = ()  # prefixes of which more is asked than their holders' part of the pool

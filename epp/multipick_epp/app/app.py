@@ -103,6 +103,8 @@ class App:
             config.explain_headers,
             config.pool.models,
             ResponseNames(secret, config.pool.name),
+            config.hotspot_guard,
+            {name: policy(name) for name in config.shadow},
         )
         self.models = ModelWatch(self.registry, self.engines, self.supervisor)
         self.ranks = RankWatch(self.registry, self.engines, self.supervisor, config.metrics_path)
@@ -145,7 +147,9 @@ class App:
         self.metrics.registry.register(CheckCollector(lambda: self.checker.mismatches, lambda: self.encoders.local))
         self.metrics.registry.register(TaskCollector(self.supervisor))
         self.metrics.registry.register(FailureCollector(self.failures))
-        self.admin = Admin(self.metrics, self.registry, self.state, self.state.index, self.status)
+        self.admin = Admin(
+            self.metrics, self.registry, self.state, self.state.index, self.status, self.picker.decisions.find
+        )
         self.monitor = Monitor(
             self.registry,
             self.engines,
@@ -208,6 +212,7 @@ class App:
             self._pods.outage if self._pods else "starting",
             self.failures.left_out,
             self.encoders.paths,
+            self.picker.hotspots.hot,
         )
 
     async def drain(self) -> None:

@@ -7,11 +7,13 @@ from operator import add
 from random import Random
 from typing import NamedTuple
 
+from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.decision.undirected import NO_HIT, one_a_port
 from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.candidates import candidates_of
-from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
+from multipick_epp.policy.hotspot import Hotspot
+from multipick_epp.policy.snapshot import PrefixShare, Rank, Ranking, Snapshot
 from multipick_epp.state.protocol import Candidate, EqualPrompt, Hit, State
 from multipick_epp.types import Endpoint
 
@@ -26,15 +28,19 @@ class Choice(NamedTuple):
     equal_prompt: (
         EqualPrompt | None
     )  # where some of these would have to prefill more than the rest of the prompt's last block
+    kept_out: Hotspot | None  # the hot class whose holders the ranking leaves out
 
 
 class Chooser:
     """Chooses by one policy; counts its decisions, since some policies take turns."""
 
-    def __init__(self, rank: Rank, state: State, rng: Random, observe: Callable[[str, float], None]) -> None:
+    def __init__(
+        self, rank: Rank, state: State, hotspots: Hotspots, rng: Random, observe: Callable[[str, float], None]
+    ) -> None:
         """`observe(stage, seconds)` is told how long lookup and policy took."""
         self._rank = rank
         self._state = state
+        self._hotspots = hotspots
         self._rng = rng
         self._observe = observe
         self._turn = 0
@@ -46,16 +52,19 @@ class Chooser:
         if undirected:
             ready, hits = one_a_port(ready, undirected, hits, self._state.loads, prompt.prompt_tokens)
         looked_up = time.perf_counter()
-        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready)
+        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready, self._hotspots.prefixes(prompt))
         self._turn += 1
         ranking = self._rank(snapshot, self._rng)
+        kept_out = None
+        if snapshot.prefixes:
+            ranking, kept_out = self._hotspots.guarded(snapshot, ranking, self._rng)
         rows = candidates_of(self._rank, ranking)
         endpoints, queued, in_flight = ready.endpoints, ready.unexplained_queued, ready.unexplained_in_flight
         candidates = [Candidate(endpoints[row], snapshot.new_tokens(row), queued[row], in_flight[row]) for row in rows]
         self._observe("lookup", looked_up - started)
         self._observe("policy", time.perf_counter() - looked_up)
         equal_prompt = None if undirected else _equal_prompt(prompt, candidates)
-        return Choice(snapshot, ranking, rows, candidates, equal_prompt)
+        return Choice(snapshot, ranking, rows, candidates, equal_prompt, kept_out)
 
     def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
         """What each endpoint holds of the prompt; those that hold nothing are left out."""
@@ -69,7 +78,9 @@ class Chooser:
                 total[endpoint] = Hit(hit.tokens + total.get(endpoint, NO_HIT).tokens, hit.mode)
         return total
 
-    def _snapshot(self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns) -> Snapshot:
+    def _snapshot(
+        self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns, prefixes: Sequence[PrefixShare]
+    ) -> Snapshot:
         hit_tokens = [hit.tokens for hit in map(hits.get, ready.endpoints, itertools.repeat(NO_HIT))]
         queued, in_flight = zip(*self._state.loads(ready.endpoints), strict=True)
         return Snapshot(
@@ -83,6 +94,7 @@ class Chooser:
             kv_usage=() if ready.unscraped else ready.kv_usage,
             picked=ready.picked,
             turn=self._turn,
+            prefixes=prefixes,
         )
 
 

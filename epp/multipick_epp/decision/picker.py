@@ -14,13 +14,17 @@ from itertools import filterfalse
 from random import Random
 
 from multipick_epp.decision.choice import Choice, Chooser
+from multipick_epp.decision.explained import Decision, Decisions
+from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
+from multipick_epp.decision.shadow import Shadows
 from multipick_epp.decision.undirected import least_hit
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
+from multipick_epp.policy.hotspot import GUARDED
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.requests.rank_header import RANK_HEADER, heeds_rank
@@ -57,6 +61,8 @@ class DecisionOptions:
     explain_headers: bool = False
     models: Collection[str] = ()  # names of the pool's base model; any other is an adapter's
     responses: ResponseNames = field(default_factory=lambda: ResponseNames(b"", ""))
+    hotspot_guard: bool = True
+    shadow: Mapping[str, Rank] = field(default_factory=dict)  # other policies, asked beside
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ class _Live:
     prompt: Known | Blind | None  # None: its prefill is over
     asked: Asked
     rank: int | None  # that a header tells the engine to use, behind whichever port serves it
+    decision: Decision
     answered: bool = False
 
 
@@ -103,7 +110,12 @@ class PoolPicker:
         self._metrics = metrics
         self._numbers = itertools.count(1)
         self._live: dict[ReservationId, _Live] = {}
-        self._chooser = Chooser(settings.rank, state, rng, observe)
+        self.hotspots = Hotspots(
+            settings.hotspot_guard and settings.policy_name in GUARDED, metrics.hotspots.inc, metrics.kept_out.inc
+        )
+        self.decisions = Decisions(settings.policy_name)
+        self._shadows = Shadows(settings.shadow, rng, metrics)
+        self._chooser = Chooser(settings.rank, state, self.hotspots, rng, observe)
         self._observe = observe
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
         self.progress = Progress(state.progress, self._taken_over, time.monotonic)
@@ -138,7 +150,9 @@ class PoolPicker:
         mode = self._mode(prompt, endpoint, sure)
         queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
         new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
-        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank)
+        fallback = prompt.reason if isinstance(prompt, Blind) else None
+        decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
+        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank, decision)
         self._failures.picked(endpoint)
         self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
@@ -147,6 +161,7 @@ class PoolPicker:
         self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
         self._metrics.hit_tokens.observe(hit_tokens)
         self._metrics.decision_seconds.observe(time.perf_counter() - started)
+        self._shadows.look(snapshot, choice.ranking, row)
         others = (snapshot.endpoints[other] for other in choice.ranking.rows if other != row)
         alike = (other for other in others if _rank_told(other, undirected) == rank)  # all get the same header
         return Pick(
@@ -190,6 +205,7 @@ class PoolPicker:
         """Prefill is over."""
         if live := self._live.get(reservation):
             live.prompt = None
+            live.decision.first_byte()
             self.progress.first_byte(reservation)
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
@@ -197,6 +213,7 @@ class PoolPicker:
         live = self._live.pop(reservation, None)
         if live is None:
             return
+        live.decision.end(ended)
         if not live.answered:
             self._failures.undecided(live.endpoint)
         if self._was_computed(live.endpoint, ended):
@@ -229,6 +246,7 @@ class PoolPicker:
 
     def close(self) -> None:
         """Release what is left."""
+        self._shadows.close()
         for reservation in list(self._live):
             self.release(reservation, Ended.CLOSED)
 

@@ -9,6 +9,8 @@ Every prefix that `Popularity` counts is a class: under a first block that all r
 prefix that is the hot one.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
 from typing import NamedTuple
@@ -17,6 +19,8 @@ from multipick_epp.policy.ordering import smallest_first
 from multipick_epp.policy.popularity import WINDOW, Popularity
 from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
 
+GUARDED = frozenset({"lmetric", "marginal", "lmetric-seconds"})
+"""Policies that multiply: the others are what they are."""
 LEAST = 100
 """Requests that must have been seen: among a handful everything is popular."""
 
@@ -25,9 +29,14 @@ class Hotspot(NamedTuple):
     """A class that asks for more than its holders' part of the pool."""
 
     prefix: PrefixShare
-    holders: AbstractSet[int]  # rows of the snapshot
+    hit_tokens: Sequence[int]  # of each row of the snapshot
     began: bool  # the class was not hot before
     avoid: bool  # this request is to be kept out of the holders
+
+    @property
+    def holders(self) -> AbstractSet[int]:
+        """Rows of the snapshot."""
+        return {row for row, hit in enumerate(self.hit_tokens) if hit >= self.prefix.tokens}
 
 
 class HotspotGuard:
@@ -48,21 +57,30 @@ class HotspotGuard:
         if not ranking.rows or len(self._popularity) < LEAST:
             return None
         best, found = ranking.rows[0], None
+        hits = snapshot.hit_tokens
+        ascending: list[int] = []  # counts the holders of every prefix: a dozen sets of 256 rows would cost 100 us
         for prefix in snapshot.prefixes:
-            holders = {row for row, hit in enumerate(snapshot.hit_tokens) if hit >= prefix.tokens}
-            if not is_hot(prefix.share, len(holders), len(snapshot.hit_tokens)):
+            holders = 1
+            if is_hot(prefix.share, holders, len(hits)):  # else no number of holders is too small for it
+                ascending = ascending or sorted(hits)
+                holders = len(hits) - bisect_left(ascending, prefix.tokens)
+            if not is_hot(prefix.share, holders, len(hits)):
                 self._in_a_row.pop(prefix.key, None)
                 continue
             before = self._in_a_row.get(prefix.key)
-            in_a_row = (before or 0) + 1 if best in holders else 0
-            avoid = in_a_row >= 2 * len(holders)
+            in_a_row = (before or 0) + 1 if hits[best] >= prefix.tokens else 0
+            avoid = in_a_row >= 2 * holders
             self._in_a_row[prefix.key] = 0 if avoid else in_a_row
             if found is None or (avoid and not found.avoid):
-                found = Hotspot(prefix, holders, before is None, avoid)
+                found = Hotspot(prefix, hits, before is None, avoid)
         self._watched += 1
         if self._watched % WINDOW == 0:
             self._in_a_row = {key: count for key, count in self._in_a_row.items() if self._popularity.holds(key)}
         return found
+
+    def is_watched(self, key: int) -> bool:
+        """Whether the class was hot when a request of it was last seen."""
+        return key in self._in_a_row
 
 
 def is_hot(share: float, holders: int, endpoints: int) -> bool:

@@ -1,6 +1,6 @@
 """How popular each prefix of a prompt is among the last requests: for the hotspot guard, and for DualMap's keys."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 
 from multipick_epp.policy.snapshot import PrefixShare
@@ -20,7 +20,7 @@ class Popularity:
 
     def __init__(self) -> None:
         self._window: deque[Sequence[int]] = deque()
-        self._counts: Counter[int] = Counter()
+        self._counts: dict[int, int] = {}
 
     def count(self, keys: Sequence[int], block_size: int) -> Sequence[PrefixShare]:
         """Count one prompt by the keys of its full blocks; its prefixes with their shares, this prompt included."""
@@ -30,11 +30,14 @@ class Popularity:
             depths.append(len(keys))
         counted = [keys[depth - 1] for depth in depths]
         self._window.append(counted)
-        counts.update(counted)
+        for key in counted:
+            counts[key] = counts.get(key, 0) + 1
         if len(self._window) > WINDOW:
             for key in self._window.popleft():
-                counts[key] -= 1
-                if not counts[key]:
+                count = counts[key] - 1
+                if count:
+                    counts[key] = count
+                else:
                     del counts[key]
         requests = len(self._window)
         return [

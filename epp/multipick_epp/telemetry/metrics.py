@@ -86,6 +86,43 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.hotspots = Counter(
+            "multipick_hotspots",
+            "Prefixes of which more came to be asked than their holders' part of the pool.",
+            registry=self.registry,
+        )
+        self.kept_out = Counter(
+            "multipick_hotspot_kept_out",
+            "Requests that the hotspot guard kept out of the holders of their prefix.",
+            registry=self.registry,
+        )
+        self.shadow_decisions = Counter(
+            "multipick_shadow_decisions",
+            "Decisions that another policy was asked about: it would have chosen the same endpoint, or another.",
+            ["policy", "choice"],
+            registry=self.registry,
+        )
+        self.shadow_hit_tokens = Counter(
+            "multipick_shadow_hit_tokens",
+            "Prompt tokens that the other policy's endpoints hold, by the index.",
+            ["policy"],
+            registry=self.registry,
+        )
+        self.shadow_own_hit_tokens = Counter(
+            "multipick_shadow_own_hit_tokens",
+            "The same of the endpoints that were chosen, of the same requests.",
+            ["policy"],
+            registry=self.registry,
+        )
+        self.shadow_regret = Counter(
+            "multipick_shadow_regret",
+            "By how much the other policy's endpoints score worse than the chosen ones, as parts of their scores.",
+            ["policy"],
+            registry=self.registry,
+        )
+        self.shadows_skipped = Counter(
+            "multipick_shadow_skipped", "Decisions that no other policy was asked about.", registry=self.registry
+        )
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text form."""

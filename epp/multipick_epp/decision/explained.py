@@ -1,0 +1,172 @@
+"""Why a request went where it went: the last decisions, kept for people who ask."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from multipick_epp.decision.choice import Choice
+from multipick_epp.extproc.pick import Ended, PickRequest
+from multipick_epp.state.protocol import Reserved
+from multipick_epp.types import Endpoint, Mode, ReservationId
+
+KEPT = 4096
+"""Decisions; of a busy pool some seconds, of most pools minutes. About 2 KB each."""
+SHOWN = 8
+"""Endpoints that are shown of a decision: the best ones, and the chosen one."""
+ID_CHARACTERS = 128
+"""Of a request's own id; what is longer is no id."""
+
+
+class Considered(msgspec.Struct, frozen=True):
+    """One endpoint as the decision saw it."""
+
+    endpoint: Endpoint
+    hit_tokens: int
+    new_tokens: int  # of the prompt, to be prefilled there
+    queued_tokens: int
+    in_flight: int  # requests, without this one
+    score: float | None  # smaller is better; None: the policy has none
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """One decision, as `GET /explain/ID` tells it."""
+
+    request: str | None  # its x-request-id
+    reservation: ReservationId
+    at: float  # Unix time, seconds
+    policy: str
+    mode: Mode
+    prompt_tokens: int
+    endpoint: Endpoint
+    why: str
+    considered: Sequence[Considered]  # best first, of `endpoints`
+    endpoints: int
+    charged_tokens: int  # reserved there, as new tokens of this request
+    queued_before: int  # tokens, by the state that was charged: newer than the view that ranked
+    in_flight_before: int
+    first_byte_s: float | None  # after the decision
+    ended: str | None
+    ended_s: float | None
+
+
+@dataclass(slots=True)
+class Decision:
+    """One decision, and what became of it."""
+
+    request: str | None
+    reservation: ReservationId
+    at: float
+    mode: Mode
+    fallback: str | None  # why the prompt is not known
+    choice: str  # see `_words`
+    prompt_tokens: int
+    endpoint: Endpoint
+    considered: Sequence[Considered]
+    endpoints: int
+    reserved: Reserved
+    first_byte_s: float | None = None
+    ended: Ended | None = None
+    ended_s: float | None = None
+
+    def first_byte(self) -> None:
+        """The response's body began."""
+        self.first_byte_s = time.time() - self.at
+
+    def end(self, ended: Ended) -> None:
+        """The request is over."""
+        self.ended, self.ended_s = ended, time.time() - self.at
+
+
+class Decisions:
+    """The last `KEPT` decisions of this picker."""
+
+    def __init__(self, policy_name: str) -> None:
+        self._policy = policy_name
+        self._kept: deque[Decision] = deque(maxlen=KEPT)
+
+    def made(
+        self,
+        request: PickRequest,
+        reservation: ReservationId,
+        choice: Choice,
+        reserved: Reserved,
+        mode: Mode,
+        fallback: str | None,
+    ) -> Decision:
+        """Remember one; the answer is told what becomes of it."""
+        chosen = choice.rows[reserved.index]
+        rows = choice.rows[:SHOWN]
+        snapshot, scores = choice.snapshot, choice.ranking.scores
+        considered = [
+            Considered(
+                snapshot.endpoints[row],
+                snapshot.hit_tokens[row],
+                snapshot.new_tokens(row),
+                snapshot.queued_tokens[row],
+                snapshot.in_flight[row],
+                scores[row] if scores else None,
+            )
+            for row in (rows if chosen in rows else (*rows, chosen))
+        ]
+        name = request.headers.get("x-request-id")
+        decision = Decision(
+            name if name is not None and len(name) <= ID_CHARACTERS else None,
+            reservation,
+            time.time(),
+            mode,
+            fallback,
+            _words(choice, reserved),
+            snapshot.prompt_tokens,
+            snapshot.endpoints[chosen],
+            considered,
+            len(snapshot.endpoints),
+            reserved,
+        )
+        self._kept.append(decision)
+        return decision
+
+    def find(self, name: str) -> Explained | None:
+        """The last decision about the request of this `x-request-id`, or the one of this reservation."""
+        for kept in reversed(self._kept):
+            if name in (kept.request, kept.reservation):
+                return self._explained(kept)
+        return None
+
+    def _explained(self, kept: Decision) -> Explained:
+        unknown = f"by load alone, since its prompt is not known ({kept.fallback})"
+        return Explained(
+            kept.request,
+            kept.reservation,
+            kept.at,
+            self._policy,
+            kept.mode,
+            kept.prompt_tokens,
+            kept.endpoint,
+            kept.choice if kept.fallback is None else unknown,
+            kept.considered,
+            kept.endpoints,
+            kept.reserved.new_tokens,
+            kept.reserved.load.queued_tokens,
+            kept.reserved.load.in_flight,
+            kept.first_byte_s,
+            None if kept.ended is None else kept.ended.name.lower(),
+            kept.ended_s,
+        )
+
+
+def _words(choice: Choice, reserved: Reserved) -> str:
+    row = choice.rows[reserved.index]
+    if len(choice.snapshot.endpoints) == 1:
+        return "the only endpoint that it could go to"
+    if choice.kept_out is not None:
+        return (
+            f"kept out of the {len(choice.kept_out.holders)} holders of a hot prefix, so that one more comes to hold it"
+        )
+    if reserved.new_tokens < choice.snapshot.new_tokens(row):
+        return "an equal prompt had just been sent there: its blocks will be resident"
+    if reserved.index:
+        return "the best by the loads at the moment of the reserve, which had changed since the view that ranked"
+    return "the best of all endpoints by the policy"
