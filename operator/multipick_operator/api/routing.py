@@ -50,7 +50,7 @@ class Picker(Spec, frozen=True):
     replicas: Annotated[int, Meta(ge=1, le=64, description="More than 1 needs shared state (`index`).")] = 1
     resources: PickerResources = PickerResources()
     policy: Annotated[
-        str, Meta(max_length=63, pattern="^[a-z0-9][a-z0-9.-]*$", description="How an endpoint is chosen.")
+        str, Meta(max_length=63, pattern="^[a-z0-9][a-z0-9.-]*(:[0-9.]+)?$", description="How an endpoint is chosen.")
     ] = "lmetric"
     explain_headers: Annotated[bool, Meta(description="Tell in response headers what was picked and why.")] = False
     failure_mode: Annotated[

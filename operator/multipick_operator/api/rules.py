@@ -42,9 +42,10 @@ _GAP = "(self.engine.kvEvents.replayPort - self.engine.kvEvents.port)"
 # what the picker brings (`multipick_epp.policy`); an image of one's own may bring more
 POLICIES = (
     *("lmetric", "marginal", "round-robin", "random", "least-request", "power-of-two", "vllm-v1", "vllm-032"),
-    *("linear", "dynamo", "aibrix", "smg", "llm-d", "dualmap", "preble", "lmetric-seconds"),
-    *("p-token", "lmetric-no-queue", "hit-ratio-batch", "p-token-total-tokens"),
+    *("linear", "dynamo", "aibrix", "smg", "llm-d", "dualmap", "preble"),
+    *("lmetric-seconds", "p-token", "lmetric-no-queue", "hit-ratio-batch", "p-token-total-tokens"),
 )
+WITH_PARAMETER = ("linear",)  # a number after a colon
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
@@ -120,7 +121,8 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
     ),
     Picker: (
         Rule(
-            f"self.policy in {list(POLICIES)} || has(self.image)",
+            f"self.policy in {list(POLICIES)} || self.policy.matches('^({'|'.join(WITH_PARAMETER)}):[0-9.]+$')"
+            " || has(self.image)",
             f"policy is one of {', '.join(POLICIES)}, or one that an image of your own brings (image)",
         ),
     ),

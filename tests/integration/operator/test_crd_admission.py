@@ -83,7 +83,8 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "resources": {"limits": {"cpu": -1}}}, "spec.resources.limits.cpu"),
         ({**URI, "storage": {"cache": {"size": "1 Gi"}}}, "spec.storage.cache.size"),
         ({**URI, "routing": {"picker": {"resources": {"limits": {"memory": "2gb"}}}}}, "limits.memory"),
-        ({**URI, "routing": {"picker": {"policy": "lmetrics"}}}, "policy is one of lmetric, round-robin"),
+        ({**URI, "routing": {"picker": {"policy": "lmetric:2"}}}, "policy is one of"),
+        ({**URI, "routing": {"picker": {"policy": "lmetrics"}}}, "policy is one of lmetric, marginal"),
         ({**URI, "engine": {"type": "vllm"}}, "Unsupported value"),
     ],
 )
@@ -171,6 +172,11 @@ def test_the_scale_subresource_moves_the_spec(api: ApiServer) -> None:
 @pytest.mark.parametrize("quantity", [1, 0, "1", "500m", "8Gi", "1.5G", ".5", "1e3", "2E", "12E-2"])
 def test_every_way_to_write_a_quantity_is_admitted(api: ApiServer, quantity: int | str) -> None:
     assert create(api, {**URI, "resources": {"requests": {"memory": quantity}}})
+
+
+@pytest.mark.parametrize("policy", ["lmetric", "vllm-032", "linear", "linear:0.7"])
+def test_every_policy_is_admitted(api: ApiServer, policy: str) -> None:
+    assert create(api, {**URI, "routing": {"picker": {"policy": policy}}})
 
 
 def test_a_picker_of_ones_own_may_bring_a_policy_of_ones_own(api: ApiServer) -> None:

@@ -11,7 +11,7 @@ from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.policy import registry
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator.api.pool import Pool
-from multipick_operator.api.rules import POLICIES
+from multipick_operator.api.rules import POLICIES, WITH_PARAMETER
 from multipick_operator.children.commands import command
 from multipick_operator.children.context import Context
 from multipick_operator.children.picker import configuration
@@ -43,6 +43,7 @@ def test_a_pools_user_of_the_store_may_do_what_pickers_do() -> None:
 
 def test_every_policy_of_the_picker_may_be_asked_for() -> None:
     assert set(POLICIES) == set(registry.BUILT_IN)
+    assert set(WITH_PARAMETER) == set(registry.WITH_PARAMETER)
 
 
 def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> None:
