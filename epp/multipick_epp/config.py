@@ -46,7 +46,7 @@ class Kubernetes(Struct, frozen=True, forbid_unknown_fields=True):
 
     namespace: str
     selector: Annotated[dict[str, str], Meta(min_length=1)]  # labels that all of the pool's pods have
-    ports: Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]  # of rank 0, 1, ...
+    ports: Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]  # of rank 0, 1, ...; of pods that name none
     container: str | None = None  # the engine's: a restart of it is a new epoch; None: of any container
 
 

@@ -78,7 +78,7 @@ class Maker:
                 if self._view.watches(ref, pool.namespace):
                     turn.live[ref] = await self._view.find(ref, pool.namespace)
                 else:
-                    turn.live[ref] = await memory.looked_up.find(Reference(ref, pool.namespace))
+                    turn.live[ref] = await memory.looked_up.find(Reference(ref, pool.namespace), awaited=False)
             except ApiError as error:
                 if error.status in TRANSIENT:
                     raise

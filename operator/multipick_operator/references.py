@@ -35,12 +35,12 @@ class LookUps:
         """What was missing is looked for again after so long, since somebody may be waiting for it."""
         return self._fresh_s / 4
 
-    async def find(self, reference: Reference) -> Manifest | None:
-        """The object, None where there is none. Raises as `Kube` does."""
+    async def find(self, reference: Reference, awaited: bool = True) -> Manifest | None:
+        """The object, None where there is none; `awaited`: somebody may be about to make it. Raises as `Kube` does."""
         if not self._view.serves(reference.ref, reference.namespace):
             return None
         asked, found = self._known.get(reference, (float("-inf"), None))
-        if self._clock() - asked >= (self._fresh_s if found else self.missing_s):
+        if self._clock() - asked >= (self.missing_s if awaited and not found else self._fresh_s):
             if len(self._known) > MAX_KNOWN:  # of specs of before
                 self._known.clear()
             found = await self._view.ask(reference.ref, reference.namespace)
