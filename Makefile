@@ -9,7 +9,7 @@ REGISTRY ?= multipick
 TAG ?= dev
 CODE := cli epp sim operator manifests tests bench
 
-.PHONY: demo test e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
+.PHONY: demo test faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
@@ -23,6 +23,9 @@ demo: $(VENV)/.ready  ## Envoy, Valkey, a picker and simulated pods on this mach
 
 test: lint  ## every test that this machine can run, but those on a whole cluster
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration
+
+faults: $(VENV)/.ready  ## everything that can break, broken under traffic; bench/results/faults.json
+	MULTIPICK_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 e2e: $(VENV)/.ready  ## whole pools on a real one-node cluster (Linux, root), or on the one that KUBECONFIG names
 	MULTIPICK_E2E=1 $(BIN)/python -m pytest tests/e2e

@@ -17,18 +17,8 @@ Json = dict[str, Any]
 Style = Literal["standalone", "gateway"]
 
 MAX_BODY_BYTES: Final = 64 << 20  # of a request: what the picker takes at most
-_BOUNDS: Final = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-_MANY: Final = {"thresholds": [dict.fromkeys(_BOUNDS, 1_000_000)]}
+_BOUNDS: Final = ("max_connections", "max_pending_requests", "max_requests", "max_retries")  # Envoy's own are small
 _TYPE: Final = "type.googleapis.com/envoy.extensions"
-_ELSEWHERE: Final = {
-    "retry_host_predicate": [
-        {
-            "name": "envoy.retry_host_predicates.previous_hosts",
-            "typed_config": {"@type": f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-        }
-    ],
-    "host_selection_retry_max_attempts": 5,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +57,17 @@ def render(bootstrap: Bootstrap) -> Json:
     }
 
 
+def _elsewhere() -> Json:
+    """Of a retry: not where it just failed."""
+    kind = f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    predicate = {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": kind}}
+    return {"retry_host_predicate": [predicate], "host_selection_retry_max_attempts": 5}
+
+
+def _unbounded() -> Json:
+    return {"thresholds": [dict.fromkeys(_BOUNDS, 1_000_000)]}
+
+
 def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Json:
     route: Json = {"cluster": "pool", "timeout": "0s", "idle_timeout": "0s"}
     if retries:
@@ -75,7 +76,7 @@ def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Js
             "retriable_status_codes": [503],
             "num_retries": retries,
             # The host just refused is known to be dead before the picker knows.
-            **_ELSEWHERE,
+            **_elsewhere(),
         }
     connections: Json = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -137,7 +138,7 @@ def _ext_proc(style: Style) -> Json:
                 "retry_on": "connect-failure,refused-stream,reset,unavailable",
                 "num_retries": 3,
                 "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-                **_ELSEWHERE,
+                **_elsewhere(),
             },
         },
         "failure_mode_allow": style == "standalone",
@@ -171,7 +172,7 @@ def _pool(endpoints: Sequence[str]) -> Json:
         "name": "pool",
         "type": "STATIC",
         "connect_timeout": "1s",
-        "circuit_breakers": _MANY,
+        "circuit_breakers": _unbounded(),
         "load_balancing_policy": _policy("override_host", override),
         "load_assignment": _assignment("pool", [endpoint.rpartition(":") for endpoint in endpoints]),
     }
@@ -212,7 +213,7 @@ def _pickers(ports: Sequence[int], style: Style) -> Json:
         },
         # Where all look dead: without a picker requests go round-robin, or there are none, and then all are tried.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0 if style == "standalone" else 1}},
-        "circuit_breakers": _MANY,  # each request in flight is an open stream
+        "circuit_breakers": _unbounded(),  # each request in flight is an open stream
         "typed_extension_protocol_options": {
             protocol: {
                 "@type": f"type.googleapis.com/{protocol}",

@@ -24,10 +24,8 @@ TURNS: Final = 6  # of a chat
 PROBE_CHATS: Final = 20
 PROBE_REST_S: Final = 0.05
 SETTLED_S: Final = 2.0
-"""A probe's chat goes on so long after its last answer.
-
-The events of that have come by then, or somebody has noticed that they don't: a silent publisher is asked after a
-second, and an owner that renews nothing is missed a little later.
+"""A probe's chat goes on so long after its last answer. The events of that have come by then, or somebody has noticed
+that they don't: a silent publisher is asked after a second, and an owner that renews nothing is missed a little later.
 """
 SYSTEM_TOKENS: Final = 400  # of a prompt that half of the probes' chats begin with
 
