@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -256,6 +257,37 @@ async def test_a_picker_killed_amid_answers_is_invisible_behind_our_own_envoy(
             for response in (before, after):
                 assert (response.status, await response.read()) == (200, b"data: 1\n\ndata: 2\n\n")
             assert "x-picked-by" not in upstream.received[1].headers
+
+
+@both_styles
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+async def test_what_a_dead_picker_is_asked_is_asked_of_another(
+    style: Any, how: signal.Signals, listening: "Listening", transport: Any, tmp_path: Path
+) -> None:
+    """Of three, two fail: more requests at once than Envoy repeats by default. What they are asked, nobody answered."""
+    upstream = await listening()
+    child = [sys.executable, "-c", PICKER, upstream.endpoint, transport]
+    async with AsyncExitStack() as started:
+        logs = [tmp_path / f"picker-{number}.log" for number in range(3)]
+        pickers = [await started.enter_async_context(running(child, log=log)) for log in logs]
+        ports = [await logged_port(log) for log in logs]
+        config = render(Bootstrap([upstream.endpoint], ports, style))
+        front = await started.enter_async_context(envoy(config, log=tmp_path / "envoy.log"))
+        http = await started.enter_async_context(aiohttp.ClientSession(front.url))
+
+        async def picked() -> bool:
+            async with http.post("/v1/completions", data=b"{}") as response:
+                return response.status == 200
+
+        while not await picked():  # Envoy has yet to see that the pickers are healthy
+            await asyncio.sleep(0.02)
+        upstream.received.clear()
+        for picker in pickers[:2]:
+            os.kill(picker.pid, how)
+        assert await asyncio.gather(*(picked() for _ in range(30))) == [True] * 30
+        assert {request.headers.get("x-picked-by") for request in upstream.received} == {"child"}
+        for picker in pickers[:2]:
+            os.kill(picker.pid, signal.SIGKILL)  # one that hangs would hold up the test's end
 
 
 PICKER = """

@@ -184,7 +184,7 @@ def _policy(name: str, config: Json) -> Json:
 
 
 def _pickers(ports: Sequence[int], style: Style) -> Json:
-    """What each value is for, and what it was found by: docs/gateways.md."""
+    """What each value is for, and how it was found: docs/gateways.md."""
     protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "name": "pickers",
