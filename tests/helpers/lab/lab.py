@@ -30,7 +30,7 @@ AFTER_S: Final = 2.0  # of traffic, once all holds again
 RECOVERY_S: Final = 30.0  # a pool that needs longer has not recovered
 FAULT_S: Final = 60.0  # no fault takes longer
 MOMENT_S: Final = 0.6  # a scrape, and events on their way
-SURE: Final = 3  # probes in a row that are exact and right
+SURE: Final = 3  # probes in a row that were answered, and decided as exact
 
 
 @dataclass(slots=True)
@@ -105,14 +105,14 @@ class Lab:
             mended_s = loop.time()
             trial.ailing = replace(trial.ailing, until_s=mended_s)
             await traffic.calm()
-            if missing := await _healthy(stack, traffic, mended_s + RECOVERY_S):
+            if missing := await _healthy(stack, traffic, mended_s):
                 trial.wrong.append(f"not recovered in {RECOVERY_S:g} s: {missing}"[:600])
             else:
                 recovered_s = loop.time() - mended_s
                 traffic.start()
                 await asyncio.sleep(AFTER_S)
                 await traffic.calm()
-                if missing := await _healthy(stack, traffic, loop.time() + RECOVERY_S):
+                if missing := await _healthy(stack, traffic, loop.time()):
                     trial.wrong.append(f"fell ill again: {missing}"[:600])
         finally:
             await traffic.stop()
@@ -160,19 +160,23 @@ class Lab:
         return stack
 
 
-async def _healthy(stack: Stack, traffic: Traffic, deadline_s: float) -> str | None:
-    """Wait for all that must hold while nothing but probes is asked. None, or what still doesn't at the deadline."""
+async def _healthy(stack: Stack, traffic: Traffic, since_s: float) -> str | None:
+    """Wait for all that must hold while nothing but probes is asked. None, or what still doesn't after RECOVERY_S."""
     loop = asyncio.get_running_loop()
     while True:
         async with traffic.between_probes:
-            missing = await _missing(stack)
-        last = [each for each in traffic.sent if each.probe][-SURE:]
-        if missing is None:
-            bad = [each for each in last if each.outcome != "whole" or each.mode != "exact"]
-            missing = f"a probe: {bad[-1].outcome} {bad[-1].mode} {bad[-1].why}" if bad else None
-        if missing is None or loop.time() > deadline_s:
+            missing = await _missing(stack) or _doubt([e for e in traffic.sent if e.probe and e.sent_s >= since_s])
+        if missing is None or loop.time() > since_s + RECOVERY_S:
             return missing
         await asyncio.sleep(0.1)
+
+
+def _doubt(probes: Sequence[Sent]) -> str | None:
+    """Why the last probes show no healthy pool; None where they do."""
+    if len(probes) < SURE:
+        return f"only {len(probes)} probes"
+    bad = [each for each in probes[-SURE:] if each.outcome != "whole" or each.mode != "exact"]
+    return f"a probe: {bad[-1].outcome} {bad[-1].mode} {bad[-1].why}" if bad else None
 
 
 async def _missing(stack: Stack) -> str | None:

@@ -55,8 +55,12 @@ def reasons(losses: Losses) -> str:
 
 
 def write(rows: Sequence[Row], file: Path) -> None:
+    """Faults that were not tried this time keep the figures that they had."""
+    new = {(row.fault, row.style): asdict(row) for row in rows}
+    old = json.loads(file.read_text()) if file.exists() else []
+    known = {(each["fault"], each["style"]): each for each in old}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    file.write_text(json.dumps(list((known | new).values()), indent=1) + "\n")
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -96,13 +97,14 @@ class Traffic:
         await asyncio.gather(*clients)
 
     async def stop(self) -> None:
-        """Let nobody ask."""
+        """Let nobody ask. Raises what the prober died of, if it did."""
         await self.calm()
         if prober := self._prober:
             self._prober = None
             async with self.between_probes:
                 prober.cancel()
-            await asyncio.gather(prober, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await prober
 
     # --- who asks
 
