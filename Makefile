@@ -9,7 +9,7 @@ REGISTRY ?= multipick
 TAG ?= dev
 CODE := cli epp sim operator manifests tests bench
 
-.PHONY: demo test faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
+.PHONY: demo test parity faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
@@ -22,7 +22,10 @@ demo: $(VENV)/.ready  ## Envoy, Valkey, a picker and simulated pods on this mach
 	$(BIN)/multipick demo $(ARGS)
 
 test: lint  ## every test that this machine can run, but those on a whole cluster
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration tests/parity
+
+parity: $(VENV)/.ready  ## token ids against a real vLLM on this machine's CPUs (6 GB of it in ~/.cache, some minutes a family)
+	$(BIN)/python -m tests.parity $(ARGS)
 
 faults: $(VENV)/.ready  ## everything that can break, broken under traffic; bench/results/faults.json
 	MULTIPICK_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)

@@ -27,6 +27,7 @@ from multipick_epp.tokens import (
     compare,
     touches,
 )
+from multipick_epp.tokens.families import has_own_tokenizer
 from multipick_epp.types import Endpoint, address_of
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,11 @@ class Encoders:
         pool = self._config.pool
         self._settings = await asyncio.to_thread(_settings, pool)
         self._remote.settings = self._settings
-        if pool.tokenizer is not None:
+        if pool.tokenizer is not None and has_own_tokenizer(Path(pool.tokenizer)):
+            log.warning(
+                "tekken.json is a tokenizer that only engines have: prompts go to them, which costs milliseconds"
+            )
+        elif pool.tokenizer is not None:
             self._local = await asyncio.to_thread(Tokenizer.load, Path(pool.tokenizer), settings=self._settings)
             log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
         else:
@@ -83,7 +88,8 @@ class Encoders:
 
     async def compare(self, endpoint: Endpoint, model: str) -> Verdict:
         """Whether the tokenizer here makes the ids that this engine makes for `model`."""
-        assert self._local is not None
+        if self._local is None:
+            return Verdict(True, "nothing is tokenised here")
         engine = RemoteTokenizer(self._engines, lambda: endpoint, model, PROBE_S, self._settings)
         return await compare(self._local, engine, self._local.by_engine)
 

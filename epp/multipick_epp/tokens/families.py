@@ -50,12 +50,17 @@ class Chats(Protocol):
         """Their ids. In any thread. Raises NoText."""
 
 
-def family_of(folder: Path, config: Mapping[str, Any]) -> Family:
+def family_of(config: Mapping[str, Any]) -> Family:
     """By the model's config.json and files."""
     if config.get("model_type") == _HARMONY or "GptOssForCausalLM" in (config.get("architectures") or ()):
         return Family.HARMONY
-    by_engine = not _BY_ENGINE.isdisjoint(config.get("architectures") or ()) or (folder / "tekken.json").is_file()
+    by_engine = not _BY_ENGINE.isdisjoint(config.get("architectures") or ())
     return Family.ENGINE if by_engine else Family.TEMPLATE
+
+
+def has_own_tokenizer(folder: Path) -> bool:
+    """Whether the model's texts, too, are not tokenised by tokenizer.json: Mistral's own files are there."""
+    return (folder / "tekken.json").is_file()
 
 
 def chats_of(family: Family, backend: Backend, settings: EngineSettings) -> Chats | None:

@@ -51,7 +51,7 @@ def read_model(folder: Path) -> ModelFiles:
     _add_tokens(backend, name, special)
     _correct(backend, name, model, config, special)
     backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
-    return ModelFiles(backend, _templates(folder, config), special.texts, family_of(folder, model))
+    return ModelFiles(backend, _templates(folder, config), special.texts, family_of(model))
 
 
 def _add_tokens(backend: Backend, name: str, special: SpecialTokens) -> None:

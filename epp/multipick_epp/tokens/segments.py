@@ -20,7 +20,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
-from multipick_epp.tokens.outcome import NoText
+from multipick_epp.tokens.fast import Encode, encode_of
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,14 @@ def text_of(segment: Segment) -> str:
 class Segmenter:
     """Cuts texts and tokenises segments. Has no state: calls from several threads don't meet."""
 
-    def __init__(self, backend: Backend, cut_at: Iterable[str], chunk_chars: int | None = None) -> None:
-        """Cuts at those of the tokens `cut_at` that allow it, and what is longer than `chunk_chars` between words."""
-        self._backend = backend
+    def __init__(
+        self, backend: Backend, cut_at: Iterable[str], chunk_chars: int | None = None, encode: Encode | None = None
+    ) -> None:
+        """Cuts at those of the tokens `cut_at` that allow it, and what is longer than `chunk_chars` between words.
+
+        `encode` makes the ids; by default what is best for this tokenizer.
+        """
+        self._encode = encode or encode_of(backend)
         self._chunk_chars = chunk_chars
         added = backend.get_added_tokens_decoder()
         wanted = set() if backend.encode_special_tokens else set(cut_at)
@@ -69,6 +74,11 @@ class Segmenter:
         self.cuts: Mapping[Segment, Ids] = {text: array("I", [id_]).tobytes() for text, id_ in clean.items()}
         self._split = re.compile(f"({'|'.join(map(re.escape, clean))})").split if clean else None
         self._lead = next(iter(clean), "")
+
+    @property
+    def library(self) -> str:
+        """What makes the ids."""
+        return self._encode.name
 
     def split(self, text: str) -> list[Segment]:
         """The text as segments and the `cuts` between them, in order."""
@@ -82,26 +92,23 @@ class Segmenter:
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
         texts = [self._lead + segment if isinstance(segment, str) else text_of(segment) for segment in segments]
-        try:
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        except Exception as error:  # the library raises many, and none that it names
-            raise NoText("not a text") from error
         return {
-            segment: array("I", encoding.ids[1:] if isinstance(segment, str) else encoding.ids).tobytes()
-            for segment, encoding in zip(segments, encodings, strict=True)
+            segment: array("I", ids[1:] if isinstance(segment, str) else ids).tobytes()
+            for segment, ids in zip(segments, self._encode(texts), strict=True)
         }
 
 
 def best_segmenter(backend: Backend, cut_at: Iterable[str]) -> Segmenter:
     """The one that cuts most, of those that change no ids."""
     tokens = [*cut_at]
-    if allows_chunks(backend) and agrees(backend, Segmenter(backend, tokens, chunk_chars=1)):
-        return Segmenter(backend, tokens, CHUNK_CHARS)
-    by_tokens = Segmenter(backend, tokens)
+    encode = encode_of(backend)
+    if allows_chunks(backend) and agrees(backend, Segmenter(backend, tokens, chunk_chars=1, encode=encode)):
+        return Segmenter(backend, tokens, CHUNK_CHARS, encode)
+    by_tokens = Segmenter(backend, tokens, encode=encode)
     if agrees(backend, by_tokens):
         return by_tokens
     log.warning("texts are tokenised whole: cut at special tokens, this tokenizer gives other ids")
-    return Segmenter(backend, ())
+    return Segmenter(backend, (), encode=encode)
 
 
 def agrees(backend: Backend, segmenter: Segmenter) -> bool:

@@ -89,7 +89,7 @@ class Tokenizer:
     @property
     def paths(self) -> Mapping[Part, str]:
         """What makes the ids of each kind of prompt, for people."""
-        made_here = {part: str(self._family) if part in CHATS else "tokenizers" for part in Part}
+        made_here = {part: str(self._family) if part in CHATS else self._segmenter.library for part in Part}
         return made_here | dict.fromkeys(self.by_engine, "engine")
 
     def close(self) -> None:

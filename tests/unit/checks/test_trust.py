@@ -76,7 +76,7 @@ async def test_where_most_engines_make_other_ids_one_of_them_is_asked(encoders: 
 async def test_only_what_differs_is_asked_of_engines(encoders: Encoders, engine: Endpoint) -> None:
     encoders.learn(verdicts(0, [engine], with_all_of_it(Part.CHAT)))
     assert encoders.local
-    assert encoders.paths[Part.TEXT] == "tokenizers"
+    assert encoders.paths[Part.TEXT] in ("fastokens", "tokenizers")
     assert encoders.paths[Part.CHAT] == "engine"
     assert await ids(encoders) != [7]
     assert list(await encoders.encode(Chat([{"role": "user", "content": "hi"}]))) == [7]  # type: ignore[arg-type]
@@ -118,6 +118,19 @@ async def test_options_of_the_engines_command_line_are_taken_from_the_pool(
     found = await encoders.encode(Chat([{"role": "user", "content": "hi"}], tools=[{"a": 1}], tool_choice_none=True))
     wanted = await encoders.encode(Text("True given False", add_special_tokens=False))
     assert found == wanted
+    await encoders.close()
+
+
+async def test_a_model_with_mistrals_own_tokenizer_is_read_by_engines(
+    tmp_path: Path, engine: Endpoint, registry: Registry, engines: EngineClient
+) -> None:
+    (tmp_path / "tekken.json").write_text("{}")
+    patient = Limits(decision_s=20)
+    encoders = Encoders(Config(Pool("p", tokenizer=str(tmp_path)), limits=patient), registry, engines)
+    await encoders.start()
+    assert not encoders.local
+    assert await ids(encoders) == [7]
+    assert (await encoders.compare(engine, "m")).alike is True
     await encoders.close()
 
 

@@ -151,11 +151,6 @@ def test_a_gpt_oss_of_another_tokenizer_is_told(folder: Path, model: dict[str, A
         Tokenizer.load(folder)
 
 
-def test_mistrals_own_tokenizer_writes_its_chats_itself(folder: Path) -> None:
-    write(folder, tekken={}, tokenizer_config={"chat_template": "template"})
-    assert rendered(folder, Chat([U])) == Untokenised("only the engine writes these chats")
-
-
 @pytest.mark.parametrize(
     ("model_type", "tokenizer_class", "digits_apart"),
     [

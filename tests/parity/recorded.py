@@ -1,0 +1,21 @@
+"""What the engine made of each case, kept in the repository: a digest of its ids, not the ids, let alone texts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xxhash
+
+FOLDER = Path(__file__).with_name("recorded")
+
+
+def file_of(family: str) -> Path:
+    """Of one family."""
+    return FOLDER / f"{family.replace(' ', '-')}.json"
+
+
+def digest(prompts: Sequence[Sequence[int]] | None) -> str | None:
+    """Number of tokens and hash of the ids of all prompts; None for a request that was refused."""
+    if prompts is None:
+        return None
+    told = ",".join(" ".join(map(str, ids)) for ids in prompts)
+    return f"{sum(map(len, prompts))}:{xxhash.xxh3_64_hexdigest(told.encode())}"

@@ -1,0 +1,65 @@
+"""A picker makes the ids that a real vLLM made of the same requests, family by family (`make parity` records them).
+
+The tokenizers are downloaded into a cache; without the registries these tests are skipped.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from multipick_epp.tokens import Tokenizer, harmony, template
+
+from .cases import cases
+from .compare import make
+from .models import FAMILIES, Family, Unreachable
+from .models import make as make_folder
+from .recorded import digest, file_of
+
+CASES = [*cases()]
+RECORDED = [family for family in FAMILIES if file_of(family.name).is_file()]
+
+
+@pytest.fixture(scope="module", params=RECORDED, ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> Family:
+    found: Family = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def recorded(family: Family) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file_of(family.name).read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def tokenizer(
+    family: Family, recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tokenizer]:
+    class ThatDay(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "ThatDay":
+            return cls.fromisoformat(recorded["day"])
+
+    try:
+        folder = make_folder(family, tmp_path_factory.mktemp("model"))
+    except Unreachable as away:
+        pytest.skip(str(away))
+    tokenizer = Tokenizer.load(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "datetime", ThatDay)
+        patch.setattr(harmony, "datetime", ThatDay)
+        yield tokenizer
+    tokenizer.close()
+
+
+@pytest.mark.timeout(300)
+def test_no_request_has_other_ids_than_in_the_engine(tokenizer: Tokenizer, recorded: dict[str, Any]) -> None:
+    equal = 0
+    for case, theirs in zip(CASES, recorded["answers"], strict=True):
+        ours = make(tokenizer, case)
+        if theirs is not None and not isinstance(ours, str):
+            assert digest(ours) == theirs, f"{case.kind}: {json.dumps(case.body)[:300]}"
+            equal += 1
+    assert equal >= 30, "completions at least: chats of some families are left to engines"
