@@ -1,16 +1,18 @@
 """Figures that other rooms keep anyway, read when Prometheus asks: the index, its store, the event feeds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from multipick_epp.checks.drift import Window
 from multipick_epp.checks.mismatch import Mismatch
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.pods.failures import Failures
 from multipick_epp.state.protocol import State
 from multipick_epp.state.stats import StateStats
 from multipick_epp.tasks.supervisor import Supervisor
+from multipick_epp.types import Endpoint
 
 
 class StateCollector:
@@ -124,20 +126,34 @@ class FeedCollector:
 class CheckCollector:
     """What the checks of the engines found."""
 
-    def __init__(self, mismatches: Callable[[], Sequence[Mismatch]], local_tokens: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        mismatches: Callable[[], Sequence[Mismatch]],
+        local_tokens: Callable[[], bool],
+        windows: Callable[[], Mapping[Endpoint, Window]],
+    ) -> None:
         self._mismatches = mismatches
         self._local_tokens = local_tokens
+        self._windows = windows
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
         found = GaugeMetricFamily(
             "multipick_endpoint_mismatch",
-            "1 where an engine is not as expected: model, tokenizer, block-size, events, metrics, ranks.",
+            "1 where an engine is not what the pool expects, by kind, such as model, tokenizer, events.",
             labels=["endpoint", "kind"],
         )
         for one in self._mismatches():
             found.add_metric([one.endpoint, one.kind], 1)
         yield found
+        drift = GaugeMetricFamily(
+            "multipick_prediction_drift_ratio",
+            "Predicted hit tokens of the last window beyond what the engine's counters allow, by our prompt tokens.",
+            labels=["endpoint"],
+        )
+        for endpoint, window in self._windows().items():
+            drift.add_metric([endpoint], window.excess / window.prompts)
+        yield drift
         yield GaugeMetricFamily(
             "multipick_tokens_local", "1 while token ids are made here; 0: engines are asked.", self._local_tokens()
         )

@@ -144,7 +144,9 @@ class App:
             None if config.pool.tokenizer is None else self.encoders.compare,
             self.encoders.learn,
         )
-        self.metrics.registry.register(CheckCollector(lambda: self.checker.mismatches, lambda: self.encoders.local))
+        self.metrics.registry.register(
+            CheckCollector(lambda: self.checker.mismatches, lambda: self.encoders.local, lambda: self.checker.windows)
+        )
         self.metrics.registry.register(TaskCollector(self.supervisor))
         self.metrics.registry.register(FailureCollector(self.failures))
         self.admin = Admin(

@@ -7,10 +7,11 @@ again after a pause that grows; then the rules are applied to all that is known.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from multipick_epp.checks import mismatch
+from multipick_epp.checks.drift import Counted, Drift, Window
 from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.engines import EngineClient, Unanswered
 from multipick_epp.engines.models import ServedModels
@@ -52,6 +53,7 @@ class _Engine:
     answered: bool = False  # everything
     again_s: float = 0.0  # loop time at which it is asked; `inf` once it has answered, and makes the ids made here
     pause_s: float = 0.0
+    drift: Drift = field(default_factory=Drift)
 
 
 class Checker:
@@ -92,6 +94,11 @@ class Checker:
         endpoints = (endpoint for address in answered for endpoint in self._registry.endpoints_at(address))
         return sum(state.ready for endpoint in endpoints if (state := self._registry.state(endpoint)))
 
+    @property
+    def windows(self) -> Mapping[Endpoint, Window]:
+        """What each engine hit lately, and what was predicted; of those where enough was sent."""
+        return {endpoint: engine.drift.last for endpoint, engine in self._engines.items() if engine.drift.last}
+
     async def run(self) -> None:
         """For ever."""
         loop = asyncio.get_running_loop()
@@ -115,6 +122,8 @@ class Checker:
             if engine.incarnation != states[0].incarnation:
                 engine.incarnation, engine.answered = states[0].incarnation, False
                 engine.again_s, engine.pause_s = now_s, 0.0
+                engine.drift.forget()
+            engine.drift.look(now_s, self._counted(address))
             if now_s >= engine.again_s and not engine.asking:
                 engine.asking = True
                 self._asking.run(self._ask(address, engine))
@@ -166,8 +175,18 @@ class Checker:
             Kind.BLOCK_SIZE: mismatch.block_size(self._expected.block_size, gauges.block_size if gauges else None),
             Kind.METRICS: mismatch.metrics(gauges.ignored) if gauges else None,
             Kind.RANKS: states[0].engine.ranks.doubt or None,
+            Kind.PREDICTION: engine.drift.words,
         }
         return [Mismatch(kind, address, text) for kind, text in words.items() if text is not None]
+
+    def _counted(self, address: Endpoint) -> Counted | None:
+        """What the engine counts, and what was sent there, whichever of its ranks served it."""
+        states = [state for each in self._registry.endpoints_at(address) if (state := self._registry.state(each))]
+        gauges = next((state.gauges for state in states if state.gauges), None)
+        if gauges is None or not gauges.cache_queries:
+            return None
+        read, hit = sum(state.sent.read_tokens for state in states), sum(state.sent.hit_tokens for state in states)
+        return Counted(gauges.cache_queries, gauges.cache_hits, read, hit)
 
     def _silence(self, engine: _Engine, state: EndpointState, feed: FeedStats | None) -> str | None:
         """Why no events come of one of its ranks, where they should."""

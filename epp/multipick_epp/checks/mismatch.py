@@ -25,6 +25,7 @@ class Kind(StrEnum):
     EVENTS = "events"
     METRICS = "metrics"
     RANKS = "ranks"
+    PREDICTION = "prediction"
 
 
 class Mismatch(msgspec.Struct, frozen=True):

@@ -154,7 +154,8 @@ class PoolPicker:
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank, decision)
         self._failures.picked(endpoint)
-        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure)
+        read = isinstance(prompt, Known) and prompt.reads_cache
+        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure, read=read)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
         self._watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens, sure)
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()

@@ -12,6 +12,8 @@ INLINE_BYTES: Final = 256 << 10
 
 REQUESTS: Final = 1_000_000
 """Requests that one engine may say are waiting, or running."""
+COUNTED_TOKENS: Final = 1e18
+"""Tokens that a counter may have reached: more than an engine computes in a thousand years."""
 BLOCK_TOKENS: Final = 1 << 16
 """Tokens of one block. The largest that engines use is a few thousand (Mamba states)."""
 

@@ -15,6 +15,8 @@ _WAITING = (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs")
 _RUNNING = (b"vllm:num_requests_running", b"sglang:num_running_reqs")
 _USAGE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:token_usage")  # the second until 0.11
 _CACHE_CONFIG = (b"vllm:cache_config_info", b"sglang:cache_config_info")
+_QUERIES = (b"vllm:prefix_cache_queries_total", b"sglang:prompt_tokens_total")
+_HITS = (b"vllm:prefix_cache_hits_total", b"vllm:external_prefix_cache_hits_total", b"sglang:cached_tokens_total")
 _SLEEP_STATE = b"vllm:engine_sleep_state"
 _AWAKE = b'sleep_state="awake"'
 _RANK = re.compile(rb'(?:^|,)(?:engine|dp_rank)="([0-9]{1,9})"')
@@ -36,6 +38,8 @@ class Gauges:
     kv_usage: float = 0.0  # 0..1, blocks in use by requests
     block_size: int | None = None  # tokens
     asleep: bool = False
+    cache_queries: float = 0.0  # prompt tokens that it looked up in its prefix cache, ever; 0 where it doesn't say
+    cache_hits: float = 0.0  # of these, found there
     ignored: tuple[str, ...] = ()  # what had a value that can't be, in words, for people
     ranks: Mapping[int, "Gauges"] = field(default_factory=dict)  # of each data-parallel rank that the page names
 
@@ -53,7 +57,9 @@ def parse(page: bytes) -> Gauges:
     usage = [*_values(page, _USAGE, 1.0, ignored)]
     asleep = any(_AWAKE in labels and value in (b"0", b"0.0") for labels, value in _samples(page, _SLEEP_STATE))
     size = _block_size(page, ignored)
-    common = size, asleep, tuple(ignored)[:_MANY_IGNORED]
+    queries = sum((value for _, value in _values(page, _QUERIES, bounds.COUNTED_TOKENS, ignored)), 0.0)
+    hits = sum((value for _, value in _values(page, _HITS, bounds.COUNTED_TOKENS, ignored)), 0.0)
+    common = size, asleep, queries, hits, tuple(ignored)[:_MANY_IGNORED]
     ranks = {rank: Gauges(*figures, *common) for rank, figures in _by_rank(waiting, running, usage).items()}
     highest = max((value for _, value in usage), default=0.0)
     return Gauges(sum(value for _, value in waiting), sum(value for _, value in running), highest, *common, ranks)

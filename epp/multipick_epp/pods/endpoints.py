@@ -57,6 +57,7 @@ class Sent:
     requests: int = 0
     prompt_tokens: int = 0
     hit_tokens: int = 0  # of the prompt tokens, predicted as resident
+    read_tokens: int = 0  # of the prompt tokens, those of prompts that were read: only they have predictions
 
 
 @dataclass(slots=True)

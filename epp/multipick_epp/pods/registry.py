@@ -105,13 +105,19 @@ class Registry:
                 _write(self._ready, row, state)
                 self._ready.unscraped.discard(endpoint)
 
-    def picked(self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int, *, sure: bool = True) -> None:
-        """This picker sends a request there. Not `sure`: to its port, whose engine may serve it by another rank."""
+    def picked(
+        self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int, *, sure: bool = True, read: bool = False
+    ) -> None:
+        """This picker sends a request there. Not `sure`: to its port, whose engine may serve it by another rank.
+
+        `read`: the prompt is known, and may hit.
+        """
         if state := self._states.get(endpoint):
             state.picked += 1
             state.sent.requests += 1
             state.sent.prompt_tokens += prompt_tokens
             state.sent.hit_tokens += hit_tokens
+            state.sent.read_tokens += prompt_tokens if read else 0
             state.longest_prompt = max(state.longest_prompt, prompt_tokens if sure else 0)
             if (row := self._row_of.get(endpoint)) is not None:
                 self._ready.picked[row] = state.picked

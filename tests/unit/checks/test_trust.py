@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from multipick_epp.config import Config, Pool
+from multipick_epp.config import Config, Limits, Pool
 from multipick_epp.decision.encoders import Encoders
 from multipick_epp.engines import EngineClient
 from multipick_epp.pods.endpoints import PodEndpoint
@@ -45,7 +45,8 @@ def registry(engine: Endpoint) -> Registry:
 
 @pytest.fixture
 async def encoders(registry: Registry, engines: EngineClient) -> AsyncIterator[Encoders]:
-    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(MODEL))), registry, engines)
+    patient = Limits(decision_s=20)  # whatever else this machine does
+    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(MODEL)), limits=patient), registry, engines)
     await encoders.start()
     yield encoders
     await encoders.close()

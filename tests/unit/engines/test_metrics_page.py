@@ -107,3 +107,15 @@ def test_what_is_long_is_passed_over(line: bytes) -> None:
     found = parse(b"vllm:num_requests_waiting 4.0\n" + line + b"\nvllm:kv_cache_usage_perc 0.25\n")
     assert (found.waiting, found.kv_usage) == (4, 0.25)
     assert found.running <= 1024
+
+
+def test_an_engines_own_count_of_hits_is_read() -> None:
+    vllm = (
+        b'vllm:prefix_cache_queries_total{engine="0"} 1000.0\nvllm:prefix_cache_queries_total{engine="1"} 2e3\n'
+        b'vllm:prefix_cache_hits_total{engine="0"} 600.0\nvllm:external_prefix_cache_hits_total{engine="0"} 50.0\n'
+    )
+    assert (parse(vllm).cache_queries, parse(vllm).cache_hits) == (3000.0, 650.0)
+    sglang = b'sglang:prompt_tokens_total{model_name="m"} 1000\nsglang:cached_tokens_total{model_name="m"} 400\n'
+    assert (parse(sglang).cache_queries, parse(sglang).cache_hits) == (1000.0, 400.0)
+    assert (parse(b"").cache_queries, parse(b"").cache_hits) == (0.0, 0.0)
+    assert parse(b"vllm:prefix_cache_hits_total -5\n").cache_hits == 0.0
