@@ -6,7 +6,7 @@ and of their pages of 40 to 300 KB some ten lines are of use. Costs a few scans 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 from multipick_epp.engines import bounds
@@ -59,10 +59,22 @@ def parse(page: bytes) -> Gauges:
     size = _block_size(page, ignored)
     queries = sum((value for _, value in _values(page, _QUERIES, bounds.COUNTED_TOKENS, ignored)), 0.0)
     hits = sum((value for _, value in _values(page, _HITS, bounds.COUNTED_TOKENS, ignored)), 0.0)
-    common = size, asleep, queries, hits, tuple(ignored)[:_MANY_IGNORED]
-    ranks = {rank: Gauges(*figures, *common) for rank, figures in _by_rank(waiting, running, usage).items()}
-    highest = max((value for _, value in usage), default=0.0)
-    return Gauges(sum(value for _, value in waiting), sum(value for _, value in running), highest, *common, ranks)
+    every = Gauges(
+        sum(value for _, value in waiting),
+        sum(value for _, value in running),
+        max((value for _, value in usage), default=0.0),
+        size,
+        asleep,
+        queries,
+        hits,
+        tuple(ignored)[:_MANY_IGNORED],
+    )
+    by_rank = _by_rank(waiting, running, usage)
+    ranks = {
+        rank: replace(every, waiting=waits, running=runs, kv_usage=used)
+        for rank, (waits, runs, used) in by_rank.items()
+    }
+    return replace(every, ranks=ranks)
 
 
 def _by_rank(waiting: _Values, running: _Values, usage: _Values) -> Mapping[int, tuple[float, float, float]]:
