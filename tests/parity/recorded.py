@@ -1,5 +1,6 @@
 """What the engine made of each case, kept in the repository: a digest of its ids, not the ids, let alone texts."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ FOLDER = Path(__file__).with_name("recorded")
 
 def file_of(family: str) -> Path:
     """Of one family."""
-    return FOLDER / f"{family.replace(' ', '-')}.json"
+    return FOLDER / (re.sub(r"[^A-Za-z0-9.]+", "-", family).strip("-") + ".json")
 
 
 def digest(prompts: Sequence[Sequence[int]] | None) -> str | None:
