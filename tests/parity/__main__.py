@@ -15,6 +15,7 @@ from .compare import Row, ask, compare, compare_texts, load, table
 from .engine import serving
 from .models import CACHE, FAMILIES, make
 from .recorded import FOLDER, digest, file_of
+from .remote import compare_remote
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
             all_cases = [*cases()]
             rows: dict[str, Row] = dict(compare(tokenizer, address, all_cases))
             rows["random texts"] = compare_texts(tokenizer, address, fuzz(options.texts, seed=1))
+            rows |= compare_remote(address, all_cases)
             if options.record:
                 _record(family.name, address, all_cases)
         differ += table(family.name, rows, lambda line: print(line, flush=True))

@@ -37,7 +37,7 @@ class Row:
 def ask(address: str, case: Case) -> Ids | None:
     """The engine's ids; None where it refuses."""
     request = urllib.request.Request(
-        f"{address}{case.path}/render", json.dumps(_body(case)).encode(), {"content-type": "application/json"}
+        f"{address}{case.path}/render", json.dumps(body_of(case)).encode(), {"content-type": "application/json"}
     )
     try:
         with urllib.request.urlopen(request, timeout=120) as response:
@@ -47,14 +47,15 @@ def ask(address: str, case: Case) -> Ids | None:
     return [one["token_ids"] for one in (answer if isinstance(answer, list) else [answer])]
 
 
-def _body(case: Case) -> dict[str, Any]:
+def body_of(case: Case) -> dict[str, Any]:
+    """The request's body, for the model that the reference serves."""
     model = {"model": "m"} if "model" not in case.body or case.body["model"] else {}
     return ({} if case.path == RESPONSES else {"max_tokens": 8}) | case.body | model
 
 
 def make(tokenizer: Tokenizer, case: Case) -> Ids | str:
     """A picker's ids, or why it has none."""
-    prompt = parse(case.path, {}, json.dumps(_body(case)).encode())
+    prompt = parse(case.path, {}, json.dumps(body_of(case)).encode())
     if not isinstance(prompt, Prompt):
         return prompt.reason
     lists = []

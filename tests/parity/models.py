@@ -61,7 +61,7 @@ FAMILIES: Sequence[Family] = (
     Family("DeepSeek-V3.2", "deepseek_v3", "deepseek_v32", "DeepseekV32ForCausalLM",
            config=_DEEPSEEK | {"index_topk": 64, "index_n_heads": 4, "index_head_dim": 16}),
     Family("GLM-4.6 (template)", "qwen3", "glm4_moe", "Glm4MoeForCausalLM", "GLM-4.6", config=_MOE),
-    Family("gpt-oss", "gptoss", "gpt_oss", "GptOssForCausalLM", tool_parser="openai",
+    Family("gpt-oss", "gptoss", "gpt_oss", "GptOssForCausalLM", "openai-gpt-oss-120b", tool_parser="openai",
            config=_SLIDING | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     Family("Phi-3.5", "llama2", "phi3", "Phi3ForCausalLM", "microsoft-Phi-3.5-mini-instruct",
            config={"pad_token_id": 0, "original_max_position_embeddings": 300_000}),

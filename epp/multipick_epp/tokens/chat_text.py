@@ -11,7 +11,7 @@ from multipick_epp.tokens.template import ChatTemplate
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
-_NOT_VARIABLES = frozenset({"chat_template", "conversation", "messages"})
+NOT_VARIABLES = frozenset({"chat_template", "conversation", "messages"})
 """The engine refuses a request that gives these as template variables."""
 
 
@@ -76,7 +76,7 @@ class ChatText:
     def _variables(self, chat: Chat, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
         """All but the messages. The engine takes null and "auto" in a request's own variables as not given."""
         given = chat.template_kwargs
-        if not _NOT_VARIABLES.isdisjoint(given):
+        if not NOT_VARIABLES.isdisjoint(given):
             raise NoText("not a template variable")
         variables: dict[str, Any] = {"documents": None, **self._special_tokens}
         variables |= self._settings.default_chat_template_kwargs

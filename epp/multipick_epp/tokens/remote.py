@@ -19,6 +19,7 @@ from multipick_epp.engines import EngineClient, Unanswered, Why
 from multipick_epp.requests.base64_data import CUT
 from multipick_epp.requests.chat_fields import TEXT_PARTS
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Text, TokenIds, TokenSource
+from multipick_epp.tokens.chat_text import NOT_VARIABLES
 from multipick_epp.tokens.outcome import NoText, Untokenised
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.types import Endpoint
@@ -110,6 +111,8 @@ class RemoteTokenizer:
     async def _by_tokenize(self, endpoint: Endpoint, chat: Chat) -> Sequence[int] | Untokenised:
         if chat.inline_system:
             raise NoText("system messages in between")
+        if not NOT_VARIABLES.isdisjoint(chat.template_kwargs):
+            raise NoText("not a template variable")  # here they would be taken
         hidden = chat.tool_choice_none and self.settings.exclude_tools_when_tool_choice_none
         answer = await self._tokenize(endpoint, _question(chat, None if hidden else chat.tools))
         if isinstance(answer, array) and answer[: len(_HARMONY)] == _HARMONY:

@@ -119,6 +119,15 @@ async def test_what_the_engine_could_not_be_told_is_not_asked(
     assert engine.asked == []
 
 
+@pytest.mark.parametrize("name", ["chat_template", "messages", "conversation"])
+async def test_what_is_no_variable_of_a_template_is_not_given_to_tokenize(
+    engine: Engine, engines: EngineClient, name: str
+) -> None:
+    chat = Chat([U], template_kwargs={name: "x"})
+    assert await remote(engine, engines).encode(chat) == Untokenised("not a template variable")
+    assert engine.asked == []
+
+
 async def test_without_an_engine_there_are_no_ids(engine: Engine, engines: EngineClient) -> None:
     engine.address = None
     assert await remote(engine, engines).encode(Text("a")) == Untokenised("no engine to ask")
