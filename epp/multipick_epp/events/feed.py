@@ -234,6 +234,8 @@ class Feed:
                 except Exception as error:
                     log.exception("subscription failed", extra={"endpoint": self.spec.endpoint})
                     self._say(f"failed: {type(error).__name__}: {error}")
+            else:
+                self._why = ""  # the socket may have found its way back by itself
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
 
