@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import msgspec
@@ -102,7 +103,8 @@ async def _models(http: aiohttp.ClientSession, url: str) -> list[str]:
 
 
 async def _connect(sub: zmq.asyncio.Socket, events: str) -> None:
-    monitor = sub.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    # a name of its own: the default is made of the descriptor, which comes again before the last monitor is quite gone
+    monitor = sub.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED, f"inproc://monitor-{uuid4().hex}")
     try:
         sub.connect(events)
         async with asyncio.timeout(SUBSCRIBED_S):

@@ -120,7 +120,7 @@ async def test_an_error_ends_the_connection_with_a_reason(
     server: tuple[FakeServer, int], reply: bytes, reason: str
 ) -> None:
     fake, port = server
-    connection = await connect(port)
+    connection = await connect(port, 240.0)  # the parser takes seconds to refuse an array without end
     one, two = connection.call("A"), connection.call("B")
     await fake.got(b"B\r\n")
     fake.say(reply)

@@ -88,7 +88,8 @@ class Loads:
             except LostError:
                 pass
             except asyncio.CancelledError:
-                if not asked.cancelled():  # it was answered in the same turn
+                # It may have been answered, or lost, in the same turn.
+                if not asked.cancelled() and asked.exception() is None:
                     self._take_back(*_charge(candidates, asked.result()))
                 raise
             else:

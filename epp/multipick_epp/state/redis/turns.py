@@ -113,3 +113,4 @@ class _Reserves:
         for _, outcome in self._reserves:
             if not outcome.done():
                 outcome.set_exception(error)
+                outcome.exception()  # whoever waited may have been cancelled in this very turn: no fault to log
