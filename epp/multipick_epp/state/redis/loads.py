@@ -216,6 +216,7 @@ class Loads:
         turns.flush()
         self._view.asked()
         record = connection.call("HGETALL", self._audit.charges)
+        record.add_done_callback(lambda each: each.cancelled() or each.exception())  # both are lost together: said once
         loads = await connection.call("HGETALL", self._keys.load)
         # No await from here on: nothing changes between the answers and what is made of them.
         missing = self._view.missing(_figures(record.result()))
