@@ -78,8 +78,8 @@ async def prepare(endpoints: int, caches: str, blocks: int, rng: Random) -> tupl
             held[more].update(keys[: blocks // 10])
             elsewhere[more].update(keys)
     for number, endpoint in enumerate(pool):
-        await state.begin(endpoint, 1)
-        await state.set_mode(endpoint, Mode.EXACT)
+        await state.take_over(endpoint)
+        await state.set_mode(endpoint, 1, Mode.EXACT)
         await state.apply([Delta(Cache(endpoint, BLOCK), 1, 0, 0, stored=list(held[endpoint]))])
         for cache in other_caches(caches, endpoint):
             await state.apply([Delta(cache, 1, 0, 0, stored=list(elsewhere[endpoint]))])

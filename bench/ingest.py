@@ -98,7 +98,7 @@ async def measure(shape: str, batches: int, blocks: int, block_size: int) -> Row
     track_s = time.process_time() - start
 
     state = MemoryState()
-    await state.begin(POD, 1)
+    await state.take_over(POD)
     start = time.process_time()
     for number, flush in enumerate(changes):
         await state.apply([Delta(c.cache, 1, number, number, c.stored, c.removed) for c in flush])

@@ -138,7 +138,7 @@ async def write_events(url: str, seconds: float, operations_a_second: float | No
     caches = [Cache(endpoint, BLOCK) for endpoint in pods(64)]
     held = {cache: random_keys(2048) for cache in caches}
     for endpoint in (*(cache.endpoint for cache in caches), MARK):
-        await state.begin(endpoint, 1)
+        await state.take_over(endpoint)
     await state.apply([Delta(cache, 1, 0, 0, held[cache]) for cache in caches])
     sequence = dict.fromkeys(caches, 0)
     marks, operations = -1, 0

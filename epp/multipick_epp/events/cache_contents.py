@@ -7,7 +7,7 @@ After lost events nothing that we hold is sure: it is *confirmed* again when an 
 parent of a stored block. What a whole turn of the cache has neither confirmed nor removed is dropped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from multipick_epp.events.key_table import KeyTable
@@ -28,7 +28,8 @@ class Change:
 class CacheContents:
     """Invariants: `copies` counts at least 1 for every block, and means nothing more where the block is in doubt;
     `unnamed` has no hash that has a name; `confirmed` is None where everything is sure, else a subset of `copies`;
-    `changes` has the last operation (True: stored, False: removed) on every block since the last `take`.
+    `changes` has the last operation (True: stored, False: removed) on every block since the last `take`, `recounted`
+    the blocks of which there were several copies, or are now, since the last `take_copies`.
     """
 
     def __init__(self, cache: Cache, names: KeyTable, unnamed: UnnamedBlocks, sure: bool) -> None:
@@ -38,6 +39,7 @@ class CacheContents:
         self.unnamed = unnamed
         self.confirmed: set[BlockKey] | None = None if sure else set()
         self.changes: dict[BlockKey, bool] = {}
+        self.recounted: dict[BlockKey, None] = {}
         names.residents.append(self.copies)
 
     def add(self, block_hash: int) -> bool:
@@ -60,6 +62,8 @@ class CacheContents:
         copies = self.copies.get(key)
         if copies is None:
             return False
+        if copies > 1:
+            self.recounted[key] = None
         if copies > 1 and self._sure_of(key):
             self.copies[key] = copies - 1
         else:
@@ -102,6 +106,7 @@ class CacheContents:
     def clear(self) -> None:
         """Everything is gone, for sure. No change tells it: the caller clears the medium as a whole."""
         self.changes.clear()
+        self.recounted.clear()
         self.copies.clear()
         self.unnamed.clear()
         self.confirmed = None
@@ -112,12 +117,38 @@ class CacheContents:
         stored = [key for key, came in changes.items() if came]
         return Change(self.cache, stored, [key for key, came in changes.items() if not came])
 
+    def take_copies(self) -> Mapping[BlockKey, int]:
+        """The copies of each block of which there were several at the last call, or are now."""
+        recounted, self.recounted = self.recounted, {}
+        return {key: self.copies.get(key, 0) for key in recounted}
+
+    def several(self) -> Mapping[BlockKey, int]:
+        """The copies of each block of which there are several."""
+        self.recounted.clear()
+        return {key: copies for key, copies in self.copies.items() if copies > 1}
+
+    def restore(self, blocks: Iterable[BlockKey], copies: Mapping[BlockKey, int]) -> None:
+        """Take these for resident. No change tells it: the index has them."""
+        self.copies.update(dict.fromkeys(blocks, 1))
+        self.copies.update(copies)
+
+    def forget_nameless(self) -> bool:
+        """Drop what `restore` took that has no name, since no event could remove it. Whether there was any."""
+        nameless = self.copies.keys() - self.names.parents.keys()
+        for key in nameless:
+            del self.copies[key]
+            self.changes[key] = False
+        return bool(nameless)
+
     def _sure_of(self, key: BlockKey) -> bool:
         return key in self.copies and (self.confirmed is None or key in self.confirmed)
 
     def _have(self, key: BlockKey, copies: int) -> None:
-        if key not in self.copies:
+        before = self.copies.get(key)
+        if before is None:
             self.changes[key] = True
+        elif before != copies:
+            self.recounted[key] = None
         self.copies[key] = copies
 
     def _hold(self, key: BlockKey, copies: int) -> None:

@@ -1,6 +1,6 @@
 """The ingest in a process of its own: `python -m multipick_epp.events.child DESCRIPTOR`, as `process` starts it.
 
-Lines of JSON. On standard input: first `IngestOptions`, which hold the secrets (so they are on no command line), then
+Lines of JSON. On standard input: first `Start`, which holds the secrets (so they are on no command line), then
 the list of all endpoints to follow, whenever it changes. On the descriptor: a `Report` every REPORT_S. Standard output
 carries nothing: any library may print there. The process ends when its input does, so it can't outlive the picker.
 """
@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from uuid import uuid4
 
 import msgspec
 import uvloop
@@ -53,6 +52,14 @@ class IngestOptions(msgspec.Struct, frozen=True):
         return server if self.password is None else replace(server, password=self.password)
 
 
+class Start(msgspec.Struct, frozen=True):
+    """What it is told first."""
+
+    options: IngestOptions
+    replica: ReplicaId  # what this process is called; no other ever is
+    replaces: ReplicaId | None  # the one before it, which is dead
+
+
 class Report(msgspec.Struct, frozen=True):
     """How the ingest is doing."""
 
@@ -60,9 +67,10 @@ class Report(msgspec.Struct, frozen=True):
     degraded: str | None  # why the store doesn't get it
 
 
-async def run(settings: IngestOptions, lines: asyncio.StreamReader, reports: asyncio.WriteTransport) -> None:
+async def run(start: Start, lines: asyncio.StreamReader, reports: asyncio.WriteTransport) -> None:
     """Ingest until `lines` end."""
-    index = RedisState(settings.server(), settings.pool, ReplicaId(uuid4().hex[:12]), picks=False)
+    settings = start.options
+    index = RedisState(settings.server(), settings.pool, start.replica, picks=False, replaces=start.replaces)
     ingest = Ingest(index, lambda lora: root_key(settings.secret, settings.model, lora), settings.ports, settings.media)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(index.close)
@@ -97,14 +105,15 @@ async def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    loop.add_signal_handler(signal.SIGTERM, lines.feed_eof)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     reports, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(descriptor, "wb"))
     first = await lines.readline()
     if not first:
         return  # the picker is gone already
-    settings = msgspec.json.decode(first, type=IngestOptions)
-    logs.configure(settings.log_level, settings.log_format)
-    await run(settings, lines, reports)
+    start = msgspec.json.decode(first, type=Start)
+    logs.configure(start.options.log_level, start.options.log_format)
+    await run(start, lines, reports)
 
 
 if __name__ == "__main__":

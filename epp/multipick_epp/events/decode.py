@@ -27,6 +27,7 @@ MAX_CLEARS = 16
 MAX_EXTRA_BYTES = 1 << 16
 """What an engine mixes into a block beside its tokens. More (a client's salt has no bound) is only told by a digest."""
 _NO_EXTRAS: Mapping[int, bytes] = {}
+_U64 = (1 << 64) - 1
 _NIL = Raw(b"\xc0")
 
 _Hash = int | Annotated[bytes, Meta(min_length=1, max_length=64)]
@@ -271,12 +272,12 @@ def _bounded(extra: bytes) -> bytes:
 
 
 def _hashes(hashes: list[int | bytes]) -> list[int]:
-    return [value if type(value) is int else _hash(value) for value in hashes]
+    return [value if type(value) is int and value >= 0 else _hash(value) for value in hashes]
 
 
 def _hash(value: int | bytes) -> int:
-    """A raw digest as the int that the engine would have sent: its last 8 bytes."""
-    return value if isinstance(value, int) else int.from_bytes(value[-8:], "big")
+    """A raw digest as the int that the engine would have sent: its last 8 bytes. SGLang's ints have a sign."""
+    return value & _U64 if isinstance(value, int) else int.from_bytes(value[-8:], "big")
 
 
 def _tag(raw: Raw) -> str | None:

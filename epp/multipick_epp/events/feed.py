@@ -11,9 +11,12 @@ import zmq
 from multipick_epp.engines import EngineClient
 from multipick_epp.events.decode import UndecodableBatch, decode
 from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
+from multipick_epp.events.incarnation import Incarnation
 from multipick_epp.events.sequence import Begin, Lost, Take
 from multipick_epp.events.source import Source
 from multipick_epp.events.tracker import Tracker
+from multipick_epp.state.protocol import Index
+from multipick_epp.state.succession import Position, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 log = logging.getLogger(__name__)
@@ -22,8 +25,11 @@ MAX_PENDING = 1 << 18  # operations; beyond, the index is told everything anew i
 MAX_ENTRIES = 1 << 22
 """Of one endpoint, see `Tracker.entries`: two million blocks, 600 MB. Beyond, what is known of it starts afresh."""
 _RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
-_PAUSE_S = (0.25, 5.0)  # first and longest pause before the index is told everything again
-_FARTHEST_AHEAD_MS = 1 << 40
+_TAKE_OVER_PAUSE_S = 0.25  # while the index is away
+NOTE_S = 1.0
+"""Batches that change nothing are noted at most so often: a successor would have to replay that much more."""
+HAND_OVER_S = 2.0
+"""What the last owner said of an endpoint stands for so long, while we look whether its engine is still the same."""
 _WHY_CHARS = 200
 _LOG_S = 10.0  # between two warnings about one endpoint
 
@@ -50,29 +56,10 @@ class FeedStats:
     limit: str = ""  # the bound that it goes beyond, and why less is known of it than it tells; "" for none
 
 
-@dataclass(slots=True)
-class Incarnation:
-    """What one engine process told us. Batches are counted from 0 here, whatever number the engine gives them."""
-
-    tracker: Tracker
-    epoch: int
-    batches: int = 0  # taken
-    uploaded: int = -1  # the last batch that the index knows of
-    stale: bool = True  # the index has to be told everything
-    retry_s: float = 0.0  # loop time before which it isn't told so
-    next_s: float = 0.0  # loop time before which it isn't told of anything
-    pause_s: float = 0.0  # the last pause between two such attempts
-    oldest_s: float | None = None  # Unix time at which the oldest batch that the index doesn't know was published
-
-    def failed(self, now_s: float) -> None:
-        """The index could not be told: tell it everything, after a pause that grows."""
-        self.stale = True
-        self.pause_s = min(max(2 * self.pause_s, _PAUSE_S[0]), _PAUSE_S[1])
-        self.retry_s = now_s + self.pause_s
-
-
 class Feed:
-    """Invariant: `incarnation` is None until the first thing is known of the engine, and replaced with each restart."""
+    """Invariants: `incarnation` is None until the first thing is known of the engine, and replaced with each restart;
+    what is written is written under `epoch`, 0 before the endpoint was taken over.
+    """
 
     def __init__(
         self,
@@ -88,6 +75,8 @@ class Feed:
         self.mode_uploaded: Mode | None = None
         self.uploads = 0
         self.touched = False  # something happened since this was last set to False
+        self.fenced_off = False  # somebody else has taken the endpoint over
+        self.epoch = 0
         self.task: asyncio.Task[None] | None = None
         self.telling: asyncio.Task[None] | None = None  # the index, of what happened
         self._root = root
@@ -95,8 +84,9 @@ class Feed:
         self._activity = activity
         self._now = now
         self._source: Source | None = None
-        self._epoch = 0
-        self._ahead_ms = 0
+        self._batches_before = 0  # of this incarnation
+        self._left: Position | None = None  # where the owner before us was, until we went on
+        self._left_until_s = 0.0  # loop time until which his word stands
         self._operations = 0
         self._batches = 0
         self._restarts = 0
@@ -106,25 +96,38 @@ class Feed:
         self._limit = ""
         self._quiet_until_s = 0.0
 
-    def start(self, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports) -> None:
-        """Find the publisher and subscribe, in the background."""
-        self.task = asyncio.create_task(self._subscribe(context, engines, ports), name=f"events {self.spec.endpoint}")
+    def start(
+        self, index: Index, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports
+    ) -> None:
+        """Take the endpoint over, find its publisher and subscribe, in the background."""
+        following = self._follow(index, context, engines, ports)
+        self.task = asyncio.create_task(following, name=f"events {self.spec.endpoint}")
 
-    def close(self) -> None:
-        """Stop following."""
-        for task in self.tasks:
-            task.cancel()
+    def stop(self) -> None:
+        """Follow no longer. What was heard can still be told."""
+        if self.task:
+            self.task.cancel()
         if self._source:
             self._source.close()
+
+    def close(self) -> None:
+        """Stop, and tell nothing more."""
+        self.stop()
+        if self.telling:
+            self.telling.cancel()
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """That run for this endpoint."""
         return [task for task in (self.task, self.telling) if task]
 
-    def container_started(self, started_ms: int) -> None:
-        """The endpoint's container is known to have started then: an incarnation from before is over."""
-        if self._source and self.incarnation and self.incarnation.epoch < started_ms:
+    def changed(self, spec: FeedSpec) -> None:
+        """More is known of the same publisher: when its container started. One that started later is another engine.
+
+        These times are compared with each other alone: they are those of the nodes' clocks.
+        """
+        before, self.spec = self.spec.started_ms, spec
+        if self._source and before is not None and spec.started_ms is not None and before < spec.started_ms:
             self._source.restarted()
 
     @property
@@ -132,20 +135,38 @@ class Feed:
         """The index has to be told everything."""
         return self.incarnation is not None and self.incarnation.stale
 
+    def look(self, now_s: float) -> None:
+        """Whatever nobody announces may have become worth telling, by loop time `now_s`."""
+        incarnation = self.incarnation
+        waits = incarnation is not None and now_s >= incarnation.noted_s + NOTE_S and self.position != incarnation.noted
+        if waits or self.mode not in (None, self.mode_uploaded):
+            self.touched = True
+
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until the index may be told what happened, by loop time `now_s`; None: there is nothing to tell."""
-        if self.telling is not None or not (self.touched or self.stale):
+        if self.fenced_off or self.telling is not None or not (self.touched or self.stale):
             return None
         return max(0.0, self.incarnation.next_s - now_s) if self.incarnation else 0.0
 
     @property
     def mode(self) -> Mode | None:
-        """How well the endpoint's cache is known; None: not at all yet."""
-        if self._source is None:
+        """How well the endpoint's cache is known; None: what is said of it already stands."""
+        source, incarnation = self._source, self.incarnation
+        if incarnation is None:  # what another owner, or we before, wrote may still stand in the index
+            return Mode.APPROX if source and source.connected else None
+        if source is None or source.failure or not source.sequence.proven:
+            inherited = self._left is not None and asyncio.get_running_loop().time() < self._left_until_s
+            return None if inherited else Mode.APPROX
+        return Mode.APPROX if incarnation.stale else incarnation.tracker.mode
+
+    @property
+    def position(self) -> Position | None:
+        """The batch up to which everything was taken, for a successor."""
+        source, incarnation = self._source, self.incarnation
+        if source is None or source.failure or incarnation is None or source.sequence.last is None:
             return None
-        if self.incarnation is None:  # what another owner, or we before, wrote may still stand in the index
-            return Mode.APPROX if self._source.connected else None
-        return self.incarnation.tracker.mode if self._source.sequence.proven else Mode.APPROX
+        exact = incarnation.tracker.mode is Mode.EXACT
+        return Position(*source.sequence.last, exact, source.events, self.spec.started_ms)
 
     @property
     def catching_up(self) -> bool:
@@ -165,14 +186,10 @@ class Feed:
     def uploaded(self, incarnation: Incarnation, last: int) -> None:
         """The index knows of all batches up to `last`."""
         incarnation.uploaded = last
+        incarnation.pause_s = 0.0
         if incarnation.oldest_s is not None:
             self._lag_s = max(0.0, self._now() - incarnation.oldest_s)
             incarnation.oldest_s = None
-
-    def go_past(self, incarnation: Incarnation) -> None:
-        """Somebody wrote under a later epoch than this incarnation's, by a clock ahead of ours: go past it."""
-        self._ahead_ms = min(max(2 * self._ahead_ms, 1000), _FARTHEST_AHEAD_MS)
-        self._epoch = incarnation.epoch = max(int(self._now() * 1000) + self._ahead_ms, self._epoch + 1)
 
     def start_afresh(self, why: str) -> None:
         """Too much is held of this endpoint: forget all of it, and be approximate until its cache has turned over."""
@@ -210,6 +227,42 @@ class Feed:
             (incarnation.tracker.limit if incarnation else "") or self._limit,
         )
 
+    async def _follow(
+        self, index: Index, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports
+    ) -> None:
+        while not self.epoch:
+            try:
+                if tenure := await index.take_over(self.spec.endpoint):
+                    await self.take_over(index, tenure)
+                    break
+                self._say("the index is away")
+            except Exception as error:
+                log.exception("endpoint not taken over", extra={"endpoint": self.spec.endpoint})
+                self._say(f"failed: {type(error).__name__}: {error}")
+            await asyncio.sleep(_TAKE_OVER_PAUSE_S)
+        await self._subscribe(context, engines, ports)
+
+    async def take_over(self, index: Index, tenure: Tenure) -> None:
+        """Go on from where the owner before us was, if that is possible."""
+        self.epoch, self._batches_before, self.mode_uploaded = tenure.epoch, tenure.last + 1, tenure.mode
+        left = tenure.inheritance
+        tracker = None
+        if left is not None and not self._began_since(left.position):
+            tracker = Tracker.restored(self.spec.endpoint, self._root, left, self._media)
+        log.info("endpoint taken over", extra={"endpoint": self.spec.endpoint, "goes_on": tracker is not None})
+        if left is not None and tracker is not None:
+            self.incarnation = Incarnation(tracker, tenure.epoch, tenure.last + 1, tenure.last, False)
+            self._left = self.incarnation.noted = left.position
+            self._left_until_s = asyncio.get_running_loop().time() + HAND_OVER_S
+        elif self.mode_uploaded is Mode.EXACT:
+            self.mode_uploaded = Mode.APPROX
+            await index.set_mode(self.spec.endpoint, self.epoch, Mode.APPROX)
+
+    def _began_since(self, position: Position) -> bool:
+        """The engine's container is known to be a later one than then."""
+        before, now = position.started_ms, self.spec.started_ms
+        return before is not None and now is not None and before < now
+
     async def _subscribe(self, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports) -> None:
         """Also later: an engine that was started again may publish elsewhere."""
         followed: Addresses | None = None
@@ -243,7 +296,11 @@ class Feed:
         if self._source:
             self._source.close()
             self._source = None
-        self._source = Source(context, addresses.events, addresses.replay, self.sink, self._touch)
+        left = self._left
+        if left is not None and left.publisher != addresses.events:  # another publisher is another process
+            left = self._left = None
+        after = None if left is None else (left.seq, left.digest)
+        self._source = Source(context, addresses.events, addresses.replay, self.sink, self._touch, after)
         self._why = ""
 
     def _touch(self) -> None:
@@ -264,8 +321,10 @@ class Feed:
 
     def _begin(self, complete: bool) -> None:
         self._restarts += self.incarnation is not None
-        self._epoch = max(int(self._now() * 1000), self._epoch + 1)
-        self.incarnation = Incarnation(Tracker(self.spec.endpoint, self._root, complete, self._media), self._epoch)
+        batches = self.incarnation.batches if self.incarnation else self._batches_before
+        tracker = Tracker(self.spec.endpoint, self._root, complete, self._media)
+        self.incarnation = Incarnation(tracker, self.epoch, batches, batches - 1, True)
+        self._left = None
         self._limit = ""
         log.info("engine found", extra={"endpoint": self.spec.endpoint, "from_its_first_batch": complete})
 
@@ -273,6 +332,7 @@ class Feed:
         incarnation = self.incarnation
         assert incarnation is not None, "a sequence takes nothing before it began"
         self._batches += 1
+        self._left = None
         incarnation.batches += 1
         try:
             batch = decode(payload)

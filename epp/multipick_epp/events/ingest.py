@@ -6,8 +6,9 @@ for telling the index, so that none waits for another's.
 
 import asyncio
 import logging
+import math
 import resource
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 0.005
 TICK_S = 0.25  # between two looks at what nobody announces: ownership, retries, memory
+REST_S = 1.0
+"""An endpoint that somebody else took over is not taken back before both had the time to hear of each other."""
+LEAVE_S = 1.0
+"""So long may it take to tell the last of an endpoint that is left to another."""
 MAX_ALL_ENTRIES = 1 << 25
 """Of all endpoints together, see `Tracker.entries`: 16 million blocks, 4 GB. Beyond, the largest one starts afresh."""
 WHOLE_AT_ONCE = 4
@@ -32,7 +37,7 @@ WHOLE_AT_ONCE = 4
 
 class Ingest:
     """Runs until closed. Invariant: `_feeds` has exactly the endpoints of `_specs` that the index says we own, unless
-    they are among the `_dropping`.
+    they are among the `_ending`, or rest.
     """
 
     def __init__(
@@ -48,7 +53,8 @@ class Ingest:
         self._media = frozenset(media)
         self._specs: dict[Endpoint, FeedSpec] = {}
         self._feeds: dict[Endpoint, Feed] = {}
-        self._dropping: dict[Endpoint, asyncio.Task[None]] = {}
+        self._ending: dict[Endpoint, asyncio.Task[None]] = {}  # left to others, or dropped
+        self._rests_until: dict[Endpoint, float] = {}  # loop time; fenced off
         self._changed = asyncio.Event()
         self._whole = asyncio.Semaphore(WHOLE_AT_ONCE)
         self._owned_s = 0.0  # loop time at which ownership is looked at again
@@ -66,17 +72,17 @@ class Ingest:
         self._task = asyncio.create_task(self._run(), name="ingest")
 
     async def close(self) -> None:
-        """Stop following. The index keeps what it knows."""
+        """Tell the last, and stop following. The index keeps what it knows."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        tasks = [*self._dropping.values()]
-        for dropping in tasks:
-            dropping.cancel()
-        for feed in self._feeds.values():
-            tasks += feed.tasks
         self._own(())
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ending = list(self._ending.values())
+        if ending:
+            _, late = await asyncio.wait(ending, timeout=LEAVE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
         await self._engines.close()
         if self._context:
             self._context.destroy(linger=0)
@@ -111,10 +117,11 @@ class Ingest:
     def _look(self) -> None:
         """At what nobody announces."""
         for endpoint in self._feeds.keys() - self._specs.keys():
-            feed = self._feeds.pop(endpoint)
-            feed.close()
-            self._dropping[endpoint] = asyncio.create_task(self._drop(feed), name=f"drop {endpoint}")
+            self._end(self._feeds.pop(endpoint), self._drop)
         self._own(self._index.owned(list(self._specs)))
+        now_s = asyncio.get_running_loop().time()
+        for feed in self._feeds.values():
+            feed.look(now_s)
         entries = {feed: feed.entries for feed in self._feeds.values()}
         for feed, held in entries.items():
             if held > MAX_ENTRIES:
@@ -146,40 +153,65 @@ class Ingest:
             if feed.touched:
                 self._changed.set()
 
-    async def _drop(self, feed: Feed) -> None:
-        """After the last write to it."""
+    def _end(self, feed: Feed, how: Callable[[Feed], Awaitable[None]]) -> None:
         endpoint = feed.spec.endpoint
+        self._ending[endpoint] = asyncio.create_task(self._ended(feed, how), name=f"end of {endpoint}")
+
+    async def _ended(self, feed: Feed, how: Callable[[Feed], Awaitable[None]]) -> None:
         try:
-            await asyncio.gather(*feed.tasks, return_exceptions=True)
-            await self._index.drop(endpoint)
+            await how(feed)
         except Exception:
-            log.exception("endpoint not dropped", extra={"endpoint": endpoint})
+            log.exception("endpoint not ended", extra={"endpoint": feed.spec.endpoint})
         finally:
-            del self._dropping[endpoint]
+            feed.close()
+            await asyncio.gather(*feed.tasks, return_exceptions=True)
+            del self._ending[feed.spec.endpoint]
             self._owned_s = 0.0
 
+    async def _drop(self, feed: Feed) -> None:
+        """After the last write to it."""
+        feed.close()
+        await asyncio.gather(*feed.tasks, return_exceptions=True)
+        await self._index.drop(feed.spec.endpoint)
+
+    async def _leave(self, feed: Feed) -> None:
+        """To another owner, who goes on from the last that we tell."""
+        feed.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                if feed.telling:
+                    await asyncio.wait([feed.telling])
+                if not feed.fenced_off and not feed.stale:
+                    await upload(self._index, feed, math.inf)
+
     def _lost(self, endpoint: Endpoint) -> None:
+        """The index lacks something, or somebody else has taken the endpoint over: telling it anew shows which."""
         feed = self._feeds.get(endpoint)
         if feed and feed.incarnation:
             feed.incarnation.stale = True
+            feed.incarnation.retry_s = feed.incarnation.next_s = feed.incarnation.pause_s = 0.0
+            feed.mode_uploaded = None
             self._changed.set()
 
     def _own(self, endpoints: Sequence[Endpoint]) -> None:
         """Follow exactly these."""
-        wanted = set(endpoints) - self._dropping.keys()
+        now_s = asyncio.get_running_loop().time()
+        wanted = set(endpoints)
+        self._rests_until = {each: until for each, until in self._rests_until.items() if until > now_s}
         for endpoint, feed in list(self._feeds.items()):
             spec = self._specs.get(endpoint) if endpoint in wanted else None
-            if spec is None or replace(spec, started_ms=None) != replace(feed.spec, started_ms=None):
-                self._feeds.pop(endpoint).close()
+            if feed.fenced_off:
+                self._rests_until[endpoint] = now_s + REST_S
+                log.info("endpoint left", extra={"endpoint": endpoint, "why": "somebody else has taken it over"})
+            if feed.fenced_off or spec is None or replace(spec, started_ms=None) != replace(feed.spec, started_ms=None):
+                self._end(self._feeds.pop(endpoint), self._leave)
             elif spec != feed.spec:
-                feed.spec = spec
-                if spec.started_ms is not None:
-                    feed.container_started(spec.started_ms)
+                feed.changed(spec)
         assert self._context is not None
-        for endpoint in wanted - self._feeds.keys():
+        for endpoint in wanted - self._feeds.keys() - self._ending.keys() - self._rests_until.keys():
             if spec := self._specs.get(endpoint):
                 feed = self._feeds[endpoint] = Feed(spec, self._root, self._changed.set, media=self._media)
-                feed.start(self._context, self._engines, self._ports)
+                feed.start(self._index, self._context, self._engines, self._ports)
 
 
 def _allow_descriptors() -> None:

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import msgspec
 
-from multipick_epp.events.child import IngestOptions, Report
+from multipick_epp.events.child import IngestOptions, Report, Start
 from multipick_epp.events.discover import FeedSpec
 from multipick_epp.events.feed import FeedStats
+from multipick_epp.types import ReplicaId
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class IngestProcess:
         self.unread_reports = 0
         self.pid: int | None = None  # of the process that runs now
         self._settings = settings
+        self._replica: ReplicaId | None = None  # of the process that ran last
         self._feeds: Sequence[FeedSpec] = ()
         self._changed = asyncio.Event()
         self._report = Report((), "not started")
@@ -131,7 +134,8 @@ class IngestProcess:
             transport.close()
 
     async def _feed(self, stdin: asyncio.StreamWriter) -> str:
-        stdin.write(msgspec.json.encode(self._settings) + b"\n")
+        before, self._replica = self._replica, ReplicaId(uuid4().hex[:12])
+        stdin.write(msgspec.json.encode(Start(self._settings, self._replica, before)) + b"\n")
         while True:
             self._changed.clear()
             stdin.write(msgspec.json.encode(self._feeds) + b"\n")

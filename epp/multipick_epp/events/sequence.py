@@ -14,6 +14,8 @@ Rules.
 4. Without a replay socket: gaps are lost, and after a disconnection the next number in line passes for the same engine.
 5. A quiet publisher is asked now and then (`probe`): the last messages before a silence leave no gap to see.
 6. What was held comes one by one after the replay (`held`), so that the caller can pause between two of them.
+7. Somebody who took the batches before us is as good as we: a sequence can `resume` behind the last one of his.
+8. Where nobody answers a probe, what came last may be missing: nothing is proven until the next message, or answer.
 """
 
 from collections import deque
@@ -82,6 +84,15 @@ class BatchSequence:
         self._last_digest = 0
         self._held: deque[tuple[int, bytes]] = deque()
         self._replayed: dict[int, int] = {}
+
+    def resume(self, seq: int, digest: int) -> None:
+        """Batch `seq`, with this digest, was the last one that was taken. Before anything happened."""
+        self.next, self._last_digest = seq + 1, digest
+
+    @property
+    def last(self) -> tuple[int, int] | None:
+        """Number and digest of the last taken batch; -1 where the engine has published none yet."""
+        return None if self.next is None else (self.next - 1, self._last_digest)
 
     @property
     def catching_up(self) -> bool:
@@ -174,7 +185,7 @@ class BatchSequence:
         first, self._answered = not self._answered, True
         if self.next is None:
             yield Begin(complete=seq == 0)
-        elif first and (not self.proven or seq == self.next - 1):
+        elif first and self.next and (not self.proven or seq == self.next - 1):
             self.proven = seq == self.next - 1 and xxh3_64_intdigest(payload) == self._last_digest
             if not self.proven:
                 self._forget()
@@ -202,10 +213,11 @@ class BatchSequence:
             return
         self.asking, self._whole = False, whole
         if not whole:
+            self.proven = self.proven and self._answered
             self._note_progress()
             self._attempts += 1
             if self._attempts < MAX_ATTEMPTS:
-                yield self._ask()
+                yield self._ask(probing=self._probing and self.next == self._asked_with)
                 return
             self._given_up = True
         elif not self._answered and self.next:

@@ -51,15 +51,26 @@ class Source:
     """
 
     def __init__(
-        self, context: _Context, events: str, replay: str | None, sink: Sink, activity: Callable[[], None]
+        self,
+        context: _Context,
+        events: str,
+        replay: str | None,
+        sink: Sink,
+        activity: Callable[[], None],
+        after: tuple[int, int] | None = None,
     ) -> None:
-        """`activity` is called after each wake-up. Raises zmq.ZMQError for a bad address, or without a socket."""
+        """`activity` is called after each wake-up; `after`: number and digest of the batch to go on from.
+
+        Raises zmq.ZMQError for a bad address, or without a socket.
+        """
         self.sequence = BatchSequence(replay is not None)
+        if after is not None:
+            self.sequence.resume(*after)
         self.connected = False
         self.malformed = 0  # messages without a number and a payload
         self.failure: str | None = None  # why it has closed itself
         self._context = context
-        self._events = events
+        self.events = events
         self._replay = replay
         self._sink = sink
         self._activity = activity
@@ -117,7 +128,7 @@ class Source:
         try:
             work()
         except Exception as error:
-            log.exception("subscription failed", extra={"events": self._events})
+            log.exception("subscription failed", extra={"events": self.events})
             self.failure = f"{type(error).__name__}: {error}"[:200]
             self.close()
         self._activity()

@@ -24,6 +24,7 @@ from multipick_epp.events.key_table import KeyTable
 from multipick_epp.events.unnamed import UnnamedBlocks
 from multipick_epp.state.caches import CACHES_AT_MOST, GPU, is_sliding
 from multipick_epp.state.protocol import Cache
+from multipick_epp.state.succession import Inheritance, Notes, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 MAX_BLOCK_SIZES = 4
@@ -34,7 +35,8 @@ MIN_TURN = 256  # removals; fewer prove nothing
 class Tracker:
     """Invariants: one contents for each (medium, group); one `KeyTable` for each block size, shared by its contents;
     `_unsized` has the offload tiers of groups whose GPU cache isn't known yet, and with it the block size; `_clears`
-    happened before every change that the contents have not told yet.
+    happened before every change that the contents have not told yet; `_renamed`: names and copies changed as a whole
+    since they were last noted.
     """
 
     def __init__(
@@ -59,6 +61,39 @@ class Tracker:
         self._clears: dict[str, None] = {}  # media, in order
         self._sure = complete
         self._turned = 0  # removals in a row without a surprise
+        self._renamed = True
+
+    @classmethod
+    def restored(
+        cls,
+        endpoint: Endpoint,
+        root: Callable[[str | None], BlockKey],
+        left: Inheritance,
+        media: Collection[str] = (),
+    ) -> "Tracker | None":
+        """The tracker whose blocks and notes these are, ready for the batch after them. None where they can't be one's.
+
+        What it held in doubt, or without a name, is in doubt again.
+        """
+        tracker = cls(endpoint, root, left.position.exact, media)
+        for cache, blocks in left.contents.items():
+            contents = None
+            if cache.medium in tracker._media and (cache.medium, cache.group) not in tracker._contents:
+                contents = tracker._new_contents(cache.medium, cache.group, cache.block_size, cache, UnnamedBlocks())
+            copies = left.copies.get(cache, {})
+            if contents is None or not copies.keys() <= set(blocks):
+                return None
+            contents.restore(blocks, copies)
+        for size, names in tracker._names.items():
+            names.restore(left.names.get(size, {}))
+            names.recount()
+        if left.copies.keys() - left.contents.keys():
+            return None
+        for contents in tracker._contents.values():
+            if contents.forget_nameless() and left.position.exact:
+                return None
+        tracker._renamed = False
+        return tracker
 
     @property
     def mode(self) -> Mode:
@@ -84,8 +119,9 @@ class Tracker:
 
     @property
     def pending(self) -> int:
-        """Operations that `take` would give."""
-        return sum(len(contents.changes) for contents in self._contents.values())
+        """Operations that `take` would give, and notes."""
+        changes = sum(len(contents.changes) + len(contents.recounted) for contents in self._contents.values())
+        return changes + sum(names.moved for names in self._names.values())
 
     def take(self) -> tuple[Sequence[str], Sequence[Change]]:
         """What changed since the last call: media that were cleared, then changes, to be told in this order."""
@@ -93,11 +129,24 @@ class Tracker:
         return clears, [contents.take() for contents in self._contents.values() if contents.changes]
 
     def contents(self) -> Mapping[Cache, Sequence[BlockKey]]:
-        """All that is resident, for a state that has to be told anew; `take` goes on from here."""
+        """All that is resident, for a state that has to be told anew; `take` and `notes` go on from here."""
         self._clears.clear()
+        self._renamed = True
         for contents in self._contents.values():
             contents.changes.clear()
         return {contents.cache: list(contents.copies) for contents in self._contents.values()}
+
+    def notes(self, position: Position | None) -> Notes:
+        """What a successor needs to know, beside the blocks, to go on from the last batch, which is at `position`: what
+        changed of it since the last call, or all.
+        """
+        whole, self._renamed = self._renamed, False
+        names = [names.held() if whole else names.take() for names in self._names.values()]
+        caches = self._contents.values()
+        copies = {each.cache: each.several() if whole else each.take_copies() for each in caches}
+        if position is not None and self.limit:
+            position = None  # there is more than is followed, and who comes next would not know of it
+        return Notes(position, names, {cache: some for cache, some in copies.items() if some}, whole)
 
     def apply(self, batch: Batch) -> int:
         """One batch, the next in order. Returns the blocks that it announces, stored and removed."""
@@ -188,7 +237,7 @@ class Tracker:
         self._settle()
 
     def _settle(self) -> None:
-        self._sure = True
+        self._sure = self._renamed = True
         for contents in self._contents.values():
             contents.settle()
         for unnamed in self._unsized.values():

@@ -4,19 +4,21 @@ Every engine's batches go into a `Tracker`, which is the truth; the index is tol
 where it lost the thread: another owner wrote, the store was away or came back empty. So what waits to be told is
 bounded, however long the store is away.
 
-One call covers the batches since the last one. Their numbers are counted here from the begin of each incarnation, so
-that they have no holes; a new incarnation, or owner, is a new epoch, which fences off whoever wrote before.
+One call covers the batches since the last one. Their numbers are counted here, on from owner to owner, so that they
+have no holes. In the same breath the index is told what a successor of ours needs to go on from there.
 
 Each endpoint is told of by itself, and at most OPERATIONS_PER_S of it: what changes faster than that is summed up. So
 an engine's haste, or what the index makes of its blocks, is felt by that endpoint alone.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
-from multipick_epp.events.feed import Feed, Incarnation
+from multipick_epp.events.feed import NOTE_S, Feed
+from multipick_epp.events.incarnation import Incarnation
 from multipick_epp.state.protocol import Applied, Delta, Index
-from multipick_epp.types import Endpoint
+from multipick_epp.types import Mode
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,11 @@ async def upload(index: Index, feed: Feed, now_s: float) -> None:
     feed.touched = False
     incarnation = feed.incarnation
     try:
-        if incarnation is not None:
+        if incarnation is not None and incarnation.stale:
+            await _upload_all(index, feed, incarnation, now_s)
+        elif incarnation is not None:
             await _upload_blocks(index, feed, incarnation, now_s)
-        await _upload_mode(index, feed)
+        await _upload_mode(index, feed, feed.mode)
     except Exception:
         log.exception("index not told", extra={"endpoint": feed.spec.endpoint})
         feed.mode_uploaded = None
@@ -43,58 +47,69 @@ async def upload(index: Index, feed: Feed, now_s: float) -> None:
 
 
 async def _upload_blocks(index: Index, feed: Feed, incarnation: Incarnation, now_s: float) -> None:
-    if incarnation.stale:
-        await _upload_all(index, feed, incarnation, now_s)
-        return
+    position = feed.position
     clears, changes = incarnation.tracker.take()
+    nothing_new = position == incarnation.noted or now_s < incarnation.noted_s + NOTE_S
+    if nothing_new and not clears and not changes and not incarnation.tracker.pending:
+        return
+    endpoint, epoch = feed.spec.endpoint, incarnation.epoch
     first, last = incarnation.uploaded + 1, incarnation.batches - 1
-    if clears and not await _clear(index, feed.spec.endpoint, incarnation, clears):
-        incarnation.failed(now_s)
+    if clears and not await _clear(index, feed, incarnation, clears, now_s):
         return
-    if not changes:
-        return
-    deltas = [Delta(c.cache, incarnation.epoch, first, last, c.stored, c.removed) for c in changes]
+    deltas = [Delta(c.cache, epoch, first, last, c.stored, c.removed) for c in changes]
     operations = sum(len(delta.stored) + len(delta.removed) for delta in deltas)
     incarnation.next_s = now_s + min(operations / OPERATIONS_PER_S, LONGEST_S)
-    if all(each in _KNOWN for each in await index.apply(deltas)):
-        incarnation.pause_s = 0.0
-        feed.uploaded(incarnation, last)
-    else:
-        incarnation.failed(now_s)
+    writing = index.apply(deltas), index.note(endpoint, epoch, incarnation.tracker.notes(position))
+    applied, noted = await asyncio.gather(*writing)
+    if _went_well(feed, incarnation, [*applied, noted], now_s):
+        incarnation.noted, incarnation.noted_s = position, now_s
+        feed.uploaded(incarnation, last if deltas else incarnation.uploaded)
 
 
-async def _clear(index: Index, endpoint: Endpoint, incarnation: Incarnation, media: Sequence[str]) -> bool:
+async def _clear(index: Index, feed: Feed, incarnation: Incarnation, media: Sequence[str], now_s: float) -> bool:
     first = incarnation.uploaded + 1
-    applied = [await index.clear(endpoint, incarnation.epoch, first, medium) for medium in media]
+    applied = [await index.clear(feed.spec.endpoint, incarnation.epoch, first, medium) for medium in media]
     incarnation.uploaded = first
-    return all(each in _KNOWN for each in applied)
+    return _went_well(feed, incarnation, applied, now_s)
+
+
+def _went_well(feed: Feed, incarnation: Incarnation, applied: Sequence[Applied], now_s: float) -> bool:
+    if Applied.STALE in applied:
+        feed.fenced_off = True
+    if all(each in _KNOWN for each in applied):
+        return True
+    incarnation.failed(now_s)
+    return False
 
 
 async def _upload_all(index: Index, feed: Feed, incarnation: Incarnation, now_s: float) -> None:
     """What the index has stays until a replay is through: it may be another owner's, and nearly right."""
+    await _upload_mode(index, feed, feed.mode)
     if feed.catching_up or now_s < incarnation.retry_s:
         incarnation.tracker.take()
         return
     last = incarnation.batches - 1
     incarnation.stale = False  # before the index is asked: it may say meanwhile that it lost something
-    feed.mode_uploaded = None
-    contents = incarnation.tracker.contents()
+    contents, position = incarnation.tracker.contents(), feed.position
+    notes = incarnation.tracker.notes(position)
     applied = await index.replace(feed.spec.endpoint, incarnation.epoch, last, contents)
+    if applied in _KNOWN:
+        applied = await index.note(feed.spec.endpoint, incarnation.epoch, notes)
     blocks = sum(map(len, contents.values()))
     incarnation.retry_s = max(incarnation.retry_s, now_s + blocks / OPERATIONS_PER_S)
-    if applied in _KNOWN:
+    if _went_well(feed, incarnation, [applied], now_s):
+        incarnation.noted, incarnation.noted_s = position, now_s
         feed.uploaded(incarnation, last)
         feed.uploads += 1
-        return
-    if applied is Applied.STALE:
-        feed.go_past(incarnation)
-    incarnation.failed(now_s)
 
 
-async def _upload_mode(index: Index, feed: Feed) -> None:
-    """After the blocks, so that nobody takes an old index for an exact one."""
-    mode = feed.mode
-    if mode is None or mode is feed.mode_uploaded or feed.stale:
+async def _upload_mode(index: Index, feed: Feed, mode: Mode | None) -> None:
+    """After the blocks, so that nobody takes an old index for an exact one; and before they are told anew."""
+    if mode is None or mode is feed.mode_uploaded:
         return
     feed.mode_uploaded = mode
-    await index.set_mode(feed.spec.endpoint, mode)
+    applied = await index.set_mode(feed.spec.endpoint, feed.epoch, mode)
+    if applied is Applied.STALE:
+        feed.fenced_off = True
+    elif applied not in _KNOWN:
+        feed.mode_uploaded = None  # told again with the next look

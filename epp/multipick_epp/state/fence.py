@@ -1,7 +1,7 @@
 """What may be written to an endpoint's caches, by epoch and sequence: the rules that the Redis scripts follow, too.
 
-- Only `begin` and `replace` make an epoch known. A delta of an older epoch is stale; of one that isn't known it is a
-  gap, and nothing is written.
+- An epoch is one owner's tenure: only `take_over` begins one, by counting. What is written under another epoch than the
+  fence's is stale. Where there is no fence it is a gap, and nothing is written.
 - A delta is a duplicate if the cache has seen all its batches. A delta with `last` = `first` - 1 is a part of a larger
   one: it is written, and advances nothing, so that a writer that dies between two parts leaves no hole.
 - Batches are missing if a delta starts after the batch that follows the last one that any cache of the endpoint saw.
@@ -25,7 +25,7 @@ class Fence:
     def delta(self, cache: Cache, epoch: int, first: int, last: int) -> Applied:
         """May this delta be written? If so it counts as written."""
         if epoch != self.epoch:
-            return Applied.STALE if epoch < self.epoch else Applied.GAP
+            return Applied.STALE
         seen = self.caches.get(cache, self.base)
         if first <= seen and last <= seen:
             return Applied.DUPLICATE
@@ -39,7 +39,7 @@ class Fence:
     def clear(self, epoch: int, seq: int, medium: str | None) -> tuple[Applied, list[Cache]]:
         """The caches were emptied in batch `seq`: what to answer, and the caches to empty."""
         if epoch != self.epoch:
-            return (Applied.STALE if epoch < self.epoch else Applied.GAP), []
+            return Applied.STALE, []
         emptied = [cache for cache, seen in self.caches.items() if medium in (None, cache.medium) and seen < seq]
         if not emptied and seq <= self.last:
             return Applied.DUPLICATE, []

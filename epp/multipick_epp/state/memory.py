@@ -10,6 +10,7 @@ from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import NO_LOAD, Ledger, with_equal_prompt
 from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt, Hit, Reserved
 from multipick_epp.state.stats import StateStats
+from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 
 
@@ -32,6 +33,9 @@ class MemoryState:
     async def start(self) -> None:
         """Nothing to connect to."""
 
+    async def settled(self) -> None:
+        """It always is."""
+
     async def close(self) -> None:
         """Forget the reservations, as a replica does that ends."""
         self._ledger = Ledger()
@@ -43,20 +47,26 @@ class MemoryState:
 
     # --- index
 
-    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
-        """See `State`."""
+    async def take_over(self, endpoint: Endpoint) -> Tenure | None:
+        """See `State`. There is nothing to inherit: no owner outlives this process."""
         fence = self._fences.get(endpoint)
-        if fence is not None and epoch <= fence.epoch:
-            return epoch == fence.epoch
-        self._fences[endpoint] = Fence(epoch)
-        self.index.drop_caches(endpoint)
-        return True
+        if fence is None:
+            fence = self._fences[endpoint] = Fence(0)
+        fence.epoch += 1
+        mode = self.index.mode(endpoint)
+        if mode is Mode.EXACT:
+            self.index.set_mode(endpoint, mode := Mode.APPROX)
+        return Tenure(fence.epoch, fence.last, mode, None)
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
         """See `State`."""
         outcome = [self._apply(delta) for delta in deltas]
         self.stats.applied.update(outcome)
         return outcome
+
+    async def note(self, endpoint: Endpoint, epoch: int, notes: Notes) -> Applied:
+        """Nobody will read it."""
+        return self._told_by(endpoint, epoch)
 
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
         """See `State`."""
@@ -72,7 +82,7 @@ class MemoryState:
     ) -> Applied:
         """See `State`."""
         fence = self._fences.get(endpoint)
-        if fence is not None and epoch < fence.epoch:
+        if fence is not None and epoch != fence.epoch:
             return Applied.STALE
         self._fences[endpoint] = Fence(epoch, seq, seq, dict.fromkeys(contents, seq))
         self.index.drop_caches(endpoint)
@@ -101,9 +111,12 @@ class MemoryState:
         """See `State`."""
         return self.index.withdraw(owner)
 
-    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+    async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """See `State`."""
-        self.index.set_mode(endpoint, mode)
+        applied = self._told_by(endpoint, epoch)
+        if applied is Applied.NEW:
+            self.index.set_mode(endpoint, mode)
+        return applied
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """See `State`."""
@@ -133,12 +146,17 @@ class MemoryState:
     def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
         """Nothing is ever lost here: what this process holds is the truth."""
 
+    def _told_by(self, endpoint: Endpoint, epoch: int) -> Applied:
+        """Whether that is the owner's epoch."""
+        fence = self._fences.get(endpoint)
+        return Applied.GAP if fence is None else Applied.NEW if fence.epoch == epoch else Applied.STALE
+
     def _apply(self, delta: Delta) -> Applied:
         fence = self._fences.get(delta.cache.endpoint)
         if fence is None:
             return Applied.GAP
         applied = fence.delta(delta.cache, delta.epoch, delta.first, delta.last)
-        if applied is Applied.NEW or (applied is Applied.GAP and delta.epoch == fence.epoch):
+        if applied in (Applied.NEW, Applied.GAP):
             self.index.change(delta.cache, delta.stored, delta.removed)
         return applied
 

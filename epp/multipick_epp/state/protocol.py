@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from multipick_epp.blocks import Chains
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
+
+if TYPE_CHECKING:
+    from multipick_epp.state.succession import Notes, Tenure
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Applied(IntEnum):
     """What became of a delta. The numbers are the Redis scripts' return codes."""
 
     REFUSED = -2  # the store is away, full, or the endpoint has too many caches: nothing written
-    STALE = -1  # of an older epoch: nothing written
+    STALE = -1  # somebody else has taken the endpoint over: nothing written
     DUPLICATE = 0  # all of it was known: nothing written
     NEW = 1
     GAP = 2  # written, but something before it is missing: only `replace` makes the endpoint exact again
@@ -33,12 +36,12 @@ class Applied(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Blocks that came to and left a cache by the events of batches `first` to `last` of one epoch.
+    """Blocks that came to and left a cache by the events of batches `first` to `last`; `epoch` is its writer's.
 
     The last operation on a key wins, so no key is in both. Of any size: `apply` writes it in steps of 512 operations
     (DESIGN section 6), and only the last step advances the cache's sequence. So one delta a cache and batch: a second
-    one with the same `last` would count as a duplicate. Sequences are the endpoint's, 0 is the first of an epoch;
-    batches without blocks need no delta, but the next delta's `first` has to cover them. Epochs are below 2**53.
+    one with the same `last` would count as a duplicate. Sequences are the endpoint's, and go on from epoch to epoch;
+    batches without blocks need no delta, but the next delta's `first` has to cover them.
     """
 
     cache: Cache
@@ -95,10 +98,10 @@ class Index(Protocol):
     def degraded(self) -> str | None:
         """Why this replica goes by its own view alone ("away", "slow", ...); None while the shared truth answers."""
 
-    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
-        """A new incarnation of the engine: all cache state of older epochs of all the endpoint's caches is void.
+    async def take_over(self, endpoint: Endpoint) -> "Tenure | None":
+        """Become the one who writes this endpoint: whoever did before is fenced off. What is known of it stays.
 
-        False (and nothing changes) where a younger epoch is known. The epoch at hand: True, and nothing changes.
+        None where the shared truth is away: nothing has changed.
         """
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
@@ -109,6 +112,13 @@ class Index(Protocol):
 
         Blocks that the same batch stored afterwards come in a delta whose `first` is `seq`; what came before belongs
         into one whose `last` is below `seq`.
+        """
+
+    async def note(self, endpoint: Endpoint, epoch: int, notes: "Notes") -> Applied:
+        """What a successor needs to go on from what has been written until now. Never raises.
+
+        Whatever else is written voids the position that was noted before. So it is to be called in the same breath as
+        the writes that it belongs to, without waiting for them: what is torn between them can't be inherited.
         """
 
     async def replace(
@@ -122,7 +132,7 @@ class Index(Protocol):
     async def drop(self, endpoint: Endpoint) -> None:
         """The endpoint is gone for good: forget its cache and its load."""
 
-    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+    async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """How well this endpoint's cache is known from now on; every replica learns it. Before the first: BLIND."""
 
     def owned(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
@@ -145,6 +155,9 @@ class State(Index, Protocol):
     milliseconds, those that tell (`expect`, `progress`, `move`, `release`) change the local view now and the shared
     truth soon, in the order of the calls.
     """
+
+    async def settled(self) -> None:
+        """Returns when each endpoint that is known exactly has an owner that is there; after some seconds anyway."""
 
     # --- index: read by the picker
 

@@ -4,14 +4,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from multipick_epp.blocks import Chains
+from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import Applied, Cache, Delta, Hit, State
+from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
 A, B = Endpoint("10.0.0.1:8000"), Endpoint("[fd00::2]:8000")
 SIZE = 16
-EPOCH = 1_795_333_039_123
+EPOCH = 1
 CACHE_A, CACHE_B = Cache(A, SIZE), Cache(B, SIZE)
 
 
@@ -51,8 +53,8 @@ async def test_an_empty_index_hits_nothing(state: State) -> None:
 
 async def test_stored_blocks_hit_as_deep_as_they_reach(state: State, eventually: Eventually) -> None:
     chain = keys(5)
-    assert await state.begin(A, EPOCH)
-    assert await state.begin(B, EPOCH)
+    assert await state.take_over(A)
+    assert await state.take_over(B)
     outcome = await write(state, delta(CACHE_A, 0, stored=chain), delta(CACHE_B, 0, stored=chain[:2]))
     assert outcome == [Applied.NEW, Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 5 * SIZE, B: 2 * SIZE})
@@ -62,7 +64,7 @@ async def test_stored_blocks_hit_as_deep_as_they_reach(state: State, eventually:
 
 async def test_the_last_prompt_token_never_hits(state: State, eventually: Eventually) -> None:
     chain = keys(4)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain))
     await eventually(lambda: state.hits(prompt(*chain)))
     assert state.hits(Chains(4 * SIZE, {SIZE: chain}))[A].tokens == 3 * SIZE
@@ -70,7 +72,7 @@ async def test_the_last_prompt_token_never_hits(state: State, eventually: Eventu
 
 async def test_removed_blocks_hit_no_more(state: State, eventually: Eventually) -> None:
     chain = keys(4)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain), delta(CACHE_A, 1, removed=chain[2:]))
     await eventually(lambda: tokens(state, chain) == {A: 2 * SIZE})
     await write(state, delta(CACHE_A, 2, removed=chain[:2]))
@@ -79,57 +81,64 @@ async def test_removed_blocks_hit_no_more(state: State, eventually: Eventually) 
 
 async def test_a_block_behind_a_hole_does_not_count(state: State, eventually: Eventually) -> None:
     chain = keys(6)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain), delta(CACHE_A, 1, removed=chain[3:4]))
     await eventually(lambda: tokens(state, chain) == {A: 3 * SIZE})
 
 
 async def test_each_endpoint_uses_the_chain_of_its_own_block_size(state: State, eventually: Eventually) -> None:
     small, large = keys(8), keys(2, first=100)
-    await state.begin(A, EPOCH)
-    await state.begin(B, EPOCH)
+    await state.take_over(A)
+    await state.take_over(B)
     await write(state, delta(CACHE_A, 0, stored=small), delta(Cache(B, 64), 0, stored=large[:1]))
     chains = Chains(8 * SIZE + 1, {SIZE: small, 64: large})
     await eventually(lambda: {e: hit.tokens for e, hit in state.hits(chains).items()} == {A: 128, B: 64})
     assert list(state.block_sizes()) == [16, 64]
 
 
-async def test_a_younger_epoch_voids_the_older(state: State, eventually: Eventually) -> None:
+async def test_whoever_took_over_last_is_the_only_one_who_writes(state: State, eventually: Eventually) -> None:
     chain = keys(3)
-    await state.begin(A, EPOCH)
-    await write(state, delta(CACHE_A, 0, stored=chain))
+    assert await state.take_over(A) == Tenure(1, -1, Mode.BLIND if isinstance(state, MemoryState) else None, None)
+    await write(state, delta(CACHE_A, 0, 4, stored=chain))
     await eventually(lambda: tokens(state, chain) == {A: 48})
-    assert await state.begin(A, EPOCH + 1)
-    await eventually(lambda: tokens(state, chain) == {})
-    assert await write(state, delta(CACHE_A, 1, stored=chain)) == [Applied.STALE]
-    assert await write(state, delta(CACHE_A, 0, stored=chain[:1], epoch=EPOCH + 1)) == [Applied.NEW]
+    tenure = await state.take_over(A)
+    assert tenure is not None
+    assert (tenure.epoch, tenure.last, tenure.inheritance) == (2, 4, None)
+    for epoch in (1, 3):
+        assert await write(state, delta(CACHE_A, 5, stored=keys(1, 50), epoch=epoch)) == [Applied.STALE]
+        assert await state.clear(A, epoch, 5) is Applied.STALE
+        assert await state.replace(A, epoch, 5, {}) is Applied.STALE
+        assert await state.set_mode(A, epoch, Mode.EXACT) is Applied.STALE
+        assert await state.note(A, epoch, Notes(None, (), {})) is Applied.STALE
+    assert await write(state, delta(CACHE_A, 5, removed=chain[1:], epoch=2)) == [Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 16})
 
 
-async def test_beginning_a_known_or_older_epoch_changes_nothing(state: State, eventually: Eventually) -> None:
-    chain = keys(3)
-    await state.begin(A, EPOCH)
-    await write(state, delta(CACHE_A, 0, stored=chain))
-    await eventually(lambda: tokens(state, chain) == {A: 48})
-    assert await state.begin(A, EPOCH)
-    assert not await state.begin(A, EPOCH - 1)
-    assert await write(state, delta(CACHE_A, 1, stored=keys(1, first=50))) == [Applied.NEW]
-    await eventually(lambda: tokens(state, keys(1, first=50)))
-    assert tokens(state, chain) == {A: 48}
+async def test_one_who_takes_over_and_has_nothing_to_go_on_from_makes_no_index_exact(
+    state: State, eventually: Eventually
+) -> None:
+    await state.take_over(A)
+    await write(state, delta(CACHE_A, 0, stored=keys(2)))
+    await state.set_mode(A, 1, Mode.EXACT)
+    await eventually(lambda: state.mode(A) is Mode.EXACT)
+    tenure = await state.take_over(A)
+    assert tenure is not None
+    assert tenure.mode is Mode.APPROX
+    await eventually(lambda: state.hits(prompt(*keys(2))) == {A: Hit(32, Mode.APPROX)})
 
 
-async def test_a_delta_of_an_epoch_that_never_began_is_a_gap_and_is_not_written(state: State) -> None:
+async def test_nothing_is_written_of_an_endpoint_that_nobody_took_over(state: State) -> None:
     assert await write(state, delta(CACHE_A, 0, stored=keys(1))) == [Applied.GAP]
-    await state.begin(A, EPOCH)
-    assert await write(state, delta(CACHE_A, 0, stored=keys(1), epoch=EPOCH + 1)) == [Applied.GAP]
-    assert await state.clear(A, EPOCH + 1, 0) is Applied.GAP
-    assert await state.clear(B, EPOCH, 0) is Applied.GAP
+    assert await state.clear(A, EPOCH, 0) is Applied.GAP
+    assert await state.set_mode(A, EPOCH, Mode.EXACT) is Applied.GAP
+    assert await state.note(A, EPOCH, Notes(None, (), {})) is Applied.GAP
+    await state.take_over(A)
     assert await write(state, delta(CACHE_A, 0, stored=keys(1))) == [Applied.NEW]
 
 
 async def test_a_delta_twice_is_a_duplicate(state: State, eventually: Eventually) -> None:
     chain = keys(3)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     assert await write(state, delta(CACHE_A, 0, 4, stored=chain)) == [Applied.NEW]
     assert await write(state, delta(CACHE_A, 5, removed=chain[2:])) == [Applied.NEW]
     assert await write(state, delta(CACHE_A, 0, 4, stored=chain), delta(CACHE_A, 3, stored=chain)) == [
@@ -143,7 +152,7 @@ async def test_a_delta_twice_is_a_duplicate(state: State, eventually: Eventually
 
 async def test_missing_batches_are_a_gap_that_is_written(state: State, eventually: Eventually) -> None:
     chain = keys(3)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     assert await write(state, delta(CACHE_A, 0, stored=chain[:1]), delta(CACHE_A, 2, stored=chain[1:])) == [
         Applied.NEW,
         Applied.GAP,
@@ -154,7 +163,7 @@ async def test_missing_batches_are_a_gap_that_is_written(state: State, eventuall
 
 async def test_caches_of_an_endpoint_share_its_batches(state: State) -> None:
     other = Cache(A, SIZE, group=1, kind="sliding_window", window=32)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     assert await write(state, delta(CACHE_A, 0, 2, stored=keys(1)), delta(other, 0, 2, stored=keys(1))) == [
         Applied.NEW,
         Applied.NEW,
@@ -166,7 +175,7 @@ async def test_caches_of_an_endpoint_share_its_batches(state: State) -> None:
 
 async def test_a_delta_of_any_size_is_one_delta(state: State, eventually: Eventually) -> None:
     chain = keys(1500)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     assert await write(state, delta(CACHE_A, 0, stored=chain)) == [Applied.NEW]
     await eventually(lambda: tokens(state, chain) == {A: 1500 * SIZE})
     fresh = keys(700, first=5000)
@@ -182,7 +191,7 @@ async def test_a_delta_of_any_size_is_one_delta(state: State, eventually: Eventu
 
 async def test_many_small_deltas_keep_their_order(state: State, eventually: Eventually) -> None:
     chain = keys(2)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     flips = [delta(CACHE_A, seq, stored=chain if seq % 2 == 0 else (), removed=() if seq % 2 == 0 else chain[1:])
              for seq in range(1201)]  # fmt: skip
     assert set(await state.apply(flips)) == {Applied.NEW}
@@ -190,7 +199,7 @@ async def test_many_small_deltas_keep_their_order(state: State, eventually: Even
 
 
 async def test_caches_of_one_endpoint_are_bounded(state: State) -> None:
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     caches = [Cache(A, SIZE, group=group) for group in range(33)]
     outcome = await state.apply([delta(cache, 0, stored=keys(1)) for cache in caches])
     assert list(outcome) == [Applied.NEW] * 32 + [Applied.REFUSED]
@@ -200,7 +209,7 @@ async def test_clear_empties_and_what_the_same_batch_stored_afterwards_stays(
     state: State, eventually: Eventually
 ) -> None:
     old, new = keys(3), keys(2, first=50)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=old))
     assert await state.clear(A, EPOCH, 1) is Applied.NEW
     assert await write(state, delta(CACHE_A, 1, stored=new)) == [Applied.NEW]
@@ -214,9 +223,8 @@ async def test_clear_empties_and_what_the_same_batch_stored_afterwards_stays(
 
 
 async def test_clear_is_fenced(state: State) -> None:
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=keys(1)))
-    assert await state.clear(A, EPOCH - 1, 7) is Applied.STALE
     assert await state.clear(A, EPOCH, 7) is Applied.GAP
     assert await write(state, delta(CACHE_A, 8, stored=keys(1))) == [Applied.NEW]
 
@@ -224,7 +232,7 @@ async def test_clear_is_fenced(state: State) -> None:
 async def test_clear_of_one_medium_leaves_the_others(state: State, eventually: Eventually) -> None:
     chain = keys(3)
     host = Cache(A, SIZE, medium="CPU")
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain), delta(host, 0, stored=chain))
     assert await state.clear(A, EPOCH, 1, "CPU") is Applied.NEW
     assert await write(state, delta(CACHE_A, 2, stored=keys(1, first=9))) == [Applied.NEW]
@@ -237,7 +245,7 @@ async def test_clear_of_one_medium_leaves_the_others(state: State, eventually: E
 async def test_replace_is_the_whole_truth(state: State, eventually: Eventually) -> None:
     old, new = keys(3), keys(700, first=50)
     host = Cache(A, SIZE, medium="CPU")
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=old), delta(host, 0, stored=old))
     assert await state.replace(A, EPOCH, 7, {CACHE_A: new}) is Applied.NEW
     await eventually(lambda: tokens(state, new) == {A: 700 * SIZE})
@@ -247,43 +255,44 @@ async def test_replace_is_the_whole_truth(state: State, eventually: Eventually) 
     await eventually(lambda: tokens(state, old) == {A: 48})
 
 
-async def test_replace_begins_an_epoch_and_is_fenced_by_it(state: State, eventually: Eventually) -> None:
-    assert await state.replace(A, EPOCH, -1, {CACHE_A: keys(2)}) is Applied.NEW
+async def test_replace_makes_a_lost_fence_anew(state: State, eventually: Eventually) -> None:
+    assert await state.replace(A, 7, -1, {CACHE_A: keys(2)}) is Applied.NEW
     await eventually(lambda: tokens(state, keys(2)) == {A: 32})
-    assert await state.replace(A, EPOCH - 1, 3, {}) is Applied.STALE
-    assert await write(state, delta(CACHE_A, 0, stored=keys(1, first=9))) == [Applied.NEW]
-    assert await state.replace(A, EPOCH + 1, 3, {}) is Applied.NEW
-    await eventually(lambda: tokens(state, keys(2)) == {})
-    assert await write(state, delta(CACHE_A, 1)) == [Applied.STALE]
+    assert await write(state, delta(CACHE_A, 0, stored=keys(1, first=9), epoch=7)) == [Applied.NEW]
+    tenure = await state.take_over(A)
+    assert tenure is not None
+    assert (tenure.epoch, tenure.last) == (8, 0)
 
 
 async def test_a_dropped_endpoint_is_forgotten(state: State, eventually: Eventually) -> None:
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=keys(2)))
-    await state.set_mode(A, Mode.EXACT)
+    await state.set_mode(A, EPOCH, Mode.EXACT)
     await eventually(lambda: tokens(state, keys(2)) == {A: 32})
     await state.drop(A)
     await eventually(lambda: tokens(state, keys(2)) == {})
     assert state.mode(A) is Mode.BLIND
     assert state.block_size(A) is None
     assert await write(state, delta(CACHE_A, 1, stored=keys(2))) == [Applied.GAP]
-    assert await state.begin(A, EPOCH - 5)
+    tenure = await state.take_over(A)
+    assert tenure is not None
+    assert (tenure.epoch, tenure.last) == (1, -1)
     await state.drop(B)
 
 
 async def test_modes_are_told_with_hits(state: State, eventually: Eventually) -> None:
     assert state.mode(A) is Mode.BLIND
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=keys(2)))
     for mode in (Mode.EXACT, Mode.APPROX):
-        await state.set_mode(A, mode)
+        assert await state.set_mode(A, EPOCH, mode) is Applied.NEW
         await eventually(lambda mode=mode: state.hits(prompt(*keys(2))) == {A: Hit(32, mode)})  # type: ignore[misc]
         assert state.mode(A) is mode
 
 
 async def test_expected_blocks_count_at_once_and_end_with_their_time(state: State, eventually: Eventually) -> None:
     chain = keys(4)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain[:1]))
     await eventually(lambda: tokens(state, chain) == {A: 16})
     state.expect(A, SIZE, chain, ttl_s=0.05)
@@ -293,7 +302,7 @@ async def test_expected_blocks_count_at_once_and_end_with_their_time(state: Stat
 
 async def test_expected_blocks_that_were_stored_stay(state: State, eventually: Eventually) -> None:
     chain = keys(4)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     state.expect(A, SIZE, chain, ttl_s=0.2)
     assert tokens(state, chain) == {A: 64}
     await write(state, delta(CACHE_A, 0, stored=chain[:3]))
@@ -304,7 +313,7 @@ async def test_what_is_withdrawn_counts_no_more_unless_it_was_stored_or_is_anoth
     state: State, eventually: Eventually
 ) -> None:
     chain, one, two = keys(6), ReservationId("one"), ReservationId("two")
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     state.expect(A, SIZE, chain, 60.0, one)
     state.expect(A, SIZE, chain[:4], 60.0, two)
     heard: list[Endpoint] = []
@@ -326,14 +335,16 @@ async def test_an_endpoint_without_events_is_known_by_what_was_routed_there(stat
 
 async def test_a_new_incarnation_voids_what_was_expected(state: State, eventually: Eventually) -> None:
     state.expect(A, SIZE, keys(4), ttl_s=60)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
+    assert tokens(state, keys(4)) == {A: 64}, "another owner is not another engine"
+    assert await state.replace(A, EPOCH, -1, {}) is Applied.NEW
     await eventually(lambda: tokens(state, keys(4)) == {})
 
 
 async def test_listeners_hear_of_full_attention_blocks_on_the_gpu(state: State, eventually: Eventually) -> None:
     heard: list[tuple[Endpoint, list[BlockKey]]] = []
     state.on_stored(lambda endpoint, stored: heard.append((endpoint, list(stored))))
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(
         state,
         delta(Cache(A, SIZE, medium="CPU"), 0, stored=keys(1, first=50)),
@@ -351,7 +362,7 @@ async def test_a_sliding_window_lowers_the_hit_to_where_its_last_blocks_are(
 ) -> None:
     chain = keys(8)
     window = Cache(A, SIZE, group=1, kind="sliding_window", window=33)  # needs the 2 blocks before the hit's end
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain), delta(window, 0, stored=[chain[3], chain[4], chain[7]]))
     await eventually(lambda: tokens(state, chain) == {A: 5 * SIZE})
     await write(state, delta(window, 1, removed=[chain[4]]))
@@ -362,14 +373,14 @@ async def test_a_sliding_window_lowers_the_hit_to_where_its_last_blocks_are(
 
 async def test_all_full_attention_groups_have_to_hold_a_block(state: State, eventually: Eventually) -> None:
     chain = keys(6)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=chain), delta(Cache(A, SIZE, group=1), 0, stored=chain[:4]))
     await eventually(lambda: tokens(state, chain) == {A: 4 * SIZE})
 
 
 async def test_other_mediums_count_for_nothing_by_default(state: State, eventually: Eventually) -> None:
     chain = keys(6)
-    await state.begin(A, EPOCH)
+    await state.take_over(A)
     await write(state, delta(Cache(A, SIZE, medium="CPU"), 0, stored=chain), delta(CACHE_A, 0, stored=chain[:2]))
     await eventually(lambda: tokens(state, chain) == {A: 2 * SIZE})
 
@@ -384,15 +395,15 @@ async def test_what_one_replica_writes_and_expects_every_replica_sees(
 ) -> None:
     one, two = await replica(), await replica()
     chain = keys(3)
-    await one.begin(A, EPOCH)
+    await one.take_over(A)
     await write(one, delta(CACHE_A, 0, stored=chain))
-    await one.set_mode(A, Mode.EXACT)
+    await one.set_mode(A, EPOCH, Mode.EXACT)
     await eventually(lambda: two.hits(prompt(*chain)) == {A: Hit(48, Mode.EXACT)})
     one.expect(B, SIZE, chain[:2], ttl_s=60)
     await eventually(lambda: tokens(two, chain) == {A: 48, B: 32})
     three = await replica()  # comes late: loads the sets
     assert tokens(three, chain) == {A: 48}
-    assert three.mode(A) is Mode.EXACT
+    await eventually(lambda: three.mode(A) is Mode.EXACT)
     assert await two.apply([delta(CACHE_A, 0, stored=chain)]) == [Applied.DUPLICATE]
     await two.drop(A)
     await eventually(lambda: not tokens(one, chain).get(A) and not tokens(three, chain))
@@ -403,7 +414,7 @@ async def test_a_cache_with_many_blocks_is_loaded_whole(
 ) -> None:
     one = await replica()
     chain = keys(5000)
-    await one.begin(A, EPOCH)
+    await one.take_over(A)
     await write(one, delta(CACHE_A, 0, stored=chain), delta(CACHE_A, 1, removed=chain[4000:]))
     two = await replica()
     assert tokens(two, chain[3968:4001]) == {A: 32 * SIZE}

@@ -170,7 +170,7 @@ KINDS = [
 ]
 POSITIONS = st.sets(st.integers(0, len(CHAIN) - 1), max_size=8)
 STEPS = st.one_of(
-    st.tuples(st.just("begin"), st.integers(0, 1), st.integers(1, 3)),
+    st.tuples(st.just("take over"), st.integers(0, 1)),
     st.tuples(
         *(st.just("apply"), st.integers(0, 1), st.integers(1, 3), st.sampled_from(range(3))),
         *(st.integers(0, 12), st.integers(0, 3), POSITIONS, POSITIONS),
@@ -188,8 +188,9 @@ async def take(state: State, step: Sequence[Any], pods: Sequence[Endpoint]) -> o
     verb, pod, *rest = step
     endpoint = pods[pod]
     match verb:
-        case "begin":
-            return await state.begin(endpoint, rest[0])
+        case "take over":
+            tenure = await state.take_over(endpoint)
+            return tenure and (tenure.epoch, tenure.last, tenure.inheritance)
         case "apply":
             epoch, kind, first, more, stored, removed = rest
             delta = Delta(

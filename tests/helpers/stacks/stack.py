@@ -65,6 +65,15 @@ class Stack:
         # An endpoint that had load keeps a zero, and a field without a name makes the hash a table (docs/state.md).
         return {each: sums for each, sums in zip(fields[::2], fields[1::2], strict=True) if each and int(sums)}
 
+    async def records(self, kind: bytes) -> int:
+        """How many of a kind are in the store's log."""
+        connection = await open_connection(parse_url(self.store.url), "", PATIENCE_S)
+        try:
+            entries = await connection.call("XRANGE", keys_of(POOL).log, "-", "+")
+        finally:
+            connection.close()
+        return sum(fields[::2].count(kind) for _, fields in entries)
+
     async def cached(self, pod: Pod) -> dict[Endpoint, set[BlockKey]]:
         """What each rank of a pod really holds, as our keys; by its own account, which is not made of events."""
         ranks = [*(await self.get(f"http://{pod.endpoint}/sim/cache")).values()]

@@ -26,6 +26,7 @@ class Publisher:
         replay_queue: int = 0,  # batches; 0: without end
     ) -> None:
         self.published = 0
+        self.deaf = False  # it does not look at its replay socket
         self.replays = 0
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
         self._topic_in_replay = topic_in_replay
@@ -81,7 +82,7 @@ class Publisher:
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            if self._router is None:
+            if self._router is None or self.deaf:
                 self._stop.wait(0.02)
             elif self._router.poll(20):
                 client, _, start = self._router.recv_multipart()

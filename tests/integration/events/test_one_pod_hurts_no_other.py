@@ -105,9 +105,8 @@ class Broken(MemoryState):
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
         return await self._answer("clear", endpoint) or await super().clear(endpoint, epoch, seq, medium)
 
-    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
-        await self._answer("set_mode", endpoint)
-        await super().set_mode(endpoint, mode)
+    async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
+        return await self._answer("set_mode", endpoint) or await super().set_mode(endpoint, epoch, mode)
 
 
 @pytest.mark.parametrize("where", ["apply", "replace", "clear", "set_mode"])

@@ -34,7 +34,7 @@ async def test_hints_of_prompts_of_a_million_tokens(
         if first % (50 * 62_500) == 0:
             await connection.call("PING")
             assert await used(connection, "hints") < HINTS_MB * 1_000_000
-    await one.begin(A, 1)
+    await one.take_over(A)
     await eventually(lambda: two.block_size(A) == 16)
     assert await connection.call("XLEN", "{kv:pool}:hints") >= 1_000
     assert await used(connection, "hints") < HINTS_MB * 1_000_000
@@ -49,7 +49,7 @@ async def test_a_log_of_the_smallest_and_of_the_largest_deltas(
     connection = await client(server.url)
     pods = [Endpoint(f"a-pod-with-a-long-name-{number:04}.model-server.namespace.svc:8000") for number in range(64)]
     for pod in pods:
-        await state.begin(pod, 1)
+        await state.take_over(pod)
     seq = 0
     while await connection.call("XLEN", "{kv:pool}:log") < 2_000:
         small = [Delta(Cache(pod, 16), 1, seq, seq, [BlockKey(1)]) for pod in pods]

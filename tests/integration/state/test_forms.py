@@ -16,6 +16,7 @@ from multipick_epp.blocks import Chains
 from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.succession import Inheritance, Name, Names, Notes, Position, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 from multipick_sim.local.processes import free_port
 from multipick_sim.local.valkey import Valkey, valkey
@@ -42,10 +43,10 @@ def tokens(state: RedisState) -> int:
 async def do_everything(one: RedisState, two: RedisState, eventually: Eventually) -> None:
     assert one.degraded is None
     assert two.degraded is None
-    await one.begin(A, 1)
+    await one.take_over(A)
     assert list(await one.apply([Delta(SLOT, 1, 0, 0, CHAIN)])) == [Applied.NEW]
     assert list(await one.apply([Delta(SLOT, 1, 1, 1, (), CHAIN[500:])])) == [Applied.NEW]
-    await one.set_mode(A, Mode.EXACT)
+    await one.set_mode(A, 1, Mode.EXACT)
     await eventually(lambda: tokens(two) == 8000 and two.mode(A) is Mode.EXACT)
     two.expect(A, 16, CHAIN[500:600], ttl_s=60)
     await eventually(lambda: tokens(one) == 9600)
@@ -58,8 +59,17 @@ async def do_everything(one: RedisState, two: RedisState, eventually: Eventually
     await eventually(lambda: one.load(A) == Load())
     assert await one.clear(A, 1, 2) is Applied.NEW
     await eventually(lambda: tokens(two) == 0)
-    assert await one.replace(A, 2, 7, {SLOT: CHAIN[:10]}) is Applied.NEW
+    assert await one.replace(A, 1, 7, {SLOT: CHAIN[:10]}) is Applied.NEW
     await eventually(lambda: tokens(two) == 160)
+    position = Position(9, 2**64 - 1, True, "tcp://10.0.0.1:5557")
+    hashes, parents = [2**64 - 1 - key for key in CHAIN], [BlockKey(0), *CHAIN[:-1]]
+    known = Names(16, dict(zip(hashes, CHAIN, strict=True)), parents, ())
+    assert await one.note(A, 1, Notes(position, [known], {SLOT: {CHAIN[0]: 2, CHAIN[1]: 3}})) is Applied.NEW
+    gone = Names(16, {}, (), hashes[10:])
+    assert await one.note(A, 1, Notes(position, [gone], {SLOT: {CHAIN[1]: 1}})) is Applied.NEW
+    names = dict(list(zip(hashes, map(Name, CHAIN, parents), strict=True))[:10])
+    inheritance = Inheritance(position, {SLOT: set(CHAIN[:10])}, {16: names}, {SLOT: {CHAIN[0]: 2}})
+    assert await two.take_over(A) == Tenure(2, 7, Mode.EXACT, inheritance)
     owned = [*one.owned([A]), *two.owned([A])]
     assert owned == [A]
     await two.drop(A)
@@ -220,7 +230,7 @@ async def test_failover_by_sentinel(replica: Start, client: Client, eventually: 
             url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
             one, two = await replica(url), await replica(url)
             await both_own(one, two, eventually)
-            await one.begin(A, 1)
+            await one.take_over(A)
             await one.apply([Delta(SLOT, 1, 0, 0, CHAIN)])
             await two.reserve(ONE, [Candidate(A, 100)])
             assert await (await client(master.url)).call("WAIT", 1, 10_000) == 1

@@ -40,9 +40,9 @@ def tokens(state: RedisState, chain: Sequence[BlockKey] = CHAIN) -> int:
 
 async def fill(state: RedisState) -> None:
     """What an owner writes first: `CHAIN` by batch 0."""
-    await state.begin(A, 1)
+    await state.take_over(A)
     assert list(await state.apply([Delta(CACHE, 1, 0, 0, CHAIN)])) == [Applied.NEW]
-    await state.set_mode(A, Mode.EXACT)
+    await state.set_mode(A, 1, Mode.EXACT)
 
 
 async def loads(connection: Connection) -> dict[bytes, int]:
@@ -54,11 +54,15 @@ async def loads(connection: Connection) -> dict[bytes, int]:
 async def owner_answers(state: RedisState, contents: Sequence[BlockKey], seq: int) -> list[Endpoint]:
     """Do what an ingest does that is told of a loss; the endpoints that it was told of."""
     told: list[Endpoint] = []
-    tasks: set[asyncio.Task[Applied]] = set()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def tell_all(endpoint: Endpoint) -> None:
+        await state.replace(endpoint, 1, seq, {CACHE: contents})
+        await state.set_mode(endpoint, 1, Mode.EXACT)
 
     def lost(endpoint: Endpoint) -> None:
         told.append(endpoint)
-        tasks.add(asyncio.create_task(state.replace(endpoint, 1, seq, {CACHE: contents})))
+        tasks.add(asyncio.create_task(tell_all(endpoint)))
 
     state.on_lost(lost)
     return told
@@ -85,11 +89,11 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     two.move(rid(3), B)
     assert list(await one.apply([Delta(CACHE, 1, 1, 1, MORE[:1])])) == [Applied.REFUSED]
     assert tokens(one, MORE) == 16, "an ingest in the same process keeps the mirror fresh"
-    assert await one.begin(C, 1)
+    assert await one.take_over(C) is None
     assert await one.clear(C, 1, 0) is Applied.REFUSED
     assert await one.replace(C, 1, 0, {}) is Applied.REFUSED
     await one.drop(C)
-    await one.set_mode(A, Mode.APPROX)
+    await one.set_mode(A, 1, Mode.APPROX)
     assert two.stats.reserved_here == 1
     await eventually(lambda: two.stats.outages["loads", "away"] == 1)
 

@@ -21,8 +21,9 @@ async def test_what_no_pod_is_behind_is_forgotten_by_all(
     before = await replica(server.url)
     for endpoint in (HERE, GONE):
         await before.replace(endpoint, 1, 0, {Cache(endpoint, 16): [BlockKey(1), BlockKey(2)]})
-        await before.set_mode(endpoint, Mode.EXACT)
-    await before.set_mode(MODE_ONLY, Mode.APPROX)
+        await before.set_mode(endpoint, 1, Mode.EXACT)
+    await before.take_over(MODE_ONLY)
+    await before.set_mode(MODE_ONLY, 1, Mode.APPROX)
     await before.close()
     one, two = await replica(server.url), await replica(server.url)
     assert set(one.index.known()) == {HERE, GONE, MODE_ONLY}

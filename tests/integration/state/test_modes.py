@@ -1,28 +1,136 @@
-"""How well an endpoint is known is for its owner to say."""
+"""How well an endpoint is known is for its owner to say, and holds as long as he is there and we hear him."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from multipick_epp.blocks import Chains
+from multipick_epp.state.protocol import Applied, Cache, Delta, Hit
 from multipick_epp.state.redis import RedisState
-from multipick_epp.types import Endpoint, Mode
+from multipick_epp.state.redis.connection import Connection
+from multipick_epp.types import BlockKey, Endpoint, Mode
 from multipick_sim.local.valkey import Valkey
 
-PODS = [Endpoint(f"pod-{number}:8000") for number in range(8)]
+Start = Callable[..., Awaitable[RedisState]]
+Eventually = Callable[..., Awaitable[None]]
+Client = Callable[[str], Awaitable[Connection]]
+
+A, B = Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")
+KEY = BlockKey(1)
 
 
-async def test_the_word_of_one_who_only_took_itself_for_the_owner_does_not_last(
-    server: Valkey, replica: Callable[..., Awaitable[RedisState]], eventually: Callable[..., Awaitable[None]]
+async def own(state: RedisState, endpoint: Endpoint) -> None:
+    """Take it over, and know one block of it exactly."""
+    tenure = await state.take_over(endpoint)
+    assert tenure is not None
+    assert list(await state.apply([Delta(Cache(endpoint, 16), tenure.epoch, 0, 0, [KEY])])) == [Applied.NEW]
+    await state.set_mode(endpoint, tenure.epoch, Mode.EXACT)
+
+
+def says(state: RedisState, endpoint: Endpoint, mode: Mode) -> Callable[[], bool]:
+    """In `mode` and in decisions alike."""
+    return lambda: state.mode(endpoint) is mode and state.hits(Chains(17, {16: [KEY]})).get(endpoint) == Hit(16, mode)
+
+
+async def die(state: RedisState) -> None:
+    """Without a word."""
+    for task in state._tasks:
+        task.cancel()
+    await asyncio.gather(*state._tasks, return_exceptions=True)
+
+
+async def test_the_last_who_took_over_has_the_word(server: Valkey, replica: Start, eventually: Eventually) -> None:
+    one, two = await replica(server.url), await replica(server.url)
+    await own(one, A)
+    await eventually(says(two, A, Mode.EXACT))
+    tenure = await two.take_over(A)
+    assert tenure is not None
+    assert tenure.mode is Mode.APPROX, "there were no notes to go on from"
+    assert await one.set_mode(A, 1, Mode.EXACT) is Applied.STALE
+    for state in (one, two):
+        await eventually(says(state, A, Mode.APPROX))
+    assert await two.set_mode(A, tenure.epoch, Mode.EXACT) is Applied.NEW
+    for state in (one, two):
+        await eventually(says(state, A, Mode.EXACT))
+
+
+async def test_what_is_said_is_said_again_to_a_store_that_forgot_it(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
 ) -> None:
     one, two = await replica(server.url), await replica(server.url)
-    await eventually(lambda: 0 < len(one.owned(PODS)) < len(PODS) and len({*one.owned(PODS), *two.owned(PODS)}) == 8)
-    for state in (one, two):
-        for pod in state.owned(PODS):
-            await state.set_mode(pod, Mode.EXACT)
-    for pod in two.owned(PODS):
-        await one.set_mode(pod, Mode.APPROX)
-    await eventually(lambda: any(two.mode(pod) is Mode.APPROX for pod in PODS))
-    await eventually(lambda: all(state.mode(pod) is Mode.EXACT for pod in PODS for state in (one, two)))
-    await server.kill()
-    await server.start()
-    await eventually(lambda: one.degraded is two.degraded is None)
+    await own(one, A)
+    await (await client(server.url)).call("DEL", "{kv:pool}:modes")
     late = await replica(server.url)
-    await eventually(lambda: all(late.mode(pod) is Mode.EXACT for pod in PODS))
+    for state in (one, two, late):
+        await eventually(says(state, A, Mode.EXACT))
+
+
+async def test_an_owner_that_is_gone_makes_nothing_exact(
+    server: Valkey, replica: Start, eventually: Eventually
+) -> None:
+    one, two, reader = [await replica(server.url) for _ in range(3)]
+    await own(one, A)
+    await own(two, B)
+    await eventually(says(reader, A, Mode.EXACT))
+    await eventually(says(reader, B, Mode.EXACT))
+    await die(one)
+    await eventually(says(reader, A, Mode.APPROX))
+    assert says(reader, B, Mode.EXACT)()
+    late = await replica(server.url)
+    await late.settled()
+    assert says(late, A, Mode.APPROX)()
+    assert says(late, B, Mode.EXACT)(), "who starts waits until it knows who is there"
+
+
+async def test_one_that_leaves_is_trusted_until_another_can_have_followed(
+    server: Valkey, replica: Start, eventually: Eventually
+) -> None:
+    one, two, reader = [await replica(server.url) for _ in range(3)]
+    await own(one, A)
+    await eventually(says(reader, A, Mode.EXACT))
+    await one.close()
+    await eventually(lambda: two.owned([A]) or reader.owned([A]), within_s=1.0)
+    assert says(reader, A, Mode.EXACT)()
+    await eventually(says(reader, A, Mode.APPROX))
+
+
+async def test_a_store_that_is_away_or_stands_still_makes_nothing_exact(
+    server: Valkey, replica: Start, eventually: Eventually
+) -> None:
+    one, reader = await replica(server.url), await replica(server.url)
+    await own(one, A)
+    await eventually(says(reader, A, Mode.EXACT))
+    server.pause()
+    await eventually(says(reader, A, Mode.APPROX))
+    server.resume()
+    await eventually(says(reader, A, Mode.EXACT))
+    await server.kill()
+    await eventually(says(reader, A, Mode.APPROX))
+    await server.start()
+    await eventually(lambda: one.degraded is reader.degraded is None)
+    assert says(reader, A, Mode.APPROX)(), "the owner has not told it again yet"
+
+
+async def test_a_reader_that_lags_says_so(server: Valkey, replica: Start, proxy: Any, eventually: Eventually) -> None:
+    one, between = await replica(server.url), await proxy(server.port)
+    reader = await replica(f"redis://127.0.0.1:{between.port}")
+    await own(one, A)
+    await eventually(says(reader, A, Mode.EXACT))
+    between.flowing.clear()
+    await eventually(says(reader, A, Mode.APPROX))
+    assert says(one, A, Mode.EXACT)()
+    between.flowing.set()
+    await eventually(says(reader, A, Mode.EXACT))
+
+
+async def test_a_full_store_hears_what_is_not_exact_any_more(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    one, reader = await replica(server.url), await replica(server.url)
+    await own(one, A)
+    await eventually(says(reader, A, Mode.EXACT))
+    connection = await client(server.url)
+    await connection.call("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+    assert list(await one.apply([Delta(Cache(A, 16), 1, 1, 1, [BlockKey(2)])])) == [Applied.REFUSED]
+    await eventually(says(reader, A, Mode.APPROX))
+    await connection.call("CONFIG", "SET", "maxmemory", "0")

@@ -97,7 +97,7 @@ async def test_any_answers(
         await state.start()
         await reader.start()
         while answered < 600:
-            await state.begin(A, 1)
+            await state.take_over(A)
             outcome = await state.apply([Delta(CACHE, 1, 0, 0, [BlockKey(1)])])
             assert outcome[0] in Applied
             assert await state.clear(A, 1, 1) in Applied
@@ -121,7 +121,7 @@ async def test_a_store_that_is_flushed_between_two_commands(
     flushed = 0
     while flushed < 300 or not {("writer", "flushed"), ("loads", "flushed")} <= state.stats.outages.keys():
         await connection.call("FLUSHALL")
-        await state.begin(A, 1)
+        await state.take_over(A)
         flushed += 1
     await eventually(lambda: state.degraded is None)
     assert {reason for _, reason in state.stats.outages} == {"flushed"}

@@ -11,6 +11,7 @@ from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
 from multipick_epp.state.redis import RedisState, writer
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import delta_record, pack_keys
+from multipick_epp.state.succession import Tenure
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 from multipick_sim.local.valkey import Valkey
 
@@ -80,8 +81,8 @@ async def test_the_next_version_writes_beside_this_one(
     younger = NextVersion(await client(server.url), B)
     await younger.begin("exact")
     await younger.store(0, [*CHAIN, *MORE])
-    await one.begin(A, 1)
-    await one.set_mode(A, Mode.EXACT)
+    await one.take_over(A)
+    await one.set_mode(A, 1, Mode.EXACT)
     assert list(await one.apply([Delta(CACHE, 1, 0, 0, CHAIN)])) == [Applied.NEW]
     await younger.store(1, [], MORE[1:])
     late = await replica(server.url)
@@ -89,7 +90,7 @@ async def test_the_next_version_writes_beside_this_one(
     for state in states:
         await eventually(lambda state=state: tokens(state) == tokens(state, B) == 80)
         await eventually(lambda state=state: tokens(state, B, MORE) == 16)
-        assert state.mode(A) is state.mode(B) is Mode.EXACT
+        await eventually(lambda state=state: state.mode(A) is state.mode(B) is Mode.EXACT)
         assert state.degraded is None
     await younger.begin("shadow")
     await younger.store(0, CHAIN[:2])
@@ -112,8 +113,9 @@ async def test_an_endpoint_is_taken_over_from_the_next_version(
     await younger.begin("exact")
     await younger.store(0, CHAIN)
     await eventually(lambda: tokens(two) == 80)
-    assert not await one.begin(A, 4), "the younger epoch is theirs"
-    assert await one.begin(A, 6)
+    assert await one.take_over(A) == Tenure(6, 0, Mode.APPROX, None), "they left us no notes"
+    assert tokens(two) == 80
+    assert await one.replace(A, 6, -1, {}) is Applied.NEW
     await eventually(lambda: tokens(two) == 0)
     assert list(await one.apply([Delta(CACHE, 6, 0, 0, MORE)])) == [Applied.NEW]
     await eventually(lambda: tokens(two, A, MORE) == 80)
@@ -211,8 +213,8 @@ class Owner:
         self._lost |= endpoint == self._cache.endpoint
 
     async def begin(self) -> None:
-        await self._state.begin(self._cache.endpoint, self.epoch)
-        await self._state.set_mode(self._cache.endpoint, Mode.EXACT)
+        await self._state.take_over(self._cache.endpoint)
+        await self._state.set_mode(self._cache.endpoint, 1, Mode.EXACT)
 
     async def store(self, keys: Sequence[BlockKey]) -> None:
         self._blocks += keys
@@ -227,6 +229,7 @@ class Owner:
             self.uploads += 1
             content = {self._cache: self._blocks}
             applied = await self._state.replace(self._cache.endpoint, self.epoch, self.seq - 1, content)
+            await self._state.set_mode(self._cache.endpoint, self.epoch, Mode.EXACT)
             self._lost = applied is not Applied.NEW
 
 

@@ -57,8 +57,8 @@ class Owner:
 
     async def begin(self) -> None:
         for pod in PODS:
-            await self._state.begin(pod, 1)
-            await self._state.set_mode(pod, Mode.EXACT)
+            await self._state.take_over(pod)
+            await self._state.set_mode(pod, 1, Mode.EXACT)
 
     async def step(self) -> None:
         pod = self._rng.choice(PODS)

@@ -76,9 +76,10 @@ class Bench:
 
     async def store(self, endpoint: Endpoint, tokens: int, last: int = 0) -> None:
         cache = Cache(endpoint, 16)
-        await self.state.begin(endpoint, 1)
-        await self.state.set_mode(endpoint, Mode.EXACT)
-        await self.state.apply([Delta(cache, 1, 0, last, stored=keys(tokens))])
+        tenure = await self.state.take_over(endpoint)
+        assert tenure is not None
+        await self.state.set_mode(endpoint, tenure.epoch, Mode.EXACT)
+        await self.state.apply([Delta(cache, tenure.epoch, 0, last, stored=keys(tokens))])
 
     async def pick(self, subset: tuple[str, ...] | None = None) -> Pick:
         outcome = await self.picker.pick(PickRequest("POST", "/v1/completions", {}, b"{}", 2, subset))
@@ -127,7 +128,7 @@ async def test_stored_blocks_shrink_the_queue_and_the_first_byte_empties_it() ->
         bench.registry.scraped(each, Gauges(block_size=16), Unexplained())
     pick = await bench.pick()
     endpoint = pick.endpoints[0]
-    await bench.state.begin(endpoint, 1)
+    await bench.state.take_over(endpoint)
     await bench.state.apply([Delta(Cache(endpoint, 16), 1, 0, 0, stored=keys(512))])
     await bench.until(lambda: bench.state.load(endpoint).queued_tokens == 1000 - 512)
     assert pick.reservation is not None
@@ -372,8 +373,8 @@ async def test_a_decision_for_an_endpoint_whose_block_size_is_not_hashed_is_blin
     bench = Bench(known(160))
     for endpoint in (A, B, C):
         cache = Cache(endpoint, 1)
-        await bench.state.begin(endpoint, 1)
-        await bench.state.set_mode(endpoint, Mode.EXACT)
+        await bench.state.take_over(endpoint)
+        await bench.state.set_mode(endpoint, 1, Mode.EXACT)
         await bench.state.apply([Delta(cache, 1, 0, 0, stored=block_keys(ROOT, range(160), 1))])
     picked = await bench.pick()
     assert (picked.response_headers["x-multipick-mode"], picked.response_headers["x-multipick-hit-tokens"]) == (

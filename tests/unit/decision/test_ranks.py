@@ -58,8 +58,8 @@ class Bench:
         )
 
     async def store(self, endpoint: Endpoint, tokens: int) -> None:
-        await self.state.begin(endpoint, 1)
-        await self.state.set_mode(endpoint, Mode.EXACT)
+        await self.state.take_over(endpoint)
+        await self.state.set_mode(endpoint, 1, Mode.EXACT)
         await self.state.apply([Delta(Cache(endpoint, 16), 1, 0, 0, stored=keys(tokens))])
 
     async def busy(self, *endpoints: Endpoint) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+import pytest
 from multipick_epp.events.sequence import MAX_ATTEMPTS, MAX_HELD_BYTES, Ask, BatchSequence, Begin, Effect, Lost, Take
+from xxhash import xxh3_64_intdigest
 
 
 def batch(seq: int, engine: str = "a") -> tuple[int, bytes]:
@@ -43,6 +45,10 @@ def joined(replays: bool = True) -> BatchSequence:
     live(sequence, 0, 1, 2)
     assert sequence.next == 3
     return sequence
+
+
+def proven(sequence: BatchSequence) -> bool:
+    return sequence.proven
 
 
 class TestWithoutReplay:
@@ -277,3 +283,54 @@ def test_answers_to_an_old_question_are_ignored() -> None:
     sequence = joined()
     assert done(sequence.replayed(*batch(3))) == []
     assert done(sequence.replay_ended(whole=True)) == []
+
+
+class TestAnotherOwner:
+    def resumed(self, replays: bool = True) -> BatchSequence:
+        sequence = BatchSequence(replays)
+        sequence.resume(7, xxh3_64_intdigest(batch(7)[1]))
+        return sequence
+
+    def test_goes_on_behind_the_last_batch_of_the_one_before(self) -> None:
+        sequence = self.resumed()
+        assert not proven(sequence)
+        assert done(sequence.connected()) == [Ask(7)]
+        assert done(sequence.replayed(*batch(7))) == []
+        assert proven(sequence)
+        assert done(sequence.replayed(*batch(8))) == [take(8)]
+        assert sequence.last == (8, xxh3_64_intdigest(batch(8)[1]))
+
+    @pytest.mark.parametrize("first", [batch(7, "other"), batch(9)])
+    def test_begins_anew_where_that_does_not_come_back(self, first: tuple[int, bytes]) -> None:
+        sequence = self.resumed()
+        assert done(sequence.connected()) == [Ask(7)]
+        assert done(sequence.replayed(*first)) == [Ask(0)]
+        assert done(sequence.replayed(*batch(0))) == [Begin(complete=True), take(0)]
+
+    def test_takes_the_next_number_for_the_same_engine_where_nothing_can_be_replayed(self) -> None:
+        sequence = self.resumed(replays=False)
+        assert done(sequence.connected()) == []
+        assert live(sequence, 8) == [take(8)]
+        assert proven(sequence)
+        assert live(self.resumed(replays=False), 10) == [Lost(), take(10)]
+        assert live(self.resumed(replays=False), 3) == [Begin(complete=False), take(3)]
+
+    def test_goes_on_from_an_engine_that_had_published_nothing(self) -> None:
+        for published in ([], [0, 1]):
+            sequence = BatchSequence(replay=True)
+            sequence.resume(-1, 0)
+            assert done(sequence.connected()) == [Ask(0)]
+            assert [done(sequence.replayed(*batch(seq))) for seq in published] == [[take(seq)] for seq in published]
+            assert done(sequence.replay_ended(whole=True)) == []
+            assert proven(sequence)
+
+    def test_that_hears_nothing_knows_nothing(self) -> None:
+        """A probe that is not answered: what came last may be missing."""
+        sequence = joined()
+        assert proven(sequence)
+        assert done(sequence.probe()) == [Ask(2)]
+        assert done(sequence.replay_ended(whole=False)) == [Ask(2)]
+        assert not proven(sequence)
+        assert not sequence.catching_up, "what comes is taken all the same"
+        assert live(sequence, 3) == [take(3)]
+        assert proven(sequence)

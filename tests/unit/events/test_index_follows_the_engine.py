@@ -11,6 +11,8 @@ from multipick_epp.blocks import block_keys, root_key
 from multipick_epp.events.decode import decode
 from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect, Take
 from multipick_epp.events.tracker import Tracker
+from multipick_epp.state.protocol import Cache
+from multipick_epp.state.succession import Inheritance, Name, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
 from xxhash import xxh3_64_intdigest
 
@@ -83,6 +85,48 @@ class Engine:
         return {block_keys(root, list(block), SIZE)[-1] for block, copies in self.copies.items() if copies > 0}
 
 
+@dataclass
+class Told:
+    """What the shared index has been told: all that an owner of the endpoint's events leaves to the next one."""
+
+    position: Position | None = None
+    contents: dict[Cache, set[BlockKey]] = field(default_factory=dict)
+    names: dict[int, dict[int, Name]] = field(default_factory=dict)
+    copies: dict[Cache, dict[BlockKey, int]] = field(default_factory=dict)
+
+    def by(self, tracker: Tracker, last: tuple[int, int] | None, anew: bool) -> None:
+        self.position = Position(*last, tracker.mode is Mode.EXACT, "tcp://pod:1") if last else None
+        if anew:
+            self.contents = {cache: set(keys) for cache, keys in tracker.contents().items()}
+        else:
+            clears, changes = tracker.take()
+            for cache in self.contents:
+                if cache.medium in clears:
+                    self.contents[cache] = set()
+            for change in changes:
+                held = self.contents.get(change.cache, set())
+                self.contents[change.cache] = (held | set(change.stored)) - set(change.removed)
+        notes = tracker.notes(self.position)
+        if notes.whole:
+            self.names, self.copies = {}, {}
+        for names in notes.names:
+            known = self.names.setdefault(names.block_size, {})
+            known.update(zip(names.keys, map(Name, names.keys.values(), names.parents), strict=True))
+            for block_hash in names.forgotten:
+                known.pop(block_hash, None)
+        for cache, copies in notes.copies.items():
+            counts = {**self.copies.get(cache, {}), **copies}
+            self.copies[cache] = {key: count for key, count in counts.items() if count > 1}
+
+    @property
+    def content(self) -> set[BlockKey]:
+        return {key for keys in self.contents.values() for key in keys}
+
+    @property
+    def left(self) -> Inheritance | None:
+        return Inheritance(self.position, self.contents, self.names, self.copies) if self.position else None
+
+
 class Wire:
     """Engine, what is under way, and the subscriber: everything that can go wrong is a method."""
 
@@ -92,6 +136,9 @@ class Wire:
         self.buffer = buffer  # batches that the publisher keeps; None: no replay socket
         self.sequence = BatchSequence(buffer is not None)
         self.tracker: Tracker | None = None
+        self.told = Told()
+        self.untold = False  # of this tracker
+        self.began = 0
         self.under_way: deque[tuple[int, bytes]] = deque()
         self.asked: int | None = None
         self.do(self.sequence.connected())
@@ -107,11 +154,29 @@ class Wire:
                 assert self.tracker is not None
                 self.tracker.apply(decode(effect.payload))
             elif isinstance(effect, Begin):
-                self.tracker = Tracker(POD, lambda lora: root_key(b"", "m", lora), effect.complete)
+                self.tracker = Tracker(POD, root, effect.complete)
+                self.untold = True
+                self.began += 1
             elif isinstance(effect, Ask):
                 self.asked = effect.start
             elif self.tracker:
                 self.tracker.lost()
+
+    def tell(self) -> None:
+        if self.tracker:
+            self.told.by(self.tracker, self.sequence.last, self.untold)
+            self.untold = False
+
+    def hand_over(self) -> None:
+        """The owner is gone, with what it had not told; the next one subscribes."""
+        self.sequence, self.tracker, self.asked = BatchSequence(self.buffer is not None), None, None
+        self.under_way.clear()
+        if left := self.told.left:
+            self.tracker = Tracker.restored(POD, root, left)
+            assert self.tracker is not None
+            self.untold = False
+            self.sequence.resume(left.position.seq, left.position.digest)
+        self.do(self.sequence.connected())
 
     def publish(self) -> None:
         if batch := self.engine.publish():
@@ -173,6 +238,10 @@ class Wire:
         return {key for keys in self.tracker.contents().values() for key in keys}
 
 
+def root(lora: str | None) -> BlockKey:
+    return root_key(b"", "m", lora)
+
+
 prompts = st.lists(st.integers(0, 1), min_size=1, max_size=5).map(tuple)
 engine_steps = st.one_of(
     st.tuples(st.just("serve"), prompts, st.booleans()),
@@ -226,6 +295,47 @@ def test_when_messages_and_connections_are_lost_and_engines_restart(
     assert wire.tracker is not None
     assert wire.tracker.mode is Mode.EXACT
     assert wire.sequence.proven
+
+
+owner_steps = st.one_of(st.tuples(st.just("tell")), st.tuples(st.just("tell")), st.tuples(st.just("hand_over")))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.booleans(), st.lists(engine_steps | wire_steps | owner_steps, max_size=100))
+def test_when_owners_change_too(map_form: bool, steps: list[tuple[object, ...]]) -> None:
+    """Each goes on from what the one before had told: as if there had been one all the time."""
+    wire = Wire(map_form, buffer=1000)
+    run(wire, steps)
+    wire.hand_over()
+    wire.settle()
+    wire.tell()
+    assert wire.content == wire.told.content == wire.engine.content
+    assert wire.tracker is not None
+    assert wire.tracker.mode is Mode.EXACT
+    wire.hand_over()
+    wire.settle()
+    assert wire.content == wire.engine.content
+    assert wire.tracker.mode is Mode.EXACT
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(engine_steps, st.booleans()), min_size=1, max_size=80))
+def test_an_owner_that_goes_on_needs_no_more_than_the_last_batch(
+    steps: list[tuple[tuple[object, ...], bool]],
+) -> None:
+    """The publisher keeps one batch, and owners change without a word: nothing is begun anew, nothing is lost."""
+    wire = Wire(map_form=True, buffer=1)
+    wire.answer()
+    for step, changes in steps:
+        run(wire, [step, ("publish",), ("deliver",), ("tell",)])
+        if wire.engine.batches and changes:
+            wire.hand_over()
+            wire.answer()
+        assert wire.content == wire.told.content == wire.engine.content
+        assert wire.tracker is not None
+        assert wire.tracker.mode is Mode.EXACT
+        assert wire.sequence.proven
+    assert wire.began == 1
 
 
 @settings(max_examples=300, deadline=None)

@@ -50,8 +50,8 @@ class Picker:
 
     async def start(self) -> None:
         for endpoint in self.endpoints:
-            await self.state.begin(endpoint, 1)
-            await self.state.set_mode(endpoint, Mode.EXACT)
+            await self.state.take_over(endpoint)
+            await self.state.set_mode(endpoint, 1, Mode.EXACT)
             await self.state.replace(endpoint, 1, 0, {Cache(endpoint, BLOCK): []})
 
     async def catch_up(self, now: float) -> None:

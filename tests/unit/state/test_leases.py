@@ -34,3 +34,17 @@ def test_what_happened_while_nobody_looked_is_held_against_nobody() -> None:
     leases.see({A: b"1"}, 10.0)
     assert leases.see({A: b"1"}, 10.0 + 2 * LOOKED_AWAY_S) == {A: 0.0}
     assert leases.see({A: b"1"}, 11.0 + 2 * LOOKED_AWAY_S) == {A: 1.0}
+
+
+def test_who_was_seen_to_renew_is_told_from_a_mere_name() -> None:
+    leases = Leases()
+    leases.see({A: b"1"}, 10.0)
+    assert (set(leases.at_first), leases.renewed) == ({A}, set())
+    leases.see({A: b"2", B: b"1"}, 11.0)
+    assert (set(leases.at_first), leases.renewed) == ({A}, {A})
+    leases.see({B: b"1"}, 12.0)
+    assert leases.renewed == set()
+    leases.see({A: b"3", B: b"2"}, 13.0)
+    assert leases.renewed == {B}
+    leases.see({A: b"4", B: b"3"}, 13.0 + 2 * LOOKED_AWAY_S)
+    assert (set(leases.at_first), leases.renewed) == ({A, B}, set())

@@ -1,38 +1,46 @@
-"""The lease by which a replica takes its part of the ingest, and what it knows of the others' leases."""
+"""The lease by which a replica takes its part of the ingest, and what it knows of the others' leases.
+
+Whoever has come since we look counts once it has renewed its lease: a name alone takes no endpoint. So for half a
+second a newcomer and the owner before it both take an endpoint for theirs; the fence lets only the last one write.
+"""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.keys import Keys
+from multipick_epp.state.redis.leases import Leases
 from multipick_epp.state.redis.scripts import load
 from multipick_epp.types import ReplicaId
 
-OWNER_LEASE_MS = 3_500
-"""A replica that hasn't renewed for so long ingests nothing any more. Renewed every second: hand-over within 5 s.
-
-One that seems to have renewed later than now has not either: each time is the server's own, read at the renewal.
-"""
-FORGET_OWNER_MS = 60_000
+RENEW_S = 0.25
+OWNER_LEASE_S = 3.5
+"""A replica that was not seen to renew for so long ingests nothing any more: hand-over within 5 s."""
+FORGET_OWNER_S = 60.0
 
 
 class IngestLease:
     """`owners` are the replicas that share the endpoints, this one among them if it `takes_part`."""
 
-    def __init__(self, keys: Keys, replica: ReplicaId, takes_part: bool) -> None:
+    def __init__(self, keys: Keys, replica: ReplicaId, takes_part: bool, replaces: ReplicaId | None = None) -> None:
+        """`replaces`: one that is dead; nobody has to wait for the end of its lease."""
         self.script = load("lease")
-        self.owners: tuple[ReplicaId, ...] = (replica,) if takes_part else ()
+        self.owners: tuple[ReplicaId, ...] = ()
         self._keys = keys
         self._replica = replica
         self._takes_part = takes_part
-        self._settled_at = 0.0  # until then, who was an owner before the store was away counts as one
+        self._replaces = replaces
+        self._leases = Leases()
+        self._generation: object = None
+        self._before: set[ReplicaId] = set()  # owners before the store was away that were not heard of since
+        self._settled_at = 0.0  # until then these count, too
 
     def connected(self) -> None:
         """The store may have lost the leases, or was away for longer than they last: let the others renew theirs."""
-        self._settled_at = asyncio.get_running_loop().time() + OWNER_LEASE_MS / 1000
+        self._before = set(self.owners)
+        self._settled_at = asyncio.get_running_loop().time() + OWNER_LEASE_S
 
     async def renew(self, connection: Connection) -> bytes | None:
         """Renew it, see the others'; the generation of the store's data, None before it has one."""
@@ -40,15 +48,24 @@ class IngestLease:
         if not self._takes_part:
             found = await connection.read("GET", pool.generation)
             return None if found is None else replies.string(found)
+        if self._replaces is not None:
+            connection.send("ZREM", pool.owners, self._replaces)
+            self._replaces = None
         keys: tuple[Any, ...] = (pool.owners, pool.generation)
         reply = await connection.call(*self.script.command(keys, self._replica, uuid4().hex))
         generation, leases = replies.listed(reply, 2)
-        ages = list(_ages(replies.listed(leases)))
-        living = {ReplicaId(name.decode()) for name, age in ages if is_name(name) and abs(age) < OWNER_LEASE_MS}
-        if asyncio.get_running_loop().time() < self._settled_at:
-            living.update(self.owners)
-        self.owners = tuple(sorted(living))
-        for name in (name for name, age in ages if not is_name(name) or abs(age) > FORGET_OWNER_MS):
+        if self._generation not in (None, generation):
+            self.connected()
+        self._generation = generation
+        now = asyncio.get_running_loop().time()
+        quiet_s = self._leases.see(dict(replies.pairs(leases)), now)
+        known = self._leases.renewed | self._leases.at_first
+        living = {name for name, quiet in quiet_s.items() if quiet < OWNER_LEASE_S and name in known and is_name(name)}
+        owners = {self._replica, *(ReplicaId(name.decode()) for name in living)}
+        self._before = {name for name in self._before if name.encode() not in living and now < self._settled_at}
+        owners |= self._before
+        self.owners = tuple(sorted(owners))
+        for name in (name for name, quiet in quiet_s.items() if not is_name(name) or quiet > FORGET_OWNER_S):
             connection.send("ZREM", pool.owners, name)
         return replies.string(generation)
 
@@ -61,8 +78,3 @@ class IngestLease:
 def is_name(name: bytes) -> bool:
     """Whether this can be a replica's: those are words of ASCII."""
     return 0 < len(name) <= 255 and name.isascii() and name.decode().isprintable()
-
-
-def _ages(leases: list[object]) -> Iterator[tuple[bytes, int]]:
-    for name, age in zip(leases[::2], leases[1::2], strict=False):
-        yield replies.string(name), replies.number(age)

@@ -15,7 +15,6 @@ HINT_ENTRIES = 1_000
 """Routed prompts, 14 KB each if long. They matter for seconds: what a reader misses of them it learns from events."""
 KEEP_S = 900
 """A pool without any replica is forgotten after so long, by the expiry of all its keys."""
-REFRESH_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,16 @@ class Keys:
     routed: str  # HASH block key -> the endpoints that prompts ending in it were reserved on in the last seconds
     leases: str  # HASH replica -> a stamp that is another with each renewal: charges
     outliers: str  # HASH endpoint -> how often in a row it was left out since its requests fail
-    owners: str  # ZSET replica -> milliseconds when it renewed its lease: ingest
+    owners: str  # ZSET replica -> a stamp that is another with each renewal: ingest
+    holders: str  # HASH endpoint -> the replica that writes it
 
     def fence(self, endpoint: Endpoint) -> str:
         """HASH: epoch, last sequence, base sequence, and each cache's sequence."""
         return f"{self.tag}:e:{endpoint}"
+
+    def notes(self, endpoint: Endpoint) -> str:
+        """HASH: what a successor of its owner needs; see `records`."""
+        return f"{self.tag}:n:{endpoint}"
 
     def blocks(self, cache_name: bytes) -> bytes:
         """SET of a cache's block keys, 8 bytes little-endian each, and one empty member."""
@@ -50,7 +54,7 @@ class Keys:
         """The keys that belong to no endpoint and no replica."""
         return (
             *(self.generation, self.endpoints, self.modes, self.log, self.hints),
-            *(self.load, self.leases, self.outliers, self.owners),
+            *(self.load, self.leases, self.outliers, self.owners, self.holders),
         )
 
 
@@ -59,5 +63,5 @@ def keys_of(pool: str) -> Keys:
     if not pool or "{" in pool or "}" in pool:
         raise ValueError(f"not a pool name: {pool!r}")
     tag = f"{{kv:{pool}}}"
-    names = ("gen", "endpoints", "modes", "log", "hints", "loads", "routed", "leases", "outliers", "owners")
+    names = ("gen", "endpoints", "modes", "log", "hints", "loads", "routed", "leases", "outliers", "owners", "holders")
     return Keys(tag, *(f"{tag}:{name}" for name in names))

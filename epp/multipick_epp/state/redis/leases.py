@@ -13,15 +13,23 @@ class Leases:
     """
 
     def __init__(self) -> None:
+        self.renewed: set[bytes] = set()
+        """Those whose stamp was seen to change while we looked. The others may be anybody's, or nobody's."""
+        self.at_first: frozenset[bytes] = frozenset()
+        """Those that were there when we began to look, of which nothing can be known yet."""
         self._since: dict[bytes, tuple[bytes, float]] = {}  # name -> stamp, when it was first seen
-        self._looked_s = 0.0
+        self._looked_s = float("-inf")
 
     def see(self, stamps: Mapping[bytes, bytes], now: float) -> Mapping[bytes, float]:
         """The leases as they are `now` (seconds, monotonic); how long each has not been renewed while we looked."""
         if now - self._looked_s > LOOKED_AWAY_S:
             self._since.clear()
+            self.renewed.clear()
+            self.at_first = frozenset(stamps)
         self._looked_s = now
         before = self._since
+        self.renewed &= stamps.keys()
+        self.renewed |= {name for name, stamp in stamps.items() if name in before and before[name][0] != stamp}
         self._since = {
             name: before[name] if name in before and before[name][0] == stamp else (stamp, now)
             for name, stamp in stamps.items()

@@ -1,6 +1,6 @@
 """What stands in the streams and in the sets, as bytes. One record is one field of a stream entry; the field's name is
-its kind: `delta`, `void`, `begin`, `drop`, `mode` in the log, `by`, `expect`, `withdraw`, `outlier`
-among the hints.
+its kind: `delta`, `void`, `begin`, `drop`, `mode`, `owner` in the log, `by`, `expect`, `withdraw`, `outlier` among the
+hints.
 
 All of it is read as input: another version of multipick may write beside this one, and anybody else. What a younger
 version may add, and older ones pass over: kinds of records, words behind a mode record's two, elements behind a cache
@@ -10,7 +10,7 @@ name's six, modes. Two names with the same six elements are one cache.
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
@@ -63,7 +63,7 @@ def cache_named(name: bytes) -> Cache:
     return Cache(_endpoint(endpoint), *rest)
 
 
-def pack_keys(keys: Sequence[BlockKey]) -> bytes:
+def pack_keys(keys: Iterable[int]) -> bytes:
     """8 bytes a key, little-endian."""
     packed = array("Q", keys)
     if sys.byteorder == "big":
@@ -168,6 +168,17 @@ def read_mode(record: bytes) -> tuple[Endpoint, Mode | None]:
     """Endpoint and mode of `mode_record`; None: a mode that we don't know. Raises `MALFORMED`."""
     mode, _, rest = record.partition(b" ")
     return read_endpoint(rest.partition(b" ")[0]), mode_named(mode)
+
+
+def owner_record(replica: ReplicaId, endpoint: Endpoint) -> bytes:
+    """The replica that writes an endpoint from now on."""
+    return f"{replica} {endpoint}".encode()
+
+
+def read_owner_record(record: bytes) -> tuple[bytes, Endpoint]:
+    """Replica and endpoint of `owner_record`. Raises ValueError."""
+    replica, _, rest = record.partition(b" ")
+    return replica, read_endpoint(rest.partition(b" ")[0])
 
 
 def mode_named(name: bytes) -> Mode | None:

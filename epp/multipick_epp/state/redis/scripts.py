@@ -19,7 +19,9 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
-_OF_THE_INDEX = frozenset(("apply", "begin", "clear", "drop", "hint", "keep", "lease", "look", "mode"))
+_OF_THE_INDEX = frozenset(
+    ("apply", "clear", "drop", "hint", "keep", "lease", "look", "mode", "note", "replace", "take")
+)
 
 
 def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:

@@ -42,6 +42,17 @@ class Sets:
             self._malformed.skip("modes", self._keys.modes, error)
         return modes
 
+    async def holders(self) -> dict[Endpoint, bytes]:
+        """The replica that writes each endpoint."""
+        holders: dict[Endpoint, bytes] = {}
+        try:
+            for name, replica in replies.pairs(await self._connection.read("HGETALL", self._keys.holders)):
+                for endpoint in self._readable("endpoint", [name], read_endpoint):
+                    holders[endpoint] = replica
+        except WrongTypeError as error:
+            self._malformed.skip("owners", self._keys.holders, error)
+        return holders
+
     async def endpoints(self, with_mode: Iterable[Endpoint]) -> set[Endpoint]:
         """Those that are said to have a fence; those with a mode, where that key can't be read."""
         try:

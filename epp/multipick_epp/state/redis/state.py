@@ -11,14 +11,20 @@ from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
 from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt, Hit, Reserved
 from multipick_epp.state.redis import loads, tail, writer
+from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.link import Link, Session
 from multipick_epp.state.redis.server import Server, open_connection
 from multipick_epp.state.stats import StateStats
+from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 
 WRITER_STALL_S = 2.0
 LEAVE_S = 0.5
+LOOK_S = 0.02
+"""Between two looks whether the owners are there."""
+SETTLED_WITHIN_S = 2.5
+"""An endpoint whose owner left has another one by then. One whose owner died does not: that takes up to 5 s."""
 
 
 class RedisState:
@@ -40,8 +46,12 @@ class RedisState:
         ingests: bool = True,
         medium_weights: Mapping[str, float] | None = None,
         rng: Random | None = None,
+        replaces: ReplicaId | None = None,
     ) -> None:
-        """To be made in a running loop. Raises ValueError for a bad pool name."""
+        """`replaces`: a replica that is known to be dead. To be made in a running loop.
+
+        Raises ValueError for a bad pool name.
+        """
         self.stats = StateStats()
         self.index = LocalIndex(medium_weights or {}, self.stats)
         self._server = server
@@ -49,7 +59,8 @@ class RedisState:
         self._replica = replica
         self._rng = rng or Random()
         self._loop = asyncio.get_running_loop()
-        self._writer = writer.Writer(self._keys, replica, ingests, self.index if picks else None, self.stats)
+        lease = IngestLease(self._keys, replica, ingests, replaces)
+        self._writer = writer.Writer(self._keys, replica, lease, self.index if picks else None, self.stats)
         self._loads = loads.Loads(self._keys, replica, self.index.holds, self.stats)
         self._tail = tail.Tail(self._keys, replica, self.index, self._loads.dropped, self.stats)
         sessions: list[tuple[str, float, Session]] = [("writer", WRITER_STALL_S, self._writer.session)]
@@ -65,6 +76,13 @@ class RedisState:
             self._tasks.append(asyncio.create_task(link.run(opener, session), name=f"store {link.name}"))
         for link, _, _ in self._sessions:
             await link.settled.wait()
+
+    async def settled(self) -> None:
+        """See `State`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_WITHIN_S):
+                while self.degraded is None and not self._tail.trust.settled:
+                    await asyncio.sleep(LOOK_S)
 
     async def close(self) -> None:
         """See `State`."""
@@ -84,13 +102,17 @@ class RedisState:
 
     # --- index
 
-    async def begin(self, endpoint: Endpoint, epoch: int) -> bool:
+    async def take_over(self, endpoint: Endpoint) -> Tenure | None:
         """See `State`."""
-        return await self._writer.begin(endpoint, epoch)
+        return await self._writer.take_over(endpoint)
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
         """See `State`."""
         return await self._writer.apply(deltas)
+
+    async def note(self, endpoint: Endpoint, epoch: int, notes: Notes) -> Applied:
+        """See `State`."""
+        return await self._writer.note(endpoint, epoch, notes)
 
     async def clear(self, endpoint: Endpoint, epoch: int, seq: int, medium: str | None = None) -> Applied:
         """See `State`."""
@@ -107,9 +129,9 @@ class RedisState:
         self._loads.dropped(endpoint)
         await self._writer.drop(endpoint)
 
-    async def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
+    async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """See `State`."""
-        await self._writer.set_mode(endpoint, mode)
+        return await self._writer.set_mode(endpoint, epoch, mode)
 
     def owned(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """See `State`."""
@@ -140,6 +162,7 @@ class RedisState:
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """See `State`."""
+        self._tail.trust.judge()
         return self.index.mode(endpoint)
 
     def block_size(self, endpoint: Endpoint) -> int | None:
@@ -153,6 +176,7 @@ class RedisState:
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """See `State`."""
         self.index.expire(self._loop.time())
+        self._tail.trust.judge()
         return self.index.hits(chains)
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:

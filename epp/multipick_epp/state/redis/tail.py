@@ -22,18 +22,20 @@ from multipick_epp.state.redis.records import (
     read_mode,
     read_outlier,
     read_owner,
+    read_owner_record,
     read_withdraw,
 )
 from multipick_epp.state.redis.replies import START, Entry
 from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.redis.sets import Sets
+from multipick_epp.state.redis.trust import Trust
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import Endpoint, Mode, ReplicaId, ReservationId
 
 log = logging.getLogger(__name__)
 
-BLOCK_S = 0.5
-"""A read waits so long for news: a store that lost its data is noticed within it."""
+BLOCK_S = 0.25
+"""A read waits so long for news: a store that lost its data, or an owner that is gone, is noticed within it."""
 STALL_S = BLOCK_S + 2.0
 ENTRIES_A_READ = 128
 TURN_S = 0.002
@@ -49,6 +51,7 @@ class Look(NamedTuple):
     log_end: bytes  # the newest entry; empty: the key is no stream
     hints_end: bytes  # the same
     continues: bool  # the log has the entry that was asked for
+    owners: dict[bytes, bytes]  # the leases of those who ingest: name and stamp
 
 
 class Tail:
@@ -82,10 +85,17 @@ class Tail:
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
         self._loop = asyncio.get_running_loop()
+        self.trust = Trust(index, self._loop.time)
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Load what is missing, then follow the log until the connection is lost."""
         await install(connection, self._script)
+        try:
+            await self._session(connection, link)
+        finally:
+            self.trust.lost()
+
+    async def _session(self, connection: Connection, link: Link) -> None:
         while True:
             look = await self._look(connection, self._position or START)
             if self._position is not None and not look.continues:
@@ -93,21 +103,26 @@ class Tail:
                 self._position = None
             if self._position is None or look.generation != self._generation:
                 await self._load(connection, look)
-            elif not look.hints_end or replies.order(look.hints_end) < replies.order(self._hints_position):
+                continue
+            if not look.hints_end or replies.order(look.hints_end) < replies.order(self._hints_position):
                 self._hints_position = look.hints_end or START  # another stream than the one that was read
+            self.trust.saw(look.owners)
+            if look.log_end == self._position:
+                self.trust.heard()
             link.up()
             await self._follow(connection, look)
 
     async def _look(self, connection: Connection, position: bytes) -> Look:
         pool = self._keys
-        command = self._script.command((pool.generation, pool.log, pool.hints), position)
-        generation, log_end, hints_end, continues = replies.listed(await connection.call(*command), 4)
+        command = self._script.command((pool.generation, pool.log, pool.hints, pool.owners), position)
+        generation, log_end, hints_end, continues, owners = replies.listed(await connection.call(*command), 5)
         if not generation:  # an empty store, which nobody has named yet
             generation = uuid4().hex.encode()
             if await connection.call("SET", pool.generation, generation, "NX") is None:
                 generation = b""  # by now it has one; or what stands there is none, and an owner will see to it
         log_end, hints_end = (replies.identity(end) if end else b"" for end in (log_end, hints_end))
-        return Look(replies.string(generation), log_end, hints_end, bool(replies.number(continues)))
+        stamps = dict(replies.pairs(owners))
+        return Look(replies.string(generation), log_end, hints_end, bool(replies.number(continues)), stamps)
 
     async def _follow(self, connection: Connection, look: Look) -> None:
         """Read for a while what is new in those streams that are streams."""
@@ -119,14 +134,17 @@ class Tail:
             if look.hints_end:
                 streams.append((self._keys.hints, self._hints_position))
             if streams:
-                await self._read(connection, *zip(*streams, strict=True))
+                await self._read(connection, until - self._loop.time(), *zip(*streams, strict=True))
             else:
                 await asyncio.sleep(BLOCK_S)
             self._forget_unconfirmed()
 
-    async def _read(self, connection: Connection, names: Sequence[str], positions: Sequence[bytes]) -> None:
+    async def _read(
+        self, connection: Connection, within_s: float, names: Sequence[str], positions: Sequence[bytes]
+    ) -> None:
+        """What is new now, or will be in this time."""
         before = self._position
-        block = ("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", int(1000 * BLOCK_S), "STREAMS")
+        block = ("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", max(1, int(1000 * within_s)), "STREAMS")
         try:
             news = replies.news(await connection.read(*block, *names, *positions))
         except WrongTypeError:
@@ -135,13 +153,16 @@ class Tail:
         except TooLongError:
             self._position = None  # the sets have it, too
             raise
-        if changes := news.get(self._keys.log.encode()):
+        changes = news.get(self._keys.log.encode(), [])
+        if changes:
             if len(changes) == ENTRIES_A_READ and await self._trimmed(connection, before or START):
                 log.warning("the log was trimmed before it was read: loading the sets")
                 self._position = None
                 return
             async for identity in self._play(changes):
                 self._position = identity
+        if len(changes) < ENTRIES_A_READ and self._keys.log in names:
+            self.trust.heard()
         if hints := news.get(self._keys.hints.encode()):
             async for identity in self._play(hints):
                 self._hints_position = identity
@@ -191,7 +212,10 @@ class Tail:
                 index.void(cache_named(record))
             case b"mode":
                 endpoint, mode = read_mode(record)
-                self._set_mode(endpoint, mode)
+                self.trust.says(endpoint, self._known(endpoint, mode))
+            case b"owner":
+                replica, endpoint = read_owner_record(record)
+                self.trust.holds(endpoint, replica)
             case b"begin":
                 endpoint = read_endpoint(record)
                 self._unconfirmed.discard(endpoint)
@@ -199,7 +223,7 @@ class Tail:
             case b"drop":
                 endpoint = read_endpoint(record)
                 self._unconfirmed.discard(endpoint)
-                index.drop(endpoint)
+                self._forget(endpoint)
                 self._dropped(endpoint)
             case _:  # of a younger version
                 self._malformed.skip("record", kind, "unknown kind")
@@ -212,11 +236,15 @@ class Tail:
                 for listener in self.on_routed_elsewhere:
                     listener(endpoint, keys)
 
-    def _set_mode(self, endpoint: Endpoint, mode: Mode | None) -> None:
+    def _known(self, endpoint: Endpoint, mode: Mode | None) -> Mode:
         """A mode that we don't know says at least that the endpoint has an owner; it is never taken for EXACT."""
         if mode is None:
             self._malformed.skip("mode", endpoint, "unknown mode")
-        self._index.set_mode(endpoint, mode or Mode.APPROX)
+        return mode or Mode.APPROX
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        self._index.drop(endpoint)
+        self.trust.dropped(endpoint)
 
     async def _load(self, connection: Connection, look: Look) -> None:
         """Take the sets, and go on from where the log ended before: what is played twice changes nothing."""
@@ -225,13 +253,13 @@ class Tail:
         endpoints = await sets.endpoints(modes)
         for endpoint in endpoints:
             await sets.load(endpoint)
-        for endpoint, mode in modes.items():
-            self._set_mode(endpoint, mode)
+        holders = await sets.holders()
+        self.trust.loaded({endpoint: self._known(endpoint, mode) for endpoint, mode in modes.items()}, holders)
         absent = set(self._index.endpoints()) - endpoints
         if self._generation in (None, look.generation):
             self._unconfirmed.clear()
             for endpoint in absent:
-                self._index.drop(endpoint)
+                self._forget(endpoint)
         else:
             self._unconfirmed = absent
             self._confirm_until = self._loop.time() + UNCONFIRMED_S
@@ -243,5 +271,5 @@ class Tail:
     def _forget_unconfirmed(self) -> None:
         if self._unconfirmed and self._loop.time() >= self._confirm_until:
             for endpoint in self._unconfirmed:
-                self._index.drop(endpoint)
+                self._forget(endpoint)
             self._unconfirmed.clear()

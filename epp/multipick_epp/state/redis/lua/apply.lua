@@ -1,5 +1,5 @@
 -- Writes deltas, each if its endpoint's fence lets it (the rules are in fence.py), to the caches' sets and to the log.
--- KEYS: log; then of each delta: the endpoint's fence, the cache's set
+-- KEYS: log; then of each delta: the endpoint's fence, its notes, the cache's set
 -- ARGV: entries that the log keeps, caches of an endpoint at most, seconds after which a cache that nobody keeps alive
 --   expires; then of each delta: cache, epoch, first, last, number of stored and of removed keys, the record, which
 --   ends in these keys, 8 bytes each
@@ -40,8 +40,8 @@ local function write(set, record, stored, removed)
   return overwritten
 end
 
-for i = 1, (#KEYS - 1) / 2 do
-  local fence, set = KEYS[2 * i], KEYS[2 * i + 1]
+for i = 1, (#KEYS - 1) / 3 do
+  local fence, notes, set = KEYS[3 * i - 1], KEYS[3 * i], KEYS[3 * i + 1]
   local a = 7 * i - 3
   local cache, record = ARGV[a], ARGV[a + 6]
   local epoch, first, last = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
@@ -49,9 +49,9 @@ for i = 1, (#KEYS - 1) / 2 do
   local known, newest, seen = whole(fields[1]), whole(fields[2]), whole(fields[4] or fields[3])
   local is_new = not fields[4]
   local code
-  if not known or epoch > known then
+  if not known then
     code = GAP
-  elseif epoch < known then
+  elseif epoch ~= known then
     code = STALE
   elseif seen and first <= seen and last <= seen then
     code = DUPLICATE
@@ -61,6 +61,9 @@ for i = 1, (#KEYS - 1) / 2 do
     code = NEW
     if not newest or not seen or first > newest + 1 or (not is_new and redis.call('EXISTS', set) == 0) then
       code = GAP
+    end
+    if is_new then
+      redis.call('UNLINK', set)  -- of a fence that was lost
     end
     if write(set, record, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])) then
       code = GAP
@@ -74,6 +77,11 @@ for i = 1, (#KEYS - 1) / 2 do
     if not newest or last > newest then
       redis.call('HSET', fence, 'last', last)
     end
+  end
+  if code == GAP then
+    anew('HDEL', notes, 'position', '')
+  elseif code == NEW then
+    anew('HDEL', notes, 'position')
   end
   codes[i] = code
 end

@@ -1,21 +1,21 @@
 -- Empties the caches that have not seen batch `seq`, in which the engine dropped its cache.
--- KEYS: log, the endpoint's fence; then the sets of the caches
+-- KEYS: log, the endpoint's fence, its notes; then the sets of the caches
 -- ARGV: entries that the log keeps, epoch, seq, seconds after which a cache that nobody keeps alive expires; the caches
 -- Returns a code: Applied.
 local STALE, DUPLICATE, NEW, GAP = -1, 0, 1, 2
-local log, fence = KEYS[1], KEYS[2]
+local log, fence, notes = KEYS[1], KEYS[2], KEYS[3]
 local epoch, seq = tonumber(ARGV[2]), tonumber(ARGV[3])
 local fields = anew('HMGET', fence, 'epoch', 'last')
 local known, newest = whole(fields[1]), whole(fields[2])
-if not known or epoch > known then
+if not known then
   return GAP
 end
-if epoch < known then
+if epoch ~= known then
   return STALE
 end
 local entry = {}
-for i = 3, #KEYS do
-  local cache = ARGV[i + 2]
+for i = 4, #KEYS do
+  local cache = ARGV[i + 1]
   local seen = redis.call('HGET', fence, cache)
   if seen and (whole(seen) or -1) < seq then
     redis.call('UNLINK', KEYS[i])
@@ -35,4 +35,9 @@ end
 if #entry > 0 then
   tell(log, ARGV[1], unpack(entry))
 end
-return newest and seq <= newest + 1 and NEW or GAP
+if newest and seq <= newest + 1 then
+  anew('HDEL', notes, 'position')
+  return NEW
+end
+anew('HDEL', notes, 'position', '')
+return GAP

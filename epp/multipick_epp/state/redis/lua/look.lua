@@ -1,8 +1,8 @@
--- Where the streams are.
--- KEYS: generation of the store's data, log, hints
+-- Where the streams are, and who ingests.
+-- KEYS: generation of the store's data, log, hints, leases of the ingest
 -- ARGV: the identity of a log entry
 -- Returns the generation, empty where there is none; the newest entry of each stream, 0-0 where there is none, empty
--- where the key is no stream; 1 where the log has the entry, or no entry was ever read.
+-- where the key is no stream; 1 where the log has the entry, or no entry was ever read; each lease's name and stamp.
 local function newest(stream, from, to)
   local found = redis.pcall('XREVRANGE', stream, from, to, 'COUNT', 1)
   if found.err then
@@ -17,4 +17,8 @@ if type(generation) ~= 'string' then
 end
 local at = ARGV[1]
 local continues = (at == '0-0' or newest(KEYS[2], at, at) == at) and 1 or 0
-return {generation, newest(KEYS[2], '+', '-'), newest(KEYS[3], '+', '-'), continues}
+local leases = redis.pcall('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
+if leases.err then
+  leases = {}
+end
+return {generation, newest(KEYS[2], '+', '-'), newest(KEYS[3], '+', '-'), continues, leases}

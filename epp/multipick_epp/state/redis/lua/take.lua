@@ -1,0 +1,45 @@
+-- Makes a replica the one who writes an endpoint, under a new epoch: whoever did before is fenced off. Voids nothing.
+-- KEYS: log, endpoints, modes, owners' endpoints, the endpoint's fence, its notes
+-- ARGV: entries that the log keeps, endpoint, the replica, the mode of an endpoint that is not known well and its
+--   record, the record of the owner, seconds after which what nobody keeps alive expires
+-- Returns the epoch, the last sequence (-1: none), the position that one may go on from (empty: from none), the mode.
+local log, endpoints, modes, holders, fence, notes = unpack(KEYS)
+local endpoint = ARGV[2]
+local fields = anew('HMGET', fence, 'epoch', 'last')
+local known, last = whole(fields[1]), whole(fields[2])
+local rest
+if known and known >= 0 and known < 2^52 then
+  local position = anew('HGET', notes, 'position')
+  local its_epoch, after = string.match(position or '', '^(%d+) (.+)$')
+  if last and tonumber(its_epoch) == known and redis.call('HEXISTS', notes, '') == 1 then
+    rest = after
+  end
+elseif not fields[1] and redis.call('HLEN', fence) == 0 then  -- a new endpoint, of which there is nothing to be known
+  redis.call('UNLINK', notes)
+  redis.call('HSET', notes, '', '')
+  redis.call('EXPIRE', notes, ARGV[7])
+  redis.call('HSET', fence, 'last', -1, 'base', -1)
+  known, last = 0, -1
+else
+  known = 0
+end
+local epoch = string.format('%.0f', known + 1)
+redis.call('HSET', fence, 'epoch', epoch)
+redis.call('EXPIRE', fence, ARGV[7])
+if rest then
+  redis.call('HSET', notes, 'position', epoch .. ' ' .. rest)
+else
+  anew('HDEL', notes, 'position')
+end
+anew('SADD', endpoints, endpoint)
+anew('HSET', holders, endpoint, ARGV[3])
+redis.call('EXPIRE', holders, ARGV[7])
+local entry = {'owner', ARGV[6]}
+local mode = anew('HGET', modes, endpoint)
+if mode and mode ~= ARGV[4] and not rest then  -- until it is told anew
+  mode = ARGV[4]
+  redis.call('HSET', modes, endpoint, mode)
+  entry[3], entry[4] = 'mode', ARGV[5]
+end
+tell(log, ARGV[1], unpack(entry))
+return {epoch, string.format('%.0f', last or -1), rest or '', mode or ''}

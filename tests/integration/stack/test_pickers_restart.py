@@ -1,0 +1,65 @@
+"""Pickers that are restarted one after the other, as in an upgrade, forget nothing, though no pod tells it again."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from multipick_sim.texts import fixed_text
+
+if TYPE_CHECKING:
+    from stacks.stack import Stack
+
+    from tests.integration.stack.conftest import StartStack
+
+CHAT = "/v1/chat/completions"
+KEPT = 20
+FLAGS = ("--speed", 50, "--num-gpu-blocks", 600)
+SYSTEM = fixed_text(1, 1600)
+
+
+async def ask(stack: "Stack", number: int) -> tuple[str, int, int] | None:
+    """The mode of the decision, and what it predicted and the engine reported; None where no picker decided."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": fixed_text(100 + number, 60)}]
+    response, answer = await stack.post(CHAT, {"model": "demo", "messages": messages, "max_tokens": 30})
+    assert response.status == 200, answer
+    if "x-multipick-mode" not in response.headers:
+        return None
+    cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+    return response.headers["x-multipick-mode"], int(response.headers["x-multipick-hit-tokens"]), cached
+
+
+async def test_every_picker_is_restarted(start_stack: "StartStack") -> None:
+    stack = await start_stack(pickers=2, flags=FLAGS)
+    for pod in stack.pods:
+        async with stack.admin.post(f"http://{pod.endpoint}/sim/sick", json={"replay_batches": KEPT}) as response:
+            assert response.status == 200
+    for number in range(3 * KEPT):
+        await ask(stack, number)
+    await stack.settled()
+    begun = await stack.records(b"begin")
+    decided: list[tuple[str, int, int]] = []
+    ended = asyncio.Event()
+
+    async def traffic() -> None:
+        number = 1000
+        while not ended.is_set():
+            number += 1
+            if decision := await ask(stack, number):
+                decided.append(decision)
+            await asyncio.sleep(0.05)
+
+    asking = asyncio.create_task(traffic())
+    for picker in stack.pickers:
+        before = len(decided)
+        picker.terminate()
+        assert await picker.ended() == 0
+        await picker.stop()
+        await picker.serve()
+        await stack.known()
+        while len(decided) < before + 40 and not asking.done():
+            await asyncio.sleep(0.02)
+    ended.set()
+    await asking
+    await stack.settled()
+    assert [each for each in decided if each[0] != "exact" or each[1] != each[2]] == []
+    assert all(cached >= 1500 for _, _, cached in decided)
+    assert await stack.records(b"begin") == begun, "nothing was told anew"
