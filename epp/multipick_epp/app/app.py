@@ -190,6 +190,7 @@ class App:
         await self._find_pods()
         await self.monitor.looked()
         await self.ranks.asked()
+        await self.feeds.up()
         await self.state.settled()
         self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
         self.supervisor.keep("engine checks", self.checker.run)

@@ -46,6 +46,11 @@ class Feeds:
         if self._enabled:
             await self._ingest.start()
 
+    async def up(self) -> None:
+        """Returns when this picker can take over endpoints that others leave; after some seconds anyway."""
+        if self._enabled and isinstance(self._ingest, IngestProcess):
+            await self._ingest.up()
+
     async def close(self) -> None:
         """Stop following. The index keeps what it knows."""
         if self._enabled:

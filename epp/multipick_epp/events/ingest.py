@@ -29,6 +29,9 @@ REST_S = 1.0
 """An endpoint that somebody else took over is not taken back before both had the time to hear of each other."""
 LEAVE_S = 1.0
 """So long may it take to tell the last of an endpoint that is left to another."""
+HAND_OVER_S = 1.5
+"""Who ends follows on for so long, until others have taken over: else the events of that time are nobody's."""
+ASK_S = 0.1  # between two looks whether they have
 MAX_ALL_ENTRIES = 1 << 25
 """Of all endpoints together, see `Tracker.entries`: 16 million blocks, 4 GB. Beyond, the largest one starts afresh."""
 WHOLE_AT_ONCE = 4
@@ -58,6 +61,7 @@ class Ingest:
         self._changed = asyncio.Event()
         self._whole = asyncio.Semaphore(WHOLE_AT_ONCE)
         self._owned_s = 0.0  # loop time at which ownership is looked at again
+        self._leaving = False
         self._task: asyncio.Task[None] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._engines = EngineClient()
@@ -72,8 +76,11 @@ class Ingest:
         self._task = asyncio.create_task(self._run(), name="ingest")
 
     async def close(self) -> None:
-        """Tell the last, and stop following. The index keeps what it knows."""
+        """Let others take over, tell the last, and stop following. The index keeps what it knows."""
         if self._task:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HAND_OVER_S):
+                    await self._hand_over()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._own(())
@@ -86,6 +93,18 @@ class Ingest:
         await self._engines.close()
         if self._context:
             self._context.destroy(linger=0)
+
+    async def _hand_over(self) -> None:
+        """Returns when all endpoints have another owner, as the next word of ours on each tells."""
+        self._leaving = True
+        if not await self._index.retire():
+            return
+        while self._feeds:
+            for feed in self._feeds.values():
+                feed.mode_uploaded = None
+            self._owned_s = 0.0
+            self._changed.set()
+            await asyncio.sleep(ASK_S)
 
     def follow(self, specs: Iterable[FeedSpec]) -> None:
         """The pool consists of these endpoints from now on. Those that left it are dropped from the index."""
@@ -118,7 +137,7 @@ class Ingest:
         """At what nobody announces."""
         for endpoint in self._feeds.keys() - self._specs.keys():
             self._end(self._feeds.pop(endpoint), self._drop)
-        self._own(self._index.owned(list(self._specs)))
+        self._own(list(self._feeds) if self._leaving else self._index.owned(list(self._specs)))
         now_s = asyncio.get_running_loop().time()
         for feed in self._feeds.values():
             feed.look(now_s)

@@ -32,7 +32,9 @@ IDLE_LOOKS = 15
 BUSY_LOOKS = 60
 """In a row without a report, whatever it is busy with."""
 MAX_REPORT_BYTES = 4 << 20
-CLOSE_S = 3.0
+CLOSE_S = 5.0
+UP_WITHIN_S = 10.0
+"""An interpreter that starts takes a second; on a machine that is busy with the same elsewhere, some."""
 _PAUSE_S = (0.2, 10.0)  # first and longest pause before it is started again
 _LONG_ENOUGH_S = 60.0  # after such a run the next pause is the first again
 _LINE_BYTES = 200  # of an unreadable line that the log shows
@@ -51,6 +53,7 @@ class IngestProcess:
         self._feeds: Sequence[FeedSpec] = ()
         self._changed = asyncio.Event()
         self._report = Report((), "not started")
+        self._up = asyncio.Event()  # set once it has reported that it does its work
         self._heard = False  # since the last look
         self._task: asyncio.Task[None] | None = None
 
@@ -63,6 +66,12 @@ class IngestProcess:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def up(self) -> None:
+        """Returns when it takes its part of the ingest; after UP_WITHIN_S anyway."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UP_WITHIN_S):
+                await self._up.wait()
 
     def follow(self, feeds: Iterable[FeedSpec]) -> None:
         """The pool consists of these endpoints from now on."""
@@ -154,6 +163,8 @@ class IngestProcess:
                     return "it ended"
                 self._report = msgspec.json.decode(line, type=Report)
                 self._heard = True
+                if self._report.degraded is None:
+                    self._up.set()
             except (
                 ValueError,
                 RecursionError,

@@ -143,6 +143,10 @@ class MemoryState:
         """All: there is no other replica."""
         return endpoints
 
+    async def retire(self) -> bool:
+        """There is no other replica."""
+        return False
+
     def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
         """Nothing is ever lost here: what this process holds is the truth."""
 

@@ -141,6 +141,12 @@ class Index(Protocol):
         Changes at most a few seconds after a replica came or went; while the truth is away, the last answer holds.
         """
 
+    async def retire(self) -> bool:
+        """This replica takes no part in the ingest any more: the others take over what it owns, at once.
+
+        It may go on writing what they have not taken over yet. False where there are no others.
+        """
+
     def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
         """Call `listener` with each endpoint that this replica wrote and that the shared truth no longer has exactly.
 

@@ -1,7 +1,8 @@
 """The lease by which a replica takes its part of the ingest, and what it knows of the others' leases.
 
-Whoever has come since we look counts once it has renewed its lease: a name alone takes no endpoint. So for half a
-second a newcomer and the owner before it both take an endpoint for theirs; the fence lets only the last one write.
+Whoever has come since we look counts at once, and for longer only if it renews its lease: a name alone takes no
+endpoint. For a moment a newcomer and the owner before it both take an endpoint for theirs; the fence lets only the last
+one write.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from multipick_epp.types import ReplicaId
 RENEW_S = 0.25
 OWNER_LEASE_S = 3.5
 """A replica that was not seen to renew for so long ingests nothing any more: hand-over within 5 s."""
+NEWCOMER_S = 0.6
+"""A name that has appeared counts for so long without a renewal: two more looks."""
 FORGET_OWNER_S = 60.0
 
 
@@ -60,7 +63,11 @@ class IngestLease:
         now = asyncio.get_running_loop().time()
         quiet_s = self._leases.see(dict(replies.pairs(leases)), now)
         known = self._leases.renewed | self._leases.at_first
-        living = {name for name, quiet in quiet_s.items() if quiet < OWNER_LEASE_S and name in known and is_name(name)}
+        living = {
+            name
+            for name, quiet in quiet_s.items()
+            if quiet < (OWNER_LEASE_S if name in known else NEWCOMER_S) and is_name(name)
+        }
         owners = {self._replica, *(ReplicaId(name.decode()) for name in living)}
         self._before = {name for name in self._before if name.encode() not in living and now < self._settled_at}
         owners |= self._before
@@ -70,8 +77,10 @@ class IngestLease:
         return replies.string(generation)
 
     async def give_up(self, connection: Connection) -> None:
-        """So that the others need not wait for its end."""
+        """So that the others need not wait for its end. From then on this replica takes no part."""
         if self._takes_part:
+            self._takes_part = False
+            self.owners = tuple(name for name in self.owners if name != self._replica)
             await connection.call("ZREM", self._keys.owners, self._replica)
 
 

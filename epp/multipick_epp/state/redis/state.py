@@ -89,7 +89,7 @@ class RedisState:
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self._loads.leave()
-                await self._writer.leave()
+                await self._writer.retire()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,6 +136,10 @@ class RedisState:
     def owned(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """See `State`."""
         return owned_by(self._replica, endpoints, self._writer.owners)
+
+    async def retire(self) -> bool:
+        """See `State`."""
+        return await self._writer.retire()
 
     def on_lost(self, listener: Callable[[Endpoint], None]) -> None:
         """See `State`."""

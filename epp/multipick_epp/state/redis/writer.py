@@ -199,11 +199,13 @@ class Writer:
         finally:
             self._calls.connection = None
 
-    async def leave(self) -> None:
-        """Give up the lease, so that the others need not wait for its end."""
-        if self._calls.connection is not None:
-            with suppress(LostError):
-                await self._lease.give_up(self._calls.connection)
+    async def retire(self) -> bool:
+        """See `State`."""
+        if self._calls.connection is None:
+            return False
+        with suppress(LostError):
+            await self._lease.give_up(self._calls.connection)
+        return bool(self.owners)
 
     async def _renew(self, connection: Connection) -> None:
         pool = self._keys
