@@ -10,7 +10,7 @@ from multipick_operator.children.context import Context
 COMMANDS = (
     *("+auth", "+select", "+role", "+cluster|slots", "+evalsha", "+script|load"),
     *("+get", "+set", "+expire", "+unlink", "+exists", "+time"),
-    *("+hget", "+hmget", "+hset", "+hsetnx", "+hincrby", "+hdel", "+hlen", "+hkeys", "+hgetall"),
+    *("+hget", "+hmget", "+hset", "+hsetnx", "+hincrby", "+hdel", "+hlen", "+hexists", "+hkeys", "+hgetall", "+hscan"),
     *("+sadd", "+srem", "+smembers", "+sscan", "+zadd", "+zrem", "+zrange"),
     *("+xadd", "+xread", "+xrange", "+xrevrange"),
 )
