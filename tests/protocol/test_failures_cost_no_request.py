@@ -226,6 +226,35 @@ async def test_a_request_that_draining_cuts_is_refused_with_retry_after(
         assert [received.body for received in gateway.received] == [b"{}"]
 
 
+@both_styles
+async def test_a_request_that_is_being_decided_as_draining_ends_is_decided(
+    style: Any, start_gateway: "StartGateway"
+) -> None:
+    """It may have begun in the very moment in which nothing else was open."""
+    gateway = await start_gateway(style)
+    asked, decided = asyncio.Event(), asyncio.Event()
+    decide = gateway.picker.decide
+
+    async def later(request: PickRequest) -> Pick | NoPick:
+        asked.set()
+        await decided.wait()
+        return await decide(request)
+
+    gateway.picker.decide = later
+    asking = asyncio.ensure_future(gateway.http.post("/v1/completions", data=b"{}"))
+    await asked.wait()
+    draining = asyncio.ensure_future(gateway.server.drain(0))
+    await asyncio.sleep(0.1)
+    decided.set()
+    response = await asking
+    assert response.status == 200
+    assert [received.body for received in gateway.received] == [b"{}"]
+    await draining
+    await gateway.settled()
+    assert gateway.picker.named("release") == [("r1",)]
+    assert gateway.observer.failures == []
+
+
 async def first_chunk_arrived(gateway: "Gateway") -> None:
     # Envoy says nothing of it: its statistics count the messages it sent on streams.
     async with asyncio.timeout(10), aiohttp.ClientSession() as admin:

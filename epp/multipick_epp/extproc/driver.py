@@ -126,6 +126,11 @@ class Conversation:
             self._paused = True
             self._transport.pause()
 
+    @property
+    def undecided(self) -> bool:
+        """See `Stream.undecided`."""
+        return not self._over and self._stream.undecided
+
     def stop(self) -> None:
         """End the stream from here: the gateway goes on by itself, or refuses what it can't finish without us."""
         self._step(self._stream.stop)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 
 from multipick_epp.extproc.connections import Connections
+from multipick_epp.extproc.drain import UNDECIDED_S, quiet, stop_all
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
 from multipick_epp.extproc.pick import Picker
@@ -44,8 +45,6 @@ class ExtProcServer:
         self._certificate = certificate
         self._kept = Kept()
         self._open: set[Conversation] = set()
-        self._idle = asyncio.Event()  # set while nothing is open
-        self._idle.set()
         process = grpc.stream_stream_rpc_method_handler(self._process)
         handlers = (
             grpc.method_handlers_generic_handler(EXT_PROC_SERVICE, {"Process": process}),
@@ -67,22 +66,18 @@ class ExtProcServer:
         return bound
 
     async def drain(self, deadline_s: float) -> None:
-        """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left.
-
-        The streams end with status OK: a stream that breaks would break the response it accompanies.
-        """
+        """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left."""
         self._health.drain()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), deadline_s)
-        for conversation in tuple(self._open):
-            conversation.stop()
-        await self._server.stop(_GOODBYE_S)
+        await quiet(lambda: self._open, deadline_s)
+        stopping = asyncio.create_task(self._server.stop(UNDECIDED_S + _GOODBYE_S))
+        await asyncio.sleep(0)  # from then on it takes no new calls
+        await stop_all(self._open)
+        await stopping
 
     async def _process(self, _requests: object, context: Any) -> None:
         wire = _Wire()
         conversation = Conversation(wire, self._picker, self._observer, self._settings, self._kept)
         self._open.add(conversation)
-        self._idle.clear()
         reading = asyncio.create_task(wire.read(context, conversation))
         try:
             with contextlib.suppress(Exception):  # the connection broke: no error of ours
@@ -91,8 +86,6 @@ class ExtProcServer:
             reading.cancel()
             conversation.closed()
             self._open.discard(conversation)
-            if not self._open:
-                self._idle.set()
 
 
 class HealthServer:

@@ -180,10 +180,14 @@ class Stream:
         """We have to end the stream. A request whose body only we can forward is refused, else it would be cut."""
         if self.state is Phase.ENDED:
             return []
-        cut = self._duplex and self.state is not Phase.NEW and not (self._forwarded_whole or self._responding)
-        if cut:
+        if self._holds_body:
             return self._refuse(errors.draining(self._path))
         return [*self.closed(), End()]
+
+    @property
+    def undecided(self) -> bool:
+        """The request waits for us, or is about to be told."""
+        return self.state in (Phase.NEW, Phase.PICKING) or self._holds_body
 
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
@@ -198,6 +202,12 @@ class Stream:
     @property
     def _duplex(self) -> bool:
         return self._modes.request_body is BodyMode.FULL_DUPLEX_STREAMED
+
+    @property
+    def _holds_body(self) -> bool:
+        """A part of the request's body is here alone, or has to come by us."""
+        underway = self.state not in (Phase.NEW, Phase.ENDED)
+        return underway and self._duplex and not (self._forwarded_whole or self._responding)
 
     @property
     def _forwarded_whole(self) -> bool:

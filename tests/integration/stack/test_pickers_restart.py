@@ -3,9 +3,11 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from multipick_sim.texts import fixed_text
 
 if TYPE_CHECKING:
+    from multipick_sim.local.bootstrap import Style
     from stacks.stack import Stack
 
     from tests.integration.stack.conftest import StartStack
@@ -27,8 +29,9 @@ async def ask(stack: "Stack", number: int) -> tuple[str, int, int] | None:
     return response.headers["x-multipick-mode"], int(response.headers["x-multipick-hit-tokens"]), cached
 
 
-async def test_every_picker_is_restarted(start_stack: "StartStack") -> None:
-    stack = await start_stack(pickers=2, flags=FLAGS)
+@pytest.mark.parametrize("style", ["standalone", "gateway"])
+async def test_every_picker_is_restarted(style: "Style", start_stack: "StartStack") -> None:
+    stack = await start_stack(style, pickers=2, flags=FLAGS)
     for pod in stack.pods:
         async with stack.admin.post(f"http://{pod.endpoint}/sim/sick", json={"replay_batches": KEPT}) as response:
             assert response.status == 200

@@ -31,32 +31,12 @@ def serve(methods: dict[str, Method]) -> Callable[[Request, Stream], Call | Call
     return answer
 
 
-class Open:
-    """The conversations that are open."""
-
-    def __init__(self) -> None:
-        self.conversations: set[Conversation] = set()
-        self.none = asyncio.Event()  # set while there is none
-        self.none.set()
-
-    def add(self, conversation: Conversation) -> None:
-        """It began."""
-        self.conversations.add(conversation)
-        self.none.clear()
-
-    def discard(self, conversation: Conversation) -> None:
-        """It ended."""
-        self.conversations.discard(conversation)
-        if not self.conversations:
-            self.none.set()
-
-
 class ProcessCall:
     """One ext_proc stream."""
 
     __slots__ = ("_conversation", "_open", "_stream")
 
-    def __init__(self, stream: Stream, conversation: Conversation, open_: "Open") -> None:
+    def __init__(self, stream: Stream, conversation: Conversation, open_: set[Conversation]) -> None:
         """`conversation` is among `open_` for as long as the stream is."""
         self._stream = stream
         self._open = open_

@@ -107,6 +107,15 @@ class Connection:
             if self._input.greeted:
                 self.output.write(frames.goaway(frames.WINDOW_MAX, Code.NO_ERROR) + frames.ping(_DRAIN))
 
+    @property
+    def expects_more(self) -> bool:
+        """New streams are served."""
+        return not self.closing and self.streams.refuse_above == frames.WINDOW_MAX
+
+    def shut(self) -> None:
+        """Take no new streams; close when the last one ends."""
+        self._last_goaway()
+
     def finish(self) -> None:
         """End the calls that are left, and take no more."""
         for stream in tuple(self.streams.open.values()):
@@ -316,7 +325,7 @@ class Connection:
         self.streams.reset(number, Code.INTERNAL_ERROR)
 
     def _last_goaway(self) -> None:
-        if self.streams.refuse_above == frames.WINDOW_MAX and not self.closing:
+        if self.expects_more:
             self.streams.refuse_above = self.streams.last
             if self._input.greeted:
                 self.output.write(frames.goaway(self.streams.last, Code.NO_ERROR))

@@ -61,6 +61,7 @@ class Listener:
         self._tls = tls
         self._clock = clock
         self._server: asyncio.Server | None = None
+        self._draining = False
         self._ticking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._logged: dict[Refusal, float] = {}
@@ -80,14 +81,26 @@ class Listener:
         return bound
 
     def drain(self) -> None:
-        """Ask all peers to go elsewhere; what they still begin is served."""
+        """Ask all peers to go elsewhere, those that come later too; what they still begin is served."""
+        self._draining = True
         for peer in tuple(self.peers):
             peer.connection.drain()
 
-    async def stop(self, within_s: float) -> None:
-        """End the calls that are left, write what is queued, and close."""
+    @property
+    def expects_more(self) -> bool:
+        """A peer may begin calls that will be served."""
+        return any(peer.connection.expects_more for peer in self.peers)
+
+    def shut(self) -> None:
+        """Take no new connections and calls; those that are open go on."""
         if self._server is not None:
             self._server.close()
+        for peer in tuple(self.peers):
+            peer.connection.shut()
+
+    async def stop(self, within_s: float) -> None:
+        """End the calls that are left, write what is queued, and close."""
+        self.shut()
         for peer in tuple(self.peers):
             peer.connection.finish()
         if self.peers:
@@ -103,6 +116,8 @@ class Listener:
         """As `Owner.opened`."""
         room = len(self.peers) < self.bounds.connections.most or self._make_room()
         self.peers[peer] = None
+        if self._draining:
+            peer.connection.drain()
         return room
 
     def closed(self, peer: Http2Protocol) -> None:

@@ -1,10 +1,9 @@
 """The ext_proc service and health over our own HTTP/2: what `extproc.server` is over grpc.aio."""
 
-import asyncio
-import contextlib
 from typing import Final
 
 from multipick_epp.extproc.connections import Connections
+from multipick_epp.extproc.drain import quiet, stop_all
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.http2 import calls
@@ -34,7 +33,7 @@ class Http2ExtProcServer:
     ) -> None:
         """Without a certificate, plaintext."""
         self._health = health
-        self._open = calls.Open()
+        self._open: set[Conversation] = set()
         kept = Kept()
 
         def process(stream: Stream) -> calls.ProcessCall:
@@ -51,16 +50,14 @@ class Http2ExtProcServer:
         return await self.listener.start(host, port)
 
     async def drain(self, deadline_s: float) -> None:
-        """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left.
-
-        The streams end with status OK: a stream that breaks would break the response it accompanies.
+        """Not ready at once; answer on until nothing is open and all peers know, or the deadline is there; then end
+        what is left.
         """
         self._health.drain()
         self.listener.drain()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._open.none.wait(), deadline_s)
-        for conversation in tuple(self._open.conversations):
-            conversation.stop()
+        await quiet(lambda: self._open or self.listener.expects_more, deadline_s)
+        self.listener.shut()
+        await stop_all(self._open)
         await self.listener.stop(_GOODBYE_S)
 
 
