@@ -67,9 +67,6 @@ async def test_a_rollout_of_the_operator_under_constant_changes_leaves_nobody_wa
     assert not tally.lost, tally.lost[:5]
 
 
-@pytest.mark.xfail(
-    strict=False, reason="seen: 7 of some hundred requests lost, sent to a pod of the old port as it went away"
-)
 async def test_a_changed_port_loses_nothing(
     cluster: Home, gateway: Release, namespace: Namespace, pool: Gateway
 ) -> None:

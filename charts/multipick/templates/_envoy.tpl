@@ -113,6 +113,17 @@ static_resources:
       dns_refresh_rate: 2s
       respect_dns_ttl: false
       connect_timeout: 1s
+      # while a pool's port changes, each pod is there twice, and nobody listens on one of the two: such an address is
+      # nobody's second choice. A busy engine may be late; what the name server no longer names is gone at once
+      health_checks:
+        - timeout: 10s
+          interval: 2s
+          no_traffic_interval: 2s
+          unhealthy_threshold: 3
+          healthy_threshold: 1
+          http_health_check: {path: /health}
+      ignore_health_on_host_removal: true
+      common_lb_config: {healthy_panic_threshold: {value: 1}} # where all look dead, all are tried
       circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000, max_retries: 1000000}]}
       load_balancing_policy:
         policies:
