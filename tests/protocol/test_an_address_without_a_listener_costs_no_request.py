@@ -33,8 +33,8 @@ def bootstrap(ports: list[int], picker: int) -> Any:
     values = {"gateway": {"enabled": True, "pool": {"name": "demo", "namespace": "ml", "ports": ports}}}
     with helm.Chart.load(str(CHART)) as chart:
         files = chart.render(values, name="multipick", namespace="system")
-    manifests = [one for name, text in files.items() if name.endswith("gateway.yaml") for one in yaml.safe_load_all(text)]
-    (text,) = [one["data"]["envoy.yaml"] for one in manifests if one and one["kind"] == "ConfigMap"]
+    (gateway,) = [text for name, text in files.items() if name.endswith("gateway.yaml")]
+    (text,) = [one["data"]["envoy.yaml"] for one in yaml.safe_load_all(gateway) if one and one["kind"] == "ConfigMap"]
     for service in ("demo-engine.ml.svc", "demo-epp-pods.ml.svc"):
         assert service in text
         text = text.replace(service, "127.0.0.1")
