@@ -1,6 +1,7 @@
 """`multipick sim serve`: one simulated vLLM pod."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from multipick_sim.engine.presets import DEFAULT_PRESET, PRESETS
 from multipick_sim.engine.values import Limits
 from multipick_sim.pod.server import serve
 from multipick_sim.pod.settings import EventFormat, Settings
+
+RUNTIME_LORAS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"  # vLLM has no flag for it
 
 
 def command(argv: Sequence[str]) -> int:
@@ -90,6 +93,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         costs=preset.costs(),
         models=arguments.served_model_name,
         loras=arguments.lora,
+        runtime_loras=os.environ.get(RUNTIME_LORAS, "").lower() in ("1", "true"),
         host=arguments.host,
         port=arguments.port,
         events_port=arguments.events_port,

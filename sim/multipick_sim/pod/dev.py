@@ -4,9 +4,9 @@ import msgspec
 from aiohttp import web
 
 from multipick_sim.pod.generate import refusal
-from multipick_sim.pod.orders import bad_request
 from multipick_sim.pod.pod import Pod
 from multipick_sim.pod.rank import Rank
+from multipick_sim.pod.refused import bad_request
 from multipick_sim.pod.sickness import Sickness
 
 

@@ -6,8 +6,9 @@ from contextlib import suppress
 from aiohttp import web
 
 from multipick_sim.pod.flow import Flow
-from multipick_sim.pod.orders import Order, Refused
+from multipick_sim.pod.orders import Order
 from multipick_sim.pod.pod import Pod, new_id
+from multipick_sim.pod.refused import Refused
 from multipick_sim.pod.shapes import DONE, ChatShape, CompletionShape, Shape, Usage, error_body
 
 SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8"}

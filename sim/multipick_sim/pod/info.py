@@ -10,9 +10,9 @@ from multipick_epp.requests.prompt import Unread
 from multipick_epp.tokens import Untokenised
 
 from multipick_sim.pod.generate import lower_names, refusal
-from multipick_sim.pod.orders import bad_request, unknown_model
 from multipick_sim.pod.pod import Pod
 from multipick_sim.pod.publisher import BUFFER_STEPS, HIGH_WATER_MARK
+from multipick_sim.pod.refused import bad_request
 from multipick_sim.pod.settings import ENGINE_VERSION
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -49,7 +49,7 @@ class _Info:
         settings = self._pod.settings
         base = settings.models[0]
         cards = [self._card(name, base, None, settings.limits.max_model_len) for name in settings.models]
-        cards += [self._card(name, name, base, None) for name in settings.loras]
+        cards += [self._card(one.name, one.path, base, None) for one in self._pod.adapters]
         return web.json_response({"object": "list", "data": cards})
 
     async def load(self, _: web.Request) -> web.Response:
@@ -86,7 +86,7 @@ class _Info:
         prompt = parse("/v1/chat/completions" if is_chat else "/v1/completions", lower_names(http), body)
         if isinstance(prompt, Unread):
             return refusal(bad_request(f"This request can't be read: {prompt.reason}."))
-        if refused := unknown_model(self._pod.settings, prompt.model):
+        if refused := self._pod.orders.unknown_model(prompt.model):
             return refusal(refused)
         ids = await self._pod.tokenizer.encode(prompt.source)
         if isinstance(ids, Untokenised):

@@ -12,7 +12,9 @@ from multipick_epp.requests.errors import api_of
 from multipick_epp.requests.prompt import Api, Prompt, Unread
 from multipick_epp.tokens import Tokenizer, Untokenised
 
+from multipick_sim.pod.adapters import Adapter, Adapters
 from multipick_sim.pod.answers import Answers
+from multipick_sim.pod.refused import Refused, bad_request
 from multipick_sim.pod.settings import Settings
 
 COMPLETION_TOKENS = 16  # of a completion that sets no limit, as in OpenAI's and vLLM's API
@@ -23,7 +25,7 @@ class Order:
     """What the engine is to do and how the answer is sent."""
 
     model: str  # as the client named it
-    lora: str | None
+    lora: Adapter | None
     salt: str | None
     prompt: Sequence[int]
     answer: Sequence[int]
@@ -32,16 +34,6 @@ class Order:
     stream: bool
     include_usage: bool
     report_hits: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An error for the client."""
-
-    status: int
-    kind: str
-    message: str
-    parameter: str | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -75,8 +67,9 @@ _OPTIONS = msgspec.json.Decoder(_Options, strict=False)  # engines take "7" and 
 class Orders:
     """Takes requests for one pod."""
 
-    def __init__(self, settings: Settings, tokenizer: Tokenizer, answers: Answers) -> None:
+    def __init__(self, settings: Settings, tokenizer: Tokenizer, answers: Answers, adapters: Adapters) -> None:
         self._settings = settings
+        self._adapters = adapters
         self._tokenizer = tokenizer
         self._answers = answers
         self._max_tokens = settings.limits.max_model_len
@@ -91,13 +84,22 @@ class Orders:
         except msgspec.ValidationError as error:
             return bad_request(str(error))
         model = self._settings.models[0] if prompt.model is None else prompt.model
-        refused = unknown_model(self._settings, model) or _unsupported(prompt, options)
+        lora = self._adapters.find(model)
+        refused = self.unknown_model(model) or _unsupported(prompt, options)
         if refused is not None:
             return refused
         ids = await self._tokenizer.encode(prompt.source)
         if isinstance(ids, Untokenised):
             return bad_request(f"This prompt has no tokens: {ids.reason}.")
-        return self._too_long(options, len(ids)) or self._order(path, model, prompt, options, ids)
+        return self._too_long(options, len(ids)) or self._order(path, model, lora, prompt, options, ids)
+
+    def unknown_model(self, model: str | None) -> Refused | None:
+        """vLLM's answer for a model that is not served; no name stands for the pod's own."""
+        names = self._settings.models
+        if model is None or model in names or self._adapters.find(model):
+            return None
+        message = f"The model `{model}` does not exist. Valid aliases: {', '.join(names)}."
+        return Refused(404, "NotFoundError", message, "model")
 
     def _too_long(self, options: _Options, tokens: int) -> Refused | None:
         most = self._max_tokens
@@ -115,7 +117,9 @@ class Orders:
         )
         return bad_request(message, "input_tokens")
 
-    def _order(self, path: str, model: str, prompt: Prompt, options: _Options, ids: Sequence[int]) -> Order | Refused:
+    def _order(
+        self, path: str, model: str, lora: Adapter | None, prompt: Prompt, options: _Options, ids: Sequence[int]
+    ) -> Order | Refused:
         chat = api_of(path) is Api.CHAT
         length, room = options.length, self._max_tokens - len(ids)
         ends = length is None and chat and not options.ignore_eos
@@ -132,7 +136,7 @@ class Orders:
         report = (options.vllm_xargs or {}).get("kv_cache_report_mode")
         return Order(
             model=model,
-            lora=model if model in self._settings.loras else None,
+            lora=lora,
             salt=prompt.cache_salt,
             prompt=ids,
             answer=answer,
@@ -142,19 +146,6 @@ class Orders:
             include_usage=bool(options.stream_options and options.stream_options.include_usage),
             report_hits=report == "full",
         )
-
-
-def unknown_model(settings: Settings, model: str | None) -> Refused | None:
-    """vLLM's answer for a model that is not served; no name stands for the pod's own."""
-    if model is None or model in settings.models or model in settings.loras:
-        return None
-    message = f"The model `{model}` does not exist. Valid aliases: {', '.join(settings.models)}."
-    return Refused(404, "NotFoundError", message, "model")
-
-
-def bad_request(message: str, parameter: str | None = None) -> Refused:
-    """A request that is wrong, or that a simulated engine can't answer."""
-    return Refused(400, "BadRequestError", message, parameter)
 
 
 def _unsupported(prompt: Prompt, options: _Options) -> Refused | None:

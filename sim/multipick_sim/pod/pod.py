@@ -13,15 +13,17 @@ from multipick_epp.tokens.files import read_model
 
 from multipick_sim.engine.engine import Engine
 from multipick_sim.engine.values import Request
+from multipick_sim.pod.adapters import Adapters
 from multipick_sim.pod.answers import Answers
 from multipick_sim.pod.clock import Clock
 from multipick_sim.pod.flow import Flow
 from multipick_sim.pod.hashes import block_hashes
 from multipick_sim.pod.kv_events import Content
 from multipick_sim.pod.metrics import RankMetrics
-from multipick_sim.pod.orders import Order, Orders, Refused, bad_request
+from multipick_sim.pod.orders import Order, Orders
 from multipick_sim.pod.publisher import Publisher
 from multipick_sim.pod.rank import Rank
+from multipick_sim.pod.refused import Refused, bad_request
 from multipick_sim.pod.scrape import PodMetrics
 from multipick_sim.pod.settings import Settings
 from multipick_sim.pod.sickness import Ward
@@ -42,11 +44,12 @@ class Pod:
         self.ward = Ward()
         self.tokenizer = Tokenizer.load(settings.tokenizer, threads=1)
         self.answers = Answers(read_model(settings.tokenizer), settings.seed)
-        self.orders = Orders(settings, self.tokenizer, self.answers)
+        self.adapters = Adapters(settings.loras, settings.models)
+        self.orders = Orders(settings, self.tokenizer, self.answers, self.adapters)
         self._clock = Clock(settings.speed)
         self.ranks = [self._rank(settings.first_rank + index) for index in range(settings.ranks)]
         self.truths = {rank.number: Truth(rank) for rank in self.ranks} if settings.dev else {}
-        self.metrics = PodMetrics(settings.models[0], len(settings.loras), self.ranks)
+        self.metrics = PodMetrics(settings.models[0], self.adapters, self.ranks)
         self._turn = count()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,15 +106,15 @@ class Pod:
         settings = self.settings
         ids = array("I", order.prompt)
         ids.extend(order.answer)
-        lora_id = 1 + settings.loras.index(order.lora) if order.lora else None
+        lora, lora_id = (order.lora.name, order.lora.id) if order.lora else (None, None)
         request = Request(
             request_id=new_id(),
             prompt_tokens=len(order.prompt),
             output_tokens=len(order.answer),
-            block_hashes=block_hashes(ids[:-1], settings.limits.block_size, order.lora, order.salt),
+            block_hashes=block_hashes(ids[:-1], settings.limits.block_size, lora, order.salt),
             report_hits=order.report_hits,
         )
-        content = Content(ids, order.lora, lora_id, order.salt)
+        content = Content(ids, lora, lora_id, order.salt)
         flow = rank.submit(lambda now: Flow(request, content, order.answer, order.ends, arrived_s=now))
         if settings.dev:
             self.truths[rank.number].note(flow)

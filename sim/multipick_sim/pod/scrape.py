@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from multipick_sim.pod.adapters import Adapters
 from multipick_sim.pod.metrics import COUNTERS
 from multipick_sim.pod.rank import Rank
 
@@ -15,9 +16,9 @@ SLEEP_STATES = {0: "awake", 1: "weights_offloaded", 2: "discard_all"}  # by slee
 class PodMetrics:
     """All ranks of a pod as a Prometheus collector, in a registry of its own."""
 
-    def __init__(self, model: str, loras: int, ranks: Sequence[Rank]) -> None:
+    def __init__(self, model: str, adapters: Adapters, ranks: Sequence[Rank]) -> None:
         self._model = model
-        self._loras = loras
+        self._adapters = adapters
         self._ranks = ranks
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -33,7 +34,7 @@ class PodMetrics:
         yield from self._counters()
         yield from self._histograms()
         yield self._cache_config()
-        if self._loras:
+        if self._adapters:
             yield self._lora_info()
 
     def _gauges(self) -> Iterable[Metric]:
@@ -133,5 +134,5 @@ class PodMetrics:
             for flow in rank.flows:
                 if flow.content.lora:
                     (waiting if flow.admitted_s is None else running).add(flow.content.lora)
-        family.add_metric([str(self._loras), ",".join(sorted(running)), ",".join(sorted(waiting))], time.time())
+        family.add_metric([str(len(self._adapters)), ",".join(sorted(running)), ",".join(sorted(waiting))], time.time())
         return family

@@ -5,7 +5,7 @@ import signal
 
 from aiohttp import web
 
-from multipick_sim.pod import dev, generate, info
+from multipick_sim.pod import dev, generate, info, runtime_loras
 from multipick_sim.pod.pod import Pod
 from multipick_sim.pod.settings import Settings
 
@@ -43,7 +43,7 @@ def application(pod: Pod) -> web.Application:
     """All endpoints of one pod."""
     wards = [pod.ward.treat] if pod.settings.dev else []
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=wards)
-    app.add_routes([*generate.routes(pod), *info.routes(pod), *dev.routes(pod)])
+    app.add_routes([*generate.routes(pod), *info.routes(pod), *runtime_loras.routes(pod), *dev.routes(pod)])
     return app
 
 

@@ -28,6 +28,7 @@ class Settings:
     costs: Costs
     models: Sequence[str]  # served names; the first is the one that metrics and errors show
     loras: Sequence[str] = ()
+    runtime_loras: bool = False  # more may be loaded, and any unloaded, while it runs
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
     events_port: int | None = None  # of rank 0, rank n has n more; 0: any free ones; None: no KV events

@@ -85,6 +85,38 @@ async def test_salts_and_adapters_share_no_blocks(start: Any) -> None:
     ]
 
 
+async def test_adapters_come_and_go_while_a_pod_runs(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
+    pod = await start("--served-model-name", "base", "--lora", "ad1")
+
+    async def cards() -> dict[str, str]:
+        _, models = await pod.get("/v1/models")
+        return {card["id"]: card["root"] for card in models["data"] if card["parent"] == "base"}
+
+    wanted = {"lora_name": "ad2", "lora_path": "org/ad2"}
+    assert (await pod.post("/v1/completions", {"model": "ad2", "prompt": "a"}))[0] == 404
+    assert await pod.post("/v1/load_lora_adapter", wanted) == (200, "Success: LoRA adapter 'ad2' added successfully.")
+    assert await cards() == {"ad1": "ad1", "ad2": "org/ad2"}
+    assert (await pod.complete("a", model="ad2"))["model"] == "ad2"
+    for body, words in (
+        (wanted, "has already been loaded"),
+        ({"lora_name": "base", "lora_path": "a"}, "conflicts with a served base model"),
+        ({"lora_name": "ad3", "lora_path": ""}, "must be provided"),
+        ({"lora_name": "ad3"}, "lora_path"),
+    ):
+        status, answer = await pod.post("/v1/load_lora_adapter", body)
+        assert (status, words in answer["error"]["message"]) == (400, True)
+    status, words = await pod.post("/v1/unload_lora_adapter", {"lora_name": "ad1"})
+    assert (status, words) == (200, "Success: LoRA adapter 'ad1' removed successfully.")
+    assert (await pod.post("/v1/unload_lora_adapter", {"lora_name": "ad1"}))[0] == 404
+    assert await cards() == {"ad2": "org/ad2"}
+
+
+async def test_adapters_are_those_of_the_command_line_unless_more_are_allowed(start: Any) -> None:
+    pod = await start()
+    assert (await pod.post("/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "b"}))[0] == 404
+
+
 async def test_prompt_tokens_details_can_be_switched_off(start: Any) -> None:
     pod = await start("--no-enable-prompt-tokens-details")
     answer = await pod.complete("hello")

@@ -11,6 +11,7 @@ from multipick_sim.assets import MODEL_DIR
 from multipick_sim.engine.engine import Engine
 from multipick_sim.engine.presets import DEFAULT_PRESET, PRESETS
 from multipick_sim.engine.values import Cleared, Event, Limits, Removed, Stored
+from multipick_sim.pod.adapters import Adapters
 from multipick_sim.pod.answers import Answers
 from multipick_sim.pod.clock import Clock
 from multipick_sim.pod.hashes import block_hashes
@@ -53,7 +54,7 @@ def test_metrics_have_the_names_labels_and_bounds_of_the_recorded_ones() -> None
     engine = Engine(limits, PRESETS[DEFAULT_PRESET].costs())
     rank = Rank(0, engine, clock, RankMetrics(limits, clock), None, EventFormat.MAP)
     checked = 0
-    for family in text_string_to_metric_families(PodMetrics("tiny", 0, [rank]).text().decode()):
+    for family in text_string_to_metric_families(PodMetrics("tiny", Adapters([], []), [rank]).text().decode()):
         for sample in family.samples:
             if not sample.name.startswith("vllm:"):
                 continue
