@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from multipick_operator.adapters import Adapters
 from multipick_operator.api.crd import GROUP, PLURAL
 from multipick_operator.children.context import Defaults
 from multipick_operator.children.names import POOL_LABEL, Manifest
@@ -83,8 +84,17 @@ class Operator:
         writes = Writes(self._api, self._lease, self._view)
         defaults = settings.defaults
         self._users = StoreUsers(defaults.state_url if defaults.state_users else None, defaults.state_password)
+        self._adapters = Adapters(self.look_at, settings.resync_s)
         self._reconciler = Reconciler(
-            self._view, writes, defaults, self.metrics, self._probe.ask, self._users, now, settings.resync_s
+            self._view,
+            writes,
+            defaults,
+            self.metrics,
+            self._probe.ask,
+            self._users,
+            self._adapters,
+            now,
+            settings.resync_s,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -138,6 +148,7 @@ class Operator:
         finally:
             self._queue.close()
             await _ended(kept, working)
+            await self._adapters.close()
             await self._lease.release()  # nothing is written any more: the next one may act while the watches end
             await _ended(*reading)
 

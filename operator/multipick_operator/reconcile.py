@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from multipick_operator.adapters import RETRY_S, Adapters
 from multipick_operator.api.crd import API_VERSION, KIND
 from multipick_operator.api.pool import Pool, SpecError, pool_of
-from multipick_operator.api.status import Status
+from multipick_operator.api.status import AdapterStatus, Status
 from multipick_operator.children import Ref, catalogue, desired
 from multipick_operator.children.context import Context, Defaults
 from multipick_operator.children.engine import PIN
@@ -31,6 +32,7 @@ from multipick_operator.metrics import Metrics
 from multipick_operator.neighbours import shadowing, sharing
 from multipick_operator.references import LookUps, picker_secret, references
 from multipick_operator.status import last_status, not_made, status
+from multipick_operator.status.adapters import engines_of, order_of, told
 from multipick_operator.status.observed import Missing, Observed
 from multipick_operator.status.pickers import PickerReport, all_is_well
 from multipick_operator.status.pods import is_ready, ready_for_s
@@ -57,6 +59,7 @@ class Reconciler:
         metrics: Metrics,
         probe: Probe,
         users: StoreUsers,
+        adapters: Adapters,
         now: Callable[[], str],
         fresh_s: float,
     ) -> None:
@@ -67,6 +70,7 @@ class Reconciler:
         self._metrics = metrics
         self._probe = probe
         self._users = users
+        self._adapters = adapters
         self._now = now
         self._fresh_s = fresh_s
         self._memories: dict[Key, Memory] = {}
@@ -80,6 +84,7 @@ class Reconciler:
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             if (gone := self._memories.pop(key, None)) and gone.store_user:
                 self._users.drop(gone.store_user)
+            self._adapters.forget(key)
             self._count()
             return None  # the garbage collector deletes what the pool owned
         memory = self._memories.setdefault(key, Memory(LookUps(self._view, self._fresh_s)))
@@ -187,11 +192,29 @@ class Reconciler:
             shared_state=context.state_url(pool) is not None,
             store=_address(context.state_url(pool)),
             gateways=turn.gateways,
+            adapters=self._adapters_of(pool, last_status(manifest), engine_pods, turn),
             sharing=sharing(pool, engine_pods, others),
             shadowing=shadowing(pool, made, others),
             reports=reports,
             warming=any(ready_for_s(pod, self._now()) < WARMING_S for pod in [*engine_pods, *picker_pods]),
         )
+
+    def _adapters_of(
+        self, pool: Pool, before: Status | None, pods: Sequence[Manifest], turn: Turn
+    ) -> tuple[AdapterStatus, ...]:
+        """What is known of adapters that come and go; who has not what it should is told beside."""
+        key = (pool.namespace, pool.name)
+        order = order_of(pool, before)
+        if order is None:
+            self._adapters.forget(key)
+            return ()
+        if pool.spec.suspend:
+            return before.adapters if before else ()
+        engines = engines_of(pool, pods)
+        held = self._adapters.look(key, order, engines)
+        if not all(one in held and order.is_met(held[one].names) for one in engines):
+            turn.again(RETRY_S)
+        return told(order, pods, engines, held)
 
     async def _fail(self, manifest: Manifest, memory: Memory, reason: str, message: str) -> None:
         """The spec can't even be read, or worked on: say so, and leave what else is known."""

@@ -7,8 +7,18 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
-from multipick_operator.api.engine import Engine, Lora, Model, Parallelism, Probes, Resources, Scheduling
+from multipick_operator.api.engine import (
+    Engine,
+    Lora,
+    Model,
+    Parallelism,
+    Probes,
+    Resources,
+    RuntimeAdapter,
+    Scheduling,
+)
 from multipick_operator.api.fields import (
+    LIST_MAP,
     Labels,
     ObjectName,
     Seconds,
@@ -185,6 +195,14 @@ class PoolSpec(Spec, frozen=True):
     scheduling: Scheduling = Scheduling()
     storage: Storage = Storage()
     lora: Lora | None = None
+    adapters: Annotated[
+        tuple[RuntimeAdapter, ...],
+        Meta(
+            max_length=64,
+            extra_json_schema=LIST_MAP,
+            description="LoRA adapters that every engine is told to load while it runs: no pod restarts.",
+        ),
+    ] = ()
     probes: Probes = Probes()
     rollout: Rollout = Rollout()
     drain: Drain = Drain()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import DeviceClaim, Model, Parallelism
+from multipick_operator.api.engine import DeviceClaim, Model, Parallelism, RuntimeAdapter
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
 from multipick_operator.api.pool import Autoscaling, PoolSpec, Rollout
 from multipick_operator.api.routing import HttpRoute, Picker
@@ -99,6 +99,21 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
         Rule(
             "!self.routing.gateway.httpRoute.create || self.routing.gateway.createInferencePool",
             "httpRoute.create needs createInferencePool: the route leads to that object",
+        ),
+        Rule(
+            "!has(self.adapters) || size(self.adapters) == 0 || (has(self.lora) && self.lora.allowRuntimeUpdates)",
+            "adapters come and go while engines run: that needs lora.allowRuntimeUpdates",
+        ),
+        Rule(
+            "!has(self.adapters) || !has(self.lora) || !has(self.lora.adapters)"
+            " || !self.adapters.exists(one, self.lora.adapters.exists(other, other.name == one.name))",
+            "an adapter is one of adapters or one of lora.adapters",
+        ),
+    ),
+    RuntimeAdapter: (
+        Rule(
+            "self.uri == oldSelf.uri",
+            "an adapter's uri can't change, since what is cached of it goes by its name: give the new one a new name",
         ),
     ),
     Model: (

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from multipick_operator.api.fields import LIST_MAP
+
 CONDITION_TYPES = (
     "Ready",
     "Accepted",
@@ -15,6 +17,7 @@ CONDITION_TYPES = (
     "IndexReady",
     "EnginesMatch",
     "ScalingActive",
+    "AdaptersLoaded",
 )
 
 
@@ -43,6 +46,15 @@ class ModelStatus(Struct, frozen=True, rename="camel", kw_only=True):
     uri: str = ""
 
 
+class AdapterStatus(Struct, frozen=True, rename="camel", kw_only=True):
+    """One of `spec.adapters`, or one that was, until no pod has it."""
+
+    name: str
+    loaded: Annotated[int, Meta(description="Pods that have it.")]
+    pods: Annotated[tuple[str, ...], Meta(description="Their names, the first few.")]
+    message: Annotated[str, Meta(description="Why a pod could not load or unload it, in its engine's words.")]
+
+
 class Status(Struct, frozen=True, rename="camel", kw_only=True):
     """What was seen of a pool, last by this operator."""
 
@@ -57,6 +69,10 @@ class Status(Struct, frozen=True, rename="camel", kw_only=True):
     picker: PickerStatus
     model: ModelStatus
     url: Annotated[str, Meta(description="Where clients reach the pool, if a route with a hostname leads to it.")]
+    adapters: Annotated[
+        tuple[AdapterStatus, ...],
+        Meta(description="Which pod has which adapter.", extra_json_schema=LIST_MAP),
+    ] = ()
     conditions: Annotated[
         tuple[Condition, ...],
         Meta(

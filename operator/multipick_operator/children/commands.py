@@ -35,7 +35,7 @@ def environment(pool: Pool) -> list[Manifest]:
             own["PYTHONHASHSEED"] = {"value": spec.engine.hash_seed}
     if token := spec.model.hf_token_secret_ref:
         own["HF_TOKEN"] = {"valueFrom": {"secretKeyRef": {"name": token.name, "key": token.key}}}
-    if spec.lora and spec.lora.allow_runtime_updates and spec.engine.type is EngineType.VLLM:
+    if spec.lora and spec.lora.allow_runtime_updates and spec.engine.type is not EngineType.SGLANG:
         own["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = {"value": "1"}
     return [{"name": name, **value} for name, value in own.items()]
 

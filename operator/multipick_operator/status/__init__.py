@@ -54,6 +54,7 @@ def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Statu
         ),
         model=ModelStatus(name=pool.model_name, uri=pool.spec.model.uri or ""),
         url=_url(pool, seen, conditions),
+        adapters=tuple(seen.adapters),
         conditions=conditions,
     )
 

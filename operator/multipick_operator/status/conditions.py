@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.names import selector_text
-from multipick_operator.status import pickers
+from multipick_operator.status import adapters, pickers
 from multipick_operator.status.observed import Observed
 from multipick_operator.status.pods import CAPACITY, FAILURES, Trouble, is_ready, is_rolled_out, not_created, worst
 from multipick_operator.status.verdict import Verdict
@@ -198,6 +198,12 @@ def scaling_active(pool: Pool, seen: Observed) -> Verdict | None:
     return Verdict("Unknown", "Pending", "the autoscaler has not looked yet")
 
 
+def adapters_loaded(pool: Pool, seen: Observed) -> Verdict | None:
+    """Every ready pod has the adapters that it should, and no other; None: the pool has none."""
+    pods = {one.pod for one in adapters.engines_of(pool, seen.engine_pods)}
+    return adapters.verdict(pool, seen.adapters, len(pods))
+
+
 Judge = Callable[[Pool, Observed], Verdict | None]
 JUDGES: dict[str, Judge] = {
     "Accepted": accepted,
@@ -209,6 +215,7 @@ JUDGES: dict[str, Judge] = {
     "IndexReady": index_ready,
     "EnginesMatch": engines_match,
     "ScalingActive": scaling_active,
+    "AdaptersLoaded": adapters_loaded,
 }
 NEEDED = ("Available", "PickerReady", "RouteReady")
 

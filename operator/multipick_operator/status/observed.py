@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from multipick_operator.api.status import AdapterStatus
 from multipick_operator.children.names import Manifest
 from multipick_operator.status.pickers import PickerReport
 
@@ -45,4 +46,5 @@ class Observed:
     sharing: Sequence[str] = ()  # other pools that have the same pods
     shadowing: str | None = None  # the pool whose older route gets this one's requests
     reports: Sequence[PickerReport] = ()  # of the pickers that answered
+    adapters: Sequence[AdapterStatus] = ()
     warming: bool = False  # a pod has just become ready: what pickers know of it is yet to come

@@ -36,6 +36,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("IndexReady", ""): "IndexDegraded",
     ("EnginesMatch", ""): "EngineMismatch",
     ("ScalingActive", ""): "ScalingInactive",
+    ("AdaptersLoaded", "LoadFailed"): "AdapterFailed",
     ("Progressing", "ProgressDeadlineExceeded"): "RolloutStuck",
     ("Progressing", "InsufficientCapacity"): "InsufficientCapacity",
     ("Progressing", "ImagePullFailed"): "ImagePullFailed",

@@ -1,0 +1,168 @@
+"""LoRA adapters that come and go while engines run: each engine is told through its own API, and asked what it has.
+
+A reconcile never waits for that: loading may take minutes. It gets what is known, and is called again when more is.
+Sources: vLLM 0.32 entrypoints/serve/lora, SGLang 0.5 `/load_lora_adapter`.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from multipick_operator.cluster.pools import Key
+from multipick_operator.status.adapters import Engine, Held, Order
+
+ASK_S = 5.0
+LOAD_S = 120.0  # the engine goes on loading after that, and tells when it is asked again
+RETRY_S = 10.0  # an engine that has not what it should is asked again after so long
+AT_ONCE = 16  # engines of all pools
+MAX_ANSWER_BYTES = 4 << 20
+FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+
+
+class Known(NamedTuple):
+    """What an engine said last, and of which order."""
+
+    at_s: float
+    order: Order
+    held: Held
+
+
+@dataclass(slots=True)
+class _Pool:
+    known: dict[Engine, Known] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
+
+
+class _Card(msgspec.Struct):
+    id: str
+    parent: str | None = None  # of an adapter: the model that it is for
+
+
+class _Models(msgspec.Struct):
+    data: list[_Card]
+
+
+class Adapters:
+    """All pools of one operator. `changed` is called when more is known of a pool."""
+
+    def __init__(
+        self, changed: Callable[[Key], None], fresh_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._changed = changed
+        self._fresh_s = fresh_s
+        self._clock = clock
+        self._pools: dict[Key, _Pool] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._session: aiohttp.ClientSession | None = None
+
+    def look(self, key: Key, order: Order, engines: Sequence[Engine]) -> Mapping[Engine, Held]:
+        """What these engines of a pool have, as far as they said so; who is not as ordered is told, beside."""
+        pool = self._pools.setdefault(key, _Pool())
+        pool.known = {one: pool.known[one] for one in engines if one in pool.known}
+        due = [one for one in engines if self._is_due(pool.known.get(one), order)]
+        if due and (pool.task is None or pool.task.done()):
+            pool.task = asyncio.create_task(self._settle(key, pool, order, due))
+        return {one: known.held for one, known in pool.known.items()}
+
+    def forget(self, key: Key) -> None:
+        """The pool is gone, or has no adapters."""
+        if (pool := self._pools.pop(key, None)) and pool.task:
+            pool.task.cancel()
+
+    async def close(self) -> None:
+        """Tell nobody any more."""
+        tasks = [pool.task for pool in self._pools.values() if pool.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+
+    def _is_due(self, known: Known | None, order: Order) -> bool:
+        if known is None:
+            return True
+        age_s = self._clock() - known.at_s
+        if order.is_met(known.held.names):
+            return age_s >= self._fresh_s
+        return known.order != order or age_s >= RETRY_S
+
+    async def _settle(self, key: Key, pool: _Pool, order: Order, due: Sequence[Engine]) -> None:
+        async def one(engine: Engine) -> None:
+            async with self._slots:
+                held = await self._tell(engine, order)
+            pool.known[engine] = Known(self._clock(), order, held)
+
+        await asyncio.gather(*(one(engine) for engine in due))
+        self._changed(key)
+
+    async def _tell(self, engine: Engine, order: Order) -> Held:
+        """Ask what the engine has, and have loaded and unloaded what is not as ordered."""
+        try:
+            has = await self._names(engine)
+        except FAILURES as error:
+            words = f"/v1/models: {_words(error)}"
+            return Held(frozenset(), dict.fromkeys((*order.wanted, *order.unwanted), words))
+        troubles = {}
+        for name, source in order.wanted.items():
+            if name not in has:
+                body = {"lora_name": name, "lora_path": source}
+                if trouble := await self._change(engine, f"{order.prefix}/load_lora_adapter", body):
+                    troubles[name] = trouble
+                else:
+                    has.add(name)
+        for name in has.intersection(order.unwanted):
+            if trouble := await self._change(engine, f"{order.prefix}/unload_lora_adapter", {"lora_name": name}):
+                troubles[name] = trouble
+            else:
+                has.remove(name)
+        return Held(frozenset(has), troubles)
+
+    async def _names(self, engine: Engine) -> set[str]:
+        """Adapters that the engine has. Raises one of FAILURES."""
+        status, body = await self._call("GET", engine, "/v1/models", None, ASK_S)
+        if status != 200:
+            raise ValueError(f"status {status}")
+        return {one.id for one in msgspec.json.decode(body, type=_Models).data if one.parent is not None}
+
+    async def _change(self, engine: Engine, path: str, body: Mapping[str, str]) -> str:
+        """The engine's words for why not; empty where it is done."""
+        try:
+            status, answer = await self._call("POST", engine, path, body, LOAD_S)
+        except FAILURES as error:
+            return _words(error)
+        return "" if status == 200 else f"status {status}: {_message(answer)}"
+
+    async def _call(self, method: str, engine: Engine, path: str, body: Any, time_s: float) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        timeout = aiohttp.ClientTimeout(total=time_s)
+        url = f"http://{engine.address}{path}"
+        async with self._session.request(method, url, json=body, timeout=timeout, allow_redirects=False) as answer:
+            found = bytearray()
+            async for chunk in answer.content.iter_any():
+                found += chunk
+                if len(found) > MAX_ANSWER_BYTES:
+                    raise ValueError("an answer without an end")
+            return answer.status, bytes(found)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer yet"
+    return str(error) or type(error).__name__
+
+
+def _message(body: bytes) -> str:
+    """What vLLM and SGLang say in JSON; anything else as it is."""
+    try:
+        found = json.loads(body)
+        error = found.get("error") if isinstance(found.get("error"), dict) else found
+        return str(error.get("message") or error.get("error_message") or found)
+    except (ValueError, AttributeError, RecursionError):
+        return body[:1000].decode(errors="replace")
