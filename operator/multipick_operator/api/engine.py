@@ -92,6 +92,14 @@ class KvEvents(Spec, frozen=True):
     port: Annotated[Port, Meta(description="ZMQ PUB port of rank 0.")] = 5557
     replay_port: Annotated[Port, Meta(description="ZMQ ROUTER port of rank 0, for missed events.")] = 5657
     topic: Annotated[str, Meta(max_length=253, description="ZMQ topic.")] = ""
+    media: Annotated[
+        dict[str, Annotated[int, Meta(ge=0, le=100)]],
+        Meta(
+            max_length=8,
+            description="Per cent that a token cached off the GPU is worth, by the engine's name of where: "
+            "CPU, STORAGE; of SGLang CPU_PINNED, DISK, EXTERNAL. What is not named counts nothing.",
+        ),
+    ] = field(default_factory=dict)
 
 
 class Engine(Spec, frozen=True):

@@ -16,6 +16,10 @@ class FailureMode(StrEnum):
     CLOSE = "FailClose"
 
 
+PolicyName = Annotated[str, Meta(max_length=63, pattern="^[a-z0-9][a-z0-9.-]*(:[0-9.]+)?$")]
+Bytes = Annotated[int, Meta(ge=1024, le=1 << 30)]
+
+
 class LogLevel(StrEnum):
     """How much the picker logs."""
 
@@ -49,9 +53,21 @@ class Picker(Spec, frozen=True):
     ] = ()
     replicas: Annotated[int, Meta(ge=1, le=64, description="More than 1 needs shared state (`index`).")] = 1
     resources: PickerResources = PickerResources()
-    policy: Annotated[
-        str, Meta(max_length=63, pattern="^[a-z0-9][a-z0-9.-]*(:[0-9.]+)?$", description="How an endpoint is chosen.")
-    ] = "lmetric"
+    policy: Annotated[PolicyName, Meta(description="How an endpoint is chosen.")] = "lmetric"
+    hotspot_guard: Annotated[
+        bool, Meta(description="One endpoint more comes to hold a prefix that asks for more than its holders have.")
+    ] = True
+    shadow: Annotated[
+        tuple[PolicyName, ...], Meta(max_length=8, description="Policies that are asked beside, and only counted.")
+    ] = ()
+    max_body_bytes: Annotated[Bytes, Meta(description="Larger requests are refused with 413.")] = 64 << 20
+    max_read_bytes: Annotated[
+        Bytes,
+        Meta(
+            description="Larger requests are routed by load, unread; refused where engine.args or podTemplate name a "
+            "KV connector, since what is not read can't be cleaned."
+        ),
+    ] = 16 << 20
     explain_headers: Annotated[bool, Meta(description="Tell in response headers what was picked and why.")] = False
     failure_mode: Annotated[
         FailureMode, Meta(description="FailOpen: a gateway routes without a picker where none answers.")

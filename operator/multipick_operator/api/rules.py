@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import DeviceClaim, Model, Parallelism, RuntimeAdapter
+from multipick_operator.api.engine import DeviceClaim, KvEvents, Model, Parallelism, RuntimeAdapter
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
 from multipick_operator.api.pool import Autoscaling, PoolSpec, Rollout
 from multipick_operator.api.routing import HttpRoute, Picker
@@ -46,6 +46,11 @@ POLICIES = (
     *("lmetric-seconds", "p-token", "lmetric-no-queue", "hit-ratio-batch", "p-token-total-tokens"),
 )
 WITH_PARAMETER = ("linear",)  # a number after a colon
+
+
+def _known(policy: str) -> str:
+    return f"({policy} in {list(POLICIES)} || {policy}.matches('^({'|'.join(WITH_PARAMETER)}):[0-9.]+$'))"
+
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
@@ -134,12 +139,24 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "triggers, cooldownSeconds and idleToZero are KEDA's",
         ),
     ),
+    KvEvents: (
+        Rule(
+            "!has(self.media) || self.media.all(name, name.matches('^[A-Za-z][A-Za-z0-9_]{0,31}$')"
+            " && name.lowerAscii() != 'gpu'"
+            " && !self.media.exists(other, other != name && other.lowerAscii() == name.lowerAscii()))",
+            "media: the engine's name of where, each once; a token on the GPU is worth 100",
+        ),
+    ),
     Picker: (
         Rule(
-            f"self.policy in {list(POLICIES)} || self.policy.matches('^({'|'.join(WITH_PARAMETER)}):[0-9.]+$')"
-            " || has(self.image)",
+            f"{_known('self.policy')} || has(self.image)",
             f"policy is one of {', '.join(POLICIES)}, or one that an image of your own brings (image)",
         ),
+        Rule(
+            f"!has(self.shadow) || has(self.image) || self.shadow.all(one, {_known('one')})",
+            f"shadow: each is one of {', '.join(POLICIES)}, or one that an image of your own brings (image)",
+        ),
+        Rule("self.maxReadBytes <= self.maxBodyBytes", "maxReadBytes is above maxBodyBytes"),
     ),
     Parallelism: (
         Rule("self.data == 1 || self.nodes == 1", "data > 1 and nodes > 1 don't go together yet"),

@@ -14,12 +14,24 @@ from multipick_operator.children.names import Manifest
 
 SGLANG_PAGE = 64  # its default is 1 token a page, far too fine an event stream; 64 suits all its attention backends
 MASTER_PORT = 20000
+KV_CONNECTORS = ("--kv-transfer-config", "--disaggregation-mode")  # vLLM's flag, SGLang's
 
 
 def command(pool: Pool, rank: int, worker: bool) -> list[str]:
     """Program and arguments of data-parallel `rank`; `worker`: of a node that is not its group's first."""
     make = {EngineType.VLLM: _vllm, EngineType.SGLANG: _sglang, EngineType.SIMULATED: _simulated}
     return [*make[pool.spec.engine.type](pool, rank, worker), *pool.spec.engine.args]
+
+
+def has_kv_connector(pool: Pool) -> bool:
+    """The user's arguments, or those of the pod template, let engines take KV blocks from elsewhere."""
+    spec = pool.spec.pod_template.get("spec")
+    containers = spec.get("containers") if isinstance(spec, dict) else None
+    words = list(pool.spec.engine.args)
+    for one in containers if isinstance(containers, list) else []:
+        if isinstance(one, dict):
+            words += [word for name in ("command", "args") if isinstance(one.get(name), list) for word in one[name]]
+    return any(flag in str(word) for word in words for flag in KV_CONNECTORS)
 
 
 def environment(pool: Pool) -> list[Manifest]:

@@ -9,6 +9,7 @@ import yaml
 
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.artifacts import Artifact, artifact
+from multipick_operator.children.commands import has_kv_connector
 from multipick_operator.children.context import Context
 from multipick_operator.children.merge import merge
 from multipick_operator.children.names import (
@@ -80,12 +81,20 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
             "enabled": events.enabled,
             "port": events.port,
             "replay_port": events.replay_port,
+            "media": {name: percent / 100 for name, percent in events.media.items()},
         },
         "metrics_path": spec.engine.metrics_path,
         "policy": picker.policy,
+        "hotspot_guard": picker.hotspot_guard,
+        "shadow": list(picker.shadow),
         "explain_headers": picker.explain_headers,
         "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT},
-        "limits": {"drain_s": float(max(1, picker.drain_timeout_seconds))},
+        "limits": {
+            # with a KV connector, fields of a request that was not read would reach engines that obey them
+            "max_body_bytes": picker.max_read_bytes if has_kv_connector(pool) else picker.max_body_bytes,
+            "max_read_bytes": picker.max_read_bytes,
+            "drain_s": float(max(1, picker.drain_timeout_seconds)),
+        },
         "log_level": picker.log_level.value.lower(),
         "log_format": "json",
     }

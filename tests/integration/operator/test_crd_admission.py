@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[3]
 SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
 POOLS = "/apis/multipick.dev/v1alpha1/namespaces/default/inferencepools"
 URI = {"model": {"uri": "hf://org/model"}}
+ADAPTER = {"name": "a", "uri": "hf://org/a"}
+LORA = {"lora": {"allowRuntimeUpdates": True}}
 PODS = {"existingPods": {"matchLabels": {"app": "x"}}}
 
 
@@ -86,6 +88,18 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "routing": {"picker": {"policy": "lmetric:2"}}}, "policy is one of"),
         ({**URI, "routing": {"picker": {"policy": "lmetrics"}}}, "policy is one of lmetric, marginal"),
         ({**URI, "engine": {"type": "vllm"}}, "Unsupported value"),
+        ({**URI, "routing": {"picker": {"shadow": ["vllm-v1", "lmetrics"]}}}, "shadow: each is one of lmetric"),
+        ({**URI, "routing": {"picker": {"maxReadBytes": 2048, "maxBodyBytes": 1024}}}, "is above maxBodyBytes"),
+        ({**URI, "engine": {"kvEvents": {"media": {"gpu": 50}}}}, "a token on the GPU is worth 100"),
+        ({**URI, "engine": {"kvEvents": {"media": {"CPU": 50, "cpu": 40}}}}, "each once"),
+        ({**URI, "engine": {"kvEvents": {"media": {"a b": 50}}}}, "the engine's name of where"),
+        ({**URI, "engine": {"kvEvents": {"media": {"CPU": 101}}}}, "spec.engine.kvEvents.media"),
+        ({**URI, "adapters": [ADAPTER]}, "needs lora.allowRuntimeUpdates"),
+        ({**URI, **LORA, "adapters": [{"name": "a", "uri": "s3://b/a"}]}, "spec.adapters[0].uri"),
+        (
+            {**URI, "lora": {"allowRuntimeUpdates": True, "adapters": [ADAPTER]}, "adapters": [ADAPTER]},
+            "one of adapters or one of lora.adapters",
+        ),
     ],
 )
 def test_a_contradiction_is_refused_in_words(api: ApiServer, spec: dict[str, Any], message: str) -> None:
@@ -115,6 +129,11 @@ def test_own_pods_stay_own_pods(api: ApiServer) -> None:
         ({}, {"model": {"name": "new"}}, "model.name can't change"),
         ({"model": {"name": "old"}}, {"model": {"name": "new"}}, "model.name can't change"),
         ({"engine": {"type": "VLLM"}}, {"engine": {"type": "SGLang"}}, "engine.type can't change"),
+        (
+            LORA | {"adapters": [ADAPTER]},
+            LORA | {"adapters": [ADAPTER | {"uri": "hf://org/b"}]},
+            "an adapter's uri can't change",
+        ),
         (
             {"engine": {"type": "SGLang"}},
             {"engine": {"type": "SGLang", "kvEvents": {"port": 5600}}},
@@ -172,6 +191,13 @@ def test_the_scale_subresource_moves_the_spec(api: ApiServer) -> None:
 @pytest.mark.parametrize("quantity", [1, 0, "1", "500m", "8Gi", "1.5G", ".5", "1e3", "2E", "12E-2"])
 def test_every_way_to_write_a_quantity_is_admitted(api: ApiServer, quantity: int | str) -> None:
     assert create(api, {**URI, "resources": {"requests": {"memory": quantity}}})
+
+
+def test_what_the_picker_can_be_told_is_admitted(api: ApiServer) -> None:
+    picker = {"shadow": ["vllm-v1", "linear:0.7"], "hotspotGuard": False, "maxBodyBytes": 1024, "maxReadBytes": 1024}
+    media = {"kvEvents": {"media": {"CPU": 50, "STORAGE": 10}}}
+    made = create(api, {**URI, **LORA, "adapters": [ADAPTER], "routing": {"picker": picker}, "engine": media})
+    assert made["spec"]["engine"]["kvEvents"]["media"] == {"CPU": 50, "STORAGE": 10}
 
 
 @pytest.mark.parametrize("policy", ["lmetric", "vllm-032", "linear", "linear:0.7"])

@@ -60,6 +60,66 @@ def parents(**conditions: str) -> dict[str, Any]:
 ROUTE_TAKEN = parents(Accepted="True", ResolvedRefs="True")
 
 
+async def test_a_route_asks_for_what_the_pool_says_and_the_api_takes_it(
+    namespace: Namespace, running: Running, gateway_api: Callable[[], None]
+) -> None:
+    gateway_api()
+    asked = {
+        "create": True,
+        "parentRefs": [{"name": "gw", "namespace": "infra", "sectionName": "https", "port": 443}],
+        "hostnames": ["a.test", "*.b.test"],
+        "pathPrefix": "/team/v1",
+        "rewritePathPrefix": "/v1",
+        "headers": [{"name": "x-tier", "value": "gold"}, {"name": "x-team", "value": "red"}],
+        "requestTimeoutSeconds": 600,
+        "canary": {"pool": "q", "percent": 10},
+    }
+    route = namespace.path("httproutes", "p", GATEWAY)
+    async with running():
+        await namespace.apply(routing={"gateway": {"httpRoute": asked}})
+        found = (await until(lambda: namespace.find(route)))["spec"]
+        gateway = {"group": GATEWAY.partition("/")[0], "kind": "Gateway"}
+        assert found["parentRefs"] == [gateway | asked["parentRefs"][0]]  # type: ignore[index]
+        assert found["hostnames"] == ["a.test", "*.b.test"]
+        (rule,) = found["rules"]
+        path = {"type": "PathPrefix", "value": "/team/v1"}
+        headers = [{"type": "Exact", "name": "x-tier", "value": "gold"}]
+        headers += [{"type": "Exact", "name": "x-team", "value": "red"}]
+        assert rule["matches"] == [{"path": path, "headers": headers}]
+        rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}}
+        assert rule["filters"] == [{"type": "URLRewrite", "urlRewrite": rewrite}]
+        pools = {"group": GIE.partition("/")[0], "kind": "InferencePool"}
+        assert rule["backendRefs"] == [pools | {"name": "p", "weight": 90}, pools | {"name": "q", "weight": 10}]
+        assert rule["timeouts"] == {"request": "600s"}
+        await namespace.apply(routing={"gateway": {"httpRoute": {"create": True, "parentRefs": [{"name": "gw"}]}}})
+        plain = await until(lambda: namespace.find(route), lambda one: "hostnames" not in one["spec"])
+        (rule,) = plain["spec"]["rules"]
+        assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v1"}}]
+        assert "filters" not in rule
+        assert rule["backendRefs"] == [pools | {"name": "p", "weight": 1}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hostnames": ["not a host"]}, "hostnames"),
+        ({"headers": [{"name": "x y", "value": "v"}]}, "headers"),
+    ],
+    ids=["host", "header"],
+)
+async def test_a_route_that_the_gateway_api_would_refuse_is_told_in_words(
+    namespace: Namespace, running: Running, gateway_api: Callable[[], None], changes: dict[str, Any], words: str
+) -> None:
+    gateway_api()
+    route = {"create": True, "parentRefs": [{"name": "gw"}]} | changes
+    async with running():
+        await namespace.apply(routing={"gateway": {"httpRoute": route}})
+        await namespace.reaches("Accepted", "False", "InvalidSpec")
+        pool = await namespace.call("GET", namespace.pool_path())
+        (message,) = [one["message"] for one in pool["status"]["conditions"] if one["type"] == "Accepted"]
+        assert words in message
+
+
 async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
     namespace: Namespace, running: Running, gateway_api: Callable[[], None]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import yaml
@@ -33,6 +34,26 @@ def test_the_picker_reads_its_configuration(make_pool: MakePool, context: Contex
     assert loaded.listen.ext_proc == 9002
     assert loaded.kubernetes is not None
     assert loaded.kubernetes.namespace == "ml"
+
+
+def test_the_picker_reads_what_the_pool_says_of_it(make_pool: MakePool, context: Context, tmp_path: Path) -> None:
+    def loaded(**spec: Any) -> config.Config:
+        file = tmp_path / "epp.yaml"
+        file.write_text(yaml.safe_dump(configuration(make_pool(**spec), context)))
+        return config.load(file)
+
+    assert loaded().limits == msgspec.structs.replace(config.Limits(), drain_s=30.0)
+    assert (loaded().hotspot_guard, loaded().shadow, loaded().events.media) == (True, (), {})
+    picker = {"hotspotGuard": False, "shadow": ["vllm-v1"], "maxBodyBytes": 1 << 20, "maxReadBytes": 1 << 16}
+    told: dict[str, Any] = {"routing": {"picker": picker}}
+    found = loaded(**told, engine={"kvEvents": {"media": {"CPU": 50, "STORAGE": 0}}})
+    assert (found.hotspot_guard, found.shadow) == (False, ("vllm-v1",))
+    assert found.events.media == {"CPU": 0.5, "STORAGE": 0.0}
+    assert (found.limits.max_body_bytes, found.limits.max_read_bytes) == (1 << 20, 1 << 16)
+    argument = ["--kv-transfer-config={}"]
+    by_template = {"spec": {"containers": [{"name": "engine", "args": argument}]}}
+    for connected in (loaded(**told, engine={"args": argument}), loaded(**told, podTemplate=by_template)):
+        assert connected.limits.max_body_bytes == connected.limits.max_read_bytes == 1 << 16
 
 
 def test_a_pools_user_of_the_store_may_do_what_pickers_do() -> None:
