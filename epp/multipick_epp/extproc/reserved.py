@@ -7,11 +7,15 @@ spoil other clients' answers.
 from collections.abc import Callable
 from enum import StrEnum
 
-from multipick_epp.requests.reserved import Uncheckable, without_reserved
+from multipick_epp.requests.reserved import Uncheckable, is_clean, without_reserved
 from multipick_epp.tokens.worker import Worker
 
 _INLINE_BYTES = 64_000
 """A body of so many bytes is looked through at once, in less than a millisecond."""
+
+_LOOK_BYTES = 256_000
+"""A body of so many bytes is searched for signs of such fields at once, in about a millisecond at worst; most have
+none, and a hand-over to the thread and back would cost as much as the rest of a pick."""
 
 _MAX_WAITING_BYTES = 64 << 20
 
@@ -39,6 +43,8 @@ class ReservedFields:
         try:
             if len(body) <= _INLINE_BYTES:
                 clean = without_reserved(body)
+            elif len(body) <= _LOOK_BYTES and is_clean(body):
+                clean = body
             else:
                 clean = await self._worker.run(len(body), lambda: without_reserved(body))
         except Uncheckable:

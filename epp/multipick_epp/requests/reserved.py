@@ -46,6 +46,11 @@ class Uncheckable(Exception):  # noqa: N818  (a client's fault, no error of ours
     """The body may have reserved fields, and can't be looked through."""
 
 
+def is_clean(body: bytes) -> bool:
+    """Whether a look for signs of reserved fields, 0.3 to 5 ms a megabyte, shows that it has none."""
+    return json.detect_encoding(body).startswith("utf-8") and not _suspect(body)
+
+
 def without_reserved(body: bytes) -> bytes:
     """The body without its reserved fields, else byte for byte the same; `body` itself where it has none.
 

@@ -111,10 +111,19 @@ async def test_other_bodies_go_on_as_they_are(scene: Scene, mode: BodySendMode) 
     assert (scene.length(), scene.seen) == (None, [])
 
 
-async def test_a_large_body_is_looked_through_as_well(scene: Scene) -> None:
-    filler = b'{"prompt":"' + b"x" * 300_000 + b'"'
+@pytest.mark.parametrize("size", [100_000, 300_000])
+async def test_a_large_body_is_looked_through_as_well(scene: Scene, size: int) -> None:
+    filler = b'{"prompt":"' + b"x" * size + b'"'
     await scene.request(filler + b',"bootstrap_host":"10.9.9.9"}')
     assert scene.forwarded() == filler + b"}"
+
+
+async def test_a_body_of_usual_size_without_signs_of_them_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = ReservedFields()
+    monkeypatch.setattr(seen, "_worker", None)
+    for size in (1_000, 70_000, 250_000):
+        body = CLEAN.replace(b"x", b"x" * size)
+        assert await seen.take_out(body) is body
 
 
 @pytest.mark.parametrize("mode", [FULL, BUFFERED])
