@@ -24,12 +24,20 @@ class HashedSizes:
         """Each source: block size -> endpoints."""
         self._sources = sources
         self._told: set[int] = set()
+        self._heard: list[Mapping[int, int]] = []
+        self._hashed: Sequence[int] = ()
 
     def __call__(self) -> Sequence[int]:
         """The sizes, ascending."""
+        heard = [source() for source in self._sources]
+        if heard != self._heard:
+            self._heard, self._hashed = heard, self._look(heard)
+        return self._hashed
+
+    def _look(self, heard: Sequence[Mapping[int, int]]) -> Sequence[int]:
         endpoints: Counter[int] = Counter()
-        for source in self._sources:
-            endpoints.update(source())
+        for counts in heard:
+            endpoints.update(counts)
         hashed = hashed_sizes(endpoints)
         for size in endpoints.keys() - self._told - set(hashed):
             if len(self._told) < TOLD_AT_MOST:

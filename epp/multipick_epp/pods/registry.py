@@ -15,7 +15,8 @@ from multipick_epp.types import Endpoint, Mode, address_of, host_of
 class Registry:
     """Invariants: `_states` has exactly the endpoints of `_engines`, as `endpoints_of` gives them; `_ready` has exactly
     the ready ones that are not left out, with their figures, in the order they came, and `_row_of` says where. Where
-    all would be left out, none is.
+    all would be left out, none is. `_block_sizes` and `_max_model_len` are what all engines told, summed up anew
+    whenever one of them tells another.
 
     What holds for a port as a whole (readiness, models, who is left out) is told by its address; an endpoint does, too.
     """
@@ -31,6 +32,8 @@ class Registry:
         self._left_out: frozenset[Endpoint] = frozenset()
         self._ready = _columns([])
         self._row_of: dict[Endpoint, int] = {}
+        self._block_sizes: Mapping[int, int] = {}
+        self._max_model_len: int | None = None
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
         self._gone: list[Callable[[Endpoint], None]] = []
         self._anew: list[Callable[[Endpoint], None]] = []
@@ -55,6 +58,7 @@ class Registry:
             return
         for address in self._engines.keys() - wanted.keys():
             del self._engines[address]
+        self._sum_up_lengths()
         for address, pod in wanted.items():
             if engine := self._engines.get(address):
                 before, engine.pod = engine.pod, pod
@@ -94,13 +98,18 @@ class Registry:
 
     def serves(self, address: Endpoint, served: ServedModels) -> None:
         """Its engine said which models it serves now."""
-        if engine := self.engine(address):
+        engine = self.engine(address)
+        if engine is not None and engine.served != served:
             engine.served = served
+            self._sum_up_lengths()
 
     def scraped(self, endpoint: Endpoint, gauges: Gauges, unexplained: Unexplained) -> None:
         """A look at the engine's metrics came back."""
         if state := self._states.get(endpoint):
+            before = state.gauges.block_size if state.gauges else None
             state.gauges, state.unexplained, state.picked = gauges, unexplained, 0
+            if gauges.block_size != before:
+                self._sum_up_sizes()
             if (row := self._row_of.get(endpoint)) is not None:
                 _write(self._ready, row, state)
                 self._ready.unscraped.discard(endpoint)
@@ -149,14 +158,12 @@ class Registry:
 
     def block_sizes(self) -> Mapping[int, int]:
         """The block sizes that engines which can serve told of, tokens, and how many told of each."""
-        states = (state for state in self._states.values() if state.ready and state.gauges)
-        return Counter(s.gauges.block_size for s in states if s.gauges and s.gauges.block_size)
+        return self._block_sizes
 
     @property
     def max_model_len(self) -> int | None:
         """The longest context of any engine, tokens; None before one has said so."""
-        lengths = (engine.served.max_model_len for engine in self._engines.values() if engine.served)
-        return max((length for length in lengths if length), default=None)
+        return self._max_model_len
 
     def mode(self, endpoint: Endpoint, known: Mode) -> Mode:
         """How well a decision for the endpoint knows it, whose cache is `known` so well."""
@@ -181,6 +188,7 @@ class Registry:
     def _begins_anew(self, engine: Engine) -> None:
         engine.incarnation += 1
         engine.served = None
+        self._sum_up_lengths()
         engine.told = not self._asks_ranks
         for endpoint in self.endpoints_at(engine.pod.endpoint):
             if state := self._states.get(endpoint):
@@ -216,6 +224,15 @@ class Registry:
         ready = [state for state in self._states.values() if state.ready]
         self._ready = _columns([each for each in ready if each.engine.pod.endpoint not in self._left_out] or ready)
         self._row_of = {endpoint: row for row, endpoint in enumerate(self._ready.endpoints)}
+        self._sum_up_sizes()
+
+    def _sum_up_sizes(self) -> None:
+        states = (state for state in self._states.values() if state.ready and state.gauges)
+        self._block_sizes = Counter(s.gauges.block_size for s in states if s.gauges and s.gauges.block_size)
+
+    def _sum_up_lengths(self) -> None:
+        lengths = (engine.served.max_model_len for engine in self._engines.values() if engine.served)
+        self._max_model_len = max((length for length in lengths if length), default=None)
 
 
 def _columns(states: Sequence[EndpointState]) -> Columns:

@@ -86,6 +86,29 @@ def test_the_longest_context_of_the_pool_is_known_once_an_engine_said_it() -> No
     registry.serves(A, ServedModels(["m"], max_model_len=4096))
     registry.serves(B, ServedModels(["m"], max_model_len=8192))
     assert registry.max_model_len == 8192
+    registry.serves(B, ServedModels(["m"], max_model_len=2048))
+    assert registry.max_model_len == 4096
+    registry.set([PodEndpoint(A, started_ms=1), PodEndpoint(B)])  # another engine, which has not said it
+    assert registry.max_model_len == 2048
+    registry.set([PodEndpoint(A, started_ms=1)])
+    assert registry.max_model_len is None
+
+
+def test_the_block_sizes_are_those_that_the_engines_which_can_serve_told_of_last() -> None:
+    registry = Registry()
+    registry.set([PodEndpoint(A), PodEndpoint(B)])
+    registry.scraped(A, Gauges(block_size=16), Unexplained())
+    assert registry.block_sizes() == {}
+    registry.mark(A, True)
+    registry.mark(B, True)
+    assert registry.block_sizes() == {16: 1}
+    registry.scraped(B, Gauges(block_size=16), Unexplained())
+    registry.scraped(A, Gauges(block_size=32), Unexplained())
+    assert registry.block_sizes() == {16: 1, 32: 1}
+    registry.set([PodEndpoint(A)])
+    assert registry.block_sizes() == {32: 1}
+    registry.mark(A, False)
+    assert registry.block_sizes() == {}
 
 
 def test_an_endpoint_that_comes_again_starts_as_not_ready() -> None:
