@@ -94,11 +94,6 @@ class PoolPicker:
         metrics: Metrics,
         rng: Random,
     ) -> None:
-
-        def observe(stage: str, seconds: float) -> None:
-            stages[stage].observe(seconds)
-
-        stages = {stage: metrics.stage_seconds.labels(stage) for stage in ("lookup", "policy", "reserve")}
         self._settings = settings
         self._replica = replica
         self._state = state
@@ -115,8 +110,7 @@ class PoolPicker:
         )
         self.decisions = Decisions(settings.policy_name)
         self._shadows = Shadows(settings.shadow, rng, metrics)
-        self._chooser = Chooser(settings.rank, state, self.hotspots, rng, observe)
-        self._observe = observe
+        self._chooser = Chooser(settings.rank, state, self.hotspots, rng, self._observe)
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
         self.progress = Progress(state.progress, self._taken_over, time.monotonic)
         state.on_stored(self.progress.stored)
@@ -297,6 +291,9 @@ class PoolPicker:
         if isinstance(prompt, Blind) and request.body_bytes:
             self._metrics.fallbacks.labels(prompt.reason).inc()
         return prompt
+
+    def _observe(self, stage: str, seconds: float) -> None:
+        self._metrics.stage_seconds.labels(stage).observe(seconds)
 
     async def _reserve(self, reservation: ReservationId, choice: Choice) -> Reserved:
         started = time.perf_counter()

@@ -8,18 +8,19 @@ class StreamMetrics:
     """Counts and times the streams of one picker."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._streams = metrics.streams
+        self._open = 0
+        metrics.streams.set_function(lambda: self._open)
         self._errors = metrics.stream_errors
         self._refused = metrics.refused_connections
         self._stages = {stage: metrics.stream_seconds.labels(stage).observe for stage in Stage}
 
     def opened(self) -> None:
         """A stream began."""
-        self._streams.inc()
+        self._open += 1
 
     def closed(self) -> None:
         """It ended."""
-        self._streams.dec()
+        self._open -= 1
 
     def stage(self, stage: Stage, seconds: float) -> None:
         """A stage of a decision took so long."""

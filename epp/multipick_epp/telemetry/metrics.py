@@ -1,6 +1,8 @@
 """The picker's Prometheus metrics. Names, units and labels stand in docs/metrics.md."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from multipick_epp.telemetry.tallies import Spreads, Tallies
 
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 _TOKENS = (0, 64, 256, 1024, 4096, 16384, 65536, 262144)
@@ -11,33 +13,25 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.decisions = Counter(
-            "multipick_decisions", "Requests that were given an endpoint.", ["policy", "mode"], registry=self.registry
+        self.decisions = Tallies(
+            "multipick_decisions", "Requests that were given an endpoint.", ["policy", "mode"], self.registry
         )
         self.refusals = Counter(
             "multipick_refusals", "Requests that were answered by the picker.", ["reason"], registry=self.registry
         )
-        self.decision_seconds = Histogram(
-            "multipick_decision_seconds",
-            "From a whole request to its endpoint.",
-            registry=self.registry,
-            buckets=_SECONDS,
+        self.decision_seconds = Spreads(
+            "multipick_decision_seconds", "From a whole request to its endpoint.", (), _SECONDS, self.registry
         )
-        self.stage_seconds = Histogram(
-            "multipick_decision_stage_seconds",
-            "The same, by stage.",
-            ["stage"],
-            registry=self.registry,
-            buckets=_SECONDS,
+        self.stage_seconds = Spreads(
+            "multipick_decision_stage_seconds", "The same, by stage.", ["stage"], _SECONDS, self.registry
         )
-        self.prompt_tokens = Counter(
-            "multipick_prompt_tokens", "Prompt tokens of routed requests.", registry=self.registry
-        )
-        self.hit_tokens = Histogram(
+        self.prompt_tokens = Tallies("multipick_prompt_tokens", "Prompt tokens of routed requests.", (), self.registry)
+        self.hit_tokens = Spreads(
             "multipick_predicted_hit_tokens",
             "Leading prompt tokens that the chosen endpoint holds, by the index.",
-            registry=self.registry,
-            buckets=_TOKENS,
+            (),
+            _TOKENS,
+            self.registry,
         )
         self.fallbacks = Counter(
             "multipick_fallbacks",
@@ -63,12 +57,12 @@ class Metrics:
         self.endpoint_ready = Gauge(
             "multipick_endpoint_ready", "1 where the endpoint can serve.", ["endpoint"], registry=self.registry
         )
-        self.stream_seconds = Histogram(
+        self.stream_seconds = Spreads(
             "multipick_ext_proc_seconds",
             "A stream until its pick: receive (the gateway sends the body), pick, reply.",
             ["stage"],
-            registry=self.registry,
-            buckets=_SECONDS,
+            _SECONDS,
+            self.registry,
         )
         self.streams = Gauge("multipick_ext_proc_streams", "ext_proc streams that are open.", registry=self.registry)
         self.stream_errors = Counter(
