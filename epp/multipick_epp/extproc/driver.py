@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Protocol
 
 from multipick_epp.extproc import errors
+from multipick_epp.extproc.chunks import read_chunk
 from multipick_epp.extproc.effects import Answered, Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import MessageError, read
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
@@ -115,6 +116,9 @@ class Conversation:
     def message(self, data: bytes) -> None:
         """The gateway said this."""
         self._heard()
+        if (chunk := read_chunk(data)) and (answer := self._stream.pass_on(*chunk)) is not None:
+            self._transport.send(answer)
+            return
         try:
             message = read(data)
         except MessageError:

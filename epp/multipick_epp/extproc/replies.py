@@ -4,6 +4,7 @@ Header values travel as `raw_value`, as Envoy itself sends them. A header that i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 from multipick_epp.extproc.chunks import Side, write_chunk
@@ -35,12 +36,26 @@ CHUNK_BYTES: Final = 62_000
 
 def is_reserved(name: str) -> bool:
     """Whether a request header is removed; servers that take `_` for `-` are minded."""
+    if name[:1] not in ("x", "X"):  # as they all begin
+        return False
     plain = name.lower().replace("_", "-")
     return plain.startswith(DESTINATION) or plain in RESERVED_HEADERS
 
 
-def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Iterable[str]) -> bytes:
+def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Sequence[str]) -> bytes:
     """The answer to a request's headers: with a destination it is the pick, `extra` are headers set beside it."""
+    if not extra and not remove:
+        return _plain_request_headers(tuple(destination))
+    return _request_headers(destination, extra, remove)
+
+
+@lru_cache(maxsize=1024)
+def _plain_request_headers(destination: tuple[Endpoint, ...]) -> bytes:
+    """As nearly all of a pool are: one for each endpoint."""
+    return _request_headers(destination, {}, ())
+
+
+def _request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Iterable[str]) -> bytes:
     reply = ProcessingResponse()
     reply.request_headers.SetInParent()  # an answer that changes nothing is still one
     common = reply.request_headers.response
@@ -71,6 +86,8 @@ def request_trailers(destination: Sequence[Endpoint]) -> bytes:
 
 def response_headers(extra: Mapping[str, str]) -> bytes:
     """The answer to a response's headers, which sets `extra` on them."""
+    if not extra:
+        return CONTINUE_RESPONSE_HEADERS
     reply = ProcessingResponse()
     reply.response_headers.SetInParent()
     _set(reply.response_headers.response.header_mutation, extra)
@@ -127,7 +144,9 @@ def _set(mutation: HeaderMutation, headers: Mapping[str, str]) -> None:
         header.raw_value = value.encode()
 
 
-def _continue(kind: Literal["request_headers", "request_body", "response_body", "response_trailers"]) -> bytes:
+def _continue(
+    kind: Literal["request_headers", "request_body", "response_headers", "response_body", "response_trailers"],
+) -> bytes:
     reply = ProcessingResponse()
     reply.__getattribute__(kind).SetInParent()
     return reply.SerializeToString()
@@ -135,6 +154,7 @@ def _continue(kind: Literal["request_headers", "request_body", "response_body", 
 
 CONTINUE_REQUEST_HEADERS: Final = _continue("request_headers")
 CONTINUE_REQUEST_BODY: Final = _continue("request_body")
+CONTINUE_RESPONSE_HEADERS: Final = _continue("response_headers")
 CONTINUE_RESPONSE_BODY: Final = _continue("response_body")
 CONTINUE_RESPONSE_TRAILERS: Final = _continue("response_trailers")
 """Answers by which the gateway sends on what it has, unchanged."""

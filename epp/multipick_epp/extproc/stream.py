@@ -47,6 +47,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import errors, replies
+from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.effects import Answered, Ask, Effect, End, FirstByte, Release, Send, Served
 from multipick_epp.extproc.messages import (
     BodyMode,
@@ -137,6 +138,16 @@ class Stream:
         """The rest of the body should wait until the pick is there: all that comes has to be kept, or answered."""
         much = (self._duplex and self._is_much) or len(self._owed) > MAX_OWED
         return self.state is Phase.PICKING and much
+
+    def pass_on(self, side: Side, data: bytes, end: bool) -> bytes | None:
+        """The answer to a chunk that wants nothing else done: most of a streamed response. None for any other, which is
+        to be received.
+        """
+        if end or not self._first_byte_seen or side != "response_body" or self.state is Phase.ENDED:
+            return None
+        if self._modes.response_body is not BodyMode.FULL_DUPLEX_STREAMED:
+            return replies.CONTINUE_RESPONSE_BODY
+        return write_chunk(side, data, end) if 0 < len(data) <= replies.CHUNK_BYTES else None
 
     def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""

@@ -156,3 +156,22 @@ def test_an_unread_body_is_never_replaced(play: type["Play"]) -> None:
     played.hear(RequestBody(b"too long", end=True))
     played.pick(Pick(PICK.endpoints, body=b"other"))
     assert played.chunks("request_body") == [(b"too long", True)]
+
+
+@pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.STREAMED])
+def test_a_responses_chunks_but_the_first_and_the_last_go_the_short_way(play: type["Play"], mode: BodyMode) -> None:
+    played = play(Modes(response_body=mode))
+    played.hear(POST)
+    played.hear(RequestBody(b"{}", end=True))
+    played.pick(PICK)
+    played.hear(ResponseHeaders(end=False))
+    assert played.stream.pass_on("response_body", b"first", False) is None
+    played.hear(ResponseBody(b"first", end=False))
+    assert played.stream.pass_on("response_body", b"last", True) is None
+    assert played.stream.pass_on("request_body", b"x", False) is None
+    short = played.stream.pass_on("response_body", b"second", False)
+    played.hear(ResponseBody(b"second", end=False))
+    assert short is not None
+    assert played.sent[-1].SerializeToString() == short
+    played.close()
+    assert played.stream.pass_on("response_body", b"late", False) is None
