@@ -13,7 +13,7 @@ from multipick_epp.decision.undirected import NO_HIT, one_a_port
 from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.hotspot import Hotspot
-from multipick_epp.policy.snapshot import PrefixShare, Rank, Ranking, Snapshot
+from multipick_epp.policy.snapshot import Prefixes, Rank, Ranking, Snapshot
 from multipick_epp.state.protocol import Candidate, EqualPrompt, Hit, State
 from multipick_epp.types import Endpoint
 
@@ -56,7 +56,7 @@ class Chooser:
         self._turn += 1
         ranking = self._rank(snapshot, self._rng)
         kept_out = None
-        if snapshot.prefixes:
+        if snapshot.prefixes.keys:
             ranking, kept_out = self._hotspots.guarded(snapshot, ranking, self._rng)
         rows = candidates_of(self._rank, ranking)
         endpoints, queued, in_flight = ready.endpoints, ready.unexplained_queued, ready.unexplained_in_flight
@@ -79,7 +79,7 @@ class Chooser:
         return total
 
     def _snapshot(
-        self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns, prefixes: Sequence[PrefixShare]
+        self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns, prefixes: Prefixes
     ) -> Snapshot:
         hit_tokens = [hit.tokens for hit in map(hits.get, ready.endpoints, itertools.repeat(NO_HIT))]
         queued, in_flight = zip(*self._state.loads(ready.endpoints), strict=True)

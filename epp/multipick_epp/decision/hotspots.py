@@ -14,7 +14,7 @@ import msgspec
 from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.policy.hotspot import Hotspot, HotspotGuard, without
 from multipick_epp.policy.popularity import Popularity
-from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
+from multipick_epp.policy.snapshot import NO_PREFIXES, Prefixes, Ranking, Snapshot
 from multipick_epp.types import Endpoint
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,13 @@ class Hotspots:
         """Classes that were hot when they were last asked for."""
         return [told for key, told in self._told.items() if self._guard.is_watched(key)]
 
-    def prefixes(self, prompt: Known | Blind) -> Sequence[PrefixShare]:
-        """Count the request; its prefixes, shortest first. None of a prompt that is not known, or not one alone."""
+    def prefixes(self, prompt: Known | Blind) -> Prefixes:
+        """Count the request; its prefixes. None of a prompt that is not known, or not one alone."""
         if isinstance(prompt, Blind) or not prompt.reads_cache or len(prompt.chains) != 1:
-            return ()
+            return NO_PREFIXES
         by_size = prompt.chains[0].by_size
         size = min(by_size, default=0)
-        return self._popularity.count(by_size[size], size) if size else ()
+        return self._popularity.count(by_size[size], size) if size else NO_PREFIXES
 
     def guarded(self, snapshot: Snapshot, ranking: Ranking, rng: Random) -> tuple[Ranking, Hotspot | None]:
         """The ranking to go by, and the hot class that this request is kept out of, if it is."""
@@ -78,11 +78,10 @@ class Hotspots:
 
     def _tell(self, snapshot: Snapshot, found: Hotspot) -> None:
         self._began()
-        prefix = found.prefix
         holders = [snapshot.endpoints[row] for row in sorted(found.holders)]
-        told = HotPrefix(f"{prefix.key:015x}", prefix.tokens, round(prefix.share, 4), holders)
-        self._told.pop(prefix.key, None)
-        self._told[prefix.key] = told
+        told = HotPrefix(f"{found.key:015x}", found.tokens, round(found.share, 4), holders)
+        self._told.pop(found.key, None)
+        self._told[found.key] = told
         if len(self._told) > SHOWN:
             del self._told[next(iter(self._told))]
         if (now_s := monotonic()) - self._logged_s >= LOG_EVERY_S:

@@ -34,8 +34,8 @@ def dualmap(snapshot: Snapshot, rng: Random) -> Ranking:
 
 
 def _key(snapshot: Snapshot) -> int | None:
-    prefixes = [prefix for prefix in snapshot.prefixes if prefix.tokens >= PREFIX_TOKENS] or snapshot.prefixes[-1:]
-    for prefix in prefixes:
-        if prefix.share <= 2 / len(snapshot.endpoints):
-            return prefix.key
-    return prefixes[-1].key if prefixes else None
+    tokens, keys, counts, requests = snapshot.prefixes
+    for each, key, count in zip(tokens, keys, counts, strict=True):
+        if each >= PREFIX_TOKENS and count * len(snapshot.endpoints) <= 2 * requests:
+            return key
+    return keys[-1] if keys else None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from multipick_epp.policy.ordering import smallest_first
 from multipick_epp.policy.popularity import WINDOW, Popularity
-from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
+from multipick_epp.policy.snapshot import Ranking, Snapshot
 
 GUARDED = frozenset({"lmetric", "marginal", "lmetric-seconds"})
 """Policies that multiply: the others are what they are."""
@@ -28,7 +28,9 @@ LEAST = 100
 class Hotspot(NamedTuple):
     """A class that asks for more than its holders' part of the pool."""
 
-    prefix: PrefixShare
+    key: int  # of its prefix
+    tokens: int
+    share: float  # of the last requests, 0..1
     hit_tokens: Sequence[int]  # of each row of the snapshot
     began: bool  # the class was not hot before
     avoid: bool  # this request is to be kept out of the holders
@@ -36,7 +38,7 @@ class Hotspot(NamedTuple):
     @property
     def holders(self) -> AbstractSet[int]:
         """Rows of the snapshot."""
-        return {row for row, hit in enumerate(self.hit_tokens) if hit >= self.prefix.tokens}
+        return {row for row, hit in enumerate(self.hit_tokens) if hit >= self.tokens}
 
 
 class HotspotGuard:
@@ -54,25 +56,26 @@ class HotspotGuard:
 
     def watch(self, snapshot: Snapshot, ranking: Ranking) -> Hotspot | None:
         """Look at one decision; the hot class it belongs to, if any: the shortest to be avoided, else the shortest."""
-        if not ranking.rows or len(self._popularity) < LEAST:
+        requests = snapshot.prefixes.requests
+        if not ranking.rows or requests < LEAST:
             return None
-        best, found = ranking.rows[0], None
-        hits = snapshot.hit_tokens
+        hits, found = snapshot.hit_tokens, None
+        best_hit, endpoints = hits[ranking.rows[0]], len(hits)
         ascending: list[int] = []  # counts the holders of every prefix: a dozen sets of 256 rows would cost 100 us
-        for prefix in snapshot.prefixes:
-            holders = 1
-            if is_hot(prefix.share, holders, len(hits)):  # else no number of holders is too small for it
+        for tokens, key, count in zip(*snapshot.prefixes[:3], strict=True):
+            holders = 0
+            if count * endpoints > requests:  # else one holder is enough for it
                 ascending = ascending or sorted(hits)
-                holders = len(hits) - bisect_left(ascending, prefix.tokens)
-            if not is_hot(prefix.share, holders, len(hits)):
-                self._in_a_row.pop(prefix.key, None)
+                holders = endpoints - bisect_left(ascending, tokens)
+            if not is_hot(count, requests, holders, endpoints):
+                self._in_a_row.pop(key, None)
                 continue
-            before = self._in_a_row.get(prefix.key)
-            in_a_row = (before or 0) + 1 if hits[best] >= prefix.tokens else 0
+            before = self._in_a_row.get(key)
+            in_a_row = (before or 0) + 1 if best_hit >= tokens else 0
             avoid = in_a_row >= 2 * holders
-            self._in_a_row[prefix.key] = 0 if avoid else in_a_row
+            self._in_a_row[key] = 0 if avoid else in_a_row
             if found is None or (avoid and not found.avoid):
-                found = Hotspot(prefix, hits, before is None, avoid)
+                found = Hotspot(key, tokens, count / requests, hits, before is None, avoid)
         self._watched += 1
         if self._watched % WINDOW == 0:
             self._in_a_row = {key: count for key, count in self._in_a_row.items() if self._popularity.holds(key)}
@@ -83,9 +86,12 @@ class HotspotGuard:
         return key in self._in_a_row
 
 
-def is_hot(share: float, holders: int, endpoints: int) -> bool:
-    """The condition `x / (1 - x) > |M| / (n - |M|)`, without division; a prefix that nobody holds is not hot yet."""
-    return holders > 0 and share * (endpoints - holders) > (1 - share) * holders
+def is_hot(count: int, requests: int, holders: int, endpoints: int) -> bool:
+    """The condition `x / (1 - x) > |M| / (n - |M|)`, which is `x n > |M|`, in whole numbers: `x` is count / requests.
+
+    A prefix that nobody holds is not hot yet.
+    """
+    return 0 < holders * requests < count * endpoints
 
 
 def without(ranking: Ranking, holders: AbstractSet[int], rng: Random) -> Ranking:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from multipick_epp.policy.snapshot import PrefixShare
+from multipick_epp.policy.snapshot import Prefixes
 
 WINDOW = 1000
 """Requests that a share is counted over."""
@@ -22,12 +22,11 @@ class Popularity:
         self._window: deque[Sequence[int]] = deque()
         self._counts: dict[int, int] = {}
 
-    def count(self, keys: Sequence[int], block_size: int) -> Sequence[PrefixShare]:
-        """Count one prompt by the keys of its full blocks; its prefixes with their shares, this prompt included."""
+    def count(self, keys: Sequence[int], block_size: int) -> Prefixes:
+        """Count one prompt by the keys of its full blocks; its prefixes, counted with this prompt."""
         counts = self._counts
-        depths = [depth for depth in DEPTHS if depth < len(keys)]
-        if keys:
-            depths.append(len(keys))
+        length = len(keys)
+        depths = (*DEPTHS[: (length - 1).bit_length()], length) if length else ()
         counted = [keys[depth - 1] for depth in depths]
         self._window.append(counted)
         for key in counted:
@@ -39,11 +38,8 @@ class Popularity:
                     counts[key] = count
                 else:
                     del counts[key]
-        requests = len(self._window)
-        return [
-            PrefixShare(depth * block_size, key, counts[key] / requests)
-            for depth, key in zip(depths, counted, strict=True)
-        ]
+        tokens = [depth * block_size for depth in depths]
+        return Prefixes(tokens, counted, [counts[key] for key in counted], len(self._window))
 
     def __len__(self) -> int:
         """Requests that the shares are of."""

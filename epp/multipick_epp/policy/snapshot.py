@@ -8,12 +8,16 @@ from typing import NamedTuple
 from multipick_epp.types import Endpoint
 
 
-class PrefixShare(NamedTuple):
-    """A prefix of the prompt, and how popular it is."""
+class Prefixes(NamedTuple):
+    """Prefixes of the prompt, shortest first, and how popular each is: columns."""
 
-    tokens: int
-    key: int  # names it: equal keys are equal prefixes
-    share: float  # of the last requests, 0..1
+    tokens: Sequence[int] = ()
+    keys: Sequence[int] = ()  # name them: equal keys are equal prefixes
+    counts: Sequence[int] = ()  # requests among the last `requests` that have the prefix, this one included
+    requests: int = 0
+
+
+NO_PREFIXES = Prefixes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Snapshot:
     prefilling: Sequence[int] = ()  # requests without a first token
     recent_tokens: Sequence[int] = ()  # prompt tokens, hits not counted, routed there in the last three minutes
     prefill_rates: Sequence[float] = ()  # tokens a second, measured; 0 before anything was
-    prefixes: Sequence[PrefixShare] = ()  # the prompt's own, shortest first
+    prefixes: Prefixes = NO_PREFIXES
 
     def new_tokens(self, row: int) -> int:
         """Prompt tokens that the endpoint would have to prefill; never 0, since the last token is always computed."""

@@ -216,7 +216,7 @@ class LocalIndex:
                     lent = int(have + self._weights[medium] * (tokens - have))
                     if lent > (more[endpoint].tokens if endpoint in more else have):
                         more[endpoint] = Hit(lent, self.mode(endpoint))
-        return hits | more
+        return hits | more if more else hits
 
     # ---
 
@@ -230,7 +230,8 @@ class LocalIndex:
             named = lanes if hits else everyone  # all with the shortest: who has more is written again
             for mode, known in self._caches.modes.items():
                 if members := named & known:
-                    hits.update(dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode)))
+                    more = dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode))
+                    hits = hits | more if hits else more
         return hits
 
     def _holds(self, key: BlockKey, bit: int) -> bool:

@@ -45,13 +45,13 @@ def depths(shards: Shards, keys: Sequence[BlockKey], count: int, wanted: int) ->
         high = at if at < last else last
         at += stride
         key = keys[high]
-        mask = shards[key % SHARDS].get(key, 0)
-        found.holes |= mask & before & ~holders
-        mask &= holders
+        mask = shards[key % SHARDS].get(key, 0) & before
         if mask != holders:
-            holders = _narrow(found, shards, keys, low, high, holders, mask)
-            if not holders:
-                return found
+            found.holes |= mask & ~holders
+            if (mask := mask & holders) != holders:
+                holders = _narrow(found, shards, keys, low, high, holders, mask)
+                if not holders:
+                    return found
         low = high
     found.rings.append((count, holders))
     return found

@@ -2,7 +2,7 @@ from multipick_epp.decision.choice import Choice
 from multipick_epp.decision.explained import KEPT, SHOWN, Decisions
 from multipick_epp.extproc.pick import Ended, PickRequest
 from multipick_epp.policy.hotspot import Hotspot
-from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
+from multipick_epp.policy.snapshot import Ranking, Snapshot
 from multipick_epp.state.protocol import Candidate, Reserved
 from multipick_epp.types import Endpoint, Load, Mode, ReservationId
 
@@ -62,7 +62,7 @@ def test_it_says_why() -> None:
     assert "only endpoint" in why(choice(1), reserved(0, choice(1)))
     assert "loads at the moment" in why(choice(), reserved(3))
     assert "equal prompt" in why(choice(), reserved(3, fewer=100))
-    hot = Hotspot(PrefixShare(288, 1, 1.0), choice().snapshot.hit_tokens, began=False, avoid=True)
+    hot = Hotspot(1, 288, 1.0, choice().snapshot.hit_tokens, began=False, avoid=True)
     assert "the 2 holders of a hot prefix" in why(choice(kept_out=hot), reserved())
     assert "not known (deadline)" in why(choice(), reserved(), "deadline")
 

@@ -6,7 +6,7 @@ from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.policy.hotspot import LEAST
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.popularity import WINDOW
-from multipick_epp.policy.snapshot import Ranking, Snapshot
+from multipick_epp.policy.snapshot import NO_PREFIXES, Ranking, Snapshot
 from multipick_epp.types import Endpoint
 
 ROOT = root_key(b"", "m")
@@ -86,4 +86,4 @@ def test_prompts_that_are_not_known_or_read_no_cache_are_not_counted() -> None:
     told = Told()
     chains = told.prompt().chains
     for prompt in (Blind(100, "too large"), Known(chains, reads_cache=False), Known([*chains, *chains])):
-        assert told.hotspots.prefixes(prompt) == ()
+        assert told.hotspots.prefixes(prompt) == NO_PREFIXES

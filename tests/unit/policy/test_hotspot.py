@@ -4,22 +4,23 @@ import pytest
 from multipick_epp.policy.hotspot import LEAST, Hotspot, HotspotGuard, is_hot, without
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.popularity import DEPTHS, WINDOW, Popularity
-from multipick_epp.policy.snapshot import PrefixShare, Ranking, Snapshot
+from multipick_epp.policy.snapshot import NO_PREFIXES, Prefixes, Ranking, Snapshot
 from multipick_epp.types import Endpoint
 
 BLOCK = 16
 PODS = [Endpoint(f"10.0.0.{i}:8000") for i in range(8)]
 
 
-def after(requests: int = LEAST) -> Popularity:
-    """Counts of so many prompts that share nothing."""
-    popularity = Popularity()
-    for number in range(requests):
-        popularity.count([10_000 + number], BLOCK)
-    return popularity
+def prefix(share: float, requests: int = WINDOW) -> Prefixes:
+    """One of four blocks."""
+    return Prefixes([64], [42], [round(share * requests)], requests)
 
 
-def decision(guard: HotspotGuard, prefixes: list[PrefixShare], hits: list[int], best: int) -> Hotspot | None:
+def guarding() -> HotspotGuard:
+    return HotspotGuard(Popularity())
+
+
+def decision(guard: HotspotGuard, prefixes: Prefixes, hits: list[int], best: int) -> Hotspot | None:
     snapshot = Snapshot(4096, PODS[: len(hits)], hits, [0] * len(hits), [0] * len(hits), prefixes=prefixes)
     return guard.watch(snapshot, Ranking([best]))
 
@@ -30,9 +31,27 @@ def test_shares_are_of_the_window_and_of_every_depth() -> None:
     for number in range(WINDOW // 2):
         popularity.count([*shared, 1000 + number], BLOCK)
     prefixes = popularity.count([*shared, 99], BLOCK)
-    assert [prefix.tokens for prefix in prefixes] == [16, 32, 64, 96]
-    assert [prefix.key for prefix in prefixes] == [1, 2, 4, 99]
-    assert [prefix.share for prefix in prefixes] == [1.0] * 3 + [1 / (WINDOW // 2 + 1)]
+    requests = WINDOW // 2 + 1
+    assert prefixes == ([16, 32, 64, 96], [1, 2, 4, 99], [requests] * 3 + [1], requests)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "depths"),
+    [
+        (0, []),
+        (1, [1]),
+        (2, [1, 2]),
+        (4, [1, 2, 4]),
+        (5, [1, 2, 4, 5]),
+        (1024, [*DEPTHS]),
+        (1025, [*DEPTHS, 1025]),
+        (4096, [*DEPTHS, 4096]),
+    ],
+)
+def test_the_prefixes_are_powers_of_two_and_the_whole_prompt(blocks: int, depths: list[int]) -> None:
+    prefixes = Popularity().count(range(1, blocks + 1), BLOCK)
+    assert prefixes.keys == depths
+    assert prefixes.tokens == [depth * BLOCK for depth in depths]
 
 
 def test_what_leaves_the_window_is_forgotten() -> None:
@@ -41,7 +60,7 @@ def test_what_leaves_the_window_is_forgotten() -> None:
     for number in range(WINDOW):
         popularity.count([1000 + number] * 2, BLOCK)
     assert not popularity.holds(7)
-    assert popularity.count([7], BLOCK)[0].share == 1 / WINDOW
+    assert popularity.count([7], BLOCK) == ([BLOCK], [7], [1], WINDOW)
 
 
 def test_memory_is_bounded_by_the_window() -> None:
@@ -65,12 +84,12 @@ def test_memory_is_bounded_by_the_window() -> None:
     ],
 )
 def test_the_condition_is_the_papers(share: float, holders: int, hot: bool) -> None:
-    assert is_hot(share, holders, 8) is hot
+    assert is_hot(round(share * WINDOW), WINDOW, holders, 8) is hot
 
 
 def test_the_last_of_two_requests_a_holder_in_a_row_is_kept_out() -> None:
-    guard = HotspotGuard(after())
-    hot = [PrefixShare(64, 42, 0.9)]
+    guard = guarding()
+    hot = prefix(0.9)
     hits = [64, 64, 0, 0]
     seen = [decision(guard, hot, hits, best) for best in (0, 1, 1, 0, 0)]
     assert [hotspot.avoid for hotspot in seen if hotspot] == [False, False, False, True, False]
@@ -81,45 +100,45 @@ def test_the_last_of_two_requests_a_holder_in_a_row_is_kept_out() -> None:
 
 def test_among_a_handful_of_requests_nothing_is_hot() -> None:
     for number, found in ((LEAST - 1, False), (LEAST, True)):
-        hotspot = decision(HotspotGuard(after(number)), [PrefixShare(64, 42, 0.9)], [64, 0, 0], 0)
+        hotspot = decision(guarding(), prefix(0.9, number), [64, 0, 0], 0)
         assert (hotspot is not None) is found
 
 
 def test_one_pick_outside_the_holders_begins_the_count_anew() -> None:
-    guard = HotspotGuard(after())
-    hot = [PrefixShare(64, 42, 0.9)]
+    guard = guarding()
+    hot = prefix(0.9)
     avoided = [decision(guard, hot, [64, 0, 0, 0], best) for best in (0, 1, 0, 0)]
     assert [hotspot.avoid for hotspot in avoided if hotspot] == [False, False, False, True]
 
 
 def test_a_class_that_cools_down_is_forgotten() -> None:
-    guard = HotspotGuard(after())
-    decision(guard, [PrefixShare(64, 42, 0.9)], [64, 0, 0, 0], 0)
-    assert decision(guard, [PrefixShare(64, 42, 0.1)], [64, 0, 0, 0], 0) is None
-    again = decision(guard, [PrefixShare(64, 42, 0.9)], [64, 0, 0, 0], 0)
+    guard = guarding()
+    decision(guard, prefix(0.9), [64, 0, 0, 0], 0)
+    assert decision(guard, prefix(0.1), [64, 0, 0, 0], 0) is None
+    again = decision(guard, prefix(0.9), [64, 0, 0, 0], 0)
     assert again is not None
     assert again.began
     assert not again.avoid
 
 
 def test_a_hot_prefix_below_one_that_everybody_holds_is_found() -> None:
-    guard = HotspotGuard(after())
-    prefixes = [PrefixShare(16, 1, 1.0), PrefixShare(32, 2, 0.8)]
+    guard = guarding()
+    prefixes = Prefixes([16, 32], [1, 2], [1000, 800], 1000)
     hotspot = decision(guard, prefixes, [32, 16, 16, 16], 0)
     assert hotspot is not None
-    assert hotspot.prefix.key == 2
+    assert hotspot.key == 2
 
 
 def test_requests_without_a_whole_block_belong_to_no_class() -> None:
-    assert decision(HotspotGuard(after()), [], [0, 0], 0) is None
+    assert decision(guarding(), NO_PREFIXES, [0, 0], 0) is None
 
 
 def test_classes_that_left_the_window_do_not_stay_in_memory() -> None:
     popularity = Popularity()
     guard = HotspotGuard(popularity)
     for number in range(4 * WINDOW):
-        prefix = popularity.count([number], BLOCK)[0]
-        decision(guard, [prefix._replace(share=0.9)], [16, 0], 0)
+        prefixes = popularity.count([number], BLOCK)
+        decision(guard, prefixes._replace(counts=[prefixes.requests]), [16, 0], 0)
     assert len(guard._in_a_row) <= 2 * WINDOW
 
 

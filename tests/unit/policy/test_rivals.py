@@ -9,7 +9,7 @@ import pytest
 from multipick_epp.policy import ablations, baselines, rivals
 from multipick_epp.policy.dualmap import dualmap
 from multipick_epp.policy.marginal import marginal
-from multipick_epp.policy.snapshot import PrefixShare, Rank, Snapshot
+from multipick_epp.policy.snapshot import Prefixes, Rank, Snapshot
 from multipick_epp.types import Endpoint
 
 
@@ -134,7 +134,9 @@ def test_preble_weighs_recent_prefill_against_decodes() -> None:
 
 
 def _prefixed(shares: list[float], hits: list[int], pending: list[int]) -> Snapshot:
-    prefixes = [PrefixShare(64 << i, 1000 + i, share) for i, share in enumerate(shares)]
+    depths = range(len(shares))
+    counts = [round(100 * share) for share in shares]
+    prefixes = Prefixes([64 << depth for depth in depths], [1000 + depth for depth in depths], counts, 100)
     return view(hits, [0] * len(hits), [0] * len(hits), prefixes=prefixes, prefill_tokens=pending)
 
 
@@ -143,7 +145,7 @@ def test_dualmap_keeps_to_two_endpoints_of_a_prefix() -> None:
     winners = {rows(dualmap, snapshot)[0] for snapshot in cold}
     assert len(winners) <= 2
     idle = _prefixed([0.01], [0] * 8, [0] * 8)
-    assert len({rows(dualmap, replace(idle, prefixes=[PrefixShare(64, key, 0.01)]))[0] for key in range(200)}) == 8
+    assert len({rows(dualmap, replace(idle, prefixes=Prefixes([64], [key], [1], 100)))[0] for key in range(200)}) == 8
 
 
 def test_dualmap_takes_the_warmer_of_the_two_within_its_budget() -> None:
@@ -158,7 +160,9 @@ def test_dualmap_takes_the_warmer_of_the_two_within_its_budget() -> None:
 
 def test_dualmap_takes_a_longer_prefix_while_one_is_popular() -> None:
     popular = _prefixed([0.5, 0.3, 0.25], [0] * 8, [0] * 8)
-    assert rows(dualmap, popular)[:2] == rows(dualmap, replace(popular, prefixes=[PrefixShare(256, 1002, 0.2)]))[:2]
+    assert (
+        rows(dualmap, popular)[:2] == rows(dualmap, replace(popular, prefixes=Prefixes([256], [1002], [20], 100)))[:2]
+    )
 
 
 def test_dualmap_without_a_prefix_goes_by_load() -> None:
