@@ -157,7 +157,10 @@ class Registry:
         return self._states.get(endpoint)
 
     def block_sizes(self) -> Mapping[int, int]:
-        """The block sizes that engines which can serve told of, tokens, and how many told of each."""
+        """The block sizes that engines which can serve told of, tokens, and how many told of each.
+
+        All ranks of one engine have one vote.
+        """
         return self._block_sizes
 
     @property
@@ -228,7 +231,8 @@ class Registry:
 
     def _sum_up_sizes(self) -> None:
         states = (state for state in self._states.values() if state.ready and state.gauges)
-        self._block_sizes = Counter(s.gauges.block_size for s in states if s.gauges and s.gauges.block_size)
+        told = {(s.engine.pod.endpoint, s.gauges.block_size) for s in states if s.gauges and s.gauges.block_size}
+        self._block_sizes = Counter(size for _, size in told)
 
     def _sum_up_lengths(self) -> None:
         lengths = (engine.served.max_model_len for engine in self._engines.values() if engine.served)

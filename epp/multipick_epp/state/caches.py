@@ -1,5 +1,6 @@
 """Which bit of the mirror's masks is which cache, and what a lookup needs to know of all caches at once."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from math import lcm
 from typing import NamedTuple, TypeVar
@@ -7,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from multipick_epp.state.lanes import Lanes
 from multipick_epp.state.mirror import indexes
 from multipick_epp.state.protocol import Cache
-from multipick_epp.types import Endpoint, Mode
+from multipick_epp.types import Endpoint, Mode, address_of
 
 GPU = "GPU"
 CACHES_AT_MOST = 32
@@ -52,7 +53,7 @@ class Caches:
         """`weights`: of the mediums that count besides the GPU."""
         self.bits: dict[Cache, int] = {}
         self.of: dict[Endpoint, dict[Cache, int]] = {}
-        self.by_size: dict[int, int] = {}  # bits of all caches
+        self.engines: Counter[int] = Counter()  # by the block sizes of their caches; with however many ranks
         self.deep: dict[int, int] = {}  # those whose depth counts, by block size
         self.full: dict[str, int] = {}  # the same by medium
         self.windows: dict[Window, int] = {}  # bits of sliding groups on the GPU
@@ -62,6 +63,7 @@ class Caches:
         self._lanes = lanes
         self._weights = weights
         self._modes: dict[Endpoint, Mode] = {}
+        self._sizes: Counter[tuple[Endpoint, int]] = Counter()  # caches, by engine and block size
         self._named: dict[int, Sequence[Endpoint]] = {}  # by lanes
 
     def has_room(self, cache: Cache) -> bool:
@@ -74,6 +76,7 @@ class Caches:
         """From now on `bit` is `cache`'s, which has none."""
         self.bits[cache] = bit
         self.of.setdefault(cache.endpoint, {})[cache] = bit
+        self._count(cache, 1)
         self._toggle(cache, bit)
         self._sort_out(cache.endpoint)
 
@@ -85,6 +88,7 @@ class Caches:
         del self.of[cache.endpoint][cache]
         if not self.of[cache.endpoint]:
             del self.of[cache.endpoint]
+        self._count(cache, -1)
         self._toggle(cache, bit)
         self._sort_out(cache.endpoint)
         return bit
@@ -123,9 +127,15 @@ class Caches:
         """BLIND before the first `set_mode`."""
         return self._modes.get(endpoint, Mode.BLIND)
 
+    def _count(self, cache: Cache, more: int) -> None:
+        size = cache.block_size
+        of_engine = address_of(cache.endpoint), size
+        before, after = self._sizes[of_engine], self._sizes[of_engine] + more
+        _set(self._sizes, of_engine, after)
+        _set(self.engines, size, self.engines[size] + bool(after) - bool(before))
+
     def _toggle(self, cache: Cache, bit: int) -> None:
         """Put the bit into the sums where it belongs, or take it out of them."""
-        _toggle(self.by_size, cache.block_size, bit)
         if not is_sliding(cache):
             if cache.medium == GPU or self._weights.get(cache.medium):
                 _toggle(self.deep, cache.block_size, bit)
@@ -159,3 +169,10 @@ def _put(sums: dict[Key, int], key: Key | None, lane: int) -> None:
         _toggle(sums, each, lane)
     if key is not None and lane:
         sums[key] = sums.get(key, 0) | lane
+
+
+def _set(counts: Counter[Key], key: Key, count: int) -> None:
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]

@@ -141,9 +141,8 @@ class LocalIndex:
         return next((cache.block_size for cache in self._caches.of_endpoint(endpoint) if is_main(cache)), None)
 
     def block_sizes(self) -> Mapping[int, int]:
-        """The block sizes of the known caches, ascending, and how many endpoints have each."""
-        fold = self._mirror.lanes.fold
-        return {size: fold(bits).bit_count() for size, bits in sorted(self._caches.by_size.items())}
+        """See `State`."""
+        return dict(self._caches.engines)
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Those with a cache."""

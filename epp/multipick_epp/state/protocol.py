@@ -197,7 +197,7 @@ class State(Index, Protocol):
         """The hit of every endpoint that has one (tokens > 0); the others are left out."""
 
     def block_sizes(self) -> Mapping[int, int]:
-        """The block sizes of the known caches, ascending, and how many endpoints have each."""
+        """The block sizes of the known caches, and how many engines have each: all ranks of one have one vote."""
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
         """Call `listener` with each batch of keys that came to an endpoint's GPU cache (full-attention groups)."""

@@ -7,7 +7,7 @@ from multipick_epp.blocks import Chains
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import Applied, Cache, Delta, Hit, State
 from multipick_epp.state.succession import Notes, Tenure
-from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId, rank_at
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -93,7 +93,7 @@ async def test_each_endpoint_uses_the_chain_of_its_own_block_size(state: State, 
     await write(state, delta(CACHE_A, 0, stored=small), delta(Cache(B, 64), 0, stored=large[:1]))
     chains = Chains(8 * SIZE + 1, {SIZE: small, 64: large})
     await eventually(lambda: {e: hit.tokens for e, hit in state.hits(chains).items()} == {A: 128, B: 64})
-    assert list(state.block_sizes()) == [16, 64]
+    assert state.block_sizes() == {16: 1, 64: 1}
 
 
 async def test_whoever_took_over_last_is_the_only_one_who_writes(state: State, eventually: Eventually) -> None:
@@ -419,3 +419,19 @@ async def test_a_cache_with_many_blocks_is_loaded_whole(
     two = await replica()
     assert tokens(two, chain[3968:4001]) == {A: 32 * SIZE}
     assert tokens(two, chain) == {A: 4000 * SIZE}
+
+
+async def test_all_ranks_of_an_engine_have_one_vote_for_its_block_size(state: State, eventually: Eventually) -> None:
+    ranks = [rank_at(A, rank) for rank in range(3)]
+    for rank in ranks:
+        await state.take_over(rank)
+    await state.take_over(B)
+    await write(state, *(delta(Cache(rank, 1), 0, stored=keys(1)) for rank in ranks))
+    await write(state, delta(Cache(B, SIZE), 0, stored=keys(1)))
+    await eventually(lambda: state.block_sizes() == {1: 1, SIZE: 1})
+    for rank in ranks[1:]:
+        await state.drop(rank)
+    await write(state, delta(Cache(B, 32), 1, stored=keys(1)))
+    await eventually(lambda: state.block_sizes() == {1: 1, SIZE: 1, 32: 1})
+    await state.drop(ranks[0])
+    await eventually(lambda: state.block_sizes() == {SIZE: 1, 32: 1})

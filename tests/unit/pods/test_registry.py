@@ -80,9 +80,9 @@ def test_a_request_for_an_adapter_is_offered_those_that_have_it() -> None:
 
 
 def test_the_longest_context_of_the_pool_is_known_once_an_engine_said_it() -> None:
+    assert Registry().max_model_len is None
     registry = Registry()
     registry.set([PodEndpoint(A), PodEndpoint(B)])
-    assert registry.max_model_len is None
     registry.serves(A, ServedModels(["m"], max_model_len=4096))
     registry.serves(B, ServedModels(["m"], max_model_len=8192))
     assert registry.max_model_len == 8192
