@@ -1,7 +1,7 @@
 """The users of the shared store: made for each pool, and made again whenever the store has forgotten them.
 
-Valkey keeps users in memory (its ACL file comes from a Secret, and can't be written): one that was restarted knows only
-the administrator. So a connection is kept, and whenever it has to be made anew, so are all users.
+Valkey keeps users in memory, and in a file where it may write one, as the chart's may. One without, that was restarted,
+knows only the administrator. So a connection is kept, and whenever it has to be made anew, so are all users.
 """
 
 import asyncio
@@ -83,6 +83,7 @@ class StoreUsers:
 
     async def _make(self, connection: "Redis") -> None:
         self._changed.clear()
+        before = dict(self._made)
         for name, user in list(self._wanted.items()):
             if self._made.get(name) != user:
                 await connection.execute_command("ACL", "SETUSER", name, "reset", *user.rules)  # type: ignore[no-untyped-call]
@@ -90,6 +91,17 @@ class StoreUsers:
         for name in [name for name in self._made if name not in self._wanted]:
             await connection.execute_command("ACL", "DELUSER", name)  # type: ignore[no-untyped-call]
             del self._made[name]
+        if self._made != before:
+            await self._save(connection)
+
+    async def _save(self, connection: "Redis") -> None:
+        """For the server's next start. One without a file for them loses nothing but the moment until we are back."""
+        from redis.exceptions import ResponseError
+
+        try:
+            await connection.execute_command("ACL", "SAVE")  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            log.info("users of the store are not saved", extra={"why": str(error)})
 
     async def _generation(self, connection: "Redis") -> str:
         """Another one for each start of the server, whatever connection asks."""

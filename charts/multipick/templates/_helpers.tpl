@@ -78,3 +78,24 @@ imagePullSecrets:
 {{- else if .Values.valkey.enabled }}{{ .Values.valkey.existingSecret | default (printf "%s-valkey" (include "multipick.name" .)) }}
 {{- end }}
 {{- end }}
+
+{{/* Bytes of a quantity, of Valkey's or of Kubernetes' writing. */}}
+{{- define "multipick.bytes" -}}
+{{- $units := dict "" 1 "b" 1 "kb" 1024 "mb" 1048576 "gb" 1073741824 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $text := toString . }}
+{{- $unit := regexFind "[A-Za-z]*$" $text }}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "no amount of memory: %s" $text) }}{{ end }}
+{{- mulf (trimSuffix $unit $text | float64) (get $units $unit) | int64 }}
+{{- end }}
+
+{{/* Valkey must come to its own bound before it comes to the container's; what it needs beside its data is not counted. */}}
+{{- define "multipick.checkMemory" -}}
+{{- $limit := dig "limits" "memory" "" .resources | default "" }}
+{{- if $limit }}
+{{- $most := divf (mulf (include "multipick.bytes" $limit | float64) 9) 10 | int64 }}
+{{- $own := include "multipick.bytes" .maxmemory | int64 }}
+{{- if or (gt $own $most) (eq $own 0) }}
+{{- fail (printf "valkey.maxmemory (%s) must be above 0 and at most nine tenths of valkey.resources.limits.memory (%s)" .maxmemory (toString $limit)) }}
+{{- end }}
+{{- end }}
+{{- end }}

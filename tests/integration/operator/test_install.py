@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +20,10 @@ Running = Callable[..., Any]
 
 
 @contextlib.contextmanager
-def release(namespace: Namespace, values: dict[str, Any]) -> Iterator[Any]:
+def release(namespace: Namespace, values: dict[str, Any], chart: str = CHART) -> Iterator[Any]:
     """The chart as release `multipick`, gone again afterwards."""
     with helm.Config(kubeconfig_path=str(namespace.server.kubeconfig), namespace=namespace.name) as config:
-        config.install(CHART, "multipick", values)
+        config.install(chart, "multipick", values)
         try:
             yield config
         finally:
@@ -100,6 +101,41 @@ async def test_an_upgrade_keeps_the_password_and_restarts_only_what_changed(name
         assert await secret() == password
         after = await generations()
         assert {name for name in before if before[name] != after[name]} == {"multipick-gateway"}
+
+
+async def test_a_valkey_image_that_can_not_be_had_is_healed_by_the_next_upgrade(namespace: Namespace) -> None:
+    values: dict[str, Any] = {"crds": {"install": False}, "operator": {"enabled": False}}
+
+    async def images() -> list[str]:
+        found = await namespace.call("GET", namespace.path("pods"))
+        return [pod["spec"]["containers"][0]["image"] for pod in found["items"]]
+
+    async def upgrade(image: str) -> None:
+        await asyncio.to_thread(config.upgrade, CHART, "multipick", values | {"valkey": {"image": image}})
+        await until(images, lambda found: found == [image])
+
+    with release(namespace, values | {"valkey": {"image": "example.com/valkey:1"}}) as config:
+        await until(images, lambda found: found == ["example.com/valkey:1"])
+        ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        await namespace.patch(namespace.path("pods", "multipick-valkey-0") + "/status", ready)
+        await upgrade("example.com/no-such:1")  # no kubelet: like one whose image can't be had, it never becomes ready
+        await upgrade("example.com/valkey:2")
+
+
+async def test_a_release_of_an_earlier_chart_is_upgraded_and_goes_back(namespace: Namespace, tmp_path: Path) -> None:
+    older = tmp_path / "multipick"
+    shutil.copytree(CHART, older)
+    template = older / "templates/valkey.yaml"
+    lines = template.read_text().splitlines(keepends=True)
+    template.write_text("".join(line for line in lines if "podManagementPolicy" not in line))
+    values: dict[str, Any] = {"crds": {"install": False}, "operator": {"enabled": False}}
+    path = namespace.path("statefulsets", "multipick-valkey", "apps/v1")
+    with release(namespace, values, str(older)) as config:
+        for chart, image in ((CHART, "example.com/valkey:2"), (str(older), "example.com/valkey:1")):
+            await asyncio.to_thread(config.upgrade, chart, "multipick", values | {"valkey": {"image": image}})
+            live = (await namespace.call("GET", path))["spec"]
+            assert live["podManagementPolicy"] == "OrderedReady"  # it can't be changed
+            assert live["template"]["spec"]["containers"][0]["image"] == image
 
 
 async def test_uninstalling_keeps_the_crd_and_every_pool(api: ApiServer, namespace: Namespace) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cluster.client import Namespace, until
 from multipick_operator.children.store_user import StoreUser
 from multipick_operator.store import StoreUsers
@@ -75,6 +78,51 @@ async def test_a_pools_password_opens_its_own_keys_alone_also_after_a_restart_of
                 return not await answers(store.url, **who)
 
             await until(shut_out)
+
+
+async def test_a_store_with_a_file_for_users_knows_them_after_a_restart_without_an_operator(
+    namespace: Namespace, running: Running, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.acl"
+    file.write_text("user default on >admin ~* &* +@all\n")
+    async with valkey({"aclfile": str(file)}) as store:
+        defaults = {"state_url": store.url, "state_password": "admin", "state_users": True}
+        async with running(defaults_changes=defaults):
+            await namespace.apply()
+            who = {"username": f"{namespace.name}.p", "password": (await secret(namespace))["password"]}
+
+            async def let_in() -> bool:
+                return await answers(store.url, **who)
+
+            await until(let_in)
+            name = f"user {namespace.name}.p "
+            await until(lambda: asyncio.to_thread(file.read_text), lambda text: name in text)
+        await store.kill()
+        await store.start()
+        assert await let_in()
+
+
+async def test_the_charts_store_starts_with_the_users_of_its_secret_and_those_that_were_saved(tmp_path: Path) -> None:
+    """The very lines that its container runs, with folders of this machine."""
+    helm = pytest.importorskip("helm_python", reason="Helm's library is not to be had on this platform")
+    with helm.Chart.load(str(Path(__file__).parents[3] / "charts/multipick")) as chart:
+        text = next(t for n, t in chart.render({}, name="m", namespace="s").items() if n.endswith("valkey.yaml"))
+    (made,) = [one for one in yaml.safe_load_all(text) if one and one["kind"] == "StatefulSet"]
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    (lines,) = container["args"]
+    acl, data = tmp_path / "acl", tmp_path / "data"
+    for folder in (acl, data):
+        folder.mkdir()
+    lines = lines.replace("/etc/valkey-acl", str(acl)).replace("/data", str(data)).partition("exec ")[0]
+    (acl / "users.acl").write_text("user default on #new ~* &* +@all\n")
+
+    def start() -> list[str]:
+        subprocess.run([*container["command"], lines], check=True)
+        return (data / "users.acl").read_text().splitlines()
+
+    assert start() == ["user default on #new ~* &* +@all"]
+    (data / "users.acl").write_text("user default on #old ~* &* +@all\nuser ns.p on #hash\n")
+    assert start() == ["user default on #new ~* &* +@all", "user ns.p on #hash"]
 
 
 async def test_a_store_that_is_away_or_refuses_is_told_and_asked_again() -> None:

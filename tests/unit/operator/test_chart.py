@@ -53,6 +53,28 @@ def test_a_mistake_in_the_values_is_refused(values: dict[str, Any]) -> None:
         render(values)
 
 
+@pytest.mark.parametrize(
+    ("maxmemory", "limit", "fits"),
+    [
+        ("768mb", "1Gi", True),
+        ("1gb", "1Gi", False),
+        ("950mb", "1Gi", False),
+        ("900mb", "1000M", False),
+        ("0mb", "1Gi", False),
+        ("1gb", "1.5Gi", True),
+        ("100kb", 1000000, True),
+        ("16gb", None, True),
+    ],
+)
+def test_valkey_comes_to_its_own_bound_before_it_is_killed(maxmemory: str, limit: str | int | None, fits: bool) -> None:
+    values = {"valkey": {"maxmemory": maxmemory, "resources": {"limits": {"memory": limit}}}}
+    if fits:
+        assert render(values)
+        return
+    with pytest.raises(helm.HelmError, match=r"valkey\.maxmemory .* nine tenths"):
+        render(values)
+
+
 def test_a_gateway_can_be_all_of_a_release() -> None:
     off = {"enabled": False}
     found = render(GATEWAY | {"operator": off, "valkey": off, "crds": {"install": False}})
