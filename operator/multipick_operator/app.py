@@ -23,7 +23,7 @@ from multipick_operator.cluster.watches import Supervisor, Watch
 from multipick_operator.cluster.writes import NotLeadingError, Writes
 from multipick_operator.metrics import Metrics
 from multipick_operator.pages import serve
-from multipick_operator.probe import PickerProbe
+from multipick_operator.probe import PodProbe
 from multipick_operator.reconcile import Reconciler
 from multipick_operator.store import StoreUsers
 from multipick_operator.workqueue import WorkQueue
@@ -62,7 +62,7 @@ class Operator:
     def __init__(self, settings: Settings, login: Login, signals: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._api = Kube(login)
-        self._probe = PickerProbe()
+        self._probe = PodProbe()
         self.metrics = Metrics()
         self.resyncs = 0
         self._queue: WorkQueue[Key] = WorkQueue(expected=(ApiError, *UNREACHABLE))
@@ -90,7 +90,7 @@ class Operator:
             writes,
             defaults,
             self.metrics,
-            self._probe.ask,
+            self._probe,
             self._users,
             self._adapters,
             now,

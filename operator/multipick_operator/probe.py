@@ -1,46 +1,65 @@
-"""Asks a pool's pickers how they do: `GET /status` of each, at its own address, since each may be cut off by itself."""
+"""Asks a pool's pods how they do, each at its own address, since each may be cut off by itself.
+
+Pickers by `GET /status`; engines that fetch their weights how far they are.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
 from multipick_operator.children.picker import ADMIN_PORT
+from multipick_operator.status.fetching import progress
 from multipick_operator.status.pickers import MAX_ANSWER_BYTES, PickerReport, read
+from multipick_operator.weights import PORT as WEIGHTS_PORT
 
 TIMEOUT = aiohttp.ClientTimeout(total=2)
 MAX_PICKERS = 16
+MAX_FETCHING = 4
+MAX_PROGRESS_BYTES = 4096
 
 
-class PickerProbe:
+class PodProbe:
     """One client for all pools."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, addresses: Sequence[str]) -> list[PickerReport]:
+    async def pickers(self, addresses: Sequence[str]) -> list[PickerReport]:
         """What those at these IP addresses say, within TIMEOUT; who doesn't answer in words we know is left out."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=TIMEOUT)
-        answers = await asyncio.gather(*(self._ask(self._session, one) for one in addresses[:MAX_PICKERS]))
-        return [answer for answer in answers if answer is not None]
+        found = await self._ask_all(addresses[:MAX_PICKERS], ADMIN_PORT, "/status", MAX_ANSWER_BYTES)
+        return [report for body in found.values() if (report := read(body)) is not None]
+
+    async def fetching(self, pods: Mapping[str, str]) -> list[str]:
+        """How far these pods (name -> IP address) are with their weights, in words; of a few of them."""
+        some = dict(sorted(pods.items())[:MAX_FETCHING])
+        found = await self._ask_all(list(some.values()), WEIGHTS_PORT, "/", MAX_PROGRESS_BYTES)
+        return [f"{name}: {words}" for name, at in some.items() if (words := progress(found.get(at, b"")))]
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session:
             await self._session.close()
 
-    async def _ask(self, session: aiohttp.ClientSession, address: str) -> PickerReport | None:
-        host = f"[{address}]" if ":" in address else address
-        try:
-            async with session.get(f"http://{host}:{ADMIN_PORT}/status", allow_redirects=False) as answer:
-                if answer.status != 200:
+    async def _ask_all(self, addresses: Sequence[str], port: int, path: str, most: int) -> dict[str, bytes]:
+        """The answers, by address."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=TIMEOUT)
+        answers = await asyncio.gather(*(_ask(self._session, one, port, path, most) for one in addresses))
+        return {at: body for at, body in zip(addresses, answers, strict=True) if body is not None}
+
+
+async def _ask(session: aiohttp.ClientSession, address: str, port: int, path: str, most: int) -> bytes | None:
+    host = f"[{address}]" if ":" in address else address
+    try:
+        async with session.get(f"http://{host}:{port}{path}", allow_redirects=False) as answer:
+            if answer.status != 200:
+                return None
+            body = bytearray()
+            async for chunk in answer.content.iter_any():
+                body += chunk
+                if len(body) > most:
                     return None
-                body = bytearray()
-                async for chunk in answer.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_ANSWER_BYTES:
-                        return None
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return None
-        return read(bytes(body))
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
+    return bytes(body)

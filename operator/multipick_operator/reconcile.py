@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -30,18 +30,17 @@ from multipick_operator.cluster.writes import NotLeadingError, Writes
 from multipick_operator.making import TRANSIENT, WORKLOADS, Maker, Memory, Turn, first, is_owned
 from multipick_operator.metrics import Metrics
 from multipick_operator.neighbours import shadowing, sharing
+from multipick_operator.probe import PodProbe
 from multipick_operator.references import LookUps, picker_secret, references
 from multipick_operator.status import last_status, not_made, status
 from multipick_operator.status.adapters import engines_of, order_of, told
 from multipick_operator.status.observed import Missing, Observed
-from multipick_operator.status.pickers import PickerReport, all_is_well
-from multipick_operator.status.pods import is_ready, ready_for_s
+from multipick_operator.status.pickers import all_is_well
+from multipick_operator.status.pods import is_fetching, is_ready, ready_for_s
 from multipick_operator.status.transitions import Changes, notes
 from multipick_operator.store import StoreUsers
 
 log = logging.getLogger(__name__)
-
-Probe = Callable[[Sequence[str]], Awaitable[list[PickerReport]]]
 
 REPORTS_S = 15.0  # what pickers tell changes without any object's change
 EXISTING_S = 30.0  # pods with labels of their own are not watched
@@ -57,7 +56,7 @@ class Reconciler:
         writes: Writes,
         defaults: Defaults,
         metrics: Metrics,
-        probe: Probe,
+        probe: PodProbe,
         users: StoreUsers,
         adapters: Adapters,
         now: Callable[[], str],
@@ -174,8 +173,9 @@ class Reconciler:
         workload = first(turn.live, engine, *WORKLOADS)
         others, made = self._view.pools(), manifest["metadata"].get("creationTimestamp", "")
         picker_pods = await self._view.pods(pool.namespace, pool.name, PICKER)
-        reports = await self._probe([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
-        if not all_is_well(reports):
+        reports = await self._probe.pickers([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
+        fetching = {pod["metadata"]["name"]: _address_of(pod) for pod in engine_pods if is_fetching(pod)}
+        if fetching or not all_is_well(reports):
             turn.again(REPORTS_S)
         return Observed(
             workload=workload,
@@ -192,6 +192,7 @@ class Reconciler:
             shared_state=context.state_url(pool) is not None,
             store=_address(context.state_url(pool)),
             gateways=turn.gateways,
+            fetching=await self._probe.fetching({name: at for name, at in fetching.items() if at}),
             adapters=self._adapters_of(pool, last_status(manifest), engine_pods, turn),
             sharing=sharing(pool, engine_pods, others),
             shadowing=shadowing(pool, made, others),
@@ -254,6 +255,10 @@ def _log(pool: Pool, changes: Changes) -> None:
     if told := {verb: [f"{ref.kind}/{ref.name}" for ref in refs] for verb, refs in done.items() if refs}:
         who = {"namespace": pool.namespace, "pool": pool.name, "generation": pool.generation}
         log.info("children changed", extra=who | {"children": told})
+
+
+def _address_of(pod: Manifest) -> str:
+    return str(pod.get("status", {}).get("podIP", ""))
 
 
 def _answers(pod: Manifest) -> bool:

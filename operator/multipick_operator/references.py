@@ -97,6 +97,8 @@ def _secrets(pool: Pool) -> list[str]:
         if one.value_from and one.value_from.secret_key_ref and not one.value_from.secret_key_ref.optional
     ]
     names += [one.secret_ref.name for one in spec.engine.env_from if one.secret_ref and not one.secret_ref.optional]
+    if (fetch := spec.storage.fetch) and fetch.secret_name:
+        names.append(fetch.secret_name)
     picker = picker_secret(pool)
     pull = [*spec.engine.image_pull_secrets, *spec.routing.picker.image_pull_secrets]
     return [*names, *([picker.name] if picker else []), *pull]

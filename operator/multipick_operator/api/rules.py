@@ -106,6 +106,11 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "httpRoute.create needs createInferencePool: the route leads to that object",
         ),
         Rule(
+            "!has(self.storage.fetch) || (self.engine.type != 'Simulated' && has(self.model.uri)"
+            " && !self.model.uri.matches('^(pvc://|oci://|/)'))",
+            "storage.fetch is for models of hf:// and s3://: the kubelet brings volumes and images by itself",
+        ),
+        Rule(
             "!has(self.adapters) || size(self.adapters) == 0 || (has(self.lora) && self.lora.allowRuntimeUpdates)",
             "adapters come and go while engines run: that needs lora.allowRuntimeUpdates",
         ),

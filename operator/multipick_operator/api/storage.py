@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from multipick_operator.api.fields import ObjectName, Quantity, Spec
+from multipick_operator.api.fields import ObjectName, Quantity, ShortText, Spec
 
 
 class CacheType(StrEnum):
@@ -71,7 +71,30 @@ class Cache(Spec, frozen=True):
     mount_path: Annotated[str, Meta(max_length=253, pattern="^/", description="Where the engine finds it.")] = "/models"
 
 
+class Fetch(Spec, frozen=True):
+    """An init step that fetches weights of hf:// or s3:// into the cache's volume, once a volume."""
+
+    image: (
+        Annotated[
+            ShortText,
+            Meta(
+                description="With Python 3.9 or later, and huggingface_hub for hf:// or boto3 for s3://; the engine's "
+                "where not given."
+            ),
+        ]
+        | None
+    ) = None
+    secret_name: (
+        Annotated[
+            ObjectName,
+            Meta(description="Secret whose keys are the step's environment: HF_TOKEN, AWS_ACCESS_KEY_ID, ..."),
+        ]
+        | None
+    ) = None
+
+
 class Storage(Spec, frozen=True):
     """Where weights are kept."""
 
     cache: Cache = Cache()
+    fetch: Fetch | None = None

@@ -1,8 +1,11 @@
 """Where a model, an adapter or a tokenizer lies: a URI -> what the engine is told, and the volume that it needs."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from multipick_operator.api.pool import Pool
 from multipick_operator.children.names import Manifest
 
 
@@ -34,6 +37,16 @@ def artifact(uri: str, name: str) -> Artifact:
         {"name": name, **source},
         {"name": name, "mountPath": mount, "readOnly": True},
     )
+
+
+def weights_folder(pool: Pool) -> str | None:
+    """Where the init step puts the model; None: there is no such step. Another model or revision has another folder."""
+    uri, revision = pool.spec.model.uri or "", pool.spec.model.revision or ""
+    if pool.spec.storage.fetch is None:
+        return None
+    name = re.sub(r"[^A-Za-z0-9._-]+", "--", uri.partition("://")[2] or uri)[-64:]
+    hashed = hashlib.sha256(f"{uri} {revision}".encode()).hexdigest()[:8]
+    return f"{pool.spec.storage.cache.mount_path.rstrip('/')}/weights/{name}-{hashed}"
 
 
 def is_downloaded(uri: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
-from multipick_operator.children.artifacts import artifact
+from multipick_operator.children.artifacts import artifact, weights_folder
 from multipick_operator.children.names import Manifest
 
 SGLANG_PAGE = 64  # its default is 1 token a page, far too fine an event stream; 64 suits all its attention backends
@@ -55,11 +55,11 @@ def environment(pool: Pool) -> list[Manifest]:
 def _vllm(pool: Pool, rank: int, worker: bool) -> list[str]:
     spec = pool.spec
     model, engine, parallel = spec.model, spec.engine, spec.parallelism
-    line = ["vllm", "serve", artifact(model.uri or "", "model").source]
+    line = ["vllm", "serve", _model(pool)]
     line += ["--served-model-name", pool.model_name, *model.aliases]
     line += ["--port", str(engine.port + rank)]
-    line += _option("--revision", model.revision) + _option("--max-model-len", model.max_model_len)
-    if (model.uri or "").startswith("s3://"):
+    line += _revision(pool) + _option("--max-model-len", model.max_model_len)
+    if _model(pool).startswith("s3://"):
         line += ["--load-format", "runai_streamer"]
     line += _above_one("--tensor-parallel-size", parallel.tensor)
     line += _above_one("--pipeline-parallel-size", parallel.pipeline)
@@ -86,9 +86,9 @@ def _vllm(pool: Pool, rank: int, worker: bool) -> list[str]:
 def _sglang(pool: Pool, rank: int, worker: bool) -> list[str]:
     spec = pool.spec
     model, engine, parallel = spec.model, spec.engine, spec.parallelism
-    line = ["python3", "-m", "sglang.launch_server", "--model-path", artifact(model.uri or "", "model").source]
+    line = ["python3", "-m", "sglang.launch_server", "--model-path", _model(pool)]
     line += ["--served-model-name", pool.model_name, "--host", "0.0.0.0", "--port", str(engine.port + rank)]
-    line += _option("--revision", model.revision) + _option("--context-length", model.max_model_len)
+    line += _revision(pool) + _option("--context-length", model.max_model_len)
     line += _above_one("--tp-size", parallel.tensor) + _above_one("--pp-size", parallel.pipeline)
     if parallel.expert_parallel:
         line += ["--ep-size", str(parallel.tensor)]
@@ -129,6 +129,16 @@ def _events(pool: Pool, more: dict[str, Any]) -> str:
         "topic": events.topic,
     }
     return json.dumps(config, separators=(",", ":"))
+
+
+def _model(pool: Pool) -> str:
+    """What the engine is told to load."""
+    return weights_folder(pool) or artifact(pool.spec.model.uri or "", "model").source
+
+
+def _revision(pool: Pool) -> list[str]:
+    """Of a repository: a folder has one only."""
+    return [] if pool.spec.storage.fetch else _option("--revision", pool.spec.model.revision)
 
 
 def _adapters(pool: Pool) -> list[str]:

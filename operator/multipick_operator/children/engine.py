@@ -1,7 +1,10 @@
 """The engines: their workload, the Service that names them, their identity and the claim of their cache."""
 
+import inspect
+
 import msgspec
 
+from multipick_operator import weights
 from multipick_operator.api.crd import GROUP
 from multipick_operator.api.pool import Pool, Strategy
 from multipick_operator.api.storage import AccessMode, CacheType, Retention
@@ -13,6 +16,7 @@ from multipick_operator.children.names import (
     engine_name,
     manifest,
     selector,
+    weights_name,
     without_nothing,
 )
 from multipick_operator.children.pod import cache_claim, pod_template
@@ -30,7 +34,7 @@ def engines(pool: Pool, context: Context) -> list[Manifest]:
     workload = _group(pool, image) if pool.spec.parallelism.nodes > 1 else _deployment(pool, image)
     if pin := pin_of(pool, image):
         workload["metadata"]["annotations"] = {PIN: pin}
-    return [*_service_account(pool), *_claim(pool, context.claim_modes), service, workload]
+    return [*_service_account(pool), *_claim(pool, context.claim_modes), *_script(pool), service, workload]
 
 
 def _deployment(pool: Pool, image: str) -> Manifest:
@@ -89,6 +93,14 @@ def _service_account(pool: Pool) -> list[Manifest]:
     if account.annotations:
         made["metadata"]["annotations"] = dict(account.annotations)
     return [made]
+
+
+def _script(pool: Pool) -> list[Manifest]:
+    """What the init step that fetches the weights runs."""
+    if pool.spec.storage.fetch is None:
+        return []
+    data = {"weights.py": inspect.getsource(weights)}
+    return [manifest(pool, "v1", "ConfigMap", weights_name(pool), ENGINE, data=data)]
 
 
 def _claim(pool: Pool, modes: tuple[str, ...]) -> list[Manifest]:

@@ -31,6 +31,11 @@ def picker_pods_name(pool: Pool) -> str:
     return f"{pool.name}-epp-pods"
 
 
+def weights_name(pool: Pool) -> str:
+    """ConfigMap of the init step that fetches the weights."""
+    return f"{pool.name}-weights"
+
+
 def selector(pool: Pool, role: str) -> dict[str, str]:
     """Labels that select the pods of a role. Immutable in a Deployment: nothing of the spec may enter here."""
     return {POOL_LABEL: pool.name, ROLE_LABEL: role}

@@ -11,13 +11,16 @@ import msgspec
 from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.storage import CacheType
-from multipick_operator.children.artifacts import Artifact, artifact, is_downloaded
+from multipick_operator.children.artifacts import Artifact, artifact, is_downloaded, weights_folder
 from multipick_operator.children.commands import command, environment
 from multipick_operator.children.merge import merge
-from multipick_operator.children.names import ENGINE, Manifest, engine_name, selector, without_nothing
+from multipick_operator.children.names import ENGINE, Manifest, engine_name, selector, weights_name, without_nothing
+from multipick_operator.weights import PORT
 
 SHUTDOWN_MARGIN_S = 15  # the kubelet must wait strictly longer than preStop and drain together
 PROBE_PERIOD_S = 5
+FETCHING = "weights"  # the init container
+SCRIPT_FOLDER = "/etc/multipick-weights"
 LOCKED_DOWN = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
@@ -80,6 +83,7 @@ def _pod_spec(pool: Pool, image: str, worker: bool) -> Manifest:
                     "labelSelector": {"matchLabels": selector(pool, ENGINE)},
                 }
             ],
+            "initContainers": _fetch(pool, image),
             "containers": [_container(pool, image, rank, worker, artifacts) for rank in range(ranks)],
             "volumes": _volumes(pool, artifacts),
         }
@@ -103,6 +107,32 @@ def _container(pool: Pool, image: str, rank: int, worker: bool, artifacts: list[
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     return without_nothing(container | ({} if worker else _serving(pool, rank)))
+
+
+def _fetch(pool: Pool, image: str) -> list[Manifest]:
+    """The init step that fetches the weights. What it runs lies in a ConfigMap, whose changes restart nobody."""
+    fetch, folder = pool.spec.storage.fetch, weights_folder(pool)
+    if fetch is None or folder is None:
+        return []
+    model, engine, cache = pool.spec.model, pool.spec.engine, pool.spec.storage.cache
+    token = [one for one in environment(pool) if one["name"] == "HF_TOKEN"]
+    container = {
+        "name": FETCHING,
+        "image": fetch.image or image,
+        "imagePullPolicy": engine.image_pull_policy and engine.image_pull_policy.value,
+        "command": ["python3", f"{SCRIPT_FOLDER}/weights.py"],
+        "args": [model.uri, folder, *([model.revision] if model.revision else [])],
+        "env": token,
+        "envFrom": [{"secretRef": {"name": fetch.secret_name}}] if fetch.secret_name else [],
+        "ports": [{"name": FETCHING, "containerPort": PORT, "protocol": "TCP"}],
+        "volumeMounts": [
+            {"name": "cache", "mountPath": cache.mount_path},
+            {"name": "weights-script", "mountPath": SCRIPT_FOLDER, "readOnly": True},
+        ],
+        "securityContext": LOCKED_DOWN,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    return [without_nothing(container)]
 
 
 def _serving(pool: Pool, rank: int) -> Manifest:
@@ -160,6 +190,8 @@ def _volumes(pool: Pool, artifacts: list[Artifact]) -> list[Manifest]:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
     if _cached(pool):
         volumes.append({"name": "cache", **_cache_source(pool)})
+    if pool.spec.storage.fetch:
+        volumes.append({"name": "weights-script", "configMap": {"name": weights_name(pool)}})
     return volumes + [one.volume for one in artifacts if one.volume]
 
 

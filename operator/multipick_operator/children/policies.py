@@ -17,6 +17,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.picker import ADMIN_PORT, EXT_PROC_PORT, HEALTH_PORT
 from multipick_operator.children.scaling import needs_metrics
+from multipick_operator.weights import PORT
 
 
 def policies(pool: Pool, context: Context) -> list[Manifest]:
@@ -61,6 +62,8 @@ def _network(pool: Pool, context: Context) -> list[Manifest]:
                 "ports": [_tcp(base + rank) for base in (events.port, events.replay_port) for rank in ranks],
             }
         )
+    if pool.spec.storage.fetch:
+        engine_rules.append({"ports": [_tcp(PORT)]})  # how far it is: the operator asks
     if pool.spec.parallelism.nodes > 1:
         engine_rules.append({"from": [{"podSelector": {"matchLabels": selector(pool, ENGINE)}}]})
     rules: list[tuple[str, str, dict[str, str], list[Manifest]]] = [

@@ -7,7 +7,16 @@ from multipick_operator.api.pool import Pool
 from multipick_operator.children.names import selector_text
 from multipick_operator.status import adapters, pickers
 from multipick_operator.status.observed import Observed
-from multipick_operator.status.pods import CAPACITY, FAILURES, Trouble, is_ready, is_rolled_out, not_created, worst
+from multipick_operator.status.pods import (
+    CAPACITY,
+    FAILURES,
+    FETCHING,
+    Trouble,
+    is_ready,
+    is_rolled_out,
+    not_created,
+    worst,
+)
 from multipick_operator.status.verdict import Verdict
 
 # the API server's status of a write that it refused -> reason; any other is taken for a mistake in the spec
@@ -92,7 +101,7 @@ def available(pool: Pool, seen: Observed) -> Verdict:
         return Verdict("False", "NoPods", f"no pod of namespace {pool.namespace} has the labels {labels}")
     if pool.spec.replicas == 0 and not existing:
         return Verdict("False", "ScaledToZero", "spec.replicas is 0")
-    if cause := not_created(seen.workload) or worst(seen.engine_pods):
+    if cause := _engine_trouble(seen):
         return Verdict("False", cause.reason, cause.message)
     return Verdict("False", "NoReadyReplicas", f"none of {count.replicas} engine pods is ready")
 
@@ -107,13 +116,22 @@ def progressing(pool: Pool, seen: Observed) -> Verdict:
         return _picker_progress(seen)
     count = counts(pool, seen)
     state = f"{count.updated} of {pool.spec.replicas} updated, {count.available} serve"
-    cause = not_created(seen.workload) or worst(seen.engine_pods)
+    cause = _engine_trouble(seen)
+    if cause and cause.reason == FETCHING:
+        state = f"{state}; {cause.message}"
     if cause and cause.reason in FAILURES:
         return Verdict("False", cause.reason, f"{state}; {cause.message}{_advice(pool, seen, cause.reason)}")
     for condition in (seen.workload or {}).get("status", {}).get("conditions", []):
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return Verdict("False", "ProgressDeadlineExceeded", f"{state}; {condition.get('message', '')}")
     return Verdict("True", "RolloutInProgress", state)
+
+
+def _engine_trouble(seen: Observed) -> Trouble | None:
+    cause = not_created(seen.workload) or worst(seen.engine_pods)
+    if cause and cause.reason == FETCHING and seen.fetching:
+        return Trouble(cause.reason, f"{cause.message}; {'; '.join(seen.fetching)}")
+    return cause
 
 
 def _picker_progress(seen: Observed) -> Verdict:

@@ -46,5 +46,6 @@ class Observed:
     sharing: Sequence[str] = ()  # other pools that have the same pods
     shadowing: str | None = None  # the pool whose older route gets this one's requests
     reports: Sequence[PickerReport] = ()  # of the pickers that answered
+    fetching: Sequence[str] = ()  # how far pods are that fetch their weights, in words
     adapters: Sequence[AdapterStatus] = ()
     warming: bool = False  # a pod has just become ready: what pickers know of it is yet to come

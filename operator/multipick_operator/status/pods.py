@@ -5,16 +5,18 @@ from datetime import datetime
 from typing import NamedTuple
 
 from multipick_operator.children.names import Manifest
+from multipick_operator.children.pod import FETCHING as INIT_STEP
 
 IMAGE = "ImagePullFailed"
 CRASH = "CrashLoop"
 CONFIG = "ConfigurationError"
 CAPACITY = "InsufficientCapacity"
+FETCHING = "FetchingWeights"
 LOADING = "LoadingModel"
 WAITING = "NoReadyReplicas"
 NOT_CREATED = "PodsNotCreated"
 
-_SEVERITY = (IMAGE, CRASH, CONFIG, CAPACITY, LOADING, WAITING)
+_SEVERITY = (IMAGE, CRASH, CONFIG, CAPACITY, FETCHING, LOADING, WAITING)
 FAILURES = frozenset((IMAGE, CRASH, CONFIG, CAPACITY, NOT_CREATED))  # won't pass by waiting
 _IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -47,6 +49,12 @@ def ready_for_s(pod: Manifest, now: str) -> float:
     if since is None:
         return float("inf")
     return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+
+
+def is_fetching(pod: Manifest) -> bool:
+    """Its init step that fetches the weights runs."""
+    found = pod.get("status", {}).get("initContainerStatuses", [])
+    return any(one["name"] == INIT_STEP and "running" in one.get("state", {}) for one in found)
 
 
 def worst(pods: Sequence[Manifest]) -> Trouble | None:
@@ -86,6 +94,8 @@ def trouble(pod: Manifest) -> Trouble:
             field = " (asked for by storage.cache.size)" if "ephemeral-storage" in said else ""
             return Trouble(CAPACITY, f"{name} fits no node: {said}{field}".strip())
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    if is_fetching(pod):
+        return Trouble(FETCHING, f"{name} fetches the weights")
     causes = [cause for container in containers if (cause := _container(name, container))]
     if causes:
         return min(causes, key=lambda cause: _SEVERITY.index(cause.reason))

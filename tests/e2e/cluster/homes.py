@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Home:
     server: ApiServer | Remote
     values: dict[str, Any]  # for the chart
     accelerator: str
+    load: Callable[[Path], None] | None = None  # gives the node an image; None: it pulls from a registry
 
     @property
     def image(self) -> str:
@@ -76,7 +77,7 @@ def _own() -> Iterator[Home]:
             node.start(_extension())
             for image in images:
                 node.load(image)
-            yield Home(node.server, _values("localhost/multipick", _local_images()), GPU)
+            yield Home(node.server, _values("localhost/multipick", _local_images()), GPU, node.load)
         finally:
             node.stop()
 

@@ -33,10 +33,15 @@ def archives(tag: str) -> list[Path]:
         )
     _base()
     return [
-        *(_program(name, tag) for name in ("operator", "epp")),
+        *programs(tag, ROOT),
         _binary("envoy", _envoy(), ["envoy"]),
         _binary("valkey", _valkey(), ["valkey-server"]),
     ]
+
+
+def programs(tag: str, root: Path) -> list[Path]:
+    """`multipick/operator` and `multipick/epp` of the sources below `root`. Raises as `archives` does."""
+    return [_program(name, tag, root) for name in ("operator", "epp")]
 
 
 def _base() -> None:
@@ -54,15 +59,15 @@ def _base() -> None:
     _buildah("commit", "--quiet", "--rm", container, BASE)
 
 
-def _program(name: str, tag: str) -> Path:
+def _program(name: str, tag: str, root: Path) -> Path:
     """One of our own, from its Dockerfile. A new archive only where the sources changed."""
     image = f"localhost/multipick/{name}:{tag}"
-    archive = cache() / "images" / f"{name}-{_digest()}.tar"
+    archive = cache() / "images" / f"{name}-{tag}-{_digest(root)}.tar"
     if archive.exists():
         return archive
     context = cache() / "context"
     for source in SOURCES:
-        _copy(ROOT / source, context / source)
+        _copy(root / source, context / source)
     _copy(_wheels(context), context / "wheels")
     _buildah(
         *("bud", "--quiet", "--build-arg", f"BASE={BASE}"),
@@ -74,7 +79,7 @@ def _program(name: str, tag: str) -> Path:
 
 def _wheels(context: Path) -> Path:
     """What the images need from a package index, downloaded once for each state of pyproject.toml."""
-    key = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    key = hashlib.sha256((context / "pyproject.toml").read_bytes()).hexdigest()[:12]
     wheels = cache() / f"wheels-{key}"
     if not wheels.exists():
         part = cache() / f"wheels-{key}.part"
@@ -111,13 +116,13 @@ def _save(image: str, archive: Path) -> Path:
     return archive
 
 
-def _digest() -> str:
+def _digest(root: Path) -> str:
     digest = hashlib.sha256()
     for source in SOURCES:
-        path = ROOT / source
+        path = root / source
         for file in sorted(path.rglob("*") if path.is_dir() else [path]):
             if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+                digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:12]
 
 

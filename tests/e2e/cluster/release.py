@@ -21,18 +21,17 @@ class Release:
     values: dict[str, Any]
     config: Any
 
-    async def install(self) -> None:
-        """Again, after `uninstall`."""
-        await asyncio.to_thread(self.config.install, CHART, self.name, self.values)
+    async def install(self, chart: str = CHART, **changes: Any) -> None:
+        """Again, after `uninstall`; with these changes, a level deep."""
+        await asyncio.to_thread(self.config.install, chart, self.name, self._changed(changes))
 
     async def uninstall(self) -> None:
         """Until `install`."""
         await asyncio.to_thread(self.config.uninstall, self.name)
 
-    async def upgrade(self, **changes: Any) -> None:
+    async def upgrade(self, chart: str = CHART, **changes: Any) -> None:
         """To the first values with these changes, a level deep."""
-        changed = {section: self.values.get(section, {}) | settings for section, settings in changes.items()}
-        await asyncio.to_thread(self.config.upgrade, CHART, self.name, self.values | changed)
+        await asyncio.to_thread(self.config.upgrade, chart, self.name, self._changed(changes))
 
     async def pods(self, part: str) -> list[dict[str, Any]]:
         """Of the operator, Valkey or the gateway; they may be leaving."""
@@ -41,6 +40,9 @@ class Release:
             await self.namespace.call("GET", self.namespace.path("pods") + f"?labelSelector={labels}")
         )["items"]
         return found
+
+    def _changed(self, changes: dict[str, Any]) -> dict[str, Any]:
+        return self.values | {section: self.values.get(section, {}) | to for section, to in changes.items()}
 
 
 @contextlib.contextmanager

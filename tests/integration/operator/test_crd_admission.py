@@ -94,6 +94,8 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "engine": {"kvEvents": {"media": {"CPU": 50, "cpu": 40}}}}, "each once"),
         ({**URI, "engine": {"kvEvents": {"media": {"a b": 50}}}}, "the engine's name of where"),
         ({**URI, "engine": {"kvEvents": {"media": {"CPU": 101}}}}, "spec.engine.kvEvents.media"),
+        ({"model": {"uri": "pvc://c/m"}, "storage": {"fetch": {}}}, "storage.fetch is for models of hf:// and s3://"),
+        ({**PODS, "storage": {"fetch": {}}}, "storage.fetch is for models of hf:// and s3://"),
         ({**URI, "adapters": [ADAPTER]}, "needs lora.allowRuntimeUpdates"),
         ({**URI, **LORA, "adapters": [{"name": "a", "uri": "s3://b/a"}]}, "spec.adapters[0].uri"),
         (

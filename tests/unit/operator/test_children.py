@@ -257,6 +257,42 @@ def test_kv_events_are_for_the_pickers_alone(make_pool: MakePool, context: Conte
     assert events["from"][0]["podSelector"]["matchLabels"]["multipick.dev/role"] == "picker"
 
 
+def test_weights_that_an_init_step_fetches_are_a_folder_to_the_engine(make_pool: MakePool, context: Context) -> None:
+    fetched = {"cache": {"type": "PVC", "mountPath": "/cache"}, "fetch": {"secretName": "keys"}}
+    hub = {"uri": "hf://org/m", "revision": "v2", "hfTokenSecretRef": {"name": "hf"}}
+    pod = engine_pod(make_pool(model=hub, storage=fetched), context)["spec"]
+    (step,), (main,) = pod["initContainers"], pod["containers"]
+    uri, folder, revision = step["args"]
+    assert (uri, revision) == ("hf://org/m", "v2")
+    assert folder.startswith("/cache/weights/org--m-")
+    assert main["args"][:2] == ["serve", folder]
+    assert "--revision" not in main["args"]
+    assert step["image"] == main["image"]
+    assert [one["name"] for one in step["env"]] == ["HF_TOKEN"]
+    assert step["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    mounts = {one["name"] for one in step["volumeMounts"]}
+    assert mounts == {"cache", "weights-script"}
+    assert mounts <= {one["name"] for one in pod["volumes"]}
+    other = engine_pod(make_pool(model=hub | {"revision": "v3"}, storage=fetched), context)["spec"]
+    assert other["initContainers"][0]["args"][1] != folder
+    bucket = engine(make_pool(model={"uri": "s3://bucket/m"}, storage=fetched), context)
+    assert bucket["args"][1].startswith("/cache/weights/bucket--m-")
+    assert "--load-format" not in bucket["args"]
+    assert "initContainers" not in engine_pod(make_pool(model=hub), context)["spec"]
+
+
+def test_what_the_init_step_runs_may_change_without_a_restart(
+    make_pool: MakePool, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(storage={"fetch": {}})
+    script = child(pool, context, "ConfigMap", "p-weights")["data"]["weights.py"]
+    compile(script, "weights.py", "exec")
+    before = engine_pod(pool, context)
+    monkeypatch.setattr("inspect.getsource", lambda _: "other")
+    assert child(pool, context, "ConfigMap", "p-weights")["data"]["weights.py"] == "other"
+    assert engine_pod(pool, context) == before
+
+
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [

@@ -1,5 +1,6 @@
 """What the operator writes is what the other programs read: their own parsers say so."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from multipick_epp.admin.status import EndpointCounts, PickerStatus
 from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.policy import registry
 from multipick_epp.types import Endpoint, Mode, ReplicaId
+from multipick_operator import weights
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.rules import POLICIES, WITH_PARAMETER
 from multipick_operator.children.commands import command
 from multipick_operator.children.context import Context
 from multipick_operator.children.picker import configuration
 from multipick_operator.children.store_user import COMMANDS
+from multipick_operator.status.fetching import progress
 from multipick_operator.status.pickers import PickerReport, engines_match, index_ready, read
 from multipick_sim.cli import _parser
 
@@ -54,6 +57,19 @@ def test_the_picker_reads_what_the_pool_says_of_it(make_pool: MakePool, context:
     by_template = {"spec": {"containers": [{"name": "engine", "args": argument}]}}
     for connected in (loaded(**told, engine={"args": argument}), loaded(**told, podTemplate=by_template)):
         assert connected.limits.max_body_bytes == connected.limits.max_read_bytes == 1 << 16
+
+
+def test_the_operator_reads_how_far_an_init_step_is(tmp_path: Path) -> None:
+    step = weights.Progress(tmp_path)
+    assert progress(step.told()) == "asks what there is"
+    step.state = "waiting"
+    assert progress(step.told()) == "waits for another pod that fetches"
+    step.state, step.total = "fetching", 2_000_000_000
+    (tmp_path / "a").touch()
+    os.truncate(tmp_path / "a", 500_000_000)
+    assert progress(step.told()) == "0.5 of 2.0 GB (25%)"
+    for odd in (b"", b"[]", b'{"state": "fetching", "total": -1}', b'{"state": 1}', b"[" * 100_000):
+        assert progress(odd) in ("", "asks what there is")
 
 
 def test_a_pools_user_of_the_store_may_do_what_pickers_do() -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from multipick_operator import probe as probe_module
 from multipick_operator.children.picker import ADMIN_PORT
-from multipick_operator.probe import PickerProbe
+from multipick_operator.probe import PodProbe
 from multipick_operator.status.pickers import Endpoints, Mismatch, PickerReport
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,9 +38,9 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def probe(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PickerProbe]:
+async def probe(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PodProbe]:
     monkeypatch.setattr(probe_module, "TIMEOUT", aiohttp.ClientTimeout(total=60))  # whatever else this machine does
-    probe = PickerProbe()
+    probe = PodProbe()
     yield probe
     await probe.close()
 
@@ -52,14 +52,14 @@ def saying(report: PickerReport, status: int = 200) -> Answer:
     return answer
 
 
-async def test_every_picker_is_asked_and_who_is_silent_is_left_out(serve: Serve, probe: PickerProbe) -> None:
+async def test_every_picker_is_asked_and_who_is_silent_is_left_out(serve: Serve, probe: PodProbe) -> None:
     away = PickerReport(state="loads: away")
     addresses = [await serve(saying(WELL)), await serve(saying(WELL, 404)), await serve(saying(away)), "127.0.0.254"]
-    assert await probe.ask(addresses) == [WELL, away]
-    assert await probe.ask([]) == []
+    assert await probe.pickers(addresses) == [WELL, away]
+    assert await probe.pickers([]) == []
 
 
-async def test_a_report_that_comes_in_pieces_is_read_whole(serve: Serve, probe: PickerProbe) -> None:
+async def test_a_report_that_comes_in_pieces_is_read_whole(serve: Serve, probe: PodProbe) -> None:
     report = PickerReport(mismatches=[Mismatch("model", f"10.0.0.1:{port}", "x" * 500) for port in range(1000)])
 
     async def pieces(request: web.Request) -> web.StreamResponse:
@@ -71,10 +71,10 @@ async def test_a_report_that_comes_in_pieces_is_read_whole(serve: Serve, probe: 
             await asyncio.sleep(0)
         return response
 
-    assert await probe.ask([await serve(pieces)]) == [report]
+    assert await probe.pickers([await serve(pieces)]) == [report]
 
 
-async def test_an_endless_report_is_cut_off(serve: Serve, probe: PickerProbe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_report_is_cut_off(serve: Serve, probe: PodProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_module, "MAX_ANSWER_BYTES", 100_000)
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -83,11 +83,11 @@ async def test_an_endless_report_is_cut_off(serve: Serve, probe: PickerProbe, mo
         while True:
             await response.write(b" " * 10_000)
 
-    assert await probe.ask([await serve(endless), await serve(saying(WELL))]) == [WELL]
+    assert await probe.pickers([await serve(endless), await serve(saying(WELL))]) == [WELL]
 
 
 async def test_a_picker_that_hangs_is_not_waited_for(
-    serve: Serve, probe: PickerProbe, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, probe: PodProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe_module, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     hold = asyncio.Event()
@@ -96,13 +96,13 @@ async def test_a_picker_that_hangs_is_not_waited_for(
         await hold.wait()
         return web.Response()
 
-    assert await probe.ask([await serve(hang)]) == []
+    assert await probe.pickers([await serve(hang)]) == []
 
 
-async def test_a_picker_cannot_send_the_operator_elsewhere(serve: Serve, probe: PickerProbe) -> None:
+async def test_a_picker_cannot_send_the_operator_elsewhere(serve: Serve, probe: PodProbe) -> None:
     target = await serve(saying(WELL))
 
     async def elsewhere(_: web.Request) -> web.Response:
         return web.Response(status=302, headers={"location": f"http://{target}:{ADMIN_PORT}/status"})
 
-    assert await probe.ask([await serve(elsewhere)]) == []
+    assert await probe.pickers([await serve(elsewhere)]) == []

@@ -77,6 +77,13 @@ FAILED = workload(0) | {"status": {"conditions": [{"type": "ReplicaFailure", "st
 PULLING = pod(waiting("ImagePullBackOff", "not found"))
 CRASHING = pod(waiting("CrashLoopBackOff", restartCount=4, lastState=ended(1, "CUDA out of memory")))
 NO_SECRET = pod(waiting("CreateContainerConfigError", 'secret "hf" not found'))
+FETCHING = pod(initContainerStatuses=[{"name": "weights", "state": {"running": {}}, "ready": False, "restartCount": 0}])
+FETCH_FAILED = pod(
+    initContainerStatuses=[
+        {"name": "weights", "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+        | {"lastState": ended(1, "RepositoryNotFoundError: 404")}
+    ]
+)
 LOADING = pod({"name": "engine", "state": {"running": {}}, "ready": False, "started": False, "restartCount": 0})
 
 
@@ -147,6 +154,9 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
             ("False", "InsufficientCapacity"),
         ),
         ({}, serving(workload=workload(0), engine_pods=[PULLING]), "Available", ("False", "ImagePullFailed")),
+        ({}, serving(workload=workload(0), engine_pods=[FETCHING]), "Available", ("False", "FetchingWeights")),
+        ({}, serving(workload=workload(0), engine_pods=[FETCHING]), "Progressing", ("True", "RolloutInProgress")),
+        ({}, serving(workload=workload(0), engine_pods=[FETCH_FAILED]), "Available", ("False", "CrashLoop")),
         ({}, serving(workload=workload(0), engine_pods=[CRASHING]), "Available", ("False", "CrashLoop")),
         ({}, serving(workload=workload(0), engine_pods=[NO_SECRET]), "Available", ("False", "ConfigurationError")),
         ({}, serving(workload=workload(0), engine_pods=[LOADING]), "Available", ("False", "LoadingModel")),
