@@ -39,7 +39,7 @@ from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
-from multipick_epp.state.redis.figures import figure_of
+from multipick_epp.state.redis.figures import figure
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.loads import POLL_S
 from multipick_epp.state.redis.scripts import load
@@ -236,7 +236,9 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
 
     async def release(reservation: ReservationId) -> None:
         charge = charges.pop(reservation)
-        await client.evalsha(script.sha, len(names), *names, "change", charge.endpoint, -figure_of(charge))
+        await client.evalsha(
+            script.sha, len(names), *names, "change", charge.endpoint, -figure(charge.queued_tokens, 1)
+        )
 
     row = await drive(name, pool, sent, concurrency, seconds, reserve, release)
     await client.aclose()

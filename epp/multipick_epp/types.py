@@ -1,7 +1,7 @@
 """The words that every room shares. See DESIGN section 1: code, metrics and docs use these and no others."""
 
 from enum import StrEnum
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 BlockKey = NewType("BlockKey", int)
 """Our 60-bit chained hash of a block of prompt tokens and of all blocks before it."""
@@ -33,6 +33,12 @@ class Load(NamedTuple):
 
     queued_tokens: int = 0  # prompt tokens routed there and not prefilled yet, hits not counted
     in_flight: int = 0  # requests running or waiting there
+    # Of those requests in flight whose contexts are accounted for: see `state.protocol.Context`.
+    context_tokens: int = 0  # their prompts' tokens, hits counted
+    prefilling: int = 0  # how many of them are not prefilled yet
+
+
+NO_LOAD: Final = Load()
 
 
 def address_of(endpoint: Endpoint) -> Endpoint:

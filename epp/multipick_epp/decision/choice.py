@@ -13,8 +13,9 @@ from multipick_epp.decision.undirected import NO_HIT, one_a_port
 from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.hotspot import Hotspot
+from multipick_epp.policy.marginal import marginal, pool_terms
 from multipick_epp.policy.snapshot import Prefixes, Rank, Ranking, Snapshot
-from multipick_epp.state.protocol import Candidate, EqualPrompt, Hit, State
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, Hit, Marginal, State
 from multipick_epp.types import Endpoint
 
 
@@ -28,6 +29,7 @@ class Choice(NamedTuple):
     equal_prompt: (
         EqualPrompt | None
     )  # where some of these would have to prefill more than the rest of the prompt's last block
+    context: Context | None  # None: not to be accounted for
     kept_out: Hotspot | None  # the hot class whose holders the ranking leaves out
 
 
@@ -35,10 +37,20 @@ class Chooser:
     """Chooses by one policy; counts its decisions, since some policies take turns."""
 
     def __init__(
-        self, rank: Rank, state: State, hotspots: Hotspots, rng: Random, observe: Callable[[str, float], None]
+        self,
+        rank: Rank,
+        state: State,
+        hotspots: Hotspots,
+        rng: Random,
+        observe: Callable[[str, float], None],
+        *,
+        accounts_contexts: bool = False,
     ) -> None:
-        """`observe(stage, seconds)` is told how long lookup and policy took."""
+        """`observe(stage, seconds)` is told how long lookup and policy took. `accounts_contexts`: whether this policy,
+        or another that is shown the snapshots, reads them.
+        """
         self._rank = rank
+        self._accounts_contexts = accounts_contexts
         self._state = state
         self._hotspots = hotspots
         self._rng = rng
@@ -64,7 +76,7 @@ class Chooser:
         self._observe("lookup", looked_up - started)
         self._observe("policy", time.perf_counter() - looked_up)
         equal_prompt = None if undirected else _equal_prompt(prompt, candidates)
-        return Choice(snapshot, ranking, rows, candidates, equal_prompt, kept_out)
+        return Choice(snapshot, ranking, rows, candidates, equal_prompt, self._context(snapshot), kept_out)
 
     def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
         """What each endpoint holds of the prompt; those that hold nothing are left out."""
@@ -82,20 +94,29 @@ class Chooser:
         self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns, prefixes: Prefixes
     ) -> Snapshot:
         hit_tokens = [hit.tokens for hit in map(hits.get, ready.endpoints, itertools.repeat(NO_HIT))]
-        queued, in_flight = zip(*self._state.loads(ready.endpoints), strict=True)
+        queued, in_flight, contexts, prefilling = self._state.load_columns(ready.endpoints)
+        accounts, unexplained = self._accounts_contexts, ready.unexplained_in_flight
         return Snapshot(
             prompt_tokens,
             ready.endpoints,
             hit_tokens,
             _sums(queued, ready.unexplained_queued),
-            _sums(in_flight, ready.unexplained_in_flight),
+            _sums(in_flight, unexplained),
             waiting=() if ready.unscraped else ready.waiting,
             running=() if ready.unscraped else ready.running,
             kv_usage=() if ready.unscraped else ready.kv_usage,
             picked=ready.picked,
             turn=self._turn,
+            context_tokens=_sums(contexts, [count * prompt_tokens for count in unexplained]) if accounts else (),
+            prefilling=prefilling if accounts else (),
             prefixes=prefixes,
         )
+
+    def _context(self, snapshot: Snapshot) -> Context | None:
+        if not self._accounts_contexts:
+            return None
+        pool = Marginal(*pool_terms(snapshot, snapshot.context_tokens)) if self._rank is marginal else None
+        return Context(max(1, snapshot.prompt_tokens), pool)
 
 
 def _sums(known: Sequence[int], unexplained: Sequence[int]) -> Sequence[int]:

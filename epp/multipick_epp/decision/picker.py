@@ -25,6 +25,7 @@ from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.hotspot import GUARDED
+from multipick_epp.policy.registry import READ_CONTEXTS
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.requests.rank_header import RANK_HEADER, heeds_rank
@@ -110,7 +111,10 @@ class PoolPicker:
         )
         self.decisions = Decisions(settings.policy_name)
         self._shadows = Shadows(settings.shadow, rng, metrics)
-        self._chooser = Chooser(settings.rank, state, self.hotspots, rng, self._observe)
+        reads_contexts = not READ_CONTEXTS.isdisjoint((settings.rank, *settings.shadow.values()))
+        self._chooser = Chooser(
+            settings.rank, state, self.hotspots, rng, self._observe, accounts_contexts=reads_contexts
+        )
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
         self.progress = Progress(state.progress, self._taken_over, time.monotonic)
         state.on_stored(self.progress.stored)
@@ -298,7 +302,7 @@ class PoolPicker:
     async def _reserve(self, reservation: ReservationId, choice: Choice) -> Reserved:
         started = time.perf_counter()
         try:
-            reserved = await self._state.reserve(reservation, choice.candidates, choice.equal_prompt)
+            reserved = await self._state.reserve(reservation, choice.candidates, choice.equal_prompt, choice.context)
         except asyncio.CancelledError:
             self._state.release(reservation)  # it may have been charged before we were cancelled
             raise

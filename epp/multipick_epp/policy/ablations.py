@@ -26,10 +26,7 @@ def hit_ratio_batch(snapshot: Snapshot, rng: Random) -> Ranking:
 
 
 def p_token_total_tokens(snapshot: Snapshot, rng: Random) -> Ranking:
-    """`(queued + new) * (context tokens in flight + L)`: tokens in the place of requests.
-
-    Live: each request in flight counts as long as this one.
-    """
+    """`(queued + new) * (context tokens in flight + L)`: tokens in the place of requests."""
     scores = [
         (queued + new) * (context + snapshot.prompt_tokens)
         for queued, new, context in zip(snapshot.queued_tokens, snapshot.new(), snapshot.contexts(), strict=True)

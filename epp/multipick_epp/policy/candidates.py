@@ -8,9 +8,10 @@ Endpoints that it believes idle, in place of the last of these, make the choice 
 from collections.abc import Sequence
 
 from multipick_epp.policy.lmetric import lmetric
+from multipick_epp.policy.marginal import marginal
 from multipick_epp.policy.snapshot import RANKED, Rank, Ranking
 
 
 def candidates_of(rank: Rank, ranking: Ranking) -> Sequence[int]:
-    """Rows to reserve among, best first. A policy other than `lmetric` has made its choice: its first row alone."""
-    return ranking.rows[: RANKED if rank is lmetric else 1]
+    """Rows to reserve among, best first. A policy that a reserve can't score has made its choice: its first row."""
+    return ranking.rows[: RANKED if rank in (lmetric, marginal) else 1]

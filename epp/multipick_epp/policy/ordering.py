@@ -9,8 +9,9 @@ from multipick_epp.policy.snapshot import RANKED, Ranking
 
 def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
     """The `RANKED` rows with the smallest scores, smallest first; equal scores in uniformly random order."""
-    rows = list(range(len(scores)))
-    if len(scores) > RANKED:  # the best of some rows are no better than those of all: sorting a third costs half
+    if len(scores) <= RANKED:
+        rows = list(range(len(scores)))
+    else:  # the best of some rows are no better than those of all: sorting a third costs half
         bound = sorted(scores[: 4 * RANKED])[RANKED - 1]
         rows = [row for row, score in enumerate(scores) if score <= bound]
     rows.sort(key=scores.__getitem__)

@@ -32,6 +32,8 @@ BUILT_IN: Mapping[str, Rank] = {
     "hit-ratio-batch": ablations.hit_ratio_batch,
     "p-token-total-tokens": ablations.p_token_total_tokens,
 }
+READ_CONTEXTS: frozenset[Rank] = frozenset({marginal, rivals.dynamo, ablations.p_token_total_tokens})
+"""Policies that are better off where the contexts of the requests in flight are accounted for."""
 WITH_PARAMETER: Mapping[str, Callable[[float], Rank]] = {"linear": rivals.Linear}
 """Policies that take a number after a colon: `linear:0.7`."""
 

@@ -50,7 +50,7 @@ def dynamo(snapshot: Snapshot, rng: Random) -> Ranking:
 
     `max(0, prefill + L - hit) + kv + L`: `prefill` are uncached tokens of requests without a first token, whole until
     that comes; `kv` is what the requests in flight hold, shared prefixes once. Live: the queue stands for the first,
-    which falls chunk by chunk, and each request in flight counts as long as this one.
+    which falls chunk by chunk, and a prefix that several share counts for each of them.
     """
     length = snapshot.prompt_tokens
     prefill = snapshot.prefill_tokens or snapshot.queued_tokens

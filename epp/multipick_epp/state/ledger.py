@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
-from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
-
-NO_LOAD = Load()
+from multipick_epp.state.load_table import LoadTable, columns_of
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, LoadColumns, Reserved
+from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, ReservationId
 
 
 class Charge(NamedTuple):
@@ -14,20 +13,40 @@ class Charge(NamedTuple):
 
     endpoint: Endpoint
     queued_tokens: int
+    context_tokens: int = 0  # 0: not accounted for
+
+    @property
+    def load(self) -> Load:
+        """The same as a load."""
+        return Load(self.queued_tokens, 1, self.context_tokens, self.prefilling)
+
+    @property
+    def prefilling(self) -> int:
+        """1 while it counts as not prefilled yet."""
+        return 1 if self.context_tokens and self.queued_tokens else 0
 
 
-def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load]) -> int:
-    """The candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
+def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load], context: Context | None = None) -> int:
+    """The candidate with the smallest score, the first of equals; see `State.reserve` for the formulae.
 
     Raises ValueError where there are no candidates.
     """
     if not candidates:
         raise ValueError("no candidates")
-    scores = [
-        (load.queued_tokens + each.unexplained_queued + each.new_tokens)
-        * (load.in_flight + each.unexplained_in_flight + 1)
-        for each, load in zip(candidates, loads, strict=True)
-    ]
+    pairs = zip(candidates, loads, strict=True)
+    if context is None or context.marginal is None:
+        scores: Sequence[float] = [
+            (load.queued_tokens + each.unexplained_queued + each.new_tokens)
+            * (load.in_flight + each.unexplained_in_flight + 1)
+            for each, load in pairs
+        ]
+    else:
+        length, (price, mean_traffic) = context.prompt_tokens, context.marginal
+        scores = [
+            (load.queued_tokens + each.unexplained_queued + each.new_tokens * price)
+            * (load.context_tokens + (load.in_flight + 2 * each.unexplained_in_flight + 1) * length + mean_traffic)
+            for each, load in pairs
+        ]
     return scores.index(min(scores))
 
 
@@ -44,20 +63,35 @@ def with_equal_prompt(
 
 
 class Ledger:
-    """Invariant: the load of an endpoint is the sum of the charges on it (and, where `loads` was read from a store that
-    others charge, too, of theirs, as far as that is known: hence the lower bound of 0).
+    """Invariants: the load of an endpoint is the sum of the charges on it (and, where `loads` was read from a store
+    that others charge, too, of theirs, as far as that is known: hence the lower bound of 0). `_table` says the same.
     """
 
     def __init__(self) -> None:
         self.charges: dict[ReservationId, Charge] = {}
         self.loads: dict[Endpoint, Load] = {}
+        self._table = LoadTable((), self.loads)
+        self._asked_before: Sequence[Endpoint] = ()
 
     def load(self, endpoint: Endpoint) -> Load:
         """What the charges on `endpoint` add up to."""
         return self.loads.get(endpoint, NO_LOAD)
 
+    def columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
+        """The same of many. A table is made for those that come again: others are one request's alone."""
+        if endpoints is not self._table.endpoints:
+            before, self._asked_before = self._asked_before, endpoints
+            if endpoints is not before:
+                return columns_of(endpoints, self.loads)
+            self._table = LoadTable(endpoints, self.loads)
+        return self._table.columns()
+
     def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], load: Callable[[Endpoint], Load]
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        load: Callable[[Endpoint], Load],
+        context: Context | None = None,
     ) -> Reserved:
         """Charge the cheapest candidate. A known reservation keeps its endpoint, if that is a candidate still.
 
@@ -67,10 +101,10 @@ class Ledger:
             return stays
         self.release(reservation)
         loads = [load(each.endpoint) for each in candidates]
-        index = cheapest(candidates, loads)
+        index = cheapest(candidates, loads, context)
         chosen = candidates[index]
-        self.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens))
-        return Reserved(index, chosen.new_tokens, loads[index])
+        self.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens, context.prompt_tokens if context else 0))
+        return Reserved(index, chosen.new_tokens, without_contexts(loads[index]))
 
     def stays(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved | None:
         """Where a known reservation is charged, if that is a candidate."""
@@ -79,31 +113,32 @@ class Ledger:
             return None
         places = (index for index, each in enumerate(candidates) if each.endpoint == known.endpoint)
         index = next(places, None)
-        return None if index is None else Reserved(index, candidates[index].new_tokens, self.load(known.endpoint))
+        if index is None:
+            return None
+        return Reserved(index, candidates[index].new_tokens, without_contexts(self.load(known.endpoint)))
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
         """Note a charge; it replaces what was noted of the reservation."""
         if reservation in self.charges:
             self.release(reservation)
         self.charges[reservation] = charge
-        self._add(charge.endpoint, charge.queued_tokens, 1)
+        self._add(charge.endpoint, charge.load)
 
-    def progress(self, reservation: ReservationId, queued_tokens: int) -> int:
-        """Lower a reservation's tokens; the change, which is not above 0."""
+    def progress(self, reservation: ReservationId, queued_tokens: int) -> Load | None:
+        """Lower a reservation's tokens; by what its endpoint's load changes, None where it does not."""
         charge = self.charges.get(reservation)
         if charge is None or queued_tokens >= charge.queued_tokens:
-            return 0
+            return None
         return self.recharge(reservation, queued_tokens)
 
-    def recharge(self, reservation: ReservationId, queued_tokens: int) -> int:
-        """Lower or raise a reservation's tokens; the change."""
-        charge = self.charges.get(reservation)
-        if charge is None:
-            return 0
-        tokens = max(0, queued_tokens)
-        change = tokens - charge.queued_tokens
-        self.charges[reservation] = Charge(charge.endpoint, tokens)
-        self._add(charge.endpoint, change, 0)
+    def recharge(self, reservation: ReservationId, queued_tokens: int) -> Load | None:
+        """Lower or raise a reservation's tokens; by what its endpoint's load changes, None where it does not."""
+        before = self.charges.get(reservation)
+        if before is None or before.queued_tokens == max(0, queued_tokens):
+            return None
+        after = self.charges[reservation] = before._replace(queued_tokens=max(0, queued_tokens))
+        change = Load(after.queued_tokens - before.queued_tokens, 0, 0, after.prefilling - before.prefilling)
+        self._add(after.endpoint, change)
         return change
 
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> Charge | None:
@@ -111,27 +146,43 @@ class Ledger:
         charge = self.charges.get(reservation)
         if charge is None or charge.endpoint == endpoint:
             return None
-        self.charge(reservation, Charge(endpoint, charge.queued_tokens))
+        self.charge(reservation, charge._replace(endpoint=endpoint))
         return charge
 
     def release(self, reservation: ReservationId) -> Charge | None:
         """Forget a reservation; the charge that was."""
         charge = self.charges.pop(reservation, None)
         if charge is not None:
-            self._add(charge.endpoint, -charge.queued_tokens, -1)
+            self._add(charge.endpoint, negative(charge.load))
         return charge
 
     def drop(self, endpoint: Endpoint) -> Load:
         """Forget an endpoint's load and all reservations there; what these had charged."""
         there = [each for each, charge in self.charges.items() if charge.endpoint == endpoint]
-        queued_tokens = sum(self.charges.pop(each).queued_tokens for each in there)
         self.loads.pop(endpoint, None)
-        return Load(queued_tokens, len(there))
+        self._table.put(endpoint, NO_LOAD)
+        return Load(*map(sum, zip(NO_LOAD, *[self.charges.pop(each).load for each in there], strict=True)))
 
-    def _add(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
-        queued_before, in_flight_before = self.loads.get(endpoint, NO_LOAD)
-        load = Load(max(0, queued_before + queued_tokens), max(0, in_flight_before + in_flight))
+    def _add(self, endpoint: Endpoint, change: Load) -> None:
+        queued, in_flight, context, prefilling = self.loads.get(endpoint, NO_LOAD)
+        load = Load(
+            max(0, queued + change.queued_tokens),
+            max(0, in_flight + change.in_flight),
+            max(0, context + change.context_tokens),
+            max(0, prefilling + change.prefilling),
+        )
         if load == NO_LOAD:
             self.loads.pop(endpoint, None)
         else:
             self.loads[endpoint] = load
+        self._table.put(endpoint, load)
+
+
+def negative(change: Load) -> Load:
+    """What takes it back."""
+    return Load(*[-each for each in change])
+
+
+def without_contexts(load: Load) -> Load:
+    """What `Reserved` tells of it."""
+    return Load(load.queued_tokens, load.in_flight)

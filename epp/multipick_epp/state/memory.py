@@ -7,11 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from multipick_epp.blocks import Chains
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.ledger import NO_LOAD, Ledger, with_equal_prompt
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt, Hit, Reserved
+from multipick_epp.state.ledger import Ledger, with_equal_prompt
+from multipick_epp.state.protocol import (
+    Applied,
+    Cache,
+    Candidate,
+    Context,
+    Delta,
+    EqualPrompt,
+    Hit,
+    LoadColumns,
+    Reserved,
+)
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
-from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
+from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, Mode, ReservationId
 
 
 class MemoryState:
@@ -192,13 +202,21 @@ class MemoryState:
         get = self._ledger.loads.get
         return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
 
+    def load_columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
+        """See `State`."""
+        return self._ledger.columns(endpoints)
+
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None = None
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        equal_prompt: EqualPrompt | None = None,
+        context: Context | None = None,
     ) -> Reserved:
         """See `State`."""
         if equal_prompt is not None:
             candidates = with_equal_prompt(candidates, equal_prompt, self.index.holds)
-        return self._ledger.reserve(reservation, candidates, self._ledger.load)
+        return self._ledger.reserve(reservation, candidates, self._ledger.load, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""

@@ -76,13 +76,39 @@ class EqualPrompt(NamedTuple):
     new_tokens: int  # what a candidate that gets, or has, an equal prompt would have to prefill; at least 1
 
 
+class Marginal(NamedTuple):
+    """What the whole pool adds to the score of policy `marginal`, by the caller's view: see `policy.marginal`."""
+
+    price: int  # of a new token, in tokens: 1 + z
+    mean_traffic: float  # the mean M, tokens
+
+
+class Context(NamedTuple):
+    """The prompt of a reserve, to be accounted for beside its new tokens: policy `marginal` weighs contexts.
+
+    Who has no use for that saves the store's time, and the request's context counts as none.
+    """
+
+    prompt_tokens: int  # at least 1
+    marginal: Marginal | None = None  # None: the candidates' scores are LMETRIC's
+
+
+class LoadColumns(NamedTuple):
+    """The loads of some endpoints, in their order."""
+
+    queued_tokens: Sequence[int]
+    in_flight: Sequence[int]
+    context_tokens: Sequence[int]
+    prefilling: Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """The outcome of a reserve: the winner was charged `new_tokens` and one request."""
 
     index: int  # the winner's place among the candidates
     new_tokens: int  # fewer than the candidate's where an equal prompt went there just before
-    load: Load  # the winner's before the charge
+    load: Load  # the winner's before the charge, without contexts
 
 
 class Index(Protocol):
@@ -231,14 +257,27 @@ class State(Index, Protocol):
         """The local view of one endpoint's load."""
 
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
-        """The same of many at once, in their order: a decision over 256 endpoints has no time for 256 calls."""
+        """The same of many, in their order."""
+
+    def load_columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
+        """The same as columns: a decision over 256 endpoints has no time for 256 calls.
+
+        To ask again for the very same sequence costs least.
+        """
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None = None
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        equal_prompt: EqualPrompt | None = None,
+        context: Context | None = None,
     ) -> Reserved:
-        """Atomically take the candidate with the smallest (queued + new) x (in flight + 1), the first of equals.
+        """Atomically take the candidate with the smallest score, the first of equals.
 
-        Callers shuffle equals. A reservation id that is known already is not charged twice: the same outcome again.
+        That is LMETRIC's, (queued + new) x (in flight + 1), unless `context` says `marginal`:
+        (queued + new x price) x (context + (in flight + 1) x prompt + mean traffic), where requests that no reservation
+        explains are taken to be as long as this one. Callers shuffle equals.
+        A reservation id that is known already is not charged twice: the same outcome again.
         With `equal_prompt`, a candidate to which any replica has reserved an equal prompt counts as holding it: else
         those of a burst of equal prompts that know of one such candidate would all crowd there.
         Raises ValueError where there are no candidates.

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-from multipick_epp.state.protocol import Candidate, EqualPrompt, State
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, Marginal, State
 from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -200,3 +200,86 @@ async def test_a_burst_over_four_replicas_spreads_as_over_one(replica: Callable[
     spread = Counter(reserved.index for reserved in outcomes)
     # One picker alone: (n x 1000 + 1000) x (n + 1) is smallest where n is, so 200 = 12 x 16 + 8 go round in turn.
     assert sorted(spread.values()) == [12] * 8 + [13] * 8
+
+
+# --- contexts, which policy `marginal` weighs
+
+
+async def test_contexts_count_from_the_reserve_to_the_release(state: State) -> None:
+    await state.reserve(rid(1), candidates(100), context=Context(700))
+    await state.reserve(rid(2), candidates(30), context=Context(50))
+    assert state.load(A) == Load(130, 2, 750, 2)
+    state.progress(rid(1), 60)
+    assert state.load(A) == Load(90, 2, 750, 2)
+    state.progress(rid(1), 0)
+    assert state.load(A) == Load(30, 2, 750, 1), "it is prefilled"
+    state.recharge(rid(1), 5)
+    assert state.load(A) == Load(35, 2, 750, 2), "it is not, after all"
+    state.move(rid(1), B)
+    assert (state.load(A), state.load(B)) == (Load(30, 1, 50, 1), Load(5, 1, 700, 1))
+    state.release(rid(1))
+    state.release(rid(2))
+    assert (state.load(A), state.load(B)) == (Load(), Load())
+
+
+async def test_a_context_that_is_not_accounted_for_is_none(state: State) -> None:
+    await state.reserve(rid(1), candidates(100))
+    assert state.load(A) == Load(100, 1, 0, 0)
+    state.progress(rid(1), 0)
+    assert state.load(A) == Load(0, 1, 0, 0)
+
+
+async def test_accounting_for_contexts_changes_no_choice(state: State) -> None:
+    for number in range(2):
+        await state.reserve(rid(number), [Candidate(A, 1)], context=Context(1_000_000))
+    assert (await state.reserve(rid(9), candidates(10, 37), context=Context(10))).index == 0  # (2 + 10) x 3 < 37
+
+
+async def test_marginal_weighs_the_prompts_in_flight_and_their_mean(state: State) -> None:
+    await state.reserve(rid(1), [Candidate(A, 1)], context=Context(10_000))
+    await state.reserve(rid(2), [Candidate(B, 1)], context=Context(50))
+    # 21 x 10,200 = 214,200 against 801 x 250 = 200,250
+    near = await state.reserve(rid(3), candidates(20, 800), context=Context(100, Marginal(1, 0.0)))
+    assert (near.index, near.load) == (1, Load(1, 1))
+    state.release(rid(3))
+    # 21 x 10,300 = 216,300 against 801 x 350 = 280,350
+    far = await state.reserve(rid(4), candidates(20, 800), context=Context(100, Marginal(1, 100.0)))
+    assert far.index == 0
+
+
+async def test_marginals_price_counts_new_tokens_more_than_queued_ones(state: State) -> None:
+    await state.reserve(rid(1), [Candidate(A, 100)], context=Context(1))
+    # (100 + 10) x (1 + 20) = 2,310 against 220 x 10; new tokens three times: 130 x 21 = 2,730 against 6,600
+    pair = [Candidate(A, 10), Candidate(B, 220)]
+    assert (await state.reserve(rid(2), pair, context=Context(10, Marginal(1, 0.0)))).index == 1
+    state.release(rid(2))
+    assert (await state.reserve(rid(3), pair, context=Context(10, Marginal(3, 0.0)))).index == 0
+
+
+async def test_for_marginal_what_no_reservation_explains_is_as_long_as_the_prompt(state: State) -> None:
+    weighing = Context(100, Marginal(1, 0.0))
+    # Two such requests: contexts of 200, and two that this one slows: 10 x 500 against 49 x 100
+    crowded = [Candidate(A, 10, unexplained_in_flight=2), Candidate(B, 49)]
+    assert (await state.reserve(rid(1), crowded, context=weighing)).index == 1
+    state.release(rid(1))
+    crowded[1] = Candidate(B, 51)
+    assert (await state.reserve(rid(2), crowded, context=weighing)).index == 0
+    state.release(rid(2))
+    behind = [Candidate(A, 10, unexplained_queued=40), Candidate(B, 49)]
+    assert (await state.reserve(rid(3), behind, context=weighing)).index == 1
+
+
+async def test_contexts_are_shared(replica: Callable[[], Awaitable[State]], eventually: Eventually) -> None:
+    one, two = await replica(), await replica()
+    await one.reserve(rid(1), [Candidate(A, 1)], context=Context(10_000))
+    await two.reserve(rid(2), [Candidate(B, 1)], context=Context(50))
+    reserved = await two.reserve(rid(3), candidates(20, 800), context=Context(100, Marginal(1, 0.0)))
+    assert reserved.index == 1, "two may not have heard of what one charged: the store has"
+    await eventually(lambda: two.load(A) == Load(1, 1, 10_000, 1))
+    await eventually(lambda: one.load(B) == Load(801, 2, 150, 2))
+    older = await replica()  # one that accounts for none: it has no marginal, or is of a release that has none
+    await older.reserve(rid(4), [Candidate(B, 9)])
+    await eventually(lambda: one.load(B) == two.load(B) == older.load(B) == Load(810, 3, 150, 2))
+    assert one.load_columns([A, B]).context_tokens == (10_000, 150)
+    one.release(rid(1))
+    await eventually(lambda: two.load(A) == Load())

@@ -10,10 +10,10 @@ from unittest.mock import Mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multipick_epp.blocks import Chains
-from multipick_epp.state.ledger import Charge, Ledger
+from multipick_epp.state.ledger import Ledger, negative
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, State
-from multipick_epp.state.redis.figures import figure, figure_of, read_load
+from multipick_epp.state.protocol import Applied, Cache, Candidate, Context, Delta, Marginal, State
+from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_load
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.redis.server import open_connection, parse_url
@@ -24,6 +24,7 @@ from multipick_sim.local.valkey import Valkey
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
 PODS = [Endpoint(f"pod-{number}:8000") for number in range(4)]
+FIELDS = [*PODS, *(pod + CONTEXTS for pod in PODS)]
 CHAIN = [BlockKey((7 << 56) + index) for index in range(12)]
 
 # One server and one pool serve all examples of a test: each example leaves nothing behind, which is the point.
@@ -40,6 +41,7 @@ class Act:
     reservation: int
     pod: int
     tokens: int
+    context: Context | None
 
 
 ACTS = st.builds(
@@ -49,6 +51,7 @@ ACTS = st.builds(
     st.integers(0, 5),
     st.integers(0, 3),
     st.integers(1, 1000),
+    st.sampled_from([None, Context(700), Context(1, Marginal(1, 0.0)), Context(5000, Marginal(3, 1234.5))]),
 )
 
 
@@ -65,12 +68,11 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
     turns = [Turns(connection, turn, (keys.load, keys.charges(name), keys.routed), Mock()) for name in names]
 
     def total(pod: Endpoint) -> Load:
-        parts = [ledger.load(pod) for ledger in ledgers]
-        return Load(sum(part.queued_tokens for part in parts), sum(part.in_flight for part in parts))
+        return Load(*map(sum, zip(*[ledger.load(pod) for ledger in ledgers], strict=True)))
 
-    def tell(replica: int, charge: Charge | None, sign: int) -> None:
-        if charge is not None:
-            turns[replica].change(charge.endpoint, sign * figure_of(charge))
+    def tell(replica: int, endpoint: Endpoint, change: Load) -> None:
+        for field, number in fields_of(endpoint, change):
+            turns[replica].change(field, number)
 
     async def lease(replica: int) -> None:
         await connection.call("HSET", keys.leases, names[replica], "1")
@@ -88,20 +90,22 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
         match act.verb:
             case "reserve" if before is None:
                 candidates = [Candidate(each, act.tokens) for each in PODS]
-                expected = ledger.reserve(name, candidates, total)
-                winner, _, its_load = await turns[act.replica].reserve(candidates, None)
+                expected = ledger.reserve(name, candidates, total, act.context)
+                winner, _, its_load = await turns[act.replica].reserve(candidates, None, act.context)
                 assert winner == expected.index
                 assert read_load(its_load) == expected.load
             case "progress" | "move" if before is not None:
-                after = before._replace(endpoint=pod) if act.verb == "move" else Charge(before.endpoint, act.tokens)
+                moves = act.verb == "move"
+                after = before._replace(endpoint=pod) if moves else before._replace(queued_tokens=act.tokens)
                 ledger.charge(name, after)
-                tell(act.replica, before, -1)
-                tell(act.replica, after, 1)
+                tell(act.replica, before.endpoint, negative(before.load))
+                tell(act.replica, after.endpoint, after.load)
             case "release":
-                tell(act.replica, ledger.release(name), -1)
+                if released := ledger.release(name):
+                    tell(act.replica, released.endpoint, negative(released.load))
             case "drop":
                 for replica, its in enumerate(ledgers):
-                    turns[replica].change(pod, -figure(*its.drop(pod)))
+                    tell(replica, pod, negative(its.drop(pod)))
             case "die":
                 await reap_all(act.replica)
                 await lease(act.replica)  # as another that was given its name
@@ -109,9 +113,10 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
             each.flush()
         fields = await connection.call("HGETALL", keys.load)
         found = {name.decode(): int(number) for name, number in zip(fields[::2], fields[1::2], strict=True)}
-        assert {pod: found.get(pod, 0) for pod in PODS} == {pod: figure(*total(pod)) for pod in PODS}
+        sums = {field: number for pod in PODS for field, number in fields_of(pod, total(pod))}
+        assert {field: found.get(field, 0) for field in FIELDS} == dict.fromkeys(FIELDS, 0) | sums
         arguments: tuple[Any, ...] = (keys.load, keys.leases, *map(keys.charges, names))
-        assert await connection.call(*check.command(arguments, 3, *names, *PODS)) == 0
+        assert await connection.call(*check.command(arguments, 3, *names, *FIELDS)) == 0
     for replica in range(3):
         await reap_all(replica)
     assert set(await connection.call("HVALS", keys.load)) <= {b"0"}
@@ -135,7 +140,7 @@ async def test_counters_come_back_to_zero(
         match act.verb:
             case "reserve":
                 pods = [Candidate(pod, act.tokens) for pod in PODS]
-                tasks.append(asyncio.create_task(state.reserve(name, pods)))
+                tasks.append(asyncio.create_task(state.reserve(name, pods, None, act.context)))
             case "drop":
                 tasks.append(asyncio.create_task(state.drop(pod)))
             case "progress":

@@ -8,10 +8,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from multipick_epp.state.protocol import Candidate, EqualPrompt
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import Connection, LostError
-from multipick_epp.state.redis.figures import IN_FLIGHT, figure, read_load
+from multipick_epp.state.redis.figures import CONTEXTS, IN_FLIGHT, fields_of, figure, read_load
 from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
 from multipick_sim.local.valkey import Valkey
 
@@ -47,6 +47,13 @@ VANDALISM: dict[str, list[tuple[Any, ...]]] = {
     "load is too large": [("HSET", LOAD, POD, 9 * IN_FLIGHT + 9)],
     "load of a stranger": [("HSET", LOAD, b"\xff\xfe", 5 * IN_FLIGHT), ("HSET", LOAD, "who", "what")],
     "a load deleted": [("HDEL", LOAD, POD)],
+    "contexts deleted": [("HDEL", LOAD, POD + CONTEXTS)],
+    "contexts are junk": [("HSET", LOAD, POD + CONTEXTS, "1e9")],
+    "contexts are too large": [("HINCRBY", LOAD, POD + CONTEXTS, 9 * IN_FLIGHT + 9)],
+    "contexts charged are gone": [("HDEL", CHARGES, *(pod + CONTEXTS for pod in PODS))],
+    "contexts charged are too large": [("HINCRBY", CHARGES, POD + CONTEXTS, 9 * IN_FLIGHT + 9)],
+    "contexts of a stranger": [("HSET", LOAD, "who" + CONTEXTS, 5), ("HSET", LOAD, CONTEXTS, 5)],
+    "columns of a younger picker": [("HSET", LOAD, POD + " heat", 77), ("HSET", CHARGES, POD + " heat", 77)],
     "charges deleted": [("DEL", CHARGES)],
     "charges of another type": [("SET", CHARGES, "x")],
     "charges a set": [("SADD", OTHER, "x"), ("RENAME", OTHER, CHARGES)],
@@ -95,7 +102,8 @@ class Traffic:
     async def _request(self, reservation: ReservationId) -> None:
         rng, state = self._rng, self._state
         candidates = [Candidate(pod, rng.randint(1, 900)) for pod in rng.sample(PODS, 4)]
-        reserved = await state.reserve(reservation, candidates, EqualPrompt(BlockKey(rng.randint(1, 99)), 1))
+        equal_prompt = EqualPrompt(BlockKey(rng.randint(1, 99)), 1)
+        reserved = await state.reserve(reservation, candidates, equal_prompt, Context(rng.randint(1, 9000)))
         self.charges[reservation] = (candidates[reserved.index].endpoint, reserved.new_tokens)
         for act in rng.choices(("progress", "recharge", "move", "wait"), k=3):
             await asyncio.sleep(rng.random() * 0.03)
@@ -136,8 +144,8 @@ async def stored(connection: Connection) -> dict[bytes, bytes]:
     return {name: text for name, text in zip(fields[::2], fields[1::2], strict=True) if name and text != b"0"}
 
 
-def as_stored(loads: dict[Endpoint, int]) -> dict[bytes, bytes]:
-    return {endpoint.encode(): b"%d" % number for endpoint, number in loads.items()}
+def as_stored(loads: dict[str, int]) -> dict[bytes, bytes]:
+    return {field.encode(): b"%d" % number for field, number in loads.items()}
 
 
 @pytest.mark.parametrize("what", VANDALISM)
@@ -148,14 +156,14 @@ async def test_vandalism_between_requests(
     states = [await replica(server.url) for _ in range(3)]
     for number in range(30):
         state, reservation = states[number % 3], ReservationId(f"r{number}")
-        await state.reserve(reservation, [Candidate(pod, 100) for pod in PODS])
-    right = {pod: Load(500, 5) for pod in PODS}
+        await state.reserve(reservation, [Candidate(pod, 100) for pod in PODS], context=Context(3000))
+    right = {pod: Load(500, 5, 15_000, 5) for pod in PODS}
     connection = await client(server.url)
     await hurt(server.url, client, what)
 
     async def are(loads: dict[Endpoint, Load]) -> None:
         """In the store, and everywhere."""
-        exact = as_stored({pod: figure(*load) for pod, load in loads.items() if load != Load()})
+        exact = as_stored({field: number for pod, load in loads.items() for field, number in fields_of(pod, load)})
         async with asyncio.timeout(20):
             while await stored(connection) != exact:
                 await asyncio.sleep(0.01)
@@ -179,7 +187,9 @@ async def test_vandalism_amid_traffic(
     victim = RedisState(parse_url(server.url), "pool", ReplicaId("victim"))
     await victim.start()
     for number in range(30):
-        await victim.reserve(ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS])
+        await victim.reserve(
+            ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS], None, Context(900)
+        )
     for task in victim._tasks:  # it dies without a word
         task.cancel()
     await asyncio.gather(*victim._tasks, return_exceptions=True)
@@ -233,7 +243,9 @@ async def test_a_dead_pickers_charges_go_whatever_its_lease_says(
     victim = RedisState(parse_url(server.url), "pool", ReplicaId("victim"))
     await victim.start()
     for number in range(30):
-        await victim.reserve(ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS])
+        await victim.reserve(
+            ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS], None, Context(900)
+        )
     for task in victim._tasks:
         task.cancel()
     await asyncio.gather(*victim._tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ def choice(pods: int = 20, kept_out: Hotspot | None = None) -> Choice:
     snapshot = Snapshot(1000, PODS[:pods], hits, [7] * pods, [2] * pods)
     rows = list(range(pods))[::-1]
     candidates = [Candidate(PODS[row], snapshot.new_tokens(row)) for row in rows]
-    return Choice(snapshot, Ranking(rows, [1.0] * pods), rows, candidates, None, kept_out)
+    return Choice(snapshot, Ranking(rows, [1.0] * pods), rows, candidates, None, None, kept_out)
 
 
 def request(name: str = "r1") -> PickRequest:

@@ -17,7 +17,7 @@ from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
 from multipick_epp.requests.stored import Stored
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Cache, Candidate, Delta, EqualPrompt, Reserved
+from multipick_epp.state.protocol import Cache, Candidate, Context, Delta, EqualPrompt, Reserved
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 
@@ -59,6 +59,7 @@ class Bench:
         policy_name: str = "lmetric",
         destinations: int = 1,
         state: MemoryState | None = None,
+        shadow: tuple[str, ...] = (),
     ) -> None:
         self.state = state or MemoryState()
         self.registry = Registry()
@@ -67,7 +68,15 @@ class Bench:
             self.registry.mark(endpoint, True)
         self.metrics = Metrics()
         self.reader = Reader(prompt)
-        settings = DecisionOptions(policy_name, policy(policy_name), 0.05, destinations, True, ["m"])
+        settings = DecisionOptions(
+            policy_name,
+            policy(policy_name),
+            0.05,
+            destinations,
+            True,
+            ["m"],
+            shadow={name: policy(name) for name in shadow},
+        )
         self.doubted: list[Endpoint] = []
         failures = Failures(self.registry, self.state, self.doubted.append, lambda: 0.0)
         self.picker = PoolPicker(
@@ -343,9 +352,13 @@ class Slow(MemoryState):
     """Its reserve is carried out, but the answer takes until it is cancelled."""
 
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], repeat: EqualPrompt | None = None
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        equal_prompt: EqualPrompt | None = None,
+        context: Context | None = None,
     ) -> Reserved:
-        await super().reserve(reservation, candidates, repeat)
+        await super().reserve(reservation, candidates, equal_prompt, context)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -429,3 +442,41 @@ async def test_a_new_response_is_named_after_its_pod_and_asked_for_there() -> No
         assert again.body is None
     bench.registry.mark(pick.endpoints[0], False)
     assert (await bench.pick()).endpoints != pick.endpoints  # its engine would not answer; another says 404
+
+
+@pytest.mark.parametrize(("policy_name", "shadow"), [("marginal", ()), ("lmetric", ("vllm-v1", "marginal"))])
+async def test_contexts_are_accounted_for_where_a_policy_reads_them(policy_name: str, shadow: tuple[str, ...]) -> None:
+    bench = Bench(known(1000), policy_name, shadow=shadow)
+    pick = await bench.pick()
+    assert pick.reservation is not None
+    endpoint = pick.endpoints[0]
+    assert bench.state.load(endpoint) == Load(1000, 1, 1000, 1)
+    bench.picker.first_byte(pick.reservation)
+    assert bench.state.load(endpoint) == Load(0, 1, 1000, 0)
+    bench.picker.release(pick.reservation, Ended.WHOLE)
+    assert bench.state.load(endpoint) == Load()
+    bench.picker.close()
+
+
+async def test_contexts_cost_nothing_where_no_policy_reads_them() -> None:
+    bench = Bench(known(1000), shadow=("vllm-v1",))
+    pick = await bench.pick()
+    assert bench.state.load(pick.endpoints[0]) == Load(1000, 1)
+    bench.picker.close()
+
+
+@pytest.mark.parametrize(("policy_name", "goes_to_the_holder"), [("lmetric", True), ("marginal", False)])
+async def test_marginal_keeps_away_from_long_contexts(policy_name: str, goes_to_the_holder: bool) -> None:
+    bench = Bench(known(1000), policy_name)
+    await bench.store(A, 512)
+    await bench.state.reserve(ReservationId("long"), [Candidate(A, 1)], context=Context(1_000_000))
+    # (1 + 488) x 2 against 1,000; but 489 x (1,002,000 + mean) against 1,000 x (1,000 + mean), with a mean of 334,667
+    assert ((await bench.pick()).endpoints == (A,)) is goes_to_the_holder
+
+
+async def test_the_reserve_itself_goes_by_marginal() -> None:
+    """A burst of prompts that all see the same idle pool spreads over it, the long ones apart."""
+    bench = Bench(known(4000), "marginal")
+    bench.reader.prompt = known(4000, reads_cache=False)
+    long = await asyncio.gather(*(bench.pick() for _ in range(3)))
+    assert {pick.endpoints for pick in long} == {(A,), (B,), (C,)}

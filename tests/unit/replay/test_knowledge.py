@@ -9,7 +9,7 @@ from multipick_epp.decision.progress import Progress
 from multipick_epp.policy.registry import policy
 from multipick_epp.policy.snapshot import Ranking, Snapshot
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Cache, Candidate, Delta
+from multipick_epp.state.protocol import Cache, Candidate, Context, Delta
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 from multipick_sim.engine.presets import PRESETS
 from multipick_sim.engine.values import Removed, Step, Stored
@@ -90,7 +90,8 @@ class Picker:
     async def pick(self, name: str, flight: Flight) -> None:
         endpoint = self.endpoints[flight.row]
         reservation = ReservationId(name)
-        await self.state.reserve(reservation, [Candidate(endpoint, flight.uncached_tokens)])
+        context = Context(flight.item.prompt_tokens)
+        await self.state.reserve(reservation, [Candidate(endpoint, flight.uncached_tokens)], context=context)
         keys = [BlockKey(key) for key in flight.keys[: flight.prompt_blocks]]
         self.progress.watch(reservation, endpoint, flight.item.prompt_tokens, BLOCK, keys, flight.predicted_tokens)
         if missing := keys[flight.hit_blocks :]:
@@ -115,7 +116,7 @@ def chats(requests: int, seed: int) -> Workload:
     return Workload("chats", BLOCK, items)
 
 
-@pytest.mark.parametrize("name", ["lmetric", "round-robin", "random"])
+@pytest.mark.parametrize("name", ["lmetric", "marginal", "round-robin", "random"])
 def test_hits_and_loads_are_those_of_the_pickers_own_state(name: str) -> None:
     with asyncio.Runner() as runner:
         workload = chats(400, seed=3)
@@ -131,6 +132,10 @@ def test_hits_and_loads_are_those_of_the_pickers_own_state(name: str) -> None:
             assert list(snapshot.hit_tokens) == [hits[e].tokens if e in hits else 0 for e in picker.endpoints]
             assert list(snapshot.in_flight) == [load.in_flight for load in loads]
             assert list(snapshot.queued_tokens) == [load.queued_tokens for load in loads]
+            assert list(snapshot.context_tokens) == [load.context_tokens for load in loads]
+            # Stored to its last full block, a prompt counts as prefilled; now and then its tail takes one step more.
+            later = [told - load.prefilling for told, load in zip(snapshot.prefilling, loads, strict=True)]
+            assert set(later) <= {0, 1}
             runner.run(picker.pick(str(len(decided)), flight))
             decided.append(flight)
 

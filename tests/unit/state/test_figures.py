@@ -2,17 +2,28 @@
 
 import pytest
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.redis.figures import IN_FLIGHT, MOST, figure, figure_of, read_figure, read_load
+from multipick_epp.state.redis.figures import IN_FLIGHT, MOST, fields_of, figure, read_figure, read_load, with_contexts
 from multipick_epp.types import Endpoint, Load
+
+A = Endpoint("a:1")
 
 
 @pytest.mark.parametrize("load", [Load(), Load(0, 1), Load(7, 3), Load(IN_FLIGHT // 2 - 1, 2)])
 def test_what_was_written_is_read(load: Load) -> None:
-    assert read_load(read_figure(b"%d" % figure(*load))) == load
+    assert read_load(read_figure(b"%d" % figure(load.queued_tokens, load.in_flight))) == load
 
 
 def test_a_reservation_is_one_request_and_its_tokens() -> None:
-    assert read_load(figure_of(Charge(Endpoint("a:1"), 9))) == Load(9, 1)
+    assert dict(fields_of(A, Charge(A, 9).load)) == {A: IN_FLIGHT + 9}
+
+
+def test_contexts_have_a_field_of_their_own() -> None:
+    assert dict(fields_of(A, Charge(A, 9, 4096).load)) == {A: IN_FLIGHT + 9, "a:1 contexts": IN_FLIGHT + 4096}
+    assert dict(fields_of(A, Charge(A, 0, 4096).load)) == {A: IN_FLIGHT, "a:1 contexts": 4096}, "it is prefilled"
+    assert dict(fields_of(A, Load(-9, 0, 0, -1))) == {A: -9, "a:1 contexts": -IN_FLIGHT}
+    assert dict(fields_of(A, Load())) == {}
+    assert with_contexts(Load(9, 1), IN_FLIGHT + 4096) == Load(9, 1, 4096, 1)
+    assert with_contexts(Load(9, 1), MOST) == Load(9, 1)
 
 
 @pytest.mark.parametrize(

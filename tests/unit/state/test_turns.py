@@ -4,7 +4,8 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from multipick_epp.state.protocol import Candidate, EqualPrompt
+from multipick_epp.state.ledger import Charge
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
 from multipick_epp.state.redis.connection import Connection, LostError, Waiter
 from multipick_epp.state.redis.scripts import Script
 from multipick_epp.state.redis.turns import STEPS_A_CALL, Turns
@@ -31,11 +32,11 @@ class Recorder:
         self.flushed = len(self.asked)
 
 
-def made() -> tuple[Recorder, Turns, list[tuple[Endpoint, int]]]:
+def made() -> tuple[Recorder, Turns, list[Charge]]:
     """The last is what reserves have charged that were given up."""
     recorder = Recorder()
-    given_up: list[tuple[Endpoint, int]] = []
-    turns = Turns(cast("Connection", recorder), Script("", "sha"), ("key",), lambda *charge: given_up.append(charge))
+    given_up: list[Charge] = []
+    turns = Turns(cast("Connection", recorder), Script("", "sha"), ("key",), given_up.append)
     return recorder, turns, given_up
 
 
@@ -48,7 +49,7 @@ async def test_the_steps_of_a_turn_leave_as_one_call_in_order() -> None:
     await asyncio.sleep(0)
     [command] = recorder.asked
     assert command[:9] == (*HEAD, "change", B, -7, "reserve", command[8])
-    assert command[9:] == ("a:1\0b:1\0", 77, b"", "change", A, 5)
+    assert command[9:] == ("a:1\0b:1\0", 77, b"", b"", "change", A, 5)
     assert recorder.flushed == 1
     turns.change(A, -5)
     await asyncio.sleep(0)
@@ -79,13 +80,13 @@ async def test_every_reserve_gets_its_own_answer_and_what_nobody_waits_for_is_to
     recorder, turns, given_up = made()
     first = turns.reserve(CANDIDATES, None)
     turns.change(A, 1)
-    cancelled = turns.reserve(CANDIDATES, None)
+    cancelled = turns.reserve(CANDIDATES, None, Context(700))
     last = turns.reserve(CANDIDATES, None)
     turns.flush()
     cancelled.cancel()
     recorder.waiters[0].set_result([0, 7, 70, 1, 8, 80, 1, 9, 90])
     assert (await first, await last) == ((0, 7, 70), (1, 9, 90))
-    assert given_up == [(B, 8)]
+    assert given_up == [Charge(B, 8, 700)]
 
 
 async def test_all_reserves_of_a_call_learn_that_the_connection_is_lost() -> None:

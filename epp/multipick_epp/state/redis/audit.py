@@ -17,16 +17,17 @@ from multipick_epp.state.redis.leases import Leases
 from multipick_epp.state.redis.reasons import PROTOCOL
 from multipick_epp.state.redis.scripts import load
 from multipick_epp.state.stats import StateStats
-from multipick_epp.types import Endpoint, ReplicaId
+from multipick_epp.types import ReplicaId
 
 REAP_AFTER_S: Final = 7.0
 """A replica that has not renewed its lease for so long is dead. With a renewal a second: reaped within 10 s."""
 ALIVE_S: Final = 2.5
 """Who has not renewed its lease for so long checks nothing, as far as the others care."""
 REPLICAS_AT_MOST: Final = 256
-ENDPOINTS_AT_MOST: Final = 10_000
+FIELDS_AT_MOST: Final = 20_000
+"""Of the loads, or of what a replica charges: two an endpoint."""
 FIGURES_A_CHECK: Final = 1_024
-"""One call compares so many, in less than a millisecond: endpoints x replicas."""
+"""One call compares so many, in less than a millisecond: fields x replicas."""
 
 
 class Audit:
@@ -49,7 +50,7 @@ class Audit:
         """Renew the lease, and see the others'; the generation of the store's data."""
         pool = self._keys
         keys = (pool.leases, pool.generation, pool.load, self.charges, pool.routed)
-        bounds = (REPLICAS_AT_MOST, ENDPOINTS_AT_MOST)
+        bounds = (REPLICAS_AT_MOST, FIELDS_AT_MOST)
         command = self._renew.command(keys, self._replica, next(self._renewals), uuid4().hex, *bounds)
         generation, leases = replies.listed(await connection.call(*command), 2)
         connection.send("EXPIRE", self.charges, KEEP_S)
@@ -60,13 +61,13 @@ class Audit:
         self._quiet_s = self._leases.see(stamps, asyncio.get_running_loop().time())
         return replies.string(generation)
 
-    async def check(self, connection: Connection, endpoints: Iterable[Endpoint | bytes]) -> None:
-        """Make the loads of these endpoints the sum of what is charged there."""
+    async def check(self, connection: Connection, fields: Iterable[str | bytes]) -> None:
+        """Make these fields of the loads the sum of what is charged there."""
         pool = self._keys
         replicas = list(self._stamps)
         keys: tuple[Argument, ...] = (pool.load, pool.leases, *map(pool.charges, replicas))
         step = max(1, FIGURES_A_CHECK // len(replicas))
-        for some in _steps(list(endpoints), step):
+        for some in _steps(list(fields), step):
             command = self._check.command(keys, len(replicas), *replicas, *some)
             wrong = replies.number(await connection.call(*command))
             if wrong < 0:  # somebody has just come: in a second we know of it
@@ -74,10 +75,10 @@ class Audit:
             self._stats.load_repairs += wrong
 
     async def check_all(self, connection: Connection) -> None:
-        """The same of all endpoints."""
+        """The same of all fields."""
         keys: tuple[Argument, ...] = (self._keys.load, *map(self._keys.charges, self._stamps))
-        endpoints = await connection.call(*self._charged.command(keys, ENDPOINTS_AT_MOST))
-        await self.check(connection, replies.strings(endpoints))
+        fields = await connection.call(*self._charged.command(keys, FIELDS_AT_MOST))
+        await self.check(connection, replies.strings(fields))
 
     @property
     def is_first(self) -> bool:
@@ -90,7 +91,7 @@ class Audit:
         for replica, quiet_s in self._quiet_s.items():
             if quiet_s > REAP_AFTER_S:
                 keys = (pool.load, pool.leases, pool.charges(replica))
-                command = self._reap.command(keys, replica, self._stamps[replica], ENDPOINTS_AT_MOST)
+                command = self._reap.command(keys, replica, self._stamps[replica], FIELDS_AT_MOST)
                 self._stats.reaped += replies.number(await connection.call(*command))
 
     async def give_up(self, connection: Connection) -> None:
@@ -99,5 +100,5 @@ class Audit:
         await connection.call("UNLINK", self.charges)
 
 
-def _steps(endpoints: Sequence[Endpoint | bytes], size: int) -> Iterable[Sequence[Endpoint | bytes]]:
-    return (endpoints[at : at + size] for at in range(0, len(endpoints), size))
+def _steps(fields: Sequence[str | bytes], size: int) -> Iterable[Sequence[str | bytes]]:
+    return (fields[at : at + size] for at in range(0, len(fields), size))

@@ -1,25 +1,36 @@
-"""A load as one number: requests in flight x 2^35 + queued tokens, so that one command of the store changes both."""
+"""A load as numbers of the store's hashes, each of two figures, so that one command changes both.
 
+The field of an endpoint's name: requests in flight x 2^35 + queued tokens. The field of its contexts: requests that are
+not prefilled yet x 2^35 + prompt tokens of those in flight, where pickers account for them. To a picker of a release
+before contexts, which sums up, repairs and reaps whatever fields there are, it is one more endpoint.
+"""
+
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from multipick_epp.state.ledger import NO_LOAD, Charge
-from multipick_epp.types import Load
+from multipick_epp.types import NO_LOAD, Endpoint, Load
 
 IN_FLIGHT: Final = 2**35
 """See `lua/common.lua`."""
 MOST: Final = 2**53
 """Lua's numbers are exact below it: up to 2^18 requests. Whatever is not below is no figure of ours."""
+CONTEXTS: Final = " contexts"
+"""Ends the name of such a field; see `lua/common.lua`. No endpoint's name has a space."""
 
 
-def figure(queued_tokens: int, in_flight: int) -> int:
+def figure(tokens: int, requests: int) -> int:
     """The number for these, or for a change of these."""
-    return in_flight * IN_FLIGHT + queued_tokens
+    return requests * IN_FLIGHT + tokens
 
 
-def figure_of(charge: Charge) -> int:
-    """What one reservation adds."""
-    return IN_FLIGHT + charge.queued_tokens
+def fields_of(endpoint: Endpoint, change: Load) -> Iterator[tuple[str, int]]:
+    """The fields that a change of the endpoint's load changes, and by how much."""
+    queued_tokens, in_flight, context_tokens, prefilling = change
+    if queued_tokens or in_flight:
+        yield endpoint, figure(queued_tokens, in_flight)
+    if context_tokens or prefilling:
+        yield endpoint + CONTEXTS, figure(context_tokens, prefilling)
 
 
 def read_figure(text: bytes) -> int:
@@ -30,10 +41,16 @@ def read_figure(text: bytes) -> int:
 
 @lru_cache(maxsize=8192)
 def read_load(number: int) -> Load:
-    """The load of a figure; never negative. Tokens that were taken off twice have borrowed of a request: none are
-    queued then.
+    """The load of a figure, without contexts; never negative. Tokens that were taken off twice have borrowed of a
+    request: none are queued then.
     """
     if not 0 < number < MOST:
         return NO_LOAD
     in_flight, above = divmod(number + IN_FLIGHT // 2, IN_FLIGHT)
     return Load(max(0, above - IN_FLIGHT // 2), in_flight)
+
+
+def with_contexts(load: Load, number: int) -> Load:
+    """The load with the contexts of a figure."""
+    context_tokens, prefilling, _, _ = read_load(number)
+    return Load(load.queued_tokens, load.in_flight, context_tokens, prefilling)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
-from multipick_epp.state.ledger import NO_LOAD, Charge, with_equal_prompt
-from multipick_epp.state.protocol import Candidate, EqualPrompt, Reserved
+from multipick_epp.state.ledger import Charge, negative, with_equal_prompt
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
 from multipick_epp.state.redis.connection import Argument, Connection, LostError, WrongTypeError
-from multipick_epp.state.redis.figures import figure, read_figure, read_load
+from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_figure, read_load, with_contexts
 from multipick_epp.state.redis.keys import HINT_ENTRIES, Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.reasons import FLUSHED
@@ -23,10 +23,10 @@ from multipick_epp.state.redis.records import (
     withdraw_record,
 )
 from multipick_epp.state.redis.scripts import install, load
-from multipick_epp.state.redis.turns import Outcome, Turns
+from multipick_epp.state.redis.turns import Outcome, Turns, charged
 from multipick_epp.state.redis.view import View
 from multipick_epp.state.stats import StateStats
-from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
+from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, ReplicaId, ReservationId
 
 STALL_S = 0.05
 """A reserve waits no longer for the store: the local view decides then."""
@@ -72,8 +72,16 @@ class Loads:
         get = self._view.loads.get
         return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
 
+    def load_columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
+        """See `State`."""
+        return self._view.columns(endpoints)
+
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        equal_prompt: EqualPrompt | None,
+        context: Context | None,
     ) -> Reserved:
         """See `State`."""
         if not candidates:
@@ -82,7 +90,7 @@ class Loads:
             return stays
         turns = self._turns
         if turns is not None:
-            asked = turns.reserve(candidates[:CANDIDATES_AT_MOST], equal_prompt)
+            asked = turns.reserve(candidates[:CANDIDATES_AT_MOST], equal_prompt, context)
             try:
                 outcome = await asked
             except LostError:
@@ -90,41 +98,39 @@ class Loads:
             except asyncio.CancelledError:
                 # It may have been answered, or lost, in the same turn.
                 if not asked.cancelled() and asked.exception() is None:
-                    self._take_back(*_charge(candidates, asked.result()))
+                    self._take_back(charged(candidates, asked.result(), context))
                 raise
             else:
-                return self._reserved(reservation, candidates, outcome)
+                return self._reserved(reservation, candidates, outcome, context)
         self._stats.reserved_here += 1
         if equal_prompt is not None:
             candidates = with_equal_prompt(candidates, equal_prompt, self._holds)
-        return self._view.reserve(reservation, candidates, self._view.load)
+        return self._view.reserve(reservation, candidates, self._view.load, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
         if change := self._view.progress(reservation, queued_tokens):
-            self._tell(self._view.charges[reservation].endpoint, change, 0)
+            self._tell(self._view.charges[reservation].endpoint, change)
 
     def recharge(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
         if change := self._view.recharge(reservation, queued_tokens):
-            self._tell(self._view.charges[reservation].endpoint, change, 0)
+            self._tell(self._view.charges[reservation].endpoint, change)
 
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> None:
         """See `State`."""
         if before := self._view.move(reservation, endpoint):
-            self._take_back(*before)
-            self._tell(endpoint, before.queued_tokens, 1)
+            self._take_back(before)
+            self._tell(endpoint, before.load)
 
     def release(self, reservation: ReservationId) -> None:
         """See `State`."""
         if before := self._view.release(reservation):
-            self._take_back(*before)
+            self._take_back(before)
 
     def dropped(self, endpoint: Endpoint) -> None:
         """The endpoint is gone, and its load with it: our reservations there are void."""
-        void = self._view.drop(endpoint)
-        if void.in_flight:
-            self._tell(endpoint, -void.queued_tokens, -void.in_flight)
+        self._tell(endpoint, negative(self._view.drop(endpoint)))
 
     def expect(
         self,
@@ -209,9 +215,9 @@ class Loads:
             with suppress(LostError):
                 await self._audit.give_up(self._connection)
 
-    async def _read(self, connection: Connection, turns: Turns) -> Iterable[Endpoint]:
+    async def _read(self, connection: Connection, turns: Turns) -> Iterable[str]:
         """Read the loads and the store's record of our charges; make that right, and charge by this connection from
-        then on. Returns the endpoints where it was wrong.
+        then on. Returns the fields where it was wrong.
         """
         turns.flush()
         self._view.asked()
@@ -221,9 +227,9 @@ class Loads:
         # No await from here on: nothing changes between the answers and what is made of them.
         missing = self._view.missing(_figures(record.result()))
         self._view.read(_loads(loads))
-        for endpoint, change in missing.items():
-            self._stats.recharged += max(0, read_load(change).in_flight)
-            turns.change(endpoint, change)
+        for field, change in missing.items():
+            self._stats.recharged += 0 if field.endswith(CONTEXTS) else read_load(change).in_flight
+            turns.change(field, change)
         turns.flush()
         self._connection, self._turns = connection, turns
         if self._forget is not None:
@@ -238,38 +244,47 @@ class Loads:
         if self._connection is not None:
             self._connection.send(*self._hint.command((self._keys.hints,), HINT_ENTRIES, *fields))
 
-    def _tell(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+    def _tell(self, endpoint: Endpoint, change: Load) -> None:
         """We changed a load by so much: the store has to hear of it."""
         if self._turns is not None:
-            self._view.told(endpoint, queued_tokens, in_flight)
-            self._turns.change(endpoint, figure(queued_tokens, in_flight))
+            self._view.told(endpoint, change)
+            for field, number in fields_of(endpoint, change):
+                self._turns.change(field, number)
 
-    def _take_back(self, endpoint: Endpoint, queued_tokens: int) -> None:
-        self._tell(endpoint, -queued_tokens, -1)
+    def _take_back(self, charge: Charge) -> None:
+        self._tell(charge.endpoint, negative(charge.load))
 
-    def _reserved(self, reservation: ReservationId, candidates: Sequence[Candidate], outcome: Outcome) -> Reserved:
-        charge = _charge(candidates, outcome)
+    def _reserved(
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        outcome: Outcome,
+        context: Context | None,
+    ) -> Reserved:
+        charge = charged(candidates, outcome, context)
         if stays := self._view.stays(reservation, candidates):  # charged while we asked
-            self._take_back(*charge)
+            self._take_back(charge)
             return stays
         self.release(reservation)
         self._view.charge(reservation, charge)
         return Reserved(outcome[0], charge.queued_tokens, read_load(outcome[2]))
 
 
-def _charge(candidates: Sequence[Candidate], outcome: Outcome) -> Charge:
-    winner, new_tokens, _ = outcome
-    return Charge(candidates[winner].endpoint, new_tokens)
-
-
-def _figures(reply: object) -> Mapping[Endpoint, int]:
-    return {_endpoint(name): read_figure(text) for name, text in replies.pairs(reply) if name != _TABLE}
+def _figures(reply: object) -> Mapping[str, int]:
+    return {_field(name): read_figure(text) for name, text in replies.pairs(reply) if name != _TABLE}
 
 
 def _loads(reply: object) -> Mapping[Endpoint, Load]:
-    return {endpoint: read_load(number) for endpoint, number in _figures(reply).items()}
+    """Fields that are none of ours, as a younger picker may have them, count as endpoints that nobody asks for."""
+    figures = _figures(reply)
+    loads = {Endpoint(field): read_load(number) for field, number in figures.items() if not field.endswith(CONTEXTS)}
+    for field, number in figures.items():
+        if field.endswith(CONTEXTS):
+            endpoint = Endpoint(field.removesuffix(CONTEXTS))
+            loads[endpoint] = with_contexts(loads.get(endpoint, NO_LOAD), number)
+    return loads
 
 
-@lru_cache(maxsize=8192)
-def _endpoint(name: bytes) -> Endpoint:
-    return Endpoint(name.decode(errors="replace"))
+@lru_cache(maxsize=16_384)
+def _field(name: bytes) -> str:
+    return name.decode(errors="replace")

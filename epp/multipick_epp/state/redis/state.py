@@ -9,7 +9,17 @@ from random import Random
 from multipick_epp.blocks import Chains
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt, Hit, Reserved
+from multipick_epp.state.protocol import (
+    Applied,
+    Cache,
+    Candidate,
+    Context,
+    Delta,
+    EqualPrompt,
+    Hit,
+    LoadColumns,
+    Reserved,
+)
 from multipick_epp.state.redis import loads, tail, writer
 from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import keys_of
@@ -217,11 +227,19 @@ class RedisState:
         """See `State`."""
         return self._loads.loads(endpoints)
 
+    def load_columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
+        """See `State`."""
+        return self._loads.load_columns(endpoints)
+
     async def reserve(
-        self, reservation: ReservationId, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None = None
+        self,
+        reservation: ReservationId,
+        candidates: Sequence[Candidate],
+        equal_prompt: EqualPrompt | None = None,
+        context: Context | None = None,
     ) -> Reserved:
         """See `State`."""
-        return await self._loads.reserve(reservation, candidates, equal_prompt)
+        return await self._loads.reserve(reservation, candidates, equal_prompt, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""

@@ -8,10 +8,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from multipick_epp.state.protocol import Candidate, EqualPrompt
+from multipick_epp.state.ledger import Charge
+from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
 from multipick_epp.state.redis.connection import Argument, Connection
 from multipick_epp.state.redis.scripts import Script
-from multipick_epp.types import Endpoint
 
 STEPS_A_CALL: Final = 64
 """At most: the store does nothing else meanwhile, for about a millisecond."""
@@ -25,6 +25,7 @@ class Reserve(NamedTuple):
     """A reserve that waits for its outcome."""
 
     candidates: Sequence[Candidate]
+    context: Context | None
     outcome: asyncio.Future[Outcome]
 
 
@@ -38,7 +39,7 @@ class Turns:
         connection: Connection,
         script: Script,
         keys: tuple[Argument, ...],
-        given_up: Callable[[Endpoint, int], None],
+        given_up: Callable[[Charge], None],
     ) -> None:
         """`keys` as the script wants them; `given_up` is told what a reserve has charged that nobody waits for."""
         self._connection = connection
@@ -49,17 +50,19 @@ class Turns:
         self._steps: list[tuple[Argument, ...]] = []
         self._reserves: list[Reserve] = []
 
-    def reserve(self, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None) -> asyncio.Future[Outcome]:
+    def reserve(
+        self, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None, context: Context | None = None
+    ) -> asyncio.Future[Outcome]:
         """Charge the cheapest candidate; the future raises `LostError`."""
-        step = reserve_step(candidates, equal_prompt)
+        step = reserve_step(candidates, equal_prompt, context)
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        self._reserves.append(Reserve(candidates, outcome))
+        self._reserves.append(Reserve(candidates, context, outcome))
         self._add(*step)
         return outcome
 
-    def change(self, endpoint: Endpoint | bytes, figure: int) -> None:
-        """Change what this replica charges the endpoint by so much."""
-        self._add("change", endpoint, figure)
+    def change(self, field: str, figure: int) -> None:
+        """Change what this replica charges by so much; see `figures.fields_of`."""
+        self._add("change", field, figure)
 
     def flush(self) -> None:
         """Send the steps now, not at the end of the turn."""
@@ -78,7 +81,15 @@ class Turns:
             self.flush()
 
 
-def reserve_step(candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None) -> tuple[Argument, ...]:
+def charged(candidates: Sequence[Candidate], outcome: Outcome, context: Context | None) -> Charge:
+    """What a reserve has charged."""
+    winner, new_tokens, _ = outcome
+    return Charge(candidates[winner].endpoint, new_tokens, context.prompt_tokens if context else 0)
+
+
+def reserve_step(
+    candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None, context: Context | None = None
+) -> tuple[Argument, ...]:
     """The arguments of a reserve, as the script wants them."""
     endpoints, new_tokens, queued, in_flight = zip(*candidates, strict=True)
     prompt, again = equal_prompt or _NO_EQUAL_PROMPT
@@ -86,13 +97,18 @@ def reserve_step(candidates: Sequence[Candidate], equal_prompt: EqualPrompt | No
     figures = struct.pack(f"<{count + 1}d", *new_tokens, again)
     unexplained = any(queued) or any(in_flight)
     explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unexplained else b""
-    return "reserve", figures, "\0".join(endpoints) + "\0", prompt, explained
+    return "reserve", figures, "\0".join(endpoints) + "\0", prompt, explained, _packed(context) if context else b""
+
+
+def _packed(context: Context) -> bytes:
+    price, mean_traffic = context.marginal or (0, 0.0)
+    return struct.pack("<3d", context.prompt_tokens, price, mean_traffic)
 
 
 class _Reserves:
     """Waits for the reply of a call, and gives each reserve its part of it."""
 
-    def __init__(self, reserves: Sequence[Reserve], given_up: Callable[[Endpoint, int], None]) -> None:
+    def __init__(self, reserves: Sequence[Reserve], given_up: Callable[[Charge], None]) -> None:
         self._reserves = reserves
         self._given_up = given_up
 
@@ -101,16 +117,16 @@ class _Reserves:
 
     def set_result(self, figures: Sequence[int]) -> None:
         triples = zip(*[iter(figures)] * 3, strict=True)
-        for (candidates, outcome), triple in zip(self._reserves, triples, strict=True):
-            if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(candidates):
+        for reserve, triple in zip(self._reserves, triples, strict=True):
+            if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(reserve.candidates):
                 raise ValueError("no outcome of a reserve")
-            if outcome.done():
-                self._given_up(candidates[triple[0]].endpoint, triple[1])
+            if reserve.outcome.done():
+                self._given_up(charged(reserve.candidates, triple, reserve.context))
             else:
-                outcome.set_result(triple)
+                reserve.outcome.set_result(triple)
 
     def set_exception(self, error: BaseException) -> None:
-        for _, outcome in self._reserves:
-            if not outcome.done():
-                outcome.set_exception(error)
-                outcome.exception()  # whoever waited may have been cancelled in this very turn: no fault to log
+        for reserve in self._reserves:
+            if not reserve.outcome.done():
+                reserve.outcome.set_exception(error)
+                reserve.outcome.exception()  # whoever waited may have been cancelled in this very turn: no fault to log

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from multipick_epp.state.ledger import Ledger
-from multipick_epp.state.redis.figures import figure, figure_of
+from multipick_epp.state.redis.figures import fields_of
 from multipick_epp.types import Endpoint, Load
 
 
@@ -18,36 +18,42 @@ class View(Ledger):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told_since: list[tuple[Endpoint, int, int]] | None = None  # None while no question is open
+        self._told_since: list[tuple[Endpoint, Load]] | None = None  # None while no question is open
 
     def asked(self) -> None:
         """The store is asked for the loads; it has been sent all that we did so far."""
         self._told_since = []
 
-    def told(self, endpoint: Endpoint, queued_tokens: int, in_flight: int) -> None:
+    def told(self, endpoint: Endpoint, change: Load) -> None:
         """We changed a load by so much, and tell the store."""
         if self._told_since is not None:
-            self._told_since.append((endpoint, queued_tokens, in_flight))
+            self._told_since.append((endpoint, change))
 
     def read(self, loads: Mapping[Endpoint, Load]) -> None:
         """The answer to the last question."""
-        self.loads = dict(loads)
-        for change in self._told_since or ():
-            self._add(*change)
+        self._begin_with(loads)
+        for endpoint, change in self._told_since or ():
+            self._add(endpoint, change)
         self._told_since = None
 
-    def missing(self, recorded: Mapping[Endpoint, int]) -> Mapping[Endpoint, int]:
-        """By how much each of these figures, which the store has of our charges, was wrong at the last question."""
-        ours = Counter[Endpoint]()
+    def missing(self, recorded: Mapping[str, int]) -> Mapping[str, int]:
+        """By how much each of these fields, which the store has of our charges, was wrong at the last question."""
+        ours = Counter[str]()
         for charge in self.charges.values():
-            ours[charge.endpoint] += figure_of(charge)
-        for endpoint, queued_tokens, in_flight in self._told_since or ():
-            ours[endpoint] -= figure(queued_tokens, in_flight)
+            for field, number in fields_of(charge.endpoint, charge.load):
+                ours[field] += number
+        for endpoint, change in self._told_since or ():
+            for field, number in fields_of(endpoint, change):
+                ours[field] -= number
         ours.subtract(recorded)
-        return {endpoint: change for endpoint, change in ours.items() if change}
+        return {field: number for field, number in ours.items() if number}
 
     def forget_others(self) -> None:
         """Leave our own charges alone."""
-        self.loads = {}
+        self._begin_with({})
         for charge in self.charges.values():
-            self._add(charge.endpoint, charge.queued_tokens, 1)
+            self._add(charge.endpoint, charge.load)
+
+    def _begin_with(self, loads: Mapping[Endpoint, Load]) -> None:
+        self.loads = dict(loads)
+        self._table.fill(self.loads)

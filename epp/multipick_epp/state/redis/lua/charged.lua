@@ -1,14 +1,14 @@
--- Names the endpoints that have a load or are charged.
+-- Names the fields of the loads and of what is charged: see common.lua.
 -- KEYS: load, then the charges of each picker
--- ARGV: endpoints that a pool has at most
-local named, endpoints = {[TABLE] = true}, {}
+-- ARGV: fields that there are at most
+local named, fields = {[TABLE] = true}, {}
 for i = 1, #KEYS do
   make_sound(KEYS[i], tonumber(ARGV[1]))
-  for _, endpoint in ipairs(redis.call('HKEYS', KEYS[i])) do
-    if not named[endpoint] then
-      named[endpoint] = true
-      endpoints[#endpoints + 1] = endpoint
+  for _, field in ipairs(redis.call('HKEYS', KEYS[i])) do
+    if not named[field] then
+      named[field] = true
+      fields[#fields + 1] = field
     end
   end
 end
-return endpoints
+return fields

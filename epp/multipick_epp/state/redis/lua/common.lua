@@ -2,8 +2,11 @@
 
 -- An endpoint's load is one number, requests in flight * IN_FLIGHT + queued tokens, so that one command changes both.
 -- Below MOST it is exact here: up to 2^18 requests and 2^34 tokens. Anything else in its place is junk, and counts as 0.
+-- Its contexts are another number, in the field whose name ends so: requests that are not prefilled * IN_FLIGHT + prompt
+-- tokens of those in flight, as far as pickers account for them.
 local IN_FLIGHT = 2^35
 local MOST = 2^53
+local CONTEXTS = ' contexts'
 
 -- A hash of a few hundred short fields is kept as a list, and searched from its start each time, unless it has a long
 -- value. This field is no endpoint and no reservation.

@@ -1,7 +1,7 @@
 -- Renews a picker's lease, after it made sure of the hashes that the picker uses.
 -- KEYS: leases, generation of the store's data, load, the picker's charges, routed
 -- ARGV: this picker, a stamp that its lease did not have before, the name of a new generation if there is none,
---   pickers and endpoints that a pool has at most
+--   pickers that a pool has at most, fields of the other hashes at most
 -- Returns the generation, and each lease's name and stamp.
 local leases, generation, load, charges, routed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 make_sound(leases, tonumber(ARGV[4]))

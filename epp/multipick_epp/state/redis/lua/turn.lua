@@ -9,24 +9,44 @@ local load, charges, routed = KEYS[1], KEYS[2], KEYS[3]
 local tonumber = tonumber
 local replies = {}
 
-local function cheapest(names, new, unexplained)
+-- A number of the loads, its tokens and its requests.
+local function parts_of(text)
+  local sum = tonumber(text or 0)
+  if not sum or not (sum >= 0 and sum < MOST) then
+    sum = 0
+  end
+  local tokens = (sum + HALF) % IN_FLIGHT - HALF
+  return sum, math.max(0, tokens), (sum - tokens) / IN_FLIGHT  -- tokens taken off twice have borrowed of a request
+end
+
+-- Policy `marginal` weighs contexts: what each candidate has of them, in tokens.
+local function contexts_of(names)
+  local fields = {}
+  for i = 1, #names do
+    fields[i] = names[i] .. CONTEXTS
+  end
+  return redis.call('HMGET', load, unpack(fields))
+end
+
+local function cheapest(names, new, unexplained, length, price, mean_traffic)
   local count = #names
   local loads = redis.call('HMGET', load, unpack(names))
+  local contexts = price > 0 and contexts_of(names)
   local least, winner, its_load = math.huge, 1, 0
   for i = 1, count do
-    local sum = tonumber(loads[i] or 0)
-    if not sum or not (sum >= 0 and sum < MOST) then
-      sum = 0
-    end
-    local queued = (sum + HALF) % IN_FLIGHT - HALF
-    local in_flight = (sum - queued) / IN_FLIGHT
-    if queued < 0 then  -- tokens were taken off twice, and borrowed of a request
-      queued = 0
-    end
+    local sum, queued, in_flight = parts_of(loads[i])
+    local elsewhere = 0
     if unexplained then
-      queued, in_flight = queued + unexplained[i], in_flight + unexplained[count + i]
+      queued, elsewhere = queued + unexplained[i], unexplained[count + i]
     end
-    local score = (queued + new[i]) * (in_flight + 1)
+    local score
+    if contexts then  -- what is not explained counts as long as this prompt
+      local _, context = parts_of(contexts[i])
+      local traffic = context + (in_flight + 2 * elsewhere + 1) * length
+      score = (queued + new[i] * price) * (traffic + mean_traffic)
+    else
+      score = (queued + new[i]) * (in_flight + elsewhere + 1)
+    end
     if score < least then
       least, winner, its_load = score, i, sum
     end
@@ -46,10 +66,17 @@ local function hold(prompt, holders, endpoint)
   end
 end
 
+local function charge(field, change)
+  add(load, field, change)
+  add(charges, field, change)
+end
+
 -- Charges the cheapest candidate of one request. `figures`: the candidates' new tokens, then the new tokens where an
 -- equal prompt went; `ends`: the candidates' names, each ended by a zero; `prompt`: empty where it is not to be compared;
--- `explained`: the candidates' unexplained queued tokens, then their unexplained in flight, empty where there are none.
-local function reserve(figures, ends, prompt, explained)
+-- `explained`: the candidates' unexplained queued tokens, then their unexplained in flight, empty where there are none;
+-- `context`: the prompt's tokens, and price and mean traffic for policy `marginal`, else 0; empty where contexts are not
+-- accounted for.
+local function reserve(figures, ends, prompt, explained, context)
   local count = #figures / 8 - 1
   local new = {struct.unpack('<' .. string.rep('d', count + 1), figures)}
   local names = {struct.unpack(string.rep('s', count), ends)}
@@ -65,10 +92,15 @@ local function reserve(figures, ends, prompt, explained)
     end
   end
 
-  local winner, its_load = cheapest(names, new, unexplained)
-  local charge = IN_FLIGHT + new[winner]
-  add(load, names[winner], charge)
-  add(charges, names[winner], charge)
+  local length, price, mean_traffic = 0, 0, 0
+  if context ~= '' then
+    length, price, mean_traffic = struct.unpack('<ddd', context)
+  end
+  local winner, its_load = cheapest(names, new, unexplained, length, price, mean_traffic)
+  charge(names[winner], IN_FLIGHT + new[winner])
+  if length > 0 then
+    charge(names[winner] .. CONTEXTS, IN_FLIGHT + length)
+  end
   if prompt ~= '' and new[winner] > again then
     hold(prompt, holders, names[winner])
   end
@@ -79,11 +111,10 @@ end
 local at = 1
 while ARGV[at] do
   if ARGV[at] == 'reserve' then
-    reserve(unpack(ARGV, at + 1, at + 4))
-    at = at + 5
+    reserve(unpack(ARGV, at + 1, at + 5))
+    at = at + 6
   else  -- change: of what this replica charges an endpoint
-    add(load, ARGV[at + 1], ARGV[at + 2])
-    add(charges, ARGV[at + 1], ARGV[at + 2])
+    charge(ARGV[at + 1], ARGV[at + 2])
     at = at + 3
   end
 end
