@@ -162,9 +162,7 @@ def _words(choice: Choice, reserved: Reserved) -> str:
     if len(choice.snapshot.endpoints) == 1:
         return "the only endpoint that it could go to"
     if choice.kept_out is not None:
-        return (
-            f"kept out of the {len(choice.kept_out.holders)} holders of a hot prefix, so that one more comes to hold it"
-        )
+        return f"kept out of the {choice.kept_out.holders} holders of a hot prefix, so that one more comes to hold it"
     if reserved.new_tokens < choice.snapshot.new_tokens(row):
         return "an equal prompt had just been sent there: its blocks will be resident"
     if reserved.index:

@@ -70,7 +70,7 @@ class Hotspots:
             self._tell(snapshot, found)
         if not found.avoid:
             return ranking, None
-        others = without(ranking, found.holders, rng)
+        others = without(ranking, found, rng)
         if not others.rows:
             return ranking, None
         self._kept_out()
@@ -78,7 +78,7 @@ class Hotspots:
 
     def _tell(self, snapshot: Snapshot, found: Hotspot) -> None:
         self._began()
-        holders = [snapshot.endpoints[row] for row in sorted(found.holders)]
+        holders = [snapshot.endpoints[row] for row in found.holder_rows]
         told = HotPrefix(f"{found.key:015x}", found.tokens, round(found.share, 4), holders)
         self._told.pop(found.key, None)
         self._told[found.key] = told

@@ -10,8 +10,7 @@ prefix that is the hot one.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -31,14 +30,20 @@ class Hotspot(NamedTuple):
     key: int  # of its prefix
     tokens: int
     share: float  # of the last requests, 0..1
+    holders: int
     hit_tokens: Sequence[int]  # of each row of the snapshot
     began: bool  # the class was not hot before
     avoid: bool  # this request is to be kept out of the holders
 
+    def others(self, rows: Iterable[int]) -> Sequence[int]:
+        """Those of some rows of the snapshot that don't hold the prefix."""
+        hits, tokens = self.hit_tokens, self.tokens
+        return [row for row in rows if hits[row] < tokens]
+
     @property
-    def holders(self) -> AbstractSet[int]:
-        """Rows of the snapshot."""
-        return {row for row, hit in enumerate(self.hit_tokens) if hit >= self.tokens}
+    def holder_rows(self) -> Sequence[int]:
+        """The rows that hold it."""
+        return [row for row, hit in enumerate(self.hit_tokens) if hit >= self.tokens]
 
 
 class HotspotGuard:
@@ -75,7 +80,7 @@ class HotspotGuard:
             avoid = in_a_row >= 2 * holders
             self._in_a_row[key] = 0 if avoid else in_a_row
             if found is None or (avoid and not found.avoid):
-                found = Hotspot(key, tokens, count / requests, hits, before is None, avoid)
+                found = Hotspot(key, tokens, count / requests, holders, hits, before is None, avoid)
         self._watched += 1
         if self._watched % WINDOW == 0:
             self._in_a_row = {key: count for key, count in self._in_a_row.items() if self._popularity.holds(key)}
@@ -94,10 +99,11 @@ def is_hot(count: int, requests: int, holders: int, endpoints: int) -> bool:
     return 0 < holders * requests < count * endpoints
 
 
-def without(ranking: Ranking, holders: AbstractSet[int], rng: Random) -> Ranking:
-    """The ranking of the endpoints that are not holders, by its scores where it has any; there is one at least."""
-    if not ranking.scores:
-        return Ranking([row for row in ranking.rows if row not in holders])
-    others = [row for row in range(len(ranking.scores)) if row not in holders]
+def without(ranking: Ranking, hotspot: Hotspot, rng: Random) -> Ranking:
+    """The ranking of the endpoints that are not holders, by its scores where it has any; empty if all are."""
+    rest = hotspot.others(ranking.rows)
+    if not ranking.scores or 2 * len(rest) >= len(ranking.rows):
+        return Ranking(rest, ranking.scores)
+    others = hotspot.others(range(len(ranking.scores)))  # most of the best were holders: there are more to be ranked
     order = smallest_first([ranking.scores[row] for row in others], rng)
     return Ranking([others[place] for place in order.rows], ranking.scores)

@@ -170,4 +170,4 @@ class Replay:
         if not hotspot.avoid:
             return ranking
         self._avoided += 1
-        return without(ranking, hotspot.holders, self._rng)
+        return without(ranking, hotspot, self._rng)

@@ -62,7 +62,7 @@ def test_it_says_why() -> None:
     assert "only endpoint" in why(choice(1), reserved(0, choice(1)))
     assert "loads at the moment" in why(choice(), reserved(3))
     assert "equal prompt" in why(choice(), reserved(3, fewer=100))
-    hot = Hotspot(1, 288, 1.0, choice().snapshot.hit_tokens, began=False, avoid=True)
+    hot = Hotspot(1, 288, 1.0, 2, choice().snapshot.hit_tokens, began=False, avoid=True)
     assert "the 2 holders of a hot prefix" in why(choice(kept_out=hot), reserved())
     assert "not known (deadline)" in why(choice(), reserved(), "deadline")
 

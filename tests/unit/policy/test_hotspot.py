@@ -1,3 +1,4 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -95,7 +96,7 @@ def test_the_last_of_two_requests_a_holder_in_a_row_is_kept_out() -> None:
     assert [hotspot.avoid for hotspot in seen if hotspot] == [False, False, False, True, False]
     assert [hotspot.began for hotspot in seen if hotspot] == [True, False, False, False, False]
     assert seen[0] is not None
-    assert seen[0].holders == {0, 1}
+    assert (seen[0].holders, seen[0].holder_rows) == (2, [0, 1])
 
 
 def test_among_a_handful_of_requests_nothing_is_hot() -> None:
@@ -148,6 +149,8 @@ def test_the_ranking_without_the_holders_is_by_the_same_scores() -> None:
     snapshot = Snapshot(1024, [Endpoint(str(row)) for row in range(count)], hits, [0] * count, [*range(count)])
     ranking = lmetric(snapshot, Random(0))
     assert set(ranking.rows) <= set(range(20))  # the best sixteen all hold it
-    others = without(ranking, set(range(20)), Random(0))
-    assert list(others.rows[:3]) == [20, 21, 22]
-    assert list(without(Ranking([2, 0, 1]), {2}, Random(0)).rows) == [0, 1]
+    hotspot = Hotspot(1, 1000, 1.0, 20, hits, began=False, avoid=True)
+    assert list(without(ranking, hotspot, Random(0)).rows[:3]) == [20, 21, 22]
+    assert list(without(Ranking([2, 30, 21]), hotspot, Random(0)).rows) == [30, 21], "of one without scores"
+    few = replace(ranking, rows=[0, 25, 1, 22])
+    assert list(without(few, hotspot, Random(0)).rows) == [25, 22], "half of the best will do"
