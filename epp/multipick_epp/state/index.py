@@ -229,8 +229,11 @@ class LocalIndex:
             named = lanes if hits else everyone  # all with the shortest: who has more is written again
             for mode, known in self._caches.modes.items():
                 if members := named & known:
-                    more = dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode))
-                    hits = hits | more if hits else more
+                    found = dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode))
+                    if hits:
+                        hits.update(found)
+                    else:
+                        hits = found
         return hits
 
     def _holds(self, key: BlockKey, bit: int) -> bool:

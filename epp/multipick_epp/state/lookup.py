@@ -40,10 +40,8 @@ def depths(shards: Shards, keys: Sequence[BlockKey], count: int, wanted: int) ->
     low = 0
     last = count - 1
     stride = -(-count // SAMPLES)
-    at = 1 + keys[last] % stride if stride > 1 else 1
-    while low < last:
-        high = at if at < last else last
-        at += stride
+    first = 1 + keys[last] % stride if stride > 1 else 1
+    for high in (*range(first, last, stride), last) if last else ():
         key = keys[high]
         mask = shards[key % SHARDS].get(key, 0) & before
         if mask != holders:
