@@ -1,6 +1,6 @@
-"""The tables of docs/evaluation.md, and its plot, from what bench/policies.py has written.
+"""The tables of docs/evaluation.md, and its plots, from what bench/policies.py has written.
 
-python bench/policies_tables.py [bench/results/policies.json] [--plot docs/evaluation.svg]
+python bench/policies_tables.py [bench/results/policies.json] [--plots docs]
 """
 
 import argparse
@@ -15,6 +15,8 @@ from multipick_sim.replay.report.style import COLOURS
 RESULTS = Path(__file__).parent / "results" / "policies.json"
 PLOTTED = ("lmetric", "marginal", "dynamo", "llm-d", "linear", "vllm-v1", "least-request", "round-robin")
 LEVELS = ("0.5", "0.8", "1")
+LATE = ("0.05 s", "0.2 s", "1 s")
+OWN_LOADS = "4 pickers, each by its own loads"
 
 
 def tables(parts: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -60,8 +62,9 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{ttft['value'] * 1000:.0f}{half} / {tpot:.1f} / {e2e:.2f}{avoided}"
 
 
-def plot(part: dict[str, Any]) -> str:
-    """Mean TTFT over load, one SVG file by itself."""
+def load_plot(parts: Sequence[dict[str, Any]]) -> str:
+    """Mean TTFT of the rules over load."""
+    part = next(part for part in parts if part["kind"] == "spread")
     lines = []
     for number, policy in enumerate(PLOTTED):
         points = [
@@ -70,40 +73,68 @@ def plot(part: dict[str, Any]) -> str:
             if row["policy"] == policy
         ]
         lines.append(Line(policy, f"p{number}", points))
-    x = Axis(
-        "load, of round-robin's capacity", lambda value: f"{value:.2g}", ticks=sorted({x for x, _ in lines[0].points})
-    )
-    y = Axis("", lambda value: f"{value:.3g} s", log=True)
-    figure = line_chart("Mean TTFT", lines, x, y, dots=True)
+    ticks = sorted({x for x, _ in lines[0].points})
+    return _svg("Mean TTFT", lines, Axis("load, of round-robin's capacity", lambda value: f"{value:.2g}", ticks=ticks))
+
+
+def knowledge_plot(parts: Sequence[dict[str, Any]]) -> str:
+    """Mean TTFT by what the pickers know: how late without reservations, and each by its own loads."""
+    ttft = {
+        (part["part"], row["policy"]): row["ttft_mean"]["value"]
+        for part in parts
+        if part["kind"] == "knowledge"
+        for row in part["rows"]
+    }
+
+    def line(name: str, number: int, policy: str, late: str) -> Line:
+        knowledge = ("exact", *(late.format(seconds) for seconds in LATE))
+        return Line(name, f"p{number}", [(float(place), ttft[each, policy]) for place, each in enumerate(knowledge)])
+
+    lines = [line("lmetric, picks shared at once", 0, "lmetric", "events {} late")]
+    for number, policy in enumerate(("lmetric", "lmetric-no-queue", "least-request"), start=1):
+        lines.append(line(f"{policy}, no reservation", number, policy, "all {} late, no reservation"))
+        lines.append(Line(policy, f"p{number}", [(len(LATE) + 1.0, ttft[OWN_LOADS, policy])]))
+    labels = ("exact", *(f"{seconds} late" for seconds in LATE), "own loads")
+    places = [float(place) for place in range(len(labels))]
+    return _svg("Mean TTFT", lines, Axis("", lambda place: labels[round(place)], ticks=places, high=places[-1] + 0.3))
+
+
+def _svg(title: str, lines: Sequence[Line], x: Axis) -> str:
+    """A chart of seconds as one SVG file by itself. The first line of each colour is named."""
+    figure = line_chart(title, lines, x, Axis("", lambda value: f"{value:.3g} s", log=True), dots=True)
     svg = figure[figure.index("<svg") : figure.index("</figure>")]
-    width, height = 380 + 110, 250
+    names: dict[str, str] = {}
+    for line in lines:
+        names.setdefault(line.kind, line.name)
+    width, height = 399 + 7 * max(map(len, names.values())), 250
     svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     svg = svg.replace('viewBox="0 0 380 250"', f'viewBox="0 0 {width} {height}"', 1)
     style = (
         "text{font:11px system-ui,sans-serif;fill:#57606a}.frame line{stroke:#d8dee4}"
         ".line{fill:none;stroke:var(--c);stroke-width:1.4}.line circle{fill:var(--c);stroke:none}"
         ".line.p0,.line.p1{stroke-width:2.6}"
-    ) + "".join(f".p{number}{{--c:{COLOURS[number]}}}" for number in range(len(PLOTTED)))
-    names = "".join(
+    ) + "".join(f".{kind}{{--c:{COLOURS[number]}}}" for number, kind in enumerate(names))
+    legend = "".join(
         f'<rect x="388" y="{18 + 18 * n}" width="10" height="10" rx="2" fill="{COLOURS[n]}"/>'
-        f'<text x="403" y="{27 + 18 * n}">{policy}</text>'
-        for n, policy in enumerate(PLOTTED)
+        f'<text x="403" y="{27 + 18 * n}">{name}</text>'
+        for n, name in enumerate(names.values())
     )
     opened = svg.index(">") + 1
     paper = f'<rect width="{width}" height="{height}" fill="#fff"/>'
-    return f"{svg[:opened]}<style>{style}</style>{paper}{names}{svg[opened:]}\n"
+    return f"{svg[:opened]}<style>{style}</style>{paper}{legend}{svg[opened:]}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plots", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     parts = json.loads(options.results.read_text())["parts"]
     for line in tables(parts):
         print(line)
-    if options.plot:
-        options.plot.write_text(plot(next(part for part in parts if part["kind"] == "spread")))
+    if options.plots:
+        (options.plots / "evaluation.svg").write_text(load_plot(parts))
+        (options.plots / "evaluation-knowledge.svg").write_text(knowledge_plot(parts))
 
 
 if __name__ == "__main__":
