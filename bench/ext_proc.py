@@ -4,11 +4,17 @@ For each transport, one Envoy (one worker thread) with two listeners, with and w
 that answer at once; behind it the real `multipick epp` with a tokenizer, shared state in a real Valkey, and the chats
 of a few conversations, of which only the last message is new. The transports take turns, case by case. Each case is
 first run as fast as it goes (8 requests at a time; 32 for answers of 100 events, 4 ms apart), which gives the CPU
-figures; then at half that rate, with and without ext_proc, which gives the latencies until the answer's first byte,
-counted from when a request was due. With two cores or more the pickers have the last one to themselves, as far as this
-benchmark goes.
+figures; then at a steady rate (300 requests/s; half of the fastest where that is less, and for events), with and
+without ext_proc, which gives the latencies until the answer's first byte, counted from when a request was due. With two
+cores or more the pickers have the last one to themselves, as far as this benchmark goes.
 
-    python bench/ext_proc.py [--seconds 2] [--transport h2] [--state memory] [--json FILE]
+Bodies go through the picker in two ways: "full duplex" is all of them, in both directions; "buffered" is the request's
+in one message, of the response none, and its trailers, as `multipick`'s own Envoy is set up.
+
+Before all that, each picker rests: its CPU a second and its memory. What it does at rest (metrics of 16 endpoints, the
+store's loads) is part of the CPU a request, the less the more requests there are.
+
+    python bench/ext_proc.py [--seconds 2] [--transport h2] [--state memory] [--json FILE --label after]
 """
 
 import argparse
@@ -46,6 +52,11 @@ BODIES = {"standalone": "buffered", "gateway": "full duplex"}
 CASES = [(1024, False), (8192, False), (65536, False), (8192, True)]  # bytes of the chat, answered by events
 PICKER = "import sys; from multipick_epp.app.cli import command; sys.exit(command(sys.argv[1:]))"
 TRANSPORTS = ("h2", "grpc")
+REST_S = 5.0
+STEADY = 300.0  # requests/s
+BARS = {1024: 3.5, 8192: 4.0, 65536: 8.0}  # picker CPU by that of Envoy alone, full duplex, by bytes of the chat
+EVENT_BARS = {"full duplex": 1.0, "buffered": 0.35}
+ADDED_BAR, RATE_BAR = 0.5, 4.0  # against grpc.aio
 METRICS = b'vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:cache_config_info{block_size="16"} 1\n'
 
 
@@ -59,11 +70,26 @@ class Row:
     picker_cpu_us: float  # a request, then
     envoy_cpu_us: float
     envoy_alone_cpu_us: float
-    p50_ms: float  # at half that rate
+    steady_per_s: float  # requests/s, then
+    p50_ms: float
     p99_ms: float
     alone_p50_ms: float
     alone_p99_ms: float
     stages_us: dict[str, float]  # mean wall time of a decision's stages, as fast as it goes
+
+    @property
+    def ratio(self) -> float:
+        """The picker's CPU by that of an Envoy without ext_proc."""
+        return self.picker_cpu_us / self.envoy_alone_cpu_us
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A picker at rest."""
+
+    transport: str
+    cpu_us_per_s: float
+    memory_mb: float  # of its process and its children, with their part of what they share
 
 
 class Endpoint(asyncio.Protocol):
@@ -207,6 +233,20 @@ def cpu_us(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK") + sum(map(cpu_us, map(int, children)))
 
 
+def memory_mb(pid: int) -> float:
+    """Memory of a process and its children, each with its part of what it shares."""
+    pss = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(pss[1]) / 1024 if pss else 0.0) + sum(map(memory_mb, map(int, children)))
+
+
+async def rest(transport: str, parts: "Parts") -> Idle:
+    await asyncio.sleep(REST_S)
+    before = cpu_us(parts.picker)
+    await asyncio.sleep(REST_S)
+    return Idle(transport, (cpu_us(parts.picker) - before) / REST_S, memory_mb(parts.picker))
+
+
 async def stages(admin_url: str) -> dict[str, tuple[float, float]]:
     """Seconds and count of each stage of a decision so far."""
     async with aiohttp.ClientSession() as http, http.get(f"{admin_url}/metrics") as response:
@@ -230,14 +270,16 @@ async def measure(transport: str, style: Style, size: int, events: bool, parts: 
     without = cpu_us(front.pid)
     done_alone = await as_fast_as_it_goes(alone, load, at_once, seconds)
     without = cpu_us(front.pid) - without
-    rate = done / took / 2
+    rate = done / took / 2 if events else min(STEADY, done / took / 2)
     latencies = [await at_a_rate(url, load, rate, seconds) for url in (pooled, alone)]
     percentiles = [(statistics.median(each) * 1e3, each[int(len(each) * 0.99)] * 1e3) for each in latencies]
     deltas = {stage: (total - before[stage][0], count - before[stage][1]) for stage, (total, count) in after.items()}
     means = {stage: total / count * 1e6 for stage, (total, count) in deltas.items() if count}
     answered = f"{EVENTS} events" if events else "json"
     cpus = (picker / done, gateway / done, without / done_alone)
-    return Row(transport, BODIES[style], size, answered, done / took, *cpus, *percentiles[0], *percentiles[1], means)
+    return Row(
+        transport, BODIES[style], size, answered, done / took, *cpus, rate, *percentiles[0], *percentiles[1], means
+    )
 
 
 @dataclass(frozen=True)
@@ -300,14 +342,18 @@ async def endpoints() -> None:
     await asyncio.Event().wait()
 
 
-async def bench(transports: Sequence[str], seconds: float, state: str) -> list[Row]:
+async def bench(transports: Sequence[str], seconds: float, state: str) -> tuple[list[Idle], list[Row]]:
     async with AsyncExitStack() as stack:
         parts = {transport: await start(stack, transport, state) for transport in transports}
+        resting = [await rest(transport, parts[transport]) for transport in transports]
+        for idle in resting:
+            print(f"{idle.transport:<4} at rest: {idle.cpu_us_per_s / 1e4:.1f} % of a core, {idle.memory_mb:.0f} MB")
+        print(f"\n{HEAD}")
         rows = []
         for (size, events), style, transport in itertools.product(CASES, STYLES, transports):
             rows.append(await measure(transport, style, size, events, parts[transport], seconds))
             print_row(rows[-1])
-        return rows
+        return resting, rows
 
 
 def machine() -> str:
@@ -317,9 +363,10 @@ def machine() -> str:
 
 
 HEAD = (
-    f"{'':>36} | {'CPU us a request':^32} | {'first byte ms at half rate':^34}\n"
+    f"{'':>36} | {'CPU us a request':^32} | {'first byte ms at a steady rate':^41}\n"
     f"{'':<4} {'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
-    f"{'picker':>7} {'Envoy':>6} {'alone':>6} {'ratio':>6} | {'p50':>6} {'alone':>6} {'p99':>6} {'alone':>6}  added"
+    f"{'picker':>7} {'Envoy':>6} {'alone':>6} {'ratio':>6} | "
+    f"{'rate':>6} {'p50':>6} {'alone':>6} {'p99':>6} {'alone':>6}  added"
 )
 
 
@@ -327,7 +374,7 @@ def print_row(row: Row) -> None:
     print(
         f"{row.transport:<4} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
         f"{row.picker_cpu_us:>7.0f} {row.envoy_cpu_us:>6.0f} {row.envoy_alone_cpu_us:>6.0f} "
-        f"{row.picker_cpu_us / row.envoy_alone_cpu_us:>6.1f} | {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
+        f"{row.ratio:>6.2f} | {row.steady_per_s:>6.0f} {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
         f"{row.p99_ms:>6.2f} {row.alone_p99_ms:>6.2f}  {row.p50_ms - row.alone_p50_ms:.2f} / "
         f"{row.p99_ms - row.alone_p99_ms:.2f}",
         flush=True,
@@ -342,24 +389,65 @@ def print_stages(rows: Sequence[Row]) -> None:
         print(f"{row.transport:<4} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11}{figures}")
 
 
+def bars(rows: Sequence[Row]) -> dict[str, tuple[float, float, bool]]:
+    """What was measured, its bar, and whether that is met."""
+    found = {(row.transport, row.body, row.chat_bytes, row.answer): row for row in rows}
+    seen: dict[str, tuple[float, float, bool]] = {}
+    for size, bar in BARS.items():
+        if own := found.get(("h2", "full duplex", size, "json")):
+            seen[f"CPU by Envoy's alone, {size:,} B, full duplex"] = (own.ratio, bar, own.ratio <= bar)
+    for body, bar in EVENT_BARS.items():
+        if own := found.get(("h2", body, 8192, f"{EVENTS} events")):
+            seen[f"the same, 8,192 B and {EVENTS} events, {body}"] = (own.ratio, bar, own.ratio <= bar)
+    pair = [found.get((transport, "full duplex", 8192, "json")) for transport in TRANSPORTS]
+    if (own := pair[0]) and (other := pair[1]):
+        for name in ("p50", "p99"):
+            added = [getattr(row, f"{name}_ms") - getattr(row, f"alone_{name}_ms") for row in (own, other)]
+            by = added[0] / added[1]
+            seen[f"{name} added at {own.steady_per_s:.0f}/s, by grpc.aio's at {other.steady_per_s:.0f}/s"] = (
+                by,
+                ADDED_BAR,
+                by <= ADDED_BAR,
+            )
+        times = other.picker_cpu_us / own.picker_cpu_us
+        seen["requests/s of a picker core, by grpc.aio's"] = (times, RATE_BAR, times >= RATE_BAR)
+    return seen
+
+
+def print_bars(seen: dict[str, tuple[float, float, bool]]) -> None:
+    print(f"\n{'':<58}{'seen':>7}{'bar':>7}")
+    for what, (value, bar, met) in seen.items():
+        print(f"{what:<58}{value:>7.2f}{bar:>7.2f}  {'met' if met else 'MISSED'}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; there are four a row")
     parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="may be repeated; else both")
     parser.add_argument("--state", choices=["valkey", "memory"], default="valkey")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="keep the figures there, beside those of other labels")
+    parser.add_argument("--label", default="after")
     parser.add_argument("--endpoints", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.endpoints:
         uvloop.run(endpoints())
         return
     measured_on = machine()
-    print(f"{measured_on}\nratio: the picker's CPU by that of an Envoy without ext_proc\n\n{HEAD}")
-    rows = uvloop.run(bench(options.transport or TRANSPORTS, options.seconds, options.state))
+    print(f"{measured_on}\nratio: the picker's CPU by that of an Envoy without ext_proc\n")
+    resting, rows = uvloop.run(bench(options.transport or TRANSPORTS, options.seconds, options.state))
     print_stages(rows)
+    seen = bars(rows)
+    print_bars(seen)
     if options.json:
-        result = {"machine": measured_on, "state": options.state, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        results = json.loads(options.json.read_text()) if options.json.exists() else {}
+        results[options.label] = {
+            "machine": measured_on,
+            "state": options.state,
+            "bars": {what: {"seen": value, "bar": bar, "met": met} for what, (value, bar, met) in seen.items()},
+            "idle": [asdict(idle) for idle in resting],
+            "rows": [asdict(row) for row in rows],
+        }
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
