@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -76,6 +77,7 @@ async def run(config: Config) -> None:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            gc.freeze()  # modules and all else that stays: no collection need look through them while requests wait
             await stopping
             await app.drain()
     finally:
