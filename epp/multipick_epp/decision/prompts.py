@@ -10,9 +10,11 @@ thread, one request after the other, in pieces that are short enough for the loo
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from multipick_epp.blocks import Chains, block_keys, encode_extra, root_key
 from multipick_epp.extproc.pick import PickRequest
@@ -51,8 +53,7 @@ class Encoder(Protocol):
         """Token ids exactly as the engine will make them, or why that is not possible."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """A request whose prompts we know as the engine will: one `Chains` a prompt, nearly always one."""
 
     chains: Sequence[Chains]
@@ -66,8 +67,7 @@ class Known:
         return sum(chains.prompt_tokens for chains in self.chains)
 
 
-@dataclass(frozen=True, slots=True)
-class Blind:
+class Blind(msgspec.Struct, frozen=True):
     """A request whose prompt we don't know; `prompt_tokens` is a guess by its size."""
 
     prompt_tokens: int

@@ -7,10 +7,12 @@ as a task of its own, so that a client who leaves meanwhile is noticed at once.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from multipick_epp.extproc import errors
 from multipick_epp.extproc.chunks import read_chunk

@@ -1,59 +1,52 @@
 """What a stream wants done, as plain values: the driver carries them out in their order."""
 
-from dataclasses import dataclass
+import msgspec
 
 from multipick_epp.extproc.pick import Ended, PickRequest
 from multipick_epp.types import Endpoint, ReservationId
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Say this to the gateway."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Ask the picker, and tell the stream by `picked`."""
 
     request: PickRequest
     unread: bool = False  # the request has a body, and it goes on without anybody having read it
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """Tell the picker who answered."""
 
     reservation: ReservationId
     endpoint: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """Tell the picker with which status the response began."""
 
     reservation: ReservationId
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class FirstByte:
+class FirstByte(msgspec.Struct, frozen=True):
     """Tell the picker that the response's body began."""
 
     reservation: ReservationId
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """Tell the picker that the request is over."""
 
     reservation: ReservationId
     ended: Ended
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 

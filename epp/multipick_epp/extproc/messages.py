@@ -6,9 +6,9 @@ Source: envoy/service/ext_proc/v3/external_processor.proto of Envoy 1.40; Endpoi
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.struct_pb2 import Value
 
@@ -43,16 +43,14 @@ class BodyMode(IntEnum):
     FULL_DUPLEX_STREAMED = 4  # chunk by chunk, and only what we send back goes on
 
 
-@dataclass(frozen=True, slots=True)
-class Modes:
+class Modes(msgspec.Struct, frozen=True):
     """The gateway's choice for this stream (`protocol_config`)."""
 
     request_body: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
     response_body: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHeaders:
+class RequestHeaders(msgspec.Struct, frozen=True):
     """The beginning of a request."""
 
     headers: Mapping[str, str]  # lower-case names, `:method` and `:path` among them; of a repeated header the first
@@ -60,21 +58,18 @@ class RequestHeaders:
     subset: tuple[str, ...] | None = None  # the endpoints to pick from; None = no hint
 
 
-@dataclass(frozen=True, slots=True)
-class RequestBody:
+class RequestBody(msgspec.Struct, frozen=True):
     """A chunk of the request's body, or the whole of it."""
 
     data: bytes
     end: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTrailers:
+class RequestTrailers(msgspec.Struct, frozen=True):
     """The end of a request that has trailers; no chunk before it said `end`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHeaders:
+class ResponseHeaders(msgspec.Struct, frozen=True):
     """The beginning of a response; the gateway knows by now who served it."""
 
     end: bool
@@ -82,29 +77,25 @@ class ResponseHeaders:
     status: int | None = None  # None: the gateway doesn't say, or something odd
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseBody:
+class ResponseBody(msgspec.Struct, frozen=True):
     """A chunk of the response's body, or the whole of it."""
 
     data: bytes
     end: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTrailers:
+class ResponseTrailers(msgspec.Struct, frozen=True):
     """The end of a response that has trailers, or of any response where the gateway sends them always."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """A kind of message that this protocol version doesn't have; nobody can tell what answer it wants."""
 
 
 Part = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayMessage:
+class GatewayMessage(msgspec.Struct, frozen=True):
     """One message of the gateway."""
 
     part: Part

@@ -1,15 +1,15 @@
 """What the stream asks of the picker, as plain values: the seam between `extproc/` and the decision."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
+
+import msgspec
 
 from multipick_epp.types import Endpoint, ReservationId
 
 
-@dataclass(frozen=True, slots=True)
-class PickRequest:
+class PickRequest(msgspec.Struct, frozen=True):
     """One HTTP request that wants an endpoint."""
 
     method: str
@@ -20,25 +20,23 @@ class PickRequest:
     subset: tuple[str, ...] | None = None  # the gateway's subset hint: `ip:port` or `ip`; None = the whole pool
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(msgspec.Struct, frozen=True):
     """Where to send the request: the first endpoint, the others in order if that one fails."""
 
     endpoints: tuple[Endpoint, ...]
     reservation: ReservationId | None = None  # None: nothing was charged
-    request_headers: Mapping[str, str] = field(default_factory=dict)  # set on the way to the endpoint
-    response_headers: Mapping[str, str] = field(default_factory=dict)  # set on the way to the client
+    request_headers: Mapping[str, str] = msgspec.field(default_factory=dict)  # set on the way to the endpoint
+    response_headers: Mapping[str, str] = msgspec.field(default_factory=dict)  # set on the way to the client
     body: bytes | None = None  # replaces the request's body where not None
 
 
-@dataclass(frozen=True, slots=True)
-class NoPick:
+class NoPick(msgspec.Struct, frozen=True):
     """The request is answered here: an error in the shape of the API that the client called."""
 
     status: int
     body: bytes
     reason: str  # for `x-multipick-drop-reason` and the metrics
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class Ended(Enum):

@@ -1,12 +1,12 @@
 """Each conversation of the real Envoy, cut, interleaved, delayed and broken off as far as the protocol allows."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from multipick_epp.extproc.effects import FirstByte, Release, Served
 from multipick_epp.extproc.messages import (
     BodyMode,

@@ -80,18 +80,16 @@ def test_a_request_for_an_adapter_is_offered_those_that_have_it() -> None:
 
 
 def test_the_longest_context_of_the_pool_is_known_once_an_engine_said_it() -> None:
-    assert Registry().max_model_len is None
     registry = Registry()
     registry.set([PodEndpoint(A), PodEndpoint(B)])
-    registry.serves(A, ServedModels(["m"], max_model_len=4096))
-    registry.serves(B, ServedModels(["m"], max_model_len=8192))
-    assert registry.max_model_len == 8192
-    registry.serves(B, ServedModels(["m"], max_model_len=2048))
-    assert registry.max_model_len == 4096
+    seen = [registry.max_model_len]
+    for endpoint, length in ((A, 4096), (B, 8192), (B, 2048)):
+        registry.serves(endpoint, ServedModels(["m"], max_model_len=length))
+        seen.append(registry.max_model_len)
     registry.set([PodEndpoint(A, started_ms=1), PodEndpoint(B)])  # another engine, which has not said it
-    assert registry.max_model_len == 2048
+    seen.append(registry.max_model_len)
     registry.set([PodEndpoint(A, started_ms=1)])
-    assert registry.max_model_len is None
+    assert [*seen, registry.max_model_len] == [None, 4096, 8192, 4096, 2048, None]
 
 
 def test_the_block_sizes_are_those_that_the_engines_which_can_serve_told_of_last() -> None:
