@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -10,6 +10,12 @@ from msgspec import Meta, Struct
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Medium = Annotated[str, Meta(min_length=1, max_length=32)]
+
+GATEWAY_PATIENCE_S: Final = 30
+"""How long our Envoys wait for the answer to a message (`message_timeout`), before they go on without one. No deadline
+of the picker's is longer: a request would be sent on while it is still being decided.
+"""
+MAX_DECISION_S: Final = 20
 Weight = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -100,7 +106,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: int = 64 << 20  # larger: 413
     max_read_bytes: int = 16 << 20  # larger: routed by load, unread; a chat with a few images in base64 fits
     max_kept_bytes: int = 256 << 20  # of all requests whose body is awaited; beyond it, routed by load, unread
-    decision_s: Seconds = 0.1  # past it, load alone decides
+    decision_s: Annotated[float, Meta(gt=0, le=MAX_DECISION_S)] = 0.1  # past it, load alone decides
     drain_s: Seconds = 30.0
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 import pytest
 from multipick_epp.extproc.driver import Failure, Stage, StreamOptions
+from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.tls import Certificate
@@ -88,6 +89,7 @@ class CountingObserver:
     def __init__(self) -> None:
         self.open = 0
         self.failures: list[Failure] = []
+        self.missed: list[Undecided] = []
         self.stages: list[Stage] = []
         self.refusals: list[str] = []  # connections
         self.changes = Changes()
@@ -105,6 +107,9 @@ class CountingObserver:
 
     def failed(self, failure: Failure) -> None:
         self.failures.append(failure)
+
+    def undecided(self, how: Undecided) -> None:
+        self.missed.append(how)
 
     def refused(self, why: str) -> None:
         self.refusals.append(why)
@@ -129,6 +134,7 @@ class Upstream:
         self.received: list[Received] = []
         self.answer: Callable[[Received, asyncio.StreamWriter], Awaitable[None]] = self.say_ok
         self.read_body = True
+        self.upgrade: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
         self.endpoint = Endpoint("")
 
     async def say_ok(self, request: Received, writer: asyncio.StreamWriter) -> None:
@@ -144,6 +150,9 @@ class Upstream:
                 if self.read_body:
                     await _read_body(reader, request)
                 self.received.append(request)
+                if self.upgrade is not None and "upgrade" in request.headers:
+                    await self.upgrade(reader, writer)
+                    break
                 await self.answer(request, writer)
                 await writer.drain()
         writer.close()

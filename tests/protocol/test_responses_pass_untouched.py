@@ -168,7 +168,7 @@ async def test_every_pair_of_body_modes_works(request_mode: str, start_gateway: 
         mode |= {"request_body_mode": request_mode, "request_trailer_mode": "SEND"}
         kind = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
         [virtual_host] = connections["route_config"]["virtual_hosts"]
-        [route] = virtual_host["routes"]
+        *_, route = virtual_host["routes"]
         virtual_host["routes"] = [
             {
                 "match": {"prefix": f"/{response_mode}/"},

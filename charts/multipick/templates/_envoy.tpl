@@ -1,3 +1,22 @@
+{{/* To an endpoint of the pool; call with the gateway's values. */}}
+{{- define "multipick.envoyRoute" -}}
+cluster: pool
+timeout: 0s
+idle_timeout: 0s
+{{- if .retries }}
+retry_policy:
+  retry_on: connect-failure,refused-stream,reset-before-request,retriable-status-codes
+  retriable_status_codes: [503]
+  num_retries: {{ .retries }}
+  # the host just refused is known to be dead before the name server or the picker knows
+  retry_host_predicate:
+    - name: envoy.retry_host_predicates.previous_hosts
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
+  host_selection_retry_max_attempts: 5
+{{- end }}
+{{- end }}
+
 {{/* Envoy's bootstrap in front of one pool; call with (dict "gateway" values "pool" name "namespace" namespace). */}}
 {{- define "multipick.envoy" -}}
 {{- $gateway := .gateway -}}
@@ -21,29 +40,32 @@ static_resources:
                 stat_prefix: llm
                 generate_request_id: true
                 stream_idle_timeout: 0s # a model may think for long
+                http2_protocol_options: {allow_connect: true} # WebSockets over HTTP/2
                 route_config:
                   virtual_hosts:
                     - name: all
                       domains: ["*"]
                       request_body_buffer_limit: {{ $gateway.maxBodyBytes | int64 }}
                       routes:
+                        - match: {prefix: /v1/realtime}
+                          route:
+                            {{- include "multipick.envoyRoute" $gateway | nindent 28 }}
+                            upgrade_configs: [{upgrade_type: websocket}]
+                          typed_per_filter_config:
+                            envoy.filters.http.ext_proc:
+                              "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute
+                              overrides:
+                                # what follows an upgrade is no body, and buffering it would wait for ever
+                                processing_mode:
+                                  request_header_mode: SEND
+                                  request_body_mode: NONE
+                                  request_trailer_mode: SEND
+                                  response_header_mode: SEND
+                                  response_body_mode: NONE
+                                  response_trailer_mode: SEND
                         - match: {prefix: /}
                           route:
-                            cluster: pool
-                            timeout: 0s
-                            idle_timeout: 0s
-                            {{- if $gateway.retries }}
-                            retry_policy:
-                              retry_on: connect-failure,refused-stream,reset-before-request,retriable-status-codes
-                              retriable_status_codes: [503]
-                              num_retries: {{ $gateway.retries }}
-                              # the host just refused is known to be dead before the name server or the picker knows
-                              retry_host_predicate:
-                                - name: envoy.retry_host_predicates.previous_hosts
-                                  typed_config:
-                                    "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
-                              host_selection_retry_max_attempts: 5
-                            {{- end }}
+                            {{- include "multipick.envoyRoute" $gateway | nindent 28 }}
                 http_filters:
                   # what a client says here would be obeyed wherever the picker's word is missing
                   - name: envoy.filters.http.strip
@@ -70,7 +92,7 @@ static_resources:
                                 "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
                           host_selection_retry_max_attempts: 5
                       failure_mode_allow: true # without a picker requests go round-robin
-                      message_timeout: 5s
+                      message_timeout: 30s # longer than any decision of the picker may take
                       processing_mode:
                         request_header_mode: SEND
                         request_body_mode: BUFFERED

@@ -105,6 +105,7 @@ class App:
             ResponseNames(secret, config.pool.name),
             config.hotspot_guard,
             {name: policy(name) for name in config.shadow},
+            unseen_s=2 * config.scrape_s,
         )
         self.models = ModelWatch(self.registry, self.engines, self.supervisor)
         self.ranks = RankWatch(self.registry, self.engines, self.supervisor, config.metrics_path)
@@ -169,8 +170,9 @@ class App:
     async def start(self) -> None:
         """Load the index, find the pods, then listen. Raises OSError, RuntimeError: a port is taken.
 
-        Whoever asks before the pods are known is refused the connection, as by a picker that is not there: the gateway
-        chooses by itself, or asks another picker. A 503 would be a request lost by us.
+        Whoever asks before the pods are known is refused the connection, as by a picker that is not there: Envoy asks
+        another one, or, where it keeps the body and may fail open, chooses by itself. Where it does not (full duplex:
+        what InferencePool gateways speak) and no other picker is there, the client gets 500; of us it would be a 503.
         """
         share_threads()
         listen = self._config.listen

@@ -64,6 +64,7 @@ class DecisionOptions:
     responses: ResponseNames = field(default_factory=lambda: ResponseNames(b"", ""))
     hotspot_guard: bool = True
     shadow: Mapping[str, Rank] = field(default_factory=dict)  # other policies, asked beside
+    unseen_s: float = 1.0  # a request that goes on unseen stays charged so long: then its engine's own figures tell it
 
 
 @dataclass(slots=True)
@@ -208,7 +209,13 @@ class PoolPicker:
             self.progress.first_byte(reservation)
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
-        """The request ended."""
+        """The request ended, or went out of sight."""
+        if ended is Ended.UNSEEN:
+            asyncio.get_running_loop().call_later(self._settings.unseen_s, self._end, reservation, ended)
+        else:
+            self._end(reservation, ended)
+
+    def _end(self, reservation: ReservationId, ended: Ended) -> None:
         live = self._live.pop(reservation, None)
         if live is None:
             return
@@ -343,11 +350,11 @@ class PoolPicker:
     def _was_computed(self, endpoint: Endpoint, ended: Ended) -> bool:
         """Whether the prompt of a request that ended so was prefilled, although nothing has told of that.
 
-        Many a gateway closes its stream at an answer's end and at an abort alike. Where events come they know better;
-        where none do, most requests come to their end.
+        Many a gateway closes its stream at an answer's end and at an abort alike, and some at the pick. Where events
+        come they know better; where none do, most requests come to their end.
         """
         silent = self._state.mode(endpoint) is Mode.BLIND
-        return ended is Ended.WHOLE or (ended is Ended.CLOSED and silent)
+        return ended in (Ended.WHOLE, Ended.UNSEEN) or (ended is Ended.CLOSED and silent)
 
     def _taken_over(
         self, reservation: ReservationId, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], left: int

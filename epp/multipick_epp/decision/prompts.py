@@ -24,6 +24,7 @@ from multipick_epp.requests.parse import parse
 from multipick_epp.requests.prompt import Prompt, Text, TokenIds, TokenSource, Unread
 from multipick_epp.requests.stored import Stored, stored
 from multipick_epp.requests.token_ids import MAX_TOKENS
+from multipick_epp.requests.unnamed import path_by_body
 from multipick_epp.tokens import Untokenised
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.worker import Worker
@@ -177,7 +178,9 @@ class PromptReader:
 
 
 def _parse(request: PickRequest, body: bytes) -> tuple[Prompt | Unread, Stored | None]:
-    return parse(request.path, request.headers, body), stored(request.method, request.path, body)
+    # What has a body and no path came by a gateway that tells no method either.
+    method, path = (request.method, request.path) if request.path else ("POST", path_by_body(body))
+    return parse(path, request.headers, body), stored(method, path, body)
 
 
 def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS, prompt: Prompt | None = None) -> Blind:

@@ -16,7 +16,18 @@ from msgspec.structs import replace
 
 from multipick_epp.extproc import errors
 from multipick_epp.extproc.chunks import read_chunk
-from multipick_epp.extproc.effects import Answered, Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.effects import (
+    Answered,
+    Ask,
+    Effect,
+    End,
+    FirstByte,
+    Missed,
+    Release,
+    Send,
+    Served,
+    Undecided,
+)
 from multipick_epp.extproc.messages import MessageError, read
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
@@ -75,6 +86,9 @@ class Observer(Protocol):
 
     def failed(self, failure: Failure) -> None:
         """Something went wrong; the request goes on without a pick where that is possible."""
+
+    def undecided(self, how: Undecided) -> None:
+        """A request left without a pick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,11 @@ class Conversation:
         """See `Stream.undecided`."""
         return not self._over and self._stream.undecided
 
+    def half_closed(self) -> None:
+        """The gateway says no more, and listens on."""
+        self._heard()
+        self._step(self._stream.half_closed)
+
     def stop(self) -> None:
         """End the stream from here: the gateway goes on by itself, or refuses what it can't finish without us."""
         self._step(self._stream.stop)
@@ -168,6 +187,8 @@ class Conversation:
                     self._transport.send(data)
                 case Ask(request, unread):
                     self._ask(request, unread)
+                case Missed(how):
+                    self._observer.undecided(how)
                 case Served(reservation, endpoint):
                     self._picker.served(reservation, endpoint)
                 case Answered(reservation, status):

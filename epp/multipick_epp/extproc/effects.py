@@ -1,5 +1,7 @@
 """What a stream wants done, as plain values: the driver carries them out in their order."""
 
+from enum import StrEnum
+
 import msgspec
 
 from multipick_epp.extproc.pick import Ended, PickRequest
@@ -17,6 +19,19 @@ class Ask(msgspec.Struct, frozen=True):
 
     request: PickRequest
     unread: bool = False  # the request has a body, and it goes on without anybody having read it
+
+
+class Undecided(StrEnum):
+    """How a request came to leave without a pick."""
+
+    SERVED = "served"  # an endpoint answered that nobody picked: the gateway chose by itself
+    LEFT = "left"  # the gateway ended the stream before the pick: its client left, or it goes on without us
+
+
+class Missed(msgspec.Struct, frozen=True):
+    """Count a request that left undecided."""
+
+    how: Undecided
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -50,4 +65,4 @@ class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 
-Effect = Send | Ask | Served | Answered | FirstByte | Release | End
+Effect = Send | Ask | Missed | Served | Answered | FirstByte | Release | End

@@ -1,6 +1,7 @@
 """`extproc.driver.Observer` over Prometheus: streams that are open, where their time goes, what failed."""
 
 from multipick_epp.extproc.driver import Failure, Stage
+from multipick_epp.extproc.effects import Undecided
 from multipick_epp.telemetry.metrics import Metrics
 
 
@@ -11,6 +12,7 @@ class StreamMetrics:
         self._open = 0
         metrics.streams.set_function(lambda: self._open)
         self._errors = metrics.stream_errors
+        self._undecided = metrics.undecided
         self._refused = metrics.refused_connections
         self._stages = {stage: metrics.stream_seconds.labels(stage).observe for stage in Stage}
 
@@ -29,6 +31,10 @@ class StreamMetrics:
     def failed(self, failure: Failure) -> None:
         """Something went wrong on a stream."""
         self._errors.labels(failure).inc()
+
+    def undecided(self, how: Undecided) -> None:
+        """A request left without a pick."""
+        self._undecided.labels(how).inc()
 
     def refused(self, why: str) -> None:
         """A connection was cut by us."""

@@ -45,6 +45,7 @@ class Ended(Enum):
     WHOLE = auto()  # the response passed to its end
     CLOSED = auto()  # it had begun, and the gateway closed the stream: at its end, or since the client left
     ABORTED = auto()  # it had not begun
+    UNSEEN = auto()  # it goes on where we can't see it: this gateway asks, and shows no response
     FAILED = auto()  # the endpoint failed: whatever it answered, it did not compute the prompt
 
 

@@ -149,13 +149,12 @@ class _Wire:
         self._regulate()
 
     async def read(self, context: Any, conversation: Conversation) -> None:
-        """Hand over what arrives, until the gateway half-closes."""
+        """Hand over what arrives, until the gateway half-closes. Whether it is still there shows where we write."""
         with contextlib.suppress(Exception):  # the connection broke: no error of ours
             while (data := await context.read()) is not grpc.aio.EOF:
                 conversation.message(data)
                 await self._may_read.wait()
-        conversation.closed()
-        self.end()
+        conversation.half_closed()
 
     async def write(self, context: Any) -> None:
         """Send what comes into the outbox, until the end."""

@@ -19,12 +19,19 @@ Theory of operation
     full duplex            the body ends, or is too much    the headers' answer, withheld until then; the body
                            to be kept                       follows, and without it the gateway has none
     any, no body           headers are there                the headers' answer
+    any, whose client      headers are there                the headers' answer; what the client says then is passed on
+    waits for an answer
+    before it says more
 
   In full duplex no message has an answer of its own: what goes on is what we send. In all other modes each message
   has one. What the gateway sends while the pick is under way is owed, and sent right behind the pick. The transport is
   asked to hold the rest (`holding`) where that could be much.
 
   *Response.* Each message is answered at once by its kind and mode. Once it ended, so did the request.
+
+  *Half-close.* The gateway says no more, and listens on. Envoy does so when all is said, and when its client left: it
+  tells in its first message which modes it chose. A gateway that tells none (NGINX Gateway Fabric) asks so: headers and
+  body, half-close, and it shows no response. It goes on with its pick out of our sight.
 
     state       event                               next        effects
     NEW         headers: no body, or unexplained body    PICKING     Ask
@@ -37,6 +44,9 @@ Theory of operation
     PICKING     picked: NoPick                      ENDED       Send (error), End
     FORWARDED   chunk, trailers                     FORWARDED   Send
     any         response headers, chunk, trailers   the same    Send, Served, Answered, FirstByte, Release
+    PICKING     half-closed                         PICKING     (End is owed behind the pick)
+    BODY        half-closed, by no Envoy            PICKING     Ask: that was the body's end
+    otherwise   half-closed                         ENDED       Release, End
     any         stop                                ENDED       Release, End; Send (503) where the body would be lost
     any         closed                              ENDED       Release
     otherwise   anything                            the same    Send, where the message has a plain answer
@@ -48,7 +58,18 @@ from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import errors, replies
 from multipick_epp.extproc.chunks import Side, write_chunk
-from multipick_epp.extproc.effects import Answered, Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.effects import (
+    Answered,
+    Ask,
+    Effect,
+    End,
+    FirstByte,
+    Missed,
+    Release,
+    Send,
+    Served,
+    Undecided,
+)
 from multipick_epp.extproc.messages import (
     BodyMode,
     GatewayMessage,
@@ -61,6 +82,8 @@ from multipick_epp.extproc.messages import (
     ResponseTrailers,
 )
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.extproc.waiting import awaits_an_answer
+from multipick_epp.requests.unnamed import path_by_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,6 +141,9 @@ class Stream:
         self._bounds = bounds
         self._kept = Kept() if kept is None else kept  # has the sizes of `_body` of all streams
         self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
+        self._said_modes = False
+        self._said_all = False  # it half-closed
+        self._left = False  # it was counted as gone before the pick
         self._headers: Mapping[str, str] = {}  # of the request, until it is forwarded
         self._path = ""
         self._subset: tuple[str, ...] | None = None
@@ -126,6 +152,7 @@ class Stream:
         self._request_ended = False
         self._readable = False  # the picker was given the body
         self._owed: list[Owed] = []  # in the order in which the messages came
+        self._picked = False  # the gateway was told an endpoint
         self._reservation: ReservationId | None = None  # to be released
         self._response_headers: Mapping[str, str] = {}  # the pick's
         self._responding = False
@@ -154,7 +181,7 @@ class Stream:
         if self.state is Phase.ENDED:
             return []
         if message.modes is not None and self.state is Phase.NEW:
-            self._modes = message.modes
+            self._modes, self._said_modes = message.modes, True
         match message.part:
             case ResponseBody() as body:
                 return self._response_body(body)
@@ -182,10 +209,25 @@ class Stream:
         if isinstance(outcome, NoPick) and not self._responding:
             return self._refuse(outcome)
         pick = outcome if isinstance(outcome, Pick) else Pick(())
+        self._picked = bool(pick.endpoints)
         self._reservation = pick.reservation
         self._response_headers = pick.response_headers
         effects: list[Effect] = [Send(data) for data in self._forward(pick)]
-        return effects + self._release() if self._response_ended else effects
+        if self._response_ended:
+            effects += self._release()
+        return effects + self._finish() if self._said_all else effects
+
+    def half_closed(self) -> list[Effect]:
+        """The gateway says no more, and listens on: what was asked is answered, then the stream ends."""
+        if self.state is Phase.ENDED:
+            return []
+        self._said_all = True
+        if self.state is Phase.BODY and not self._said_modes:
+            self._request_ended = True
+            return self._ask()
+        if self.state is Phase.PICKING:
+            return self._leave() if self._said_modes else []
+        return [*self.closed(), End()]
 
     def stop(self) -> list[Effect]:
         """We have to end the stream. A request whose body only we can forward is refused, else it would be cut."""
@@ -193,7 +235,7 @@ class Stream:
             return []
         if self._holds_body:
             return self._refuse(errors.draining(self._path))
-        return [*self.closed(), End()]
+        return self._finish()
 
     @property
     def undecided(self) -> bool:
@@ -202,9 +244,10 @@ class Stream:
 
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
+        left = self._leave()
         self.state = Phase.ENDED
         self._forget_body()
-        return self._release()
+        return left + self._release()
 
     @property
     def _is_much(self) -> bool:
@@ -228,12 +271,13 @@ class Stream:
         if self.state is not Phase.NEW:
             return [Send(replies.CONTINUE_REQUEST_HEADERS)]
         self._headers = message.headers
-        self._path = message.headers.get(":path", "")
+        self._path = message.headers.get(":path") or path_by_headers(message.headers)
         self._subset = message.subset
         self._request_ended = message.end
         if not message.end and self._declared_size() > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
-        if message.end or self._modes.request_body in (BodyMode.NONE, BodyMode.STREAMED):
+        unexplained = self._modes.request_body in (BodyMode.NONE, BodyMode.STREAMED)
+        if message.end or unexplained or awaits_an_answer(message.headers):
             self._owed.append(Owed.HEADERS)
             return self._ask()
         self.state = Phase.BODY
@@ -311,13 +355,27 @@ class Stream:
         self._body = bytearray()
 
     def _refuse(self, answer: NoPick) -> list[Effect]:
-        return [Send(replies.immediate(answer)), *self.closed(), End()]
+        return [Send(replies.immediate(answer)), *self._finish()]
+
+    def _leave(self) -> list[Effect]:
+        if self._left or self._responding or self.state not in (Phase.BODY, Phase.PICKING):
+            return []
+        self._left = True
+        return [Missed(Undecided.LEFT)]
+
+    def _finish(self) -> list[Effect]:
+        self.state = Phase.ENDED
+        self._forget_body()
+        return [*self._release(), End()]
 
     def _begin_response(self, message: ResponseHeaders) -> list[Effect]:
         self._responding = True
         effects: list[Effect] = [Send(replies.response_headers(self._response_headers))]
-        if self._reservation is not None and message.served is not None:
-            effects.append(Served(self._reservation, message.served))
+        if message.served is not None:
+            if self._reservation is not None:
+                effects.append(Served(self._reservation, message.served))
+            elif not self._picked and self.state is not Phase.NEW:
+                effects.append(Missed(Undecided.SERVED))
         if message.status is not None:
             self._failed = message.status >= FIRST_ERROR
             if self._reservation is not None:
@@ -344,9 +402,15 @@ class Stream:
         if self._reservation is None:
             return []
         reservation, self._reservation = self._reservation, None
-        begun = Ended.CLOSED if self._responding else Ended.ABORTED
-        ended = Ended.WHOLE if self._response_ended else begun
-        return [Release(reservation, Ended.FAILED if self._failed else ended)]
+        if self._failed:
+            ended = Ended.FAILED
+        elif self._response_ended:
+            ended = Ended.WHOLE
+        elif self._responding:
+            ended = Ended.CLOSED
+        else:
+            ended = Ended.UNSEEN if self._said_all and not self._said_modes else Ended.ABORTED
+        return [Release(reservation, ended)]
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.

@@ -68,6 +68,12 @@ class Metrics:
         self.stream_errors = Counter(
             "multipick_ext_proc_errors", "Streams on which something failed.", ["reason"], registry=self.registry
         )
+        self.undecided = Counter(
+            "multipick_ext_proc_undecided",
+            "Requests that left without a pick: served by an endpoint all the same, or left before it was there.",
+            ["how"],
+            registry=self.registry,
+        )
         self.reserved_fields = Counter(
             "multipick_reserved_fields",
             "Bodies with fields that only the pool may set (removed, refused), and bodies never looked at (unread).",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from multipick_epp.config import GATEWAY_PATIENCE_S
 from multipick_epp.extproc.health import EXT_PROC_SERVICE
 from multipick_epp.extproc.messages import LB_NAMESPACE, SERVED_KEY, SUBSET_KEY, SUBSET_NAMESPACE
 from multipick_epp.extproc.replies import DESTINATION
@@ -17,6 +18,9 @@ Json = dict[str, Any]
 Style = Literal["standalone", "gateway"]
 
 MAX_BODY_BYTES: Final = 64 << 20  # of a request: what the picker takes at most
+REALTIME: Final = "/v1/realtime"
+"""Where engines speak WebSocket."""
+
 _BOUNDS: Final = ("max_connections", "max_pending_requests", "max_requests", "max_retries")  # Envoy's own are small
 _TYPE: Final = "type.googleapis.com/envoy.extensions"
 
@@ -36,9 +40,11 @@ class Bootstrap:
 
 def render(bootstrap: Bootstrap) -> Json:
     """The bootstrap as Envoy's JSON."""
-    listeners = [_listener("pooled", bootstrap.port, [_strip(), _ext_proc(bootstrap.style)], bootstrap.retries)]
+    unread = _unread() if bootstrap.style == "standalone" else {}
+    filters = [_strip(), _ext_proc(bootstrap.style)]
+    listeners = [_listener("pooled", bootstrap.port, filters, bootstrap.retries, unread)]
     if bootstrap.direct_port is not None:
-        listeners.append(_listener("direct", bootstrap.direct_port, [], bootstrap.retries))
+        listeners.append(_listener("direct", bootstrap.direct_port, [], bootstrap.retries, {}))
     return {
         "admin": {"address": _address("127.0.0.1", bootstrap.admin_port)},
         # Else Envoy ends every ext_proc stream with RST_STREAM, and a proxy in between takes that for an attack.
@@ -68,7 +74,8 @@ def _unbounded() -> Json:
     return {"thresholds": [dict.fromkeys(_BOUNDS, 1_000_000)]}
 
 
-def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Json:
+def _listener(name: str, port: int, filters: Sequence[Json], retries: int, unread: Json) -> Json:
+    """`unread` is what the filters are told for requests that have no end of a body to wait for."""
     route: Json = {"cluster": "pool", "timeout": "0s", "idle_timeout": "0s"}
     if retries:
         route["retry_policy"] = {
@@ -82,6 +89,7 @@ def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Js
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "stream_idle_timeout": "0s",  # a model may think for long
+        "http2_protocol_options": {"allow_connect": True},  # WebSockets over HTTP/2 (RFC 8441)
         "route_config": {
             "virtual_hosts": [
                 {
@@ -89,7 +97,14 @@ def _listener(name: str, port: int, filters: Sequence[Json], retries: int) -> Js
                     "domains": ["*"],
                     # Per route, not for the connection: else responses too would be buffered to that size.
                     "request_body_buffer_limit": MAX_BODY_BYTES,
-                    "routes": [{"match": {"prefix": "/"}, "route": route}],
+                    "routes": [
+                        {
+                            "match": {"prefix": REALTIME},
+                            "route": {**route, "upgrade_configs": [{"upgrade_type": "websocket"}]},
+                            "typed_per_filter_config": unread,
+                        },
+                        {"match": {"prefix": "/"}, "route": route},
+                    ],
                 }
             ]
         },
@@ -111,16 +126,31 @@ def _strip() -> Json:
     return _filter("strip", "header_mutation.v3.HeaderMutation", {"mutations": mutations})
 
 
+def _buffered(request_body: str = "BUFFERED") -> Json:
+    return {
+        "request_header_mode": "SEND",
+        "request_body_mode": request_body,
+        "request_trailer_mode": "SEND",  # a request may be nothing but headers and trailers
+        "response_header_mode": "SEND",
+        "response_body_mode": "NONE",  # no token passes through the picker
+        "response_trailer_mode": "SEND",  # keeps the stream open until the response ends
+    }
+
+
+def _unread() -> Json:
+    # What follows an upgrade is no body, and buffering it would wait for ever.
+    overrides = {"processing_mode": _buffered(request_body="NONE")}
+    return {
+        "envoy.filters.http.ext_proc": {
+            "@type": f"{_TYPE}.filters.http.ext_proc.v3.ExtProcPerRoute",
+            "overrides": overrides,
+        }
+    }
+
+
 def _ext_proc(style: Style) -> Json:
     if style == "standalone":
-        mode = {
-            "request_header_mode": "SEND",
-            "request_body_mode": "BUFFERED",
-            "request_trailer_mode": "SEND",  # a request may be nothing but headers and trailers
-            "response_header_mode": "SEND",
-            "response_body_mode": "NONE",  # no token passes through the picker
-            "response_trailer_mode": "SEND",  # keeps the stream open until the response ends
-        }
+        mode = _buffered()
     else:
         mode = {
             "request_header_mode": "SEND",
@@ -142,7 +172,7 @@ def _ext_proc(style: Style) -> Json:
             },
         },
         "failure_mode_allow": style == "standalone",
-        "message_timeout": "30s",
+        "message_timeout": f"{GATEWAY_PATIENCE_S}s",
         "processing_mode": mode,
         "metadata_options": {
             "forwarding_namespaces": {"untyped": [LB_NAMESPACE, SUBSET_NAMESPACE]},

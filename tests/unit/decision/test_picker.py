@@ -60,6 +60,7 @@ class Bench:
         destinations: int = 1,
         state: MemoryState | None = None,
         shadow: tuple[str, ...] = (),
+        unseen_s: float = 1.0,
     ) -> None:
         self.state = state or MemoryState()
         self.registry = Registry()
@@ -76,6 +77,7 @@ class Bench:
             True,
             ["m"],
             shadow={name: policy(name) for name in shadow},
+            unseen_s=unseen_s,
         )
         self.doubted: list[Endpoint] = []
         failures = Failures(self.registry, self.state, self.doubted.append, lambda: 0.0)
@@ -129,6 +131,23 @@ async def test_release_takes_the_whole_charge_back_once() -> None:
     bench.picker.close()
     assert bench.state.load(endpoint) == Load(0, 0)
     assert bench.picker.in_flight == 0
+
+
+async def test_a_request_that_goes_on_unseen_stays_charged_until_its_engine_can_tell_of_it() -> None:
+    bench = Bench(known(1000), unseen_s=0.02)
+    for each in (A, B, C):
+        bench.registry.scraped(each, Gauges(block_size=16), Unexplained())
+    pick = await bench.pick()
+    endpoint = pick.endpoints[0]
+    bench.picker.release(id_of(pick), Ended.UNSEEN)
+    assert bench.state.load(endpoint) == Load(1000, 1)
+    await asyncio.sleep(0)
+    assert bench.picker.in_flight == 1
+    async with asyncio.timeout(5):
+        while bench.picker.in_flight:
+            await asyncio.sleep(0.01)
+    assert bench.state.load(endpoint) == Load(0, 0)
+    assert endpoint in bench.state.hits(known(1000).chains[0])  # it was sent on, so it was computed
 
 
 async def test_stored_blocks_shrink_the_queue_and_the_first_byte_empties_it() -> None:

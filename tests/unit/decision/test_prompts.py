@@ -98,3 +98,12 @@ async def test_what_is_too_much_for_the_thread_is_routed_by_load(monkeypatch: py
     reading.close()
     assert sum(isinstance(each, Known) for each in found) == 1
     assert {each.reason for each in found if isinstance(each, Blind)} == {"too much to read"}
+
+
+async def test_a_request_without_a_path_is_read_as_what_its_body_is() -> None:
+    reading = reader()
+    body = json.dumps({"model": "m", "prompt": [*range(100)]}).encode()
+    found = await reading.read(PickRequest("", "", {}, body, len(body)))
+    reading.close()
+    assert isinstance(found, Known)
+    assert found.chains[0].by_size == {size: block_keys(ROOT, range(100), size) for size in (16, 64)}

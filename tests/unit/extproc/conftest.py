@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Release, Send, Served
+from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Missed, Release, Send, Served, Undecided
 from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, RequestBody, ResponseBody, read
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds, Kept, Stream
@@ -29,6 +29,7 @@ class Play:
         self.sent: list[ProcessingResponse] = []
         self.asked: list[PickRequest] = []
         self.told: list[Effect] = []  # Served, FirstByte, Release
+        self.missed: list[Undecided] = []
         self.ended = False
         self._first = True
 
@@ -52,6 +53,9 @@ class Play:
     def stop(self) -> None:
         self._carry_out(self.stream.stop())
 
+    def half_close(self) -> None:
+        self._carry_out(self.stream.half_closed())
+
     def close(self) -> None:
         self._carry_out(self.stream.closed())
 
@@ -65,6 +69,8 @@ class Play:
                     self.asked.append(request)
                 case End():
                     self.ended = True
+                case Missed(how):
+                    self.missed.append(how)
                 case Served() | FirstByte() | Release():
                     self.told.append(effect)
 

@@ -53,7 +53,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 @reused
 @given(
     modes=modes,
-    events=st.lists(parts | st.sampled_from(OUTCOMES) | st.sampled_from(["stop", "close"]), max_size=30),
+    events=st.lists(parts | st.sampled_from(OUTCOMES) | st.sampled_from(["half-close", "stop", "close"]), max_size=30),
 )
 def test_nothing_raises_and_reservations_balance(modes: Modes | None, events: list[object], play: type["Play"]) -> None:
     played = play(modes, Bounds(max_read_bytes=50, max_body_bytes=100, max_kept_bytes=70))
@@ -63,6 +63,8 @@ def test_nothing_raises_and_reservations_balance(modes: Modes | None, events: li
             played.stop()
         elif event == "close":
             played.close()
+        elif event == "half-close":
+            played.half_close()
         elif event is None or isinstance(event, Pick | NoPick):
             given_out += isinstance(event, Pick) and event.reservation is not None
             played.pick(event)

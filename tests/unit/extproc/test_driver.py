@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
+from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
@@ -69,6 +70,7 @@ class Observer:
     def __init__(self) -> None:
         self.open = 0
         self.failures: list[Failure] = []
+        self.missed: list[Undecided] = []
         self.stages: list[Stage] = []
 
     def opened(self) -> None:
@@ -83,6 +85,9 @@ class Observer:
 
     def failed(self, failure: Failure) -> None:
         self.failures.append(failure)
+
+    def undecided(self, how: Undecided) -> None:
+        self.missed.append(how)
 
 
 class Scene:

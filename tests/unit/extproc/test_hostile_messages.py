@@ -8,6 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
+from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.messages import MAX_SUBSET, MessageError, RequestHeaders, ResponseHeaders, read
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.wire import MAX_OTHER_BYTES, SMALL_BYTES
@@ -41,6 +42,7 @@ class Everything:
         self.sent: list[ProcessingResponse] = []
         self.asked: list[PickRequest] = []
         self.failures: list[Failure] = []
+        self.missed: list[Undecided] = []
         self.calls: list[str] = []
         self.open = 0
         self.over = asyncio.Event()
@@ -84,6 +86,9 @@ class Everything:
 
     def failed(self, failure: Failure) -> None:
         self.failures.append(failure)
+
+    def undecided(self, how: Undecided) -> None:
+        self.missed.append(how)
 
 
 async def heard(*messages: bytes, options: StreamOptions | None = None) -> Everything:

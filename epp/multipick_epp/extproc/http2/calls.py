@@ -34,11 +34,10 @@ def serve(methods: dict[str, Method]) -> Callable[[Request, Stream], Call | Call
 class ProcessCall:
     """One ext_proc stream."""
 
-    __slots__ = ("_conversation", "_open", "_stream")
+    __slots__ = ("_conversation", "_open")
 
-    def __init__(self, stream: Stream, conversation: Conversation, open_: set[Conversation]) -> None:
+    def __init__(self, conversation: Conversation, open_: set[Conversation]) -> None:
         """`conversation` is among `open_` for as long as the stream is."""
-        self._stream = stream
         self._open = open_
         self._conversation = conversation
         open_.add(conversation)
@@ -49,8 +48,7 @@ class ProcessCall:
 
     def half_closed(self) -> None:
         """As `Call.half_closed`."""
-        self._conversation.closed()
-        self._stream.end()
+        self._conversation.half_closed()
 
     def closed(self) -> None:
         """As `Call.closed`."""

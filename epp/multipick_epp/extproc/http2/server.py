@@ -37,7 +37,7 @@ class Http2ExtProcServer:
         kept = Kept()
 
         def process(stream: Stream) -> calls.ProcessCall:
-            return calls.ProcessCall(stream, Conversation(stream, picker, observer, settings, kept), self._open)
+            return calls.ProcessCall(Conversation(stream, picker, observer, settings, kept), self._open)
 
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
         bounds = Bounds(connections or Connections(), message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
