@@ -9,7 +9,7 @@ REGISTRY ?= multipick
 TAG ?= dev
 CODE := cli epp sim operator manifests tests bench
 
-.PHONY: demo test parity faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
+.PHONY: demo test conformance parity faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
@@ -23,6 +23,9 @@ demo: $(VENV)/.ready  ## Envoy, Valkey, a picker and simulated pods on this mach
 
 test: lint  ## every test that this machine can run, but those on a whole cluster
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/protocol tests/integration tests/parity
+
+conformance: $(VENV)/.ready  ## the protocol, one line a requirement, each with its tests (part of `make test`)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -p tests.protocol.conformance $(addprefix tests/,protocol unit/app unit/decision unit/extproc unit/pods) $(ARGS)
 
 parity: $(VENV)/.ready  ## token ids against a real vLLM on this machine's CPUs (6 GB of it in ~/.cache, some minutes a family)
 	$(BIN)/python -m tests.parity $(ARGS)

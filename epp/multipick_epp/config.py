@@ -56,6 +56,14 @@ class Kubernetes(Struct, frozen=True, forbid_unknown_fields=True):
     container: str | None = None  # the engine's: a restart of it is a new epoch; None: of any container
 
 
+class InferencePoolName(Struct, frozen=True, forbid_unknown_fields=True):
+    """A pool that the Gateway API's `InferencePool` (`inference.networking.k8s.io/v1`) of this name describes."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+    namespace: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    container: str | None = None  # as of `Kubernetes`
+
+
 class Events(Struct, frozen=True, forbid_unknown_fields=True):
     """Where engines publish KV events, for those that don't say so themselves (`GET /kv_event_sources`)."""
 
@@ -123,6 +131,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: tuple[StaticEndpoint, ...] = ()
     endpoints_file: str | None = None  # YAML list of endpoints, re-read when it changes
     kubernetes: Kubernetes | None = None  # instead of named endpoints
+    inference_pool: InferencePoolName | None = None  # instead of both: what the object says, and as it changes
     metrics_path: str = "/metrics"  # of the engines
     state: str = "memory"  # or redis://, rediss://, redis+sentinel://: shared with the pool's other pickers
     state_password_env: str | None = None
@@ -135,6 +144,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     requests: Requests = Requests()
     scrape_s: Seconds = 0.5  # seconds between two looks at an engine's /metrics
     destinations: Annotated[int, Meta(ge=1, le=8)] = 1  # endpoints in the answer to the gateway, the pick first
+    conformance: bool = False  # the two hooks of GIE's conformance suite, by which any client chooses; never in use
     explain_headers: bool = False  # x-multipick-* on the response: endpoint, hit tokens, mode
     log_level: str = "info"
     log_format: str = "json"

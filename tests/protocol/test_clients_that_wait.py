@@ -33,6 +33,7 @@ def manager(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @both_styles
+@pytest.mark.requirement("gateways: An upgrade is picked at its headers (WebSocket, /v1/realtime).")
 async def test_a_websocket_goes_to_the_picked_endpoint(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
     for upstream in gateway.upstreams:
@@ -55,6 +56,7 @@ async def test_a_websocket_goes_to_the_picked_endpoint(style: Any, start_gateway
 
 
 @both_styles
+@pytest.mark.requirement("gateways: HTTP/2's extended CONNECT is picked at its headers.")
 async def test_a_websocket_over_http2_goes_there_too(style: Any, start_gateway: "StartGateway") -> None:
     """RFC 8441: extended CONNECT."""
     gateway = await start_gateway(style)
@@ -90,6 +92,7 @@ async def test_upgrades_elsewhere_are_refused_by_our_own_bootstrap(style: Any, s
     assert not gateway.received
 
 
+@pytest.mark.requirement("gateways: Expect: 100-continue is picked at its headers.")
 async def test_a_client_that_waits_for_100_gets_it_from_the_endpoint(start_gateway: "StartGateway") -> None:
     """Istio leaves the 100 to the endpoint, and sends its client's headers on in full duplex."""
 
@@ -122,6 +125,7 @@ async def test_a_client_that_waits_for_100_gets_it_from_the_endpoint(start_gatew
 
 
 @both_styles
+@pytest.mark.requirement("gateways: Expect: 100-continue is picked at its headers.")
 async def test_a_gateway_that_says_100_itself_still_shows_the_body(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
     body = b'{"prompt":"' + b"x" * 2_000_000 + b'"}'

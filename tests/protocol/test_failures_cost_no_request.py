@@ -42,6 +42,7 @@ class Streaming:
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A reset by endpoint or client ends the request and nothing else.")
 async def test_a_client_that_leaves_amid_the_answer_frees_its_reservation(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -57,6 +58,7 @@ async def test_a_client_that_leaves_amid_the_answer_frees_its_reservation(
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A reset by endpoint or client ends the request and nothing else.")
 async def test_a_client_that_leaves_during_the_pick_ends_it(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style, settings=StreamOptions(pick_guard_s=60))
 
@@ -75,6 +77,7 @@ async def test_a_client_that_leaves_during_the_pick_ends_it(style: Any, start_ga
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A reset by endpoint or client ends the request and nothing else.")
 async def test_a_client_that_leaves_amid_its_body_is_never_picked_for(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -90,6 +93,7 @@ async def test_a_client_that_leaves_amid_its_body_is_never_picked_for(
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A failed decision costs the pick, and not the request.")
 async def test_a_picker_that_raises_costs_the_pick_and_not_the_request(
     style: Any, start_gateway: "StartGateway", caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,6 +115,7 @@ async def test_a_picker_that_raises_costs_the_pick_and_not_the_request(
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A failed decision costs the pick, and not the request.")
 async def test_a_picker_that_hangs_costs_the_pick_and_not_the_request(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -169,6 +174,7 @@ async def test_an_answer_that_cannot_be_sent_is_refused_rather_than_cut(
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A picker that leaves ends its streams with OK, and answers finish without it.")
 async def test_draining_answers_on_and_then_lets_answers_finish_without_us(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -266,6 +272,7 @@ async def first_chunk_arrived(gateway: "Gateway") -> None:
                 sent = sum(each["value"] for each in (await stats.json())["stats"])
 
 
+@pytest.mark.requirement("ext_proc: Behind our own Envoy a dead picker costs nothing.")
 async def test_a_picker_killed_amid_answers_is_invisible_behind_our_own_envoy(
     listening: "Listening", tmp_path: Path, transport: "Transport"
 ) -> None:
@@ -290,6 +297,7 @@ async def test_a_picker_killed_amid_answers_is_invisible_behind_our_own_envoy(
 
 @both_styles
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+@pytest.mark.requirement("ext_proc: What a dead picker was asked is asked of another.")
 async def test_what_a_dead_picker_is_asked_is_asked_of_another(
     style: Any, how: signal.Signals, listening: "Listening", transport: Any, tmp_path: Path
 ) -> None:

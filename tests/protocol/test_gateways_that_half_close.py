@@ -77,6 +77,7 @@ def destination(replies: Sequence[ProcessingResponse]) -> str:
 
 @pytest.mark.parametrize("named", [PSEUDO, {}], ids=["pseudo-headers", "none"])
 @pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.requirement("gateways: A half-close is no abort: what was asked is answered, then the stream ends.")
 async def test_its_request_is_picked(named: dict[str, str], slow: bool, port: Port) -> None:
     async def decide(request: PickRequest) -> Pick | NoPick:
         await asyncio.sleep(0.05 if slow else 0)  # the half-close comes behind the pick, or before it
@@ -92,6 +93,7 @@ async def test_its_request_is_picked(named: dict[str, str], slow: bool, port: Po
     assert (port.observer.failures, port.observer.missed) == ([], [])
 
 
+@pytest.mark.requirement("gateways: A half-close is no abort: what was asked is answered, then the stream ends.")
 async def test_a_request_without_a_body_is_picked(port: Port) -> None:
     assert destination(await port.ask([headers({}, end=True)])) == port.picker.endpoints[-1]
     assert destination(await port.ask([headers({}), body(b"")])) == port.picker.endpoints[-1]

@@ -43,6 +43,8 @@ def name(reply: bytes) -> str:
     return HealthCheckResponse.ServingStatus.Name(HealthCheckResponse.FromString(reply).status)
 
 
+@pytest.mark.requirement("protocol: readiness and the ext_proc service are SERVING while the EPP can decide.")
+@pytest.mark.requirement("suite: Probes of the service inference-extension are answered on the health port.")
 async def test_readiness_has_many_names_and_follows_the_picker(channel: Any, health: Health) -> None:
     for service in READINESS:
         assert await check(channel, service) == "NOT_SERVING"
@@ -53,6 +55,7 @@ async def test_readiness_has_many_names_and_follows_the_picker(channel: Any, hea
     assert await check(channel, "readiness") == "NOT_SERVING"
 
 
+@pytest.mark.requirement("protocol: liveness is SERVING whenever the EPP can answer.")
 async def test_liveness_is_true_from_the_start_and_while_draining(channel: Any, health: Health) -> None:
     assert await check(channel, "liveness") == "SERVING"
     health.drain()
@@ -66,6 +69,7 @@ async def test_draining_is_final(channel: Any, health: Health) -> None:
     assert await check(channel, "readiness") == "NOT_SERVING"
 
 
+@pytest.mark.requirement("protocol: Health is checked by grpc.health.v1.")
 async def test_an_unknown_service_is_not_found(channel: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await check(channel, "something.else")
@@ -112,6 +116,7 @@ async def test_a_watch_of_an_unknown_service_stays_open(channel: Any) -> None:
     assert not watch.done()
 
 
+@pytest.mark.requirement("gateways: Health is served on the ext_proc port, too, where Envoy's health checks ask.")
 async def test_the_ext_proc_port_answers_too_and_draining_shows_there(start_gateway: "StartGateway") -> None:
     gateway = await start_gateway("standalone")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.ext_proc_port}") as channel:

@@ -51,6 +51,7 @@ def kind(field: FieldDescriptor | FieldDescriptorProto) -> int:
 
 
 @pytest.mark.parametrize("ours", ext_proc_pb2.DESCRIPTOR.message_types_by_name.values(), ids=lambda each: each.name)
+@pytest.mark.requirement("protocol: The EPP implements Envoy's external processing service.")
 def test_names_numbers_and_types_of_every_field_are_envoys(
     ours: Descriptor, envoys: dict[str, DescriptorProto]
 ) -> None:
@@ -66,6 +67,7 @@ def test_names_numbers_and_types_of_every_field_are_envoys(
             assert field.message_type.name == their.type_name.rpartition(".")[2]
 
 
+@pytest.mark.requirement("protocol: The EPP implements Envoy's external processing service.")
 def test_body_modes_are_envoys(envoys: dict[str, DescriptorProto]) -> None:
     [theirs] = [each for each in envoys["ProcessingMode"].enum_type if each.name == "BodySendMode"]
     assert values(theirs).items() >= dict(ext_proc_pb2.BodySendMode.items()).items()

@@ -19,6 +19,8 @@ both_styles = pytest.mark.parametrize("style", STYLES)
 
 
 @both_styles
+@pytest.mark.requirement("protocol: The EPP tells the endpoint in the request header x-gateway-destination-endpoint.")
+@pytest.mark.requirement("ext_proc: A request without a body is picked at its headers.")
 async def test_a_get_is_picked_at_once_and_goes_to_the_picked_endpoint(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -34,7 +36,20 @@ async def test_a_get_is_picked_at_once_and_goes_to_the_picked_endpoint(
 
 
 @both_styles
+async def test_a_post_without_a_body_and_a_head_are_picked(style: Any, start_gateway: "StartGateway") -> None:
+    gateway = await start_gateway(style)
+    async with gateway.http.post("/v1/load_lora_adapter", headers={"content-length": "0"}) as response:
+        assert response.status == 200
+    async with gateway.http.head("/v1/models") as response:
+        assert response.status == 200
+    assert [(request.method, request.body) for request in gateway.picker.requests] == [("POST", None), ("HEAD", None)]
+    assert [received.method for received in gateway.upstreams[-1].received] == ["POST", "HEAD"]
+
+
+@both_styles
 @pytest.mark.parametrize("size", [1, 1_000, 62_000, 62_001, 300_000])
+@pytest.mark.requirement("protocol: The EPP supports full-duplex streaming of requests and responses.")
+@pytest.mark.requirement("suite: Any path and any model is routed.")
 async def test_a_body_reaches_picker_and_endpoint_whole(style: Any, size: int, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
@@ -48,9 +63,13 @@ async def test_a_body_reaches_picker_and_endpoint_whole(style: Any, size: int, s
 
 
 @both_styles
-async def test_a_20_mb_body_is_routed_unread_and_arrives_whole(style: Any, start_gateway: "StartGateway") -> None:
+@pytest.mark.parametrize("megabytes", [20, 32])
+@pytest.mark.requirement("ext_proc: Bodies of 32 MB pass whole; those too large to be read are routed unread.")
+async def test_a_large_body_is_routed_unread_and_arrives_whole(
+    style: Any, megabytes: int, start_gateway: "StartGateway"
+) -> None:
     gateway = await start_gateway(style)
-    body = b"0123456789abcdef" * (20_000_000 // 16)
+    body = b"0123456789abcdef" * (megabytes * 1_000_000 // 16)
     async with gateway.http.post("/v1/chat/completions", data=body) as response:
         assert response.status == 200
     [request] = gateway.picker.requests
@@ -62,6 +81,7 @@ async def test_a_20_mb_body_is_routed_unread_and_arrives_whole(style: Any, start
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A body sent in chunks is routed by what it says.")
 async def test_a_body_sent_without_its_length_is_routed_by_what_it_says(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -78,6 +98,7 @@ async def test_a_body_sent_without_its_length_is_routed_by_what_it_says(
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: Headers may be set both ways, and the body be replaced by one of another length.")
 async def test_the_pick_sets_headers_both_ways_and_may_replace_the_body(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -98,17 +119,22 @@ async def test_the_pick_sets_headers_both_ways_and_may_replace_the_body(
 
 
 @both_styles
-async def test_a_refusal_reaches_the_client_as_the_picker_worded_it(style: Any, start_gateway: "StartGateway") -> None:
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.requirement("protocol: A request that is to be dropped is an ImmediateResponse 429.")
+@pytest.mark.requirement("protocol: No ready endpoint is an ImmediateResponse 503.")
+async def test_a_refusal_reaches_the_client_as_the_picker_worded_it(
+    style: Any, status: int, start_gateway: "StartGateway"
+) -> None:
     gateway = await start_gateway(style)
     body = b'{"error":{"message":"no endpoint is ready"}}'
 
     async def decide(request: PickRequest) -> NoPick:
-        return NoPick(503, body, "no_endpoint", {"retry-after": "5"})
+        return NoPick(status, body, "no_endpoint", {"retry-after": "5"})
 
     gateway.picker.decide = decide
     for method, data in (("POST", b'{"model":"m"}'), ("GET", None)):
         async with gateway.http.request(method, "/v1/completions", data=data) as response:
-            assert (response.status, await response.read()) == (503, body)
+            assert (response.status, await response.read()) == (status, body)
             assert response.headers["content-type"] == "application/json"
             assert response.headers["retry-after"] == "5"
             assert response.headers["x-multipick-drop-reason"] == "no_endpoint"
@@ -118,6 +144,7 @@ async def test_a_refusal_reaches_the_client_as_the_picker_worded_it(style: Any, 
 
 
 @both_styles
+@pytest.mark.requirement("gateways: What a client says in the protocol's own headers reaches nobody.")
 async def test_destinations_that_a_client_names_are_removed(style: Any, start_gateway: "StartGateway") -> None:
     def keep_client_headers(config: dict[str, Any]) -> None:
         filters(config)[:] = [each for each in filters(config) if each["name"] != "envoy.filters.http.strip"]
@@ -168,6 +195,8 @@ async def test_a_body_over_the_limit_is_refused_in_the_words_of_its_api(
 
 
 @both_styles
+@pytest.mark.requirement("protocol: One endpoint or several, by commas; on retries the gateway walks the list.")
+@pytest.mark.requirement("protocol: The endpoint that served is read from the response's metadata.")
 async def test_a_list_of_endpoints_is_walked_and_the_one_that_served_is_reported(
     style: Any, start_gateway: "StartGateway"
 ) -> None:
@@ -187,6 +216,7 @@ async def test_a_list_of_endpoints_is_walked_and_the_one_that_served_is_reported
 
 @both_styles
 @pytest.mark.parametrize("hint", [["10.0.0.1:8000", "10.0.0.2"], []])
+@pytest.mark.requirement("protocol: The subset hint is read from the metadata envoy.lb.subset_hint.")
 async def test_the_gateways_subset_reaches_the_picker(
     style: Any, hint: list[str], start_gateway: "StartGateway"
 ) -> None:

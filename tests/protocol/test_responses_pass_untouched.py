@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from multipick_epp.extproc.pick import Pick, PickRequest
 
@@ -18,6 +19,7 @@ def chunk(data: bytes) -> bytes:
 
 
 @both_styles
+@pytest.mark.requirement("protocol: The EPP supports full-duplex streaming of requests and responses.")
 async def test_an_sse_answer_arrives_whole_and_event_by_event(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
     events = [b'data: {"delta":"%d"}\n\n' % n for n in range(50)] + [b"data: [DONE]\n\n"]
@@ -47,6 +49,7 @@ async def test_an_sse_answer_arrives_whole_and_event_by_event(style: Any, start_
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: Large answers pass whole.")
 async def test_a_large_answer_arrives_whole(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
     body = bytes(range(256)) * 20_000  # 5 MB
@@ -60,6 +63,7 @@ async def test_a_large_answer_arrives_whole(style: Any, start_gateway: "StartGat
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: Answers without a body pass, and errors of the endpoint.")
 async def test_empty_answers_and_errors_of_the_endpoint_pass(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
 
@@ -78,6 +82,28 @@ async def test_empty_answers_and_errors_of_the_endpoint_pass(style: Any, start_g
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: A reset by endpoint or client ends the request and nothing else.")
+async def test_an_answer_that_breaks_off_frees_its_reservation(style: Any, start_gateway: "StartGateway") -> None:
+    gateway = await start_gateway(style)
+
+    async def break_off(request: "Received", writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE + chunk(b"data: 1\n\n"))
+        await writer.drain()
+        writer.transport.abort()
+
+    gateway.answer_all(break_off)
+    async with gateway.http.post("/v1/completions", data=b"{}") as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    await gateway.settled()
+    assert gateway.picker.named("release") == [("r1",)]
+    gateway.answer_all(gateway.upstreams[0].say_ok)
+    async with gateway.http.post("/v1/completions", data=b"{}") as response:
+        assert response.status == 200
+
+
+@both_styles
+@pytest.mark.requirement("ext_proc: Trailers pass both ways.")
 async def test_trailers_pass_both_ways(style: Any, start_gateway: "StartGateway") -> None:
     def with_trailers(config: dict[str, Any]) -> None:
         options = {"enable_trailers": True}
@@ -115,6 +141,7 @@ async def test_trailers_pass_both_ways(style: Any, start_gateway: "StartGateway"
 
 
 @both_styles
+@pytest.mark.requirement("ext_proc: An answer may come before the request is whole.")
 async def test_an_answer_before_the_requests_end_arrives(style: Any, start_gateway: "StartGateway") -> None:
     """An engine that refuses a body without reading it."""
     gateway = await start_gateway(style)
@@ -160,6 +187,7 @@ RESPONSE_MODES = ("NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPL
 
 
 @pytest.mark.parametrize("request_mode", REQUEST_MODES)
+@pytest.mark.requirement("ext_proc: Every pair of body modes works, request by response.")
 async def test_every_pair_of_body_modes_works(request_mode: str, start_gateway: "StartGateway") -> None:
     def every_response_mode(config: dict[str, Any]) -> None:
         connections = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]

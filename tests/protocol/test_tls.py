@@ -36,6 +36,7 @@ async def picked(gateway: "Gateway") -> str | None:
 
 
 @both_styles
+@pytest.mark.requirement("gateways: The ext_proc port speaks TLS with a certificate of its own.")
 async def test_a_self_signed_certificate_is_taken(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style, change=speak_tls, certificate=Certificate(self_signed()))
     assert await picked(gateway) == gateway.picker.endpoints[-1]
@@ -88,6 +89,7 @@ async def test_clients_without_the_right_certificate_are_not_let_in(
 
 
 @pytest.mark.parametrize("transport", ["h2"])
+@pytest.mark.requirement("gateways: A gateway of the wrong protocol is told, counted and logged.")
 async def test_a_gateway_that_speaks_tls_to_a_plaintext_port_is_told_why(
     start_gateway: "StartGateway", transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,6 +101,7 @@ async def test_a_gateway_that_speaks_tls_to_a_plaintext_port_is_told_why(
 
 
 @pytest.mark.parametrize("transport", ["h2"])
+@pytest.mark.requirement("gateways: A gateway of the wrong protocol is told, counted and logged.")
 async def test_a_gateway_that_speaks_plaintext_to_a_tls_port_is_told_why(
     start_gateway: "StartGateway", transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -66,8 +66,9 @@ def share_threads() -> None:
 class Pods(Protocol):
     """What fills the registry."""
 
-    outage: str | None
-    """Why the pool may not be what the registry says."""
+    @property
+    def outage(self) -> str | None:
+        """Why the pool may not be what the registry says."""
 
     async def follow(self) -> None:
         """Keep it true."""
@@ -127,7 +128,10 @@ class App:
         removed = self.metrics.reserved_fields
         self.reserved = ReservedFields(lambda checked: removed.labels(checked).inc())
         streams = StreamOptions(
-            bounds, guard_s, reserved=None if config.requests.allow_transfer_params else self.reserved
+            bounds,
+            guard_s,
+            reserved=None if config.requests.allow_transfer_params else self.reserved,
+            conformance=config.conformance,
         )
         observer, transport = StreamMetrics(self.metrics), config.listen.transport
         self._certificate = certificate(config.listen.tls)
@@ -162,7 +166,7 @@ class App:
             config.scrape_s,
             config.metrics_path,
             self.failures.looked,
-            readiness=config.kubernetes is None,  # in a cluster the kubelet's probes decide
+            readiness=not (config.kubernetes or config.inference_pool),  # in a cluster the kubelet's probes decide
         )
         self._pods: Pods | None = None
         self._background = Background()
@@ -245,18 +249,25 @@ class App:
 
     async def _find_pods(self) -> None:
         """Fill the registry and keep it true; returns when the pool is known. Raises ConfigError without a cluster."""
-        if self._config.kubernetes is None:
+        if not (self._config.kubernetes or self._config.inference_pool):
             self._pods = StaticPods(self._config, self.registry)
             self.supervisor.keep("endpoints", self._pods.follow)
         else:
-            # Only here, for it loads the official client: 22 MB.
-            from multipick_epp.pods.kubernetes import PodWatch
-            from multipick_epp.pods.kubernetes_api import api_client
-
-            await (await api_client()).close()  # type: ignore[no-untyped-call]
-            self._pods = PodWatch(self._config.kubernetes, self.registry, api_client)
+            self._pods = await self._watched_pods()
             self.supervisor.keep("pod watch", self._pods.follow)
         await self.registry.known.wait()
+
+    async def _watched_pods(self) -> Pods:
+        # Only here, for it loads the official client: 22 MB.
+        from multipick_epp.pods.inference_pool import InferencePoolWatch
+        from multipick_epp.pods.kubernetes import PodWatch
+        from multipick_epp.pods.kubernetes_api import api_client
+
+        await (await api_client()).close()  # type: ignore[no-untyped-call]
+        if self._config.inference_pool:
+            return InferencePoolWatch(self._config.inference_pool, self.registry, api_client)
+        assert self._config.kubernetes is not None
+        return PodWatch(self._config.kubernetes, self.registry, api_client)
 
     def _in_state(self) -> list[Endpoint]:
         """What the state knows, but for the ranks of engines that have not told theirs: another picker may know."""

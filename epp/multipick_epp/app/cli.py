@@ -12,6 +12,7 @@ from pathlib import Path
 import uvloop
 
 from multipick_epp import config as configuration
+from multipick_epp.app import flags
 from multipick_epp.app.app import App
 from multipick_epp.app.certificates import certificate
 from multipick_epp.app.stores import server
@@ -24,21 +25,28 @@ log = logging.getLogger(__name__)
 
 
 def command(argv: Sequence[str]) -> int:
-    """`multipick epp --config FILE`; 2 for a configuration that can't be used."""
+    """`multipick epp --config FILE`, or the flags of another picker; 2 for what can't be used."""
     parser = argparse.ArgumentParser(
-        prog="multipick epp", description="The endpoint picker that Envoy calls by ext_proc."
+        prog="multipick epp",
+        description="The endpoint picker that gateways call by ext_proc.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file; its fields are in docs/configuration.md")
-    parser.add_argument("--check", action="store_true", help="only check the file")
-    options = parser.parse_args(argv)
+    parser.add_argument("--config", type=Path, help="YAML file; its fields are in docs/configuration.md")
+    parser.add_argument("--check", action="store_true", help="only check what it is told")
+    parser.add_argument(
+        "--conformance", action="store_true", help="with the hooks of GIE's conformance suite; never in use"
+    )
+    flags.add_flags(parser)
+    options, unknown = parser.parse_known_args(argv)
     try:
-        config = configuration.load(options.config)
+        flags.check_unknown(unknown)
+        config = flags.with_flags(configuration.load(options.config) if options.config else None, options)
         check(config)
     except ConfigError as error:
         print(f"multipick epp: {error}", file=sys.stderr)
         return 2
     if options.check:
-        print(f"{options.config}: good")
+        print(f"{options.config or options.pool_name}: good")
         return 0
     logs.configure(config.log_level, config.log_format)
     try:
@@ -57,8 +65,9 @@ def check(config: Config) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     static.pods_of(config.endpoints)
-    if config.kubernetes and (config.endpoints or config.endpoints_file):
-        raise ConfigError("kubernetes: the endpoints are either watched or named")
+    sources = (config.kubernetes, config.inference_pool, config.endpoints or config.endpoints_file)
+    if sum(map(bool, sources)) > 1:
+        raise ConfigError("kubernetes, inference_pool, endpoints: only one of them says where the endpoints are")
     configuration.secret(config.pool.secret_env)
     server(config)
     certificate(config.listen.tls)

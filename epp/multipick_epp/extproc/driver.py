@@ -99,6 +99,7 @@ class StreamOptions:
     pick_guard_s: float = 1.0  # the picker keeps a deadline of its own; past this one it is broken
     first_message_s: float = 10.0  # a gateway opens a stream to say something
     reserved: ReservedFields | None = field(default_factory=ReservedFields)  # None: clients may set them
+    conformance: bool = False  # see `extproc.conformance`
 
 
 class Conversation:
@@ -116,7 +117,7 @@ class Conversation:
         self._picker = picker
         self._observer = observer
         self._settings = settings
-        self._stream = Stream(settings.bounds, kept)
+        self._stream = Stream(settings.bounds, kept, settings.conformance)
         self._decision: asyncio.Task[None] | None = None  # while the picker is asked
         self._guard: asyncio.TimerHandle | None = None  # the same
         self._body: bytes | None = None  # what goes on instead of the client's body, where that had reserved fields

@@ -56,7 +56,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from multipick_epp.extproc import errors, replies
+from multipick_epp.extproc import conformance, errors, replies
 from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.effects import (
     Answered,
@@ -135,10 +135,14 @@ class Owed(Enum):
 class Stream:
     """One stream: give it what happened, carry out what it returns."""
 
-    def __init__(self, bounds: Bounds, kept: Kept | None = None) -> None:
-        """`kept` is shared by all streams of a server; without it the stream counts for itself."""
+    def __init__(self, bounds: Bounds, kept: Kept | None = None, hooks: bool = False) -> None:
+        """`kept` is shared by all streams of a server; without it the stream counts for itself.
+
+        `hooks`: with those of `extproc.conformance`.
+        """
         self.state = Phase.NEW
         self._bounds = bounds
+        self._hooks = hooks
         self._kept = Kept() if kept is None else kept  # has the sizes of `_body` of all streams
         self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
         self._said_modes = False
@@ -273,6 +277,8 @@ class Stream:
         self._headers = message.headers
         self._path = message.headers.get(":path") or path_by_headers(message.headers)
         self._subset = message.subset
+        if self._hooks:
+            self._subset = conformance.selection(message.headers, message.subset)
         self._request_ended = message.end
         if not message.end and self._declared_size() > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
@@ -370,7 +376,10 @@ class Stream:
 
     def _begin_response(self, message: ResponseHeaders) -> list[Effect]:
         self._responding = True
-        effects: list[Effect] = [Send(replies.response_headers(self._response_headers))]
+        headers = self._response_headers
+        if self._hooks:
+            headers = {**headers, **conformance.served(message.served)}
+        effects: list[Effect] = [Send(replies.response_headers(headers))]
         if message.served is not None:
             if self._reservation is not None:
                 effects.append(Served(self._reservation, message.served))

@@ -100,6 +100,7 @@ async def test_what_is_too_much_for_the_thread_is_routed_by_load(monkeypatch: py
     assert {each.reason for each in found if isinstance(each, Blind)} == {"too much to read"}
 
 
+@pytest.mark.requirement("gateways: Without :path the API is inferred from the body.")
 async def test_a_request_without_a_path_is_read_as_what_its_body_is() -> None:
     reading = reader()
     body = json.dumps({"model": "m", "prompt": [*range(100)]}).encode()

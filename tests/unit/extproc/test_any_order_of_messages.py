@@ -112,6 +112,7 @@ def test_a_gateway_that_counts_wrong_gets_no_second_pick(mode: BodyMode, play: t
     assert sum(reply.HasField("dynamic_metadata") for reply in played.sent) == 1
 
 
+@pytest.mark.requirement("ext_proc: protocol_config tells the modes; without it they are full duplex.")
 def test_a_gateway_that_names_no_modes_is_taken_for_full_duplex(play: type["Play"]) -> None:
     played = play(None)
     played.hear(RequestHeaders({}, end=False))

@@ -35,6 +35,7 @@ def with_metadata(request: ProcessingRequest, namespace: str, values: dict[str, 
     return read(request.SerializeToString())
 
 
+@pytest.mark.requirement("ext_proc: Header values are read from raw_value, else from value.")
 def test_raw_values_go_before_values_and_the_first_of_a_repeated_header_stays() -> None:
     request = request_headers(("a", b"raw", ""), ("b", b"", "plain"), ("a", b"later", ""), ("c", b"\xff\xfe", ""))
     [part] = [read(request.SerializeToString()).part]
@@ -78,6 +79,7 @@ def test_the_endpoint_that_served_is_read_from_the_response(told: object, served
     assert message.part == ResponseHeaders(False, served)  # type: ignore[arg-type]
 
 
+@pytest.mark.requirement("ext_proc: protocol_config tells the modes; without it they are full duplex.")
 def test_modes_of_a_later_protocol_count_as_full_duplex() -> None:
     request = request_headers()
     request.protocol_config.request_body_mode = BodySendMode.BUFFERED

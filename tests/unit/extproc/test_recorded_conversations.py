@@ -60,6 +60,10 @@ def test_all_recordings_are_played(recorded: dict[str, list[GatewayMessage]]) ->
 @pytest.mark.parametrize("name", NAMES)
 @fixtures_are_reused
 @given(data=st.data())
+@pytest.mark.requirement("protocol: The endpoint is told in dynamic metadata envoy.lb, too, as the very same value.")
+@pytest.mark.requirement(
+    "ext_proc: Each message is answered by its kind and mode, in order; chunks end at 62,000 bytes."
+)
 def test_a_request_is_picked_once_and_everything_answered(
     name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:
@@ -102,6 +106,7 @@ def test_without_a_pick_the_same_is_said_but_for_the_destination(
 @pytest.mark.parametrize("name", NAMES)
 @fixtures_are_reused
 @given(data=st.data())
+@pytest.mark.requirement("ext_proc: Nothing follows an ImmediateResponse.")
 def test_a_refusal_is_the_last_word(
     name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:
@@ -129,6 +134,7 @@ def test_a_refusal_is_the_last_word(
 @pytest.mark.parametrize("name", NAMES)
 @fixtures_are_reused
 @given(data=st.data())
+@pytest.mark.requirement("ext_proc: Wherever a stream breaks off, its request is uncharged once.")
 def test_a_reservation_is_released_once_wherever_the_stream_breaks_off(
     name: str, data: st.DataObject, recorded: dict[str, list[GatewayMessage]], play: type["Play"]
 ) -> None:

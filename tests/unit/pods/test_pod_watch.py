@@ -11,8 +11,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 from multipick_epp.config import ConfigError, Kubernetes
-from multipick_epp.pods import kubernetes as kubernetes_module
-from multipick_epp.pods import kubernetes_api
+from multipick_epp.pods import kubernetes_api, object_watch
 from multipick_epp.pods.kubernetes import PodWatch
 from multipick_epp.pods.registry import Registry
 
@@ -158,7 +157,7 @@ async def test_an_object_that_is_no_pod_is_passed_over() -> None:
 async def test_a_line_that_is_no_event_ends_the_watch_and_not_the_watching(
     event: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes_module, "_PAUSE_S", (0.001, 0.002))
+    monkeypatch.setattr(object_watch, "_PAUSE_S", (0.001, 0.002))
     server, registry = ApiServer(), Registry()
     async with watching(server, registry):
         server.events.put_nowait(event)
@@ -168,7 +167,7 @@ async def test_a_line_that_is_no_event_ends_the_watch_and_not_the_watching(
 
 
 async def test_a_watch_that_ends_at_once_is_asked_for_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes_module, "_PAUSE_S", (0.001, 3600.0))
+    monkeypatch.setattr(object_watch, "_PAUSE_S", (0.001, 3600.0))
     server, registry = ApiServer(), Registry()
     for _ in range(100):
         server.events.put_nowait(None)
@@ -178,16 +177,16 @@ async def test_a_watch_that_ends_at_once_is_asked_for_less_and_less_often(monkey
 
 
 async def test_a_watch_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes_module, "SILENT_S", 0.05)
-    monkeypatch.setattr(kubernetes_module, "_PAUSE_S", (0.001, 0.002))
+    monkeypatch.setattr(object_watch, "SILENT_S", 0.05)
+    monkeypatch.setattr(object_watch, "_PAUSE_S", (0.001, 0.002))
     server, registry = ApiServer(), Registry()
     async with watching(server, registry):
         await until(lambda: server.lists >= 3)
 
 
 async def test_an_event_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes_module, "MAX_EVENT_BYTES", 1000)
-    monkeypatch.setattr(kubernetes_module, "_PAUSE_S", (0.001, 0.002))
+    monkeypatch.setattr(object_watch, "MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr(object_watch, "_PAUSE_S", (0.001, 0.002))
     server, registry = ApiServer(), Registry()
     async with watching(server, registry):
         server.events.put_nowait(b"x" * 2000)
@@ -198,7 +197,7 @@ async def test_an_event_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPat
 async def test_without_the_api_server_the_pool_stays_as_it_was(
     answer: web.Response, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes_module, "_PAUSE_S", (0.001, 0.002))
+    monkeypatch.setattr(object_watch, "_PAUSE_S", (0.001, 0.002))
     server, registry = ApiServer(), Registry()
     server.pods = [pod("a", "10.0.0.1")]
     async with watching(server, registry) as watch:
@@ -214,7 +213,7 @@ async def test_without_the_api_server_the_pool_stays_as_it_was(
 
 
 async def test_who_is_not_known_any_more_reads_its_credentials_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes_module, "_PAUSE_S", (0.001, 0.002))
+    monkeypatch.setattr(object_watch, "_PAUSE_S", (0.001, 0.002))
     server, registry = ApiServer(), Registry()
     server.answer = web.Response(status=401)
     async with watching(server, registry):
