@@ -124,6 +124,14 @@ class Requests(Struct, frozen=True, forbid_unknown_fields=True):
     allow_transfer_params: bool = False  # let fields pass that say where KV blocks come from and which rank serves
 
 
+class Capture(Struct, frozen=True, forbid_unknown_fields=True):
+    """Own traffic, kept as a trace that `multipick replay` reads."""
+
+    path: Annotated[str, Meta(min_length=1)]  # a folder of its own; several pickers of the pool may share it
+    file_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32)] = 64 << 20  # of one file, then another one is begun
+    files: Annotated[int, Meta(ge=2, le=10_000)] = 16  # in the folder; the oldest are deleted
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything the picker is told."""
 
@@ -139,6 +147,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = "lmetric"
     hotspot_guard: bool = True  # keep one more endpoint coming to a prefix that asks for more than its holders have
     shadow: Annotated[tuple[str, ...], Meta(max_length=8)] = ()  # other policies, asked beside each decision
+    capture: Capture | None = None  # needs pool.secret_env, which keeps its ids from being guessed
     listen: Listen = Listen()
     limits: Limits = Limits()
     requests: Requests = Requests()
@@ -148,6 +157,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     explain_headers: bool = False  # x-multipick-* on the response: endpoint, hit tokens, mode
     log_level: str = "info"
     log_format: str = "json"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, of which msgspec makes its own, for what does not go together."""
+        if self.capture is not None and self.pool.secret_env is None:
+            raise ValueError("capture: needs pool.secret_env, else who has the files can guess prompts")
 
 
 def load(path: Path) -> Config:

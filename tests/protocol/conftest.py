@@ -75,6 +75,9 @@ class ScriptedPicker:
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte", reservation)
 
+    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
+        self._note("counted", reservation, str(output_tokens))
+
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         self._note("release", reservation)
 

@@ -45,3 +45,4 @@ class PickerStatus(msgspec.Struct, frozen=True):
     # what makes the ids of each kind of prompt: `tokenizers`, `template`, `harmony`, ..., or `engine`
     prompts: Mapping[str, str] = {}
     hotspots: Sequence[HotPrefix] = ()  # prefixes of which more is asked than their holders' part of the pool
+    capture: str | None = None  # why own traffic is not captured; None while it is, or is not to be

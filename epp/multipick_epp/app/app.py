@@ -1,10 +1,13 @@
 """One picker: its rooms put together, started from the bottom up, drained and closed the other way."""
 
+import asyncio
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Protocol
 from uuid import uuid4
@@ -23,9 +26,14 @@ from multipick_epp.app.certificates import certificate, certificate_files
 from multipick_epp.app.feeds import Feeds
 from multipick_epp.app.leftovers import Leftovers
 from multipick_epp.app.stores import make_state
+from multipick_epp.capture.answers import StepRates
+from multipick_epp.capture.files import Folder
+from multipick_epp.capture.lines import Lines
+from multipick_epp.capture.writer import Capture
 from multipick_epp.checks.checker import Checker, ExpectedEngine
 from multipick_epp.config import Config
 from multipick_epp.decision.encoders import Encoders
+from multipick_epp.decision.own_traffic import OwnTraffic
 from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import PromptReader
 from multipick_epp.decision.sizes import HashedSizes
@@ -47,7 +55,7 @@ from multipick_epp.requests.stored import ResponseNames
 from multipick_epp.tasks.background import Background
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.telemetry.metrics import Metrics
-from multipick_epp.types import Endpoint, ReplicaId
+from multipick_epp.types import Endpoint, ReplicaId, address_of
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +119,8 @@ class App:
         self.models = ModelWatch(self.registry, self.engines, self.supervisor)
         self.ranks = RankWatch(self.registry, self.engines, self.supervisor, config.metrics_path)
         self.failures = failures(self.registry, self.state, self.models.doubt)
+        self.rates = StepRates()
+        self.capture = _capture(config, secret, self.replica, self.metrics)
         self.picker = PoolPicker(
             options,
             self.replica,
@@ -120,6 +130,7 @@ class App:
             self.reader,
             self.metrics,
             Random(),
+            OwnTraffic(self.capture, self.rates) if self.capture else None,
         )
         self.health = Health()
         limits = config.limits
@@ -132,6 +143,7 @@ class App:
             guard_s,
             reserved=None if config.requests.allow_transfer_params else self.reserved,
             conformance=config.conformance,
+            counts_output=self.capture is not None,
         )
         observer, transport = StreamMetrics(self.metrics), config.listen.transport
         self._certificate = certificate(config.listen.tls)
@@ -167,6 +179,7 @@ class App:
             config.metrics_path,
             self.failures.looked,
             readiness=not (config.kubernetes or config.inference_pool),  # in a cluster the kubelet's probes decide
+            arrived=lambda address, page: self.rates.looked(address, page, time.monotonic()),
         )
         self._pods: Pods | None = None
         self._background = Background()
@@ -184,6 +197,8 @@ class App:
             "health": await self.health_server.start(listen.host, listen.health),
             "admin": await self.admin.start(listen.host, listen.admin),
         }
+        if self.capture:
+            self.capture.start()
         await self.engines.start()
         await self.encoders.start()
         await self.state.start()
@@ -223,6 +238,7 @@ class App:
             self.failures.left_out,
             self.encoders.paths,
             self.picker.hotspots.hot,
+            self.capture.outage if self.capture else None,
         )
 
     async def drain(self) -> None:
@@ -235,6 +251,8 @@ class App:
         await self.supervisor.close()
         await self._background.cancel()
         self.picker.close()
+        if self.capture:
+            await asyncio.to_thread(self.capture.close)
         self.reader.close()
         self.reserved.close()
         await self.monitor.close()
@@ -280,4 +298,17 @@ class App:
 
     def _gone(self, endpoint: Endpoint) -> None:
         self.picker.progress.drop(endpoint)
+        self.rates.gone(address_of(endpoint))
         self._background.run(self.state.drop(endpoint))
+
+
+def _capture(config: Config, secret: bytes, replica: ReplicaId, metrics: Metrics) -> Capture | None:
+    if config.capture is None:
+        return None
+    folder = Folder(Path(config.capture.path), replica, config.capture.file_bytes, config.capture.files)
+    return Capture(
+        Lines(secret, config.pool.name),
+        folder,
+        metrics.captured.inc,
+        lambda why: metrics.capture_lost.labels(why).inc(),
+    )

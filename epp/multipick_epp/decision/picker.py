@@ -16,6 +16,7 @@ from random import Random
 from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.explained import Decision, Decisions
 from multipick_epp.decision.hotspots import Hotspots
+from multipick_epp.decision.own_traffic import OwnTraffic
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.decision.shadow import Shadows
@@ -95,7 +96,9 @@ class PoolPicker:
         reader: PromptReader,
         metrics: Metrics,
         rng: Random,
+        traffic: OwnTraffic | None = None,
     ) -> None:
+        """`traffic` is told of each request, where own traffic is captured."""
         self._settings = settings
         self._replica = replica
         self._state = state
@@ -105,6 +108,7 @@ class PoolPicker:
         self._responses = settings.responses
         self._reader = reader
         self._metrics = metrics
+        self._traffic = traffic
         self._numbers = itertools.count(1)
         self._live: dict[ReservationId, _Live] = {}
         self.hotspots = Hotspots(
@@ -117,7 +121,7 @@ class PoolPicker:
             settings.rank, state, self.hotspots, rng, self._observe, accounts_contexts=reads_contexts
         )
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
-        self.progress = Progress(state.progress, self._taken_over, time.monotonic)
+        self.progress = Progress(self._progressed, self._taken_over, time.monotonic)
         state.on_stored(self.progress.stored)
         state.on_routed_elsewhere(self.progress.routed_elsewhere)
         state.on_withdrawn_elsewhere(self.progress.abandoned)
@@ -152,6 +156,8 @@ class PoolPicker:
         fallback = prompt.reason if isinstance(prompt, Blind) else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank, decision)
+        if self._traffic is not None and request.body_bytes:
+            self._traffic.picked(reservation, prompt)
         self._failures.picked(endpoint)
         read = isinstance(prompt, Known) and prompt.reads_cache
         self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure, read=read)
@@ -207,6 +213,13 @@ class PoolPicker:
             live.prompt = None
             live.decision.first_byte()
             self.progress.first_byte(reservation)
+            if self._traffic is not None:
+                self._traffic.prefilled(reservation)
+
+    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
+        """The engine told how many tokens the answer has."""
+        if self._traffic is not None:
+            self._traffic.counted(reservation, output_tokens)
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         """The request ended, or went out of sight."""
@@ -220,6 +233,8 @@ class PoolPicker:
         if live is None:
             return
         live.decision.end(ended)
+        if self._traffic is not None:
+            self._traffic.over(reservation, live.endpoint, ended)
         if not live.answered:
             self._failures.undecided(live.endpoint)
         if self._was_computed(live.endpoint, ended):
@@ -355,6 +370,11 @@ class PoolPicker:
         """
         silent = self._state.mode(endpoint) is Mode.BLIND
         return ended in (Ended.WHOLE, Ended.UNSEEN) or (ended is Ended.CLOSED and silent)
+
+    def _progressed(self, reservation: ReservationId, left: int) -> None:
+        self._state.progress(reservation, left)
+        if left == 0 and self._traffic is not None:
+            self._traffic.prefilled(reservation)
 
     def _taken_over(
         self, reservation: ReservationId, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], left: int

@@ -21,7 +21,7 @@ from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
 from multipick_epp.requests.estimate import estimated_tokens
 from multipick_epp.requests.parse import parse
-from multipick_epp.requests.prompt import Prompt, Text, TokenIds, TokenSource, Unread
+from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSource, Unread
 from multipick_epp.requests.stored import Stored, stored
 from multipick_epp.requests.token_ids import MAX_TOKENS
 from multipick_epp.requests.unnamed import path_by_body
@@ -61,6 +61,7 @@ class Known(msgspec.Struct, frozen=True):
     reads_cache: bool = True  # False: the engine computes all of it, whatever it holds
     model: str | None = None  # as the client named it
     stored: Stored | None = None
+    turn: int | None = None  # of a chat: how many answers of the model the prompt has in it
 
     @property
     def prompt_tokens(self) -> int:
@@ -151,7 +152,7 @@ class PromptReader:
         except (OverflowError, TypeError):
             return guess(request, "token ids out of range", longest, prompt)
         self._observe("keys", time.perf_counter() - started)
-        return Known(chains, prompt.reads_cache, prompt.model)
+        return Known(chains, prompt.reads_cache, prompt.model, turn=_turn(prompt.source))
 
     async def _run(self, light: bool, size: int, work: Callable[[], T]) -> T:
         """Do it here, or in the thread. Raises NoText where too much waits for the thread."""
@@ -187,6 +188,10 @@ def guess(request: PickRequest, reason: str, longest: int = MAX_TOKENS, prompt: 
     """A request that is routed by load alone; charged with `longest` tokens at most. `prompt`: what was read of it."""
     estimated = estimated_tokens(request.headers, request.body, request.body_bytes)
     return Blind(min(estimated, max(1, longest)), reason, prompt.model if prompt else None, prompt is not None)
+
+
+def _turn(source: TokenSource) -> int | None:
+    return sum(each["role"] == "assistant" for each in source.messages) if isinstance(source, Chat) else None
 
 
 def _keys(root: BlockKey, ids: Sequence[int], size: int, extras: Mapping[int, bytes]) -> list[BlockKey]:

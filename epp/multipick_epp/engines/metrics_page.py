@@ -17,6 +17,7 @@ _USAGE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:to
 _CACHE_CONFIG = (b"vllm:cache_config_info", b"sglang:cache_config_info")
 _QUERIES = (b"vllm:prefix_cache_queries_total", b"sglang:prompt_tokens_total")
 _HITS = (b"vllm:prefix_cache_hits_total", b"vllm:external_prefix_cache_hits_total", b"sglang:cached_tokens_total")
+_GENERATED = (b"vllm:generation_tokens_total", b"sglang:generation_tokens_total")
 _SLEEP_STATE = b"vllm:engine_sleep_state"
 _AWAKE = b'sleep_state="awake"'
 _RANK = re.compile(rb'(?:^|,)(?:engine|dp_rank)="([0-9]{1,9})"')
@@ -40,6 +41,7 @@ class Gauges:
     asleep: bool = False
     cache_queries: float = 0.0  # prompt tokens that it looked up in its prefix cache, ever; 0 where it doesn't say
     cache_hits: float = 0.0  # of these, found there
+    generated: float = 0.0  # tokens of answers, ever; 0 where it doesn't say
     ignored: tuple[str, ...] = ()  # what had a value that can't be, in words, for people
     ranks: Mapping[int, "Gauges"] = field(default_factory=dict)  # of each data-parallel rank that the page names
 
@@ -59,6 +61,7 @@ def parse(page: bytes) -> Gauges:
     size = _block_size(page, ignored)
     queries = sum((value for _, value in _values(page, _QUERIES, bounds.COUNTED_TOKENS, ignored)), 0.0)
     hits = sum((value for _, value in _values(page, _HITS, bounds.COUNTED_TOKENS, ignored)), 0.0)
+    generated = sum((value for _, value in _values(page, _GENERATED, bounds.COUNTED_TOKENS, ignored)), 0.0)
     every = Gauges(
         sum(value for _, value in waiting),
         sum(value for _, value in running),
@@ -67,6 +70,7 @@ def parse(page: bytes) -> Gauges:
         asleep,
         queries,
         hits,
+        generated,
         tuple(ignored)[:_MANY_IGNORED],
     )
     by_rank = _by_rank(waiting, running, usage)

@@ -19,6 +19,7 @@ from multipick_epp.extproc.chunks import read_chunk
 from multipick_epp.extproc.effects import (
     Answered,
     Ask,
+    Counted,
     Effect,
     End,
     FirstByte,
@@ -100,6 +101,7 @@ class StreamOptions:
     first_message_s: float = 10.0  # a gateway opens a stream to say something
     reserved: ReservedFields | None = field(default_factory=ReservedFields)  # None: clients may set them
     conformance: bool = False  # see `extproc.conformance`
+    counts_output: bool = False  # the picker is told how many tokens an answer had, where that passes here
 
 
 class Conversation:
@@ -117,7 +119,7 @@ class Conversation:
         self._picker = picker
         self._observer = observer
         self._settings = settings
-        self._stream = Stream(settings.bounds, kept, settings.conformance)
+        self._stream = Stream(settings.bounds, kept, hooks=settings.conformance, counts_output=settings.counts_output)
         self._decision: asyncio.Task[None] | None = None  # while the picker is asked
         self._guard: asyncio.TimerHandle | None = None  # the same
         self._body: bytes | None = None  # what goes on instead of the client's body, where that had reserved fields
@@ -196,6 +198,8 @@ class Conversation:
                     self._picker.answered(reservation, status)
                 case FirstByte(reservation):
                     self._picker.first_byte(reservation)
+                case Counted(reservation, output_tokens):
+                    self._picker.counted(reservation, output_tokens)
                 case Release(reservation, ended):
                     self._picker.release(reservation, ended)
                 case End():

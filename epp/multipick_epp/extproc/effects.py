@@ -54,6 +54,13 @@ class FirstByte(msgspec.Struct, frozen=True):
     reservation: ReservationId
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """Tell the picker how many tokens the answer had, as the engine told; comes before `Release`."""
+
+    reservation: ReservationId
+    output_tokens: int
+
+
 class Release(msgspec.Struct, frozen=True):
     """Tell the picker that the request is over."""
 
@@ -65,4 +72,4 @@ class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 
-Effect = Send | Ask | Missed | Served | Answered | FirstByte | Release | End
+Effect = Send | Ask | Missed | Served | Answered | FirstByte | Counted | Release | End

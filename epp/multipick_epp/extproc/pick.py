@@ -64,5 +64,8 @@ class Picker(Protocol):
     def first_byte(self, reservation: ReservationId) -> None:
         """The first byte of the response's body passed: prefill is over."""
 
+    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
+        """The answer had so many tokens, as its engine told."""
+
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         """The request ended, well or not. Called exactly once for each reservation."""

@@ -43,7 +43,7 @@ Theory of operation
     PICKING     picked: Pick, or nothing            FORWARDED   Send: the pick, and what is owed
     PICKING     picked: NoPick                      ENDED       Send (error), End
     FORWARDED   chunk, trailers                     FORWARDED   Send
-    any         response headers, chunk, trailers   the same    Send, Served, Answered, FirstByte, Release
+    any         response headers, chunk, trailers   the same    Send, Served, Answered, FirstByte, Counted, Release
     PICKING     half-closed                         PICKING     (End is owed behind the pick)
     BODY        half-closed, by no Envoy            PICKING     Ask: that was the body's end
     otherwise   half-closed                         ENDED       Release, End
@@ -61,6 +61,7 @@ from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.effects import (
     Answered,
     Ask,
+    Counted,
     Effect,
     End,
     FirstByte,
@@ -82,6 +83,7 @@ from multipick_epp.extproc.messages import (
     ResponseTrailers,
 )
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.extproc.usage import Tail
 from multipick_epp.extproc.waiting import awaits_an_answer
 from multipick_epp.requests.unnamed import path_by_headers
 
@@ -135,10 +137,13 @@ class Owed(Enum):
 class Stream:
     """One stream: give it what happened, carry out what it returns."""
 
-    def __init__(self, bounds: Bounds, kept: Kept | None = None, hooks: bool = False) -> None:
+    def __init__(
+        self, bounds: Bounds, kept: Kept | None = None, *, hooks: bool = False, counts_output: bool = False
+    ) -> None:
         """`kept` is shared by all streams of a server; without it the stream counts for itself.
 
-        `hooks`: with those of `extproc.conformance`.
+        `hooks`: with those of `extproc.conformance`. `counts_output`: look for the engine's count of the answer's tokens
+        in the response that passes.
         """
         self.state = Phase.NEW
         self._bounds = bounds
@@ -163,6 +168,7 @@ class Stream:
         self._response_ended = False
         self._failed = False  # the response is an error: the prompt was not computed
         self._first_byte_seen = False
+        self._tail = Tail() if counts_output else None
 
     @property
     def holding(self) -> bool:
@@ -177,8 +183,12 @@ class Stream:
         if end or not self._first_byte_seen or side != "response_body" or self.state is Phase.ENDED:
             return None
         if self._modes.response_body is not BodyMode.FULL_DUPLEX_STREAMED:
-            return replies.CONTINUE_RESPONSE_BODY
-        return write_chunk(side, data, end) if 0 < len(data) <= replies.CHUNK_BYTES else None
+            answer: bytes | None = replies.CONTINUE_RESPONSE_BODY
+        else:
+            answer = write_chunk(side, data, end) if 0 < len(data) <= replies.CHUNK_BYTES else None
+        if self._tail is not None and answer is not None:
+            self._tail.feed(data)
+        return answer
 
     def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""
@@ -397,6 +407,8 @@ class Stream:
             effects = [Send(data) for data in replies.chunks("response_body", message.data, message.end)]
         else:
             effects = [Send(replies.CONTINUE_RESPONSE_BODY)]
+        if self._tail is not None:
+            self._tail.feed(message.data)
         if message.data and not self._first_byte_seen:
             self._first_byte_seen = True
             if self._reservation is not None:
@@ -419,7 +431,9 @@ class Stream:
             ended = Ended.CLOSED
         else:
             ended = Ended.UNSEEN if self._said_all and not self._said_modes else Ended.ABORTED
-        return [Release(reservation, ended)]
+        release = Release(reservation, ended)
+        tokens = self._tail.output_tokens() if self._tail is not None else None
+        return [release] if tokens is None else [Counted(reservation, tokens), release]
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.

@@ -41,8 +41,9 @@ class Monitor:
         path: str = "/metrics",
         looked: Callable[[Endpoint, bool], None] = lambda endpoint, reached: None,
         readiness: bool = True,
+        arrived: Callable[[Endpoint, Gauges], None] = lambda address, page: None,
     ) -> None:
-        """`looked` is told of each look whether the engine could be reached."""
+        """`looked` is told of each look whether the engine could be reached, `arrived` of each page."""
         self._registry = registry
         self._engines = engines
         self._load = load
@@ -51,6 +52,7 @@ class Monitor:
         self._path = path
         self._tell = looked
         self._readiness = readiness
+        self._tell_page = arrived
         self._looks: set[Endpoint] = set()  # those that were looked at
         self._looked = asyncio.Event()  # set with each look
         self._each = EachEngine(registry, supervisor, "monitor", self._watch)
@@ -95,6 +97,7 @@ class Monitor:
             self._looks.discard(address)
 
     def _arrived(self, address: Endpoint, page: Gauges) -> None:
+        self._tell_page(address, page)
         endpoints = self._registry.endpoints_at(address)
         loads = [self._load(endpoint) for endpoint in endpoints]
         # A request may be charged to another rank than its engine took for it: that is no stranger's.

@@ -123,6 +123,12 @@ class Metrics:
         self.shadows_skipped = Counter(
             "multipick_shadow_skipped", "Decisions that no other policy was asked about.", registry=self.registry
         )
+        self.captured = Counter(
+            "multipick_captured", "Requests that were written to the capture's files.", registry=self.registry
+        )
+        self.capture_lost = Counter(
+            "multipick_capture_lost", "Requests that could not be captured.", ["reason"], registry=self.registry
+        )
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text form."""

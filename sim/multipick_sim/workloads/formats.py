@@ -4,16 +4,19 @@
 |---|---|---|---|---|
 | Mooncake | the default | ms | 512 tokens | guessed |
 | Bailian | `chat_id` | s | 16 tokens | `parent_chat_id` |
-| capture | `block_size` | ms | `block_size` tokens | guessed |
+| capture | `block_size` | ms | `block_size` tokens | by `turn`, else guessed |
 
 All have `timestamp`, `input_length`, `output_length` (tokens) and `hash_ids`; a capture is Mooncake's with the block
 size on each line, so that it goes into other projects' tools as it is. Where the turn before is not named, it is the
-latest request of which all full blocks begin this prompt, two of them at least; that is a guess.
+latest request of which all full blocks begin this prompt, two of them at least; that is a guess. A capture's `turn`
+says how many answers a prompt has in it: the turn before has one less, and what follows its prompt here was its answer.
+
+A line of a capture without `hash_ids` is a request whose prompt the picker could not read: it is equal to no other.
 """
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -45,6 +48,7 @@ class Line(Struct, frozen=True):
     output_length: Annotated[int, Meta(ge=0, le=MAX_OUTPUT_TOKENS)]
     hash_ids: Annotated[Sequence[int | str], Meta(max_length=MAX_PROMPT_TOKENS)]
     block_size: Annotated[int, Meta(ge=1, le=1 << 16)] | None = None
+    turn: Annotated[int, Meta(ge=0)] | None = None
     chat_id: int | str | None = None
     parent_chat_id: int | str | None = None
 
@@ -64,9 +68,11 @@ def read_workload(path: Path, requests: int | None = None) -> Workload:
     if not lines:
         raise TraceError(f"{path}: no requests in it")
     bailian = lines[0].chat_id is not None
-    block_tokens = BAILIAN_BLOCK_TOKENS if bailian else lines[0].block_size or MOONCAKE_BLOCK_TOKENS
+    known = next((line for line in lines if line.hash_ids), lines[0])
+    block_tokens = BAILIAN_BLOCK_TOKENS if bailian else known.block_size or MOONCAKE_BLOCK_TOKENS
     for line in lines:
-        if (line.chat_id is not None) != bailian or (line.block_size or block_tokens) != block_tokens:
+        other_size = line.hash_ids and (line.block_size or block_tokens) != block_tokens
+        if (line.chat_id is not None) != bailian or other_size:
             raise TraceError(f"{path}: not all of its lines have the same format and block size")
     lines.sort(key=lambda line: line.timestamp)
     lines = lines[:requests]
@@ -94,8 +100,14 @@ def _lines(path: Path) -> Iterator[Line]:
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:
                     raise TraceError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
-                if raw.strip():
+                if not raw.strip():
+                    continue
+                try:
                     yield decoder.decode(raw)
+                except (ValueError, msgspec.MsgspecError):
+                    if raw.endswith(b"\n") or number == 1:
+                        raise
+                    return  # the last line, which a picker is still writing
     except (OSError, EOFError, zlib.error) as error:
         raise TraceError(
             f"{path}: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
@@ -122,31 +134,34 @@ def _named_parents(lines: Sequence[Line]) -> Sequence[int]:
 def _items(lines: Sequence[Line], block_tokens: int, second: float, parents: Sequence[int] | None) -> Sequence[Item]:
     chain = Prefixes()
     begin = lines[0].timestamp
-    ends: dict[int, int] = {}  # the prefix of all of a request's full blocks -> that request
+    ends: dict[tuple[int, int | None], int] = {}  # the prefix of all of a request's full blocks, its turn -> it
     items: list[Item] = []
     for number, line in enumerate(lines):
-        full = line.input_length // block_tokens
+        unread = line.block_size is not None and not line.hash_ids
+        full = 0 if unread else line.input_length // block_tokens
         if len(line.hash_ids) < full:
             raise TraceError(
                 f"{line.input_length} input tokens have {full} full blocks of {block_tokens}, "
                 f"but there are {len(line.hash_ids)} hash_ids (request {number + 1} by time)"
             )
+        turn = line.turn if line.block_size is not None else None
         prefixes = chain.number(line.hash_ids[: -(-line.input_length // block_tokens)])
-        after = parents[number] if parents is not None else _guess(ends, prefixes[:full])
-        if parents is not None and after != NOBODY:
+        after = parents[number] if parents is not None else _guess(ends, prefixes[:full], turn)
+        if after != NOBODY and (parents is not None or turn is not None):
             items[after] = _with_answer(items[after], prefixes[:full], block_tokens)
         if full:
-            ends[prefixes[full - 1]] = number
+            ends[prefixes[full - 1], turn] = number
         at_s = (line.timestamp - begin) * second
         tokens = line.input_length
         items.append(Item(at_s, tokens, max(1, line.output_length), prefixes, tokens, after))
     return items
 
 
-def _guess(ends: dict[int, int], full: Sequence[int]) -> int:
+def _guess(ends: Mapping[tuple[int, int | None], int], full: Sequence[int], turn: int | None) -> int:
+    before = turn - 1 if turn is not None else None
     for place in range(len(full) - 1, LEAST_COMMON_BLOCKS - 2, -1):
-        if full[place] in ends:
-            return ends[full[place]]
+        if (full[place], before) in ends:
+            return ends[full[place], before]
     return NOBODY
 
 

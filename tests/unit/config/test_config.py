@@ -32,6 +32,10 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
         ("pool: {name: demo}\nevents: {media: {gpu: 0.5}}\n", "GPU"),
         ("pool: {name: demo}\nevents: {media: {cpu: 0.5, CPU: 0.2}}\n", "twice"),
         ("pool: {name: demo}\nevents: {media: {'': 0.5}}\n", "media"),
+        ("pool: {name: demo}\ncapture: {path: /c}\n", "capture: needs pool.secret_env"),
+        ("pool: {name: demo, secret_env: S}\ncapture: {path: ''}\n", "path"),
+        ("pool: {name: demo, secret_env: S}\ncapture: {path: /c, file_bytes: 10}\n", "file_bytes"),
+        ("pool: {name: demo, secret_env: S}\ncapture: {path: /c, files: 1}\n", "files"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, where: str) -> None:

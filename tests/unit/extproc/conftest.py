@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from multipick_epp.extproc.effects import Ask, Effect, End, FirstByte, Missed, Release, Send, Served, Undecided
+from multipick_epp.extproc.effects import Ask, Counted, Effect, End, FirstByte, Missed, Release, Send, Served, Undecided
 from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, RequestBody, ResponseBody, read
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds, Kept, Stream
@@ -23,12 +23,13 @@ class Play:
     modes: Modes | None
     bounds: Bounds = field(default_factory=Bounds)
     kept: Kept = field(default_factory=Kept)
+    counts_output: bool = False
 
     def __post_init__(self) -> None:
-        self.stream = Stream(self.bounds, self.kept)
+        self.stream = Stream(self.bounds, self.kept, counts_output=self.counts_output)
         self.sent: list[ProcessingResponse] = []
         self.asked: list[PickRequest] = []
-        self.told: list[Effect] = []  # Served, FirstByte, Release
+        self.told: list[Effect] = []  # Served, FirstByte, Counted, Release
         self.missed: list[Undecided] = []
         self.ended = False
         self._first = True
@@ -71,7 +72,7 @@ class Play:
                     self.ended = True
                 case Missed(how):
                     self.missed.append(how)
-                case Served() | FirstByte() | Release():
+                case Served() | FirstByte() | Counted() | Release():
                     self.told.append(effect)
 
     @property

@@ -57,6 +57,9 @@ class Picker:
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte")
 
+    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
+        self._note(f"counted {output_tokens}")
+
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         self._note("release")
 

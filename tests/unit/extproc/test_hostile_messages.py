@@ -72,6 +72,9 @@ class Everything:
     def first_byte(self, reservation: ReservationId) -> None:
         self.calls.append("first byte")
 
+    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
+        self.calls.append("counted")
+
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         self.calls.append("release")
 

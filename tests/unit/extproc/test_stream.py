@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import pytest
-from multipick_epp.extproc.effects import Release
+from multipick_epp.extproc.effects import Counted, FirstByte, Release
 from multipick_epp.extproc.messages import (
     BodyMode,
     Modes,
@@ -175,3 +175,49 @@ def test_a_responses_chunks_but_the_first_and_the_last_go_the_short_way(play: ty
     assert played.sent[-1].SerializeToString() == short
     played.close()
     assert played.stream.pass_on("response_body", b"late", False) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        (
+            [b'{"choices":[{"text":"\\"completion_tokens\\": 9"}],"usage":{"prompt_tokens":7,"completion_tokens":12}}'],
+            12,
+        ),
+        ([b"data: {}\n\n" * 900, b'data: {"usage":{"completion_to', b'kens": 345}}\n\ndata: [DONE]\n\n'], 345),
+        (
+            [b'event: message_delta\ndata: {"usage":{"output_tokens":1}}\n', b'data: {"usage":{"output_tokens":21}}\n'],
+            21,
+        ),
+        ([b'{"usage":{"completion_tokens":99999999}}'], 1 << 18),
+        ([b'{"usage":{"completion_tokens":-3}}'], None),
+        ([b"\x1f\x8b compressed"], None),
+        ([], None),
+    ],
+)
+def test_the_engines_count_of_an_answer_is_told_before_its_end_where_it_passes(
+    parts: list[bytes], tokens: int | None, play: type["Play"]
+) -> None:
+    played = play(Modes(response_body=BodyMode.FULL_DUPLEX_STREAMED), counts_output=True)
+    played.hear(POST)
+    played.hear(RequestBody(b"{}", end=True))
+    played.pick(PICK)
+    played.hear(ResponseHeaders(end=False, served=None, status=200))
+    for data in parts:  # as the driver does it: most chunks go the short way
+        if played.stream.pass_on("response_body", data, False) is None:
+            played.hear(ResponseBody(data, end=False))
+    played.hear(ResponseTrailers())
+    counted = [] if tokens is None else [Counted(ReservationId("r"), tokens)]
+    assert [each for each in played.told if not isinstance(each, FirstByte)] == [
+        *counted,
+        Release(ReservationId("r"), Ended.WHOLE),
+    ]
+
+
+def test_nobody_looks_into_a_response_unless_asked_to(play: type["Play"]) -> None:
+    played = play(Modes(response_body=BodyMode.FULL_DUPLEX_STREAMED))
+    played.hear(POST)
+    played.hear(RequestBody(b"{}", end=True))
+    played.pick(PICK)
+    played.hear(ResponseBody(b'{"usage":{"completion_tokens":5}}', end=True))
+    assert not [each for each in played.told if isinstance(each, Counted)]

@@ -149,3 +149,36 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
     path.write_bytes(b"[" * (5 << 20))
     with pytest.raises(TraceError, match="longer than"):
         read_workload(path)
+
+
+def test_a_captures_turn_before_has_an_answer_less_and_what_follows_its_prompt_was_its_answer(tmp_path: Path) -> None:
+    lines = [
+        mooncake(0, 40, [1, 2], 30, block_size=16, turn=0),
+        mooncake(1, 50, [1, 2, 7], block_size=16, turn=0),  # the same beginning, and no answer in it: no turn after
+        mooncake(2, 100, [1, 2, 3, 4, 5, 6], block_size=16, turn=1),
+        mooncake(3, 120, [1, 2, 3, 4, 5, 6, 8], block_size=16, turn=1),
+        mooncake(4, 120, [1, 2, 3, 4, 5, 6, 9], block_size=16),  # no chat: guessed by prompts of its kind
+    ]
+    items = read_workload(write(tmp_path / "t.jsonl", lines)).items
+    assert [item.after for item in items] == [NOBODY, NOBODY, 0, 0, NOBODY]
+    assert [item.known_tokens for item in items] == [70, 50, 100, 120, 120]
+
+
+def test_a_prompt_that_nobody_read_is_equal_to_none_and_has_no_block_size_to_keep_to(tmp_path: Path) -> None:
+    lines = [
+        mooncake(0, 5000, [], block_size=16),
+        mooncake(1, 64, [1, 2, 3, 4], block_size=32 // 2),
+        mooncake(2, 5000, [], block_size=64),
+    ]
+    items = read_workload(write(tmp_path / "t.jsonl", lines)).items
+    assert [(item.prompt_tokens, list(item.prefixes)) for item in items] == [(5000, []), (64, [0, 1, 2, 3]), (5000, [])]
+
+
+def test_a_last_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [mooncake(0, 512, [1]), mooncake(1, 512, [2])])
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:30])
+    assert len(read_workload(path).items) == 2
+    path.write_bytes(whole + whole[:30] + b"\n")
+    with pytest.raises(TraceError, match="line 3"):
+        read_workload(path)
