@@ -1,6 +1,7 @@
 """How many tokens an answer probably had, where nobody tells: an engine gives each request that it runs one a step.
 
-How fast it steps is in its own counters: tokens generated, over the requests that it ran meanwhile.
+How fast it steps is in its own metrics: tokens generated, over the requests that it ran meanwhile. Requests shorter
+than the time between two looks are seen by chance, and so as often as is right in the long run.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from multipick_epp.types import Endpoint
 
 MAX_TOKENS = 1 << 18
 """Of an answer; whatever an engine says of itself."""
-DECAY = 0.8
-"""Of what was seen, a look: the last five or so count, some seconds."""
+DECAY = 0.98
+"""Of what was seen before, a look: about the last 50 count, half a minute."""
+LEAST_REQUEST_SECONDS = 0.2
+"""A rate is made of so much at least."""
 
 
 @dataclass(slots=True)
@@ -33,22 +36,26 @@ class StepRates:
         """Its metrics came, at `now_s` (seconds, monotonic)."""
         before = self._seen.get(address)
         seen = self._seen[address] = _Seen(now_s, gauges.generated, gauges.running)
-        if before is None:
-            return
-        seen.tokens, seen.request_seconds = before.tokens, before.request_seconds
-        # Who ran nothing at either look says nothing of how fast it steps; who counts from 0 again is another.
-        if before.running >= 1 and gauges.running >= 1 and gauges.generated > before.generated:
-            ran = (before.running + gauges.running) / 2 * (now_s - before.at_s)
-            seen.tokens = DECAY * before.tokens + gauges.generated - before.generated
-            seen.request_seconds = DECAY * before.request_seconds + ran
+        if before is None or gauges.generated < before.generated:
+            return  # who counts from 0 again is another engine
+        ran = (before.running + gauges.running) / 2 * (now_s - before.at_s)
+        made = gauges.generated - before.generated
+        decay = DECAY if ran or made else 1.0  # who does nothing forgets nothing
+        seen.tokens = decay * before.tokens + made
+        seen.request_seconds = decay * before.request_seconds + ran
 
     def gone(self, address: Endpoint) -> None:
         """It left the pool."""
         self._seen.pop(address, None)
 
     def tokens(self, address: Endpoint, seconds: float) -> int | None:
-        """What it gives a request in so many seconds, one token at least; None while nothing is known of it."""
-        seen = self._seen.get(address)
-        if seen is None or not seen.request_seconds:
+        """What it gives a request in so many seconds, one token at least; where it is new, what the others do.
+
+        None while nothing is known.
+        """
+        own = self._seen.get(address)
+        counted = [own] if own and own.request_seconds >= LEAST_REQUEST_SECONDS else self._seen.values()
+        made, ran = sum(each.tokens for each in counted), sum(each.request_seconds for each in counted)
+        if not made or ran < LEAST_REQUEST_SECONDS:
             return None
-        return min(max(1, round(seconds * seen.tokens / seen.request_seconds)), MAX_TOKENS)
+        return min(max(1, round(seconds * made / ran)), MAX_TOKENS)
