@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -14,14 +15,19 @@ from rich.console import Console
 
 from multipick_sim.demo.display import display
 from multipick_sim.demo.options import Options, parse
+from multipick_sim.demo.page import replay_command, report_page
 from multipick_sim.demo.report import Outcome, as_json, remarks, table, verdict
 from multipick_sim.demo.run import run
 from multipick_sim.demo.stack import StackError
-from multipick_sim.traffic.chats import Shape, chats
+from multipick_sim.replay.capacity import full_load
+from multipick_sim.replay.setup import Setup
+from multipick_sim.traffic import made
 from multipick_sim.traffic.mooncake import TraceError, read_trace
 from multipick_sim.traffic.plan import Session, request_count
+from multipick_sim.workloads.generators import generator
 
 BELOW_TABLE = "the same requests under each policy, caches empty at its start; times are the simulated engines'"
+CAPACITY_OF = 1000  # requests: so many tell what pods can carry
 ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -34,20 +40,24 @@ def command(arguments: Sequence[str]) -> int:
         print(f"multipick demo: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_signal(options, sessions))
+        return runner.run(_until_signal(options, sessions, shlex.join(["multipick", "demo", *arguments])))
 
 
 def plan(options: Options) -> tuple[Session, ...]:
     """The requests to send. Raises TraceError for a trace that can't be read."""
     if options.trace:
         return read_trace(options.trace, options.requests)
-    return chats(options.requests, options.seed, Shape())
+    make = generator(options.traffic)
+    assert make is not None, "checked with the command line"
+    workload = make(options.requests, options.seed)
+    capacity = full_load(workload.first(CAPACITY_OF), Setup(pods=options.pods, preset=options.preset))
+    return made.plan(workload, options.load * capacity, options.seed)
 
 
-async def _until_signal(options: Options, sessions: tuple[Session, ...]) -> int:
+async def _until_signal(options: Options, sessions: tuple[Session, ...], command_line: str) -> int:
     """The demo, which the first signal ends in good order; further ones are ignored while it cleans up."""
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(_demo(options, sessions))
+    work = asyncio.create_task(_demo(options, sessions, command_line))
     received: list[signal.Signals] = []
 
     def end(number: signal.Signals) -> None:
@@ -65,7 +75,7 @@ async def _until_signal(options: Options, sessions: tuple[Session, ...]) -> int:
         return 128 + received[0]
 
 
-async def _demo(options: Options, sessions: tuple[Session, ...]) -> int:
+async def _demo(options: Options, sessions: tuple[Session, ...], command_line: str) -> int:
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="multipick-demo-"))
     keep = True
@@ -73,7 +83,7 @@ async def _demo(options: Options, sessions: tuple[Session, ...]) -> int:
         with display(console) as shown:
             outcomes = [await run(policy, sessions, options, folder, shown) for policy in options.policies]
         keep = any(outcome.figures.failed for outcome in outcomes)
-        _tell(console, options, sessions, outcomes)
+        _tell(console, options, sessions, command_line, outcomes)
     except StackError as error:
         print(f"multipick demo: {error}", file=sys.stderr)
     except asyncio.CancelledError:
@@ -87,14 +97,21 @@ async def _demo(options: Options, sessions: tuple[Session, ...]) -> int:
     return 1 if keep else 0
 
 
-def _tell(console: Console, options: Options, sessions: tuple[Session, ...], outcomes: Sequence[Outcome]) -> None:
+def _tell(
+    console: Console,
+    options: Options,
+    sessions: tuple[Session, ...],
+    command_line: str,
+    outcomes: Sequence[Outcome],
+) -> None:
     console.print(table(outcomes))
     lines = [line for outcome in outcomes for line in remarks(outcome)]
     for line in (BELOW_TABLE, *lines, verdict(outcomes)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _say(console, line)
     if options.json:
         setup = {
-            "traffic": options.trace.name if options.trace else "chats",
+            "traffic": options.trace.name if options.trace else options.traffic,
+            "load": None if options.trace else options.load,
             "requests": request_count(sessions),
             "sessions": len(sessions),
             "pods": options.pods,
@@ -103,3 +120,12 @@ def _tell(console: Console, options: Options, sessions: tuple[Session, ...], out
             "seed": options.seed,
         }
         options.json.write_text(json.dumps(as_json(setup, outcomes), indent=2) + "\n")
+    if options.capture:
+        _say(console, f"captured: {options.capture}; the same on a pod less, and under another policy:")
+        _say(console, replay_command(options))
+    options.report.write_text(report_page(options, command_line, outcomes), encoding="utf-8")
+    _say(console, f"report: {options.report}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

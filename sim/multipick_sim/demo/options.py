@@ -8,10 +8,13 @@ from pathlib import Path
 from multipick_epp.policy.registry import names, policy
 
 from multipick_sim.engine.presets import PRESETS
+from multipick_sim.workloads.generators import GENERATORS, generator
 
 MAX_REQUESTS = 100_000
 MAX_PODS = 64  # processes on one machine
 MAX_SPEED = 1000.0
+MAX_LOAD = 10.0
+DEFAULT_TRAFFIC = "mixed"
 DEFAULT_PRESET = "h100-llama-3.3-70b-tp8"
 
 
@@ -19,7 +22,9 @@ DEFAULT_PRESET = "h100-llama-3.3-70b-tp8"
 class Options:
     """What the user asked for."""
 
-    trace: Path | None
+    trace: Path | None  # sent instead of `traffic`
+    traffic: str
+    load: float  # of made traffic, in what round-robin could carry
     requests: int
     pods: int
     policies: tuple[str, ...]
@@ -27,6 +32,8 @@ class Options:
     seed: int
     preset: str
     json: Path | None
+    report: Path
+    capture: Path | None
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -37,7 +44,21 @@ def parse(arguments: Sequence[str]) -> Options:
         "under each policy, and compare.",
     )
     add = parser.add_argument
-    add("--trace", type=_readable, metavar="FILE", help="a Mooncake-format trace to send instead of built-in chats")
+    add("--trace", type=_readable, metavar="FILE", help="a Mooncake-format trace to send instead of made traffic")
+    add(
+        "--traffic",
+        type=_generator,
+        default=DEFAULT_TRAFFIC,
+        metavar="NAME",
+        help=f"what is made: {', '.join(GENERATORS)} (default %(default)s)",
+    )
+    add(
+        "--load",
+        type=_number(MAX_LOAD),
+        default=0.6,
+        metavar="X",
+        help="of made traffic, in what round-robin could carry (default %(default)s)",
+    )
     add("--requests", type=_whole(MAX_REQUESTS), default=300, metavar="N", help="how many (default %(default)s)")
     add("--pods", type=_whole(MAX_PODS), default=4, metavar="N", help="simulated pods (default %(default)s)")
     add(
@@ -47,10 +68,18 @@ def parse(arguments: Sequence[str]) -> Options:
         metavar="A,B",
         help=f"of: {', '.join(names())} (default %(default)s)",
     )
-    add("--speed", type=_speed, default=1.0, metavar="X", help="engine seconds a second (default %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the built-in chats (default %(default)s)")
+    add(
+        "--speed",
+        type=_number(MAX_SPEED),
+        default=1.0,
+        metavar="X",
+        help="engine time a second (default %(default)s)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of the made traffic (default %(default)s)")
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
     add("--json", type=_writable, metavar="FILE", help="write all figures there")
+    add("--report", type=_writable, default=Path("demo.html"), metavar="FILE", help="a page (default %(default)s)")
+    add("--capture", type=_folder, metavar="FOLDER", help="let each picker capture its traffic there, for replay")
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -63,14 +92,34 @@ def _whole(high: int) -> Callable[[str], int]:
     return read
 
 
-def _speed(text: str) -> float:
+def _number(high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, up to {high}")
+        return number
+
+    return read
+
+
+def _generator(text: str) -> str:
     try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed <= MAX_SPEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, up to {MAX_SPEED}")
-    return speed
+        found = generator(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if found is None:
+        raise argparse.ArgumentTypeError(f"no traffic {text!r}; there is: {', '.join(GENERATORS)}")
+    return text
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise argparse.ArgumentTypeError(f"{text} is no empty folder")
+    return path
 
 
 def _policies(text: str) -> tuple[str, ...]:

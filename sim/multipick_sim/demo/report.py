@@ -8,6 +8,7 @@ from rich.table import Table
 
 from multipick_sim.traffic.causes import Agreement
 from multipick_sim.traffic.measures import Figures, Spread
+from multipick_sim.traffic.records import Record
 
 EVEN = 0.03  # a smaller relative difference says nothing in one run on one machine
 BUSY = 0.15  # of the mean TTFT; where decisions take more, this machine is measured rather than the policy
@@ -24,6 +25,8 @@ class Outcome:
     agreement: Agreement
     decision_s: float  # mean of the picker's decisions, in seconds of this machine
     speed: float  # engine seconds a second
+    endpoints: Sequence[str] = ()  # of the pods
+    records: Sequence[Record] = ()
 
 
 def as_json(setup: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:

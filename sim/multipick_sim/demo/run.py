@@ -38,7 +38,8 @@ async def run(policy: str, sessions: Sequence[Session], options: Options, folder
         target = Target(started.url, started.model, options.speed)
         await _first(drive(sessions, target, ended), _look(started.admin_url, shown), started.fail())
         decision_s = await _mean_decision_s(started.admin_url)
-    return Outcome(policy, measure(records, options.pods), agreement(records, options.speed), decision_s, options.speed)
+    figures, foreseen = measure(records, options.pods), agreement(records, options.speed)
+    return Outcome(policy, figures, foreseen, decision_s, options.speed, started.endpoints, records)
 
 
 async def _look(admin_url: str, shown: Display) -> None:

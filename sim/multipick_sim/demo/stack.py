@@ -6,6 +6,7 @@ Every port is one that its server took by itself and told of, in its log or over
 import asyncio
 import os
 import re
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,6 +26,7 @@ from multipick_sim.local.processes import running
 from multipick_sim.local.valkey import valkey
 
 MODEL = "demo"
+SECRET = "DEMO_POOL_SECRET"
 READY_S = 30.0  # a first start reads everything from the disk
 POLL_S = 0.05
 LOG_END_BYTES = 2000
@@ -58,6 +60,7 @@ class Stack:
     url: str  # of Envoy: http://host:port
     admin_url: str  # of the picker
     model: str
+    endpoints: Sequence[str]  # of the pods
     children: Sequence[Child]
 
     async def fail(self) -> None:
@@ -88,7 +91,8 @@ async def stack(policy: str, options: Options, folder: Path, shown: Display) -> 
             endpoints = [await _announced(pod, _served_address) for pod in pods]
             shown.starting(policy, "the picker")
             config = folder / f"{policy}-picker.yaml"
-            config.write_bytes(msgspec.yaml.encode(_picker_config(policy, endpoints, store.url)))
+            capture = options.capture and options.capture / policy
+            config.write_bytes(msgspec.yaml.encode(_picker_config(policy, endpoints, store.url, capture)))
             picker = await started.enter_async_context(
                 _child(f"{policy}-picker", folder, ("epp", "--config", str(config)))
             )
@@ -100,7 +104,7 @@ async def stack(policy: str, options: Options, folder: Path, shown: Display) -> 
             gateway = await started.enter_async_context(envoy(bootstrap, log=folder / f"{policy}-envoy.log"))
         except RuntimeError as error:  # Envoy's and Valkey's
             raise StackError(str(error)) from error
-        yield Stack(gateway.url, admin_url, MODEL, [*pods, picker])
+        yield Stack(gateway.url, admin_url, MODEL, endpoints, [*pods, picker])
 
 
 @asynccontextmanager
@@ -108,6 +112,7 @@ async def _child(name: str, folder: Path, arguments: Sequence[str]) -> AsyncIter
     log = folder / f"{name}.log"
     # What configures the user's own pickers, a store's address for one, is none of the demo's.
     env = {name: value for name, value in os.environ.items() if not name.startswith("MULTIPICK_")}
+    env[SECRET] = secrets.token_hex()
     async with running([*_MULTIPICK, *arguments], log=log, env=env) as process:
         yield Child(name, process, log)
 
@@ -134,9 +139,10 @@ def _pod_flags(options: Options) -> Sequence[str]:
     return ["sim", "serve", *(str(part) for flag in flags.items() for part in flag)]
 
 
-def _picker_config(policy: str, endpoints: Sequence[str], state: str) -> Mapping[str, object]:
+def _picker_config(policy: str, endpoints: Sequence[str], state: str, capture: Path | None) -> Mapping[str, object]:
     return {
-        "pool": {"name": "demo", "models": [MODEL], "tokenizer": str(MODEL_DIR)},
+        "pool": {"name": "demo", "models": [MODEL], "tokenizer": str(MODEL_DIR), "secret_env": SECRET},
+        **({"capture": {"path": str(capture)}} if capture else {}),
         "endpoints": [{"address": endpoint} for endpoint in endpoints],
         "state": state,
         "policy": policy,

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
-from multipick_sim.traffic.chats import Range
-from multipick_sim.workloads.sessions import BLOCK_TOKENS, Blocks, Head, Session, merged
+from multipick_sim.workloads.sessions import BLOCK_TOKENS, Blocks, Head, Range, Session, merged
 from multipick_sim.workloads.workload import Item, Workload
 
 Generator = Callable[[int, int], Workload]

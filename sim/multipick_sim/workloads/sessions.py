@@ -1,14 +1,28 @@
 """What the generators are made of: numbers for blocks, and a session that grows turn by turn."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 
 from multipick_sim.workloads.workload import NOBODY, Item
 
 BLOCK_TOKENS = 16
 NOMINAL_FIRST_S = 0.5  # what an answer is assumed to take, when it is decided when the next turn comes
 NOMINAL_TOKEN_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Whole numbers from `low` to `high`, drawn log-uniformly: short ones are more frequent, as in real chats."""
+
+    low: int
+    high: int
+
+    def draw(self, random: Random) -> int:
+        """One number."""
+        return round(self.low * math.pow(self.high / self.low, random.random()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import uuid
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from multipick_sim.workloads.formats import read_workload
 
 MARK = "DEMO_TEST_MARK"
 PATIENCE_S = 90.0
@@ -92,11 +94,13 @@ async def start_demo(tmp_path: Path) -> AsyncIterator[StartDemo]:
 
 async def test_a_run_compares_policies_on_the_same_requests(start_demo: StartDemo, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    demo = await start_demo("--requests", 40, "--pods", 2, "--speed", 2, "--seed", 3, "--json", figures)
+    report, captured = tmp_path / "report.html", tmp_path / "captured"
+    files = ("--json", figures, "--report", report, "--capture", captured)
+    demo = await start_demo("--requests", 40, "--pods", 2, "--speed", 2, "--seed", 3, *files)
     status, output, errors = await demo.end()
     assert status == 0, errors
     written = json.loads(figures.read_text())
-    setup = {"requests": 40, "pods": 2, "speed": 2.0, "seed": 3, "traffic": "chats"}
+    setup = {"requests": 40, "pods": 2, "speed": 2.0, "seed": 3, "traffic": "mixed"}
     assert written["setup"].items() >= setup.items()
     assert [row["policy"] for row in written["policies"]] == ["lmetric", "round-robin"]
     for row in written["policies"]:
@@ -108,12 +112,21 @@ async def test_a_run_compares_policies_on_the_same_requests(start_demo: StartDem
         assert row["tpot_s"]["p50"] > 0
     assert written["policies"][0]["output_tokens"] == written["policies"][1]["output_tokens"]
     assert written["verdict"] in output
+    assert output.splitlines()[-1] == f"report: {report}"
+    page = report.read_text()
+    assert "demo: mixed" in page
+    assert "<svg" in page
+    assert not re.search(r"(src|href)=|url\(|@import|https?://", page)
+    for policy in ("lmetric", "round-robin"):
+        assert len(read_workload(captured / policy).items) == 40
+    assert f"multipick replay {captured}/lmetric --pods 1" in output
     assert demo.processes() == {}
     assert list(demo.folder.iterdir()) == []
 
 
 async def test_a_trace_is_sent_with_its_lengths_and_shared_prefixes(start_demo: StartDemo, tmp_path: Path) -> None:
     trace, figures = tmp_path / "trace.jsonl", tmp_path / "figures.json"
+    files = ("--json", figures, "--report", tmp_path / "report.html")
     ids = [[1, 2, 3], [4, 5, 6], [1, 2, 7], [1, 8]]
     lengths = [1500, 1536, 1100, 700]
     trace.write_text(
@@ -122,7 +135,7 @@ async def test_a_trace_is_sent_with_its_lengths_and_shared_prefixes(start_demo: 
             for n, (length, hash_ids) in enumerate(zip(lengths, ids, strict=True))
         )
     )
-    demo = await start_demo("--trace", trace, "--pods", 1, "--policies", "lmetric", "--speed", 4, "--json", figures)
+    demo = await start_demo("--trace", trace, "--pods", 1, "--policies", "lmetric", "--speed", 4, *files)
     status, _, errors = await demo.end()
     assert status == 0, errors
     [row] = json.loads(figures.read_text())["policies"]

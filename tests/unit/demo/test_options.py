@@ -11,6 +11,8 @@ def test_no_argument_is_a_run_of_lmetric_against_round_robin() -> None:
     assert options.policies == ("lmetric", "round-robin")
     assert options.trace is None
     assert options.json is None
+    assert (options.traffic, options.load) == ("mixed", 0.6)
+    assert (options.report, options.capture) == (Path("demo.html"), None)
 
 
 def test_arguments_are_read(tmp_path: Path) -> None:
@@ -41,6 +43,12 @@ def test_arguments_are_read(tmp_path: Path) -> None:
         "--preset gameboy",
         "--trace missing/trace.jsonl",
         "--json missing/folder/out.json",
+        "--report missing/folder/out.html",
+        "--capture .",
+        "--traffic rumours",
+        "--traffic chat:9",
+        "--load 0",
+        "--load 11",
     ],
 )
 def test_nonsense_is_refused(line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def page(about: About, outcomes: Sequence[Outcome]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>multipick replay: {escape(about.workload)}</title><style>{STYLE}{colours}{best}</style></head><body>"
+        f"<title>multipick: {escape(about.workload)}</title><style>{STYLE}{colours}{best}</style></head><body>"
         f"<header><h1>{escape(about.workload)}</h1>{_about(about)}</header>"
         f'<nav aria-label="policies">{_legend(policies, kinds)}</nav><main>{"".join(sections)}</main>'
         f"<footer>{_footer(about)}</footer><script>{SCRIPT}</script></body></html>\n"
