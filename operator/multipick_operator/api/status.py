@@ -16,6 +16,7 @@ CONDITION_TYPES = (
     "RouteReady",
     "IndexReady",
     "EnginesMatch",
+    "PrefixesSpread",
     "ScalingActive",
     "AdaptersLoaded",
 )

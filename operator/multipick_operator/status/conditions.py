@@ -202,6 +202,11 @@ def engines_match(pool: Pool, seen: Observed) -> Verdict:
     return pickers.engines_match(seen.reports)
 
 
+def prefixes_spread(pool: Pool, seen: Observed) -> Verdict:
+    """No prefix is hot. Pickers see to it themselves; who sizes the pool may want to know."""
+    return pickers.prefixes_spread(seen.reports)
+
+
 def scaling_active(pool: Pool, seen: Observed) -> Verdict | None:
     """The autoscaler's own word; None: the pool asks for none."""
     if pool.spec.autoscaling is None:
@@ -232,6 +237,7 @@ JUDGES: dict[str, Judge] = {
     "RouteReady": route_ready,
     "IndexReady": index_ready,
     "EnginesMatch": engines_match,
+    "PrefixesSpread": prefixes_spread,
     "ScalingActive": scaling_active,
     "AdaptersLoaded": adapters_loaded,
 }

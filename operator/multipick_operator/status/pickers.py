@@ -35,6 +35,15 @@ class Mismatch(msgspec.Struct, frozen=True):
     words: str
 
 
+class HotPrefix(msgspec.Struct, frozen=True):
+    """A prefix of which more is asked than its holders' part of the pool."""
+
+    prefix: str  # hash
+    tokens: int
+    share: float  # of the last requests
+    endpoints: list[str]  # that hold it
+
+
 class PickerReport(msgspec.Struct, frozen=True):
     """A picker's `GET /status`; fields of later versions are passed over."""
 
@@ -42,6 +51,7 @@ class PickerReport(msgspec.Struct, frozen=True):
     ingest: str | None = None  # why KV events don't reach the shared state
     endpoints: Endpoints = Endpoints()
     mismatches: list[Mismatch] = []
+    hotspots: list[HotPrefix] = []
 
 
 def read(body: bytes) -> PickerReport | None:
@@ -54,7 +64,8 @@ def read(body: bytes) -> PickerReport | None:
 
 def all_is_well(reports: Sequence[PickerReport]) -> bool:
     """Nothing is to be looked at again soon."""
-    return bool(reports) and index_ready(reports).status == engines_match(reports).status == "True"
+    verdicts = (index_ready(reports), engines_match(reports), prefixes_spread(reports))
+    return bool(reports) and all(verdict.status == "True" for verdict in verdicts)
 
 
 def index_ready(reports: Sequence[PickerReport], store: str = "") -> Verdict:
@@ -96,6 +107,24 @@ def engines_match(reports: Sequence[PickerReport]) -> Verdict:
     if not checked:
         return Verdict("Unknown", "NotChecked", f"none of {least.ready} endpoints has answered all checks yet")
     return Verdict("True", "EnginesMatch", f"{checked} of {least.ready} endpoints have answered all checks")
+
+
+def prefixes_spread(reports: Sequence[PickerReport]) -> Verdict:
+    """Whether no prefix is asked for more than its holders' part of the pool; who holds it would be crowded."""
+    if not reports:
+        return Verdict("Unknown", "NotReported", "no picker has told yet")
+    hot = {one.prefix: one for report in reports for one in report.hotspots}
+    if not hot:
+        return Verdict("True", "PrefixesSpread", "")
+    most = sorted(hot.values(), key=lambda one: -one.share)
+    told = "; ".join(
+        f"prefix {one.prefix[:32]} of {one.tokens} tokens is in {one.share:.0%} of the requests and held by "
+        f"{', '.join(each[:80] for each in one.endpoints[:_TOLD])}"
+        + (f" and {len(one.endpoints) - _TOLD} more" if len(one.endpoints) > _TOLD else "")
+        for one in most[:_TOLD]
+    )
+    more = f"; and {len(most) - _TOLD} more" if len(most) > _TOLD else ""
+    return Verdict("False", "HotPrefix", f"{told}{more}; pickers let one endpoint more come to hold it")
 
 
 def _least(reports: Sequence[PickerReport]) -> Endpoints | None:

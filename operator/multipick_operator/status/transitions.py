@@ -35,6 +35,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("RouteReady", ""): "RouteRejected",
     ("IndexReady", ""): "IndexDegraded",
     ("EnginesMatch", ""): "EngineMismatch",
+    ("PrefixesSpread", ""): "HotPrefix",
     ("ScalingActive", ""): "ScalingInactive",
     ("AdaptersLoaded", "LoadFailed"): "AdapterFailed",
     ("Progressing", "ProgressDeadlineExceeded"): "RolloutStuck",

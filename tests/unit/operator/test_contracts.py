@@ -1,7 +1,7 @@
 """What the operator writes is what the other programs read: their own parsers say so."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 from multipick_epp import config
 from multipick_epp.admin.status import EndpointCounts, PickerStatus
 from multipick_epp.checks.mismatch import Kind, Mismatch
+from multipick_epp.decision.hotspots import HotPrefix
 from multipick_epp.policy import registry
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator import weights
@@ -98,10 +99,13 @@ def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> 
     assert (read.data_parallel_rank, read.block_size, read.shutdown_timeout, read.speed) == (1, 32, 7.0, 2.0)
 
 
-def status_of(*mismatches: Mismatch, state: str | None = None) -> PickerReport | None:
+def status_of(
+    *mismatches: Mismatch, state: str | None = None, hotspots: Sequence[HotPrefix] = ()
+) -> PickerReport | None:
     """A picker's own words, as the operator reads them."""
     endpoints = EndpointCounts(2, 1, {Mode.EXACT: 2})
-    return read(msgspec.json.encode(PickerStatus(ReplicaId("r"), state, None, "local", endpoints, mismatches)))
+    status = PickerStatus(ReplicaId("r"), state, None, "local", endpoints, mismatches, hotspots=hotspots)
+    return read(msgspec.json.encode(status))
 
 
 def test_the_operator_reads_the_pickers_status() -> None:
@@ -112,6 +116,13 @@ def test_the_operator_reads_the_pickers_status() -> None:
     assert [(one.kind, one.endpoint, one.words) for one in found.mismatches] == [
         ("model", "10.0.0.1:8000", "it serves x")
     ]
+
+
+def test_the_operator_reads_what_a_picker_says_of_hot_prefixes() -> None:
+    hot = HotPrefix("0a41", 1024, 0.7143, [Endpoint("10.0.0.1:8000")])
+    found = status_of(hotspots=[hot])
+    assert found is not None
+    assert [msgspec.structs.asdict(one) for one in found.hotspots] == [msgspec.structs.asdict(hot)]
 
 
 def test_every_kind_of_mismatch_has_a_reason_of_its_own() -> None:

@@ -6,11 +6,13 @@ import msgspec
 import pytest
 from multipick_operator.status.pickers import (
     Endpoints,
+    HotPrefix,
     Mismatch,
     PickerReport,
     all_is_well,
     engines_match,
     index_ready,
+    prefixes_spread,
     read,
 )
 
@@ -87,7 +89,13 @@ def test_engines_that_did_not_answer_are_counted() -> None:
 
 @pytest.mark.parametrize(
     ("reports", "well"),
-    [([], False), ([WELL], True), ([report(state="x: away")], False), ([report(("model", A, ""))], False)],
+    [
+        ([], False),
+        ([WELL], True),
+        ([report(state="x: away")], False),
+        ([report(("model", A, ""))], False),
+        ([msgspec.structs.replace(WELL, hotspots=[HotPrefix("0a", 16, 0.5, [A])])], False),
+    ],
 )
 def test_a_pool_with_troubles_is_looked_at_again_soon(reports: list[PickerReport], well: bool) -> None:
     assert all_is_well(reports) == well
@@ -101,3 +109,25 @@ def test_what_is_no_report_is_none(body: bytes) -> None:
 def test_fields_of_a_later_picker_are_passed_over() -> None:
     later = msgspec.to_builtins(WELL) | {"replica": "r", "tokens": "local", "new": {"a": 1}}
     assert read(msgspec.json.encode(later)) == WELL
+
+
+def test_hot_prefixes_of_all_pickers_are_named_once_by_hash_and_endpoints_the_most_asked_for_first() -> None:
+    one = msgspec.structs.replace(WELL, hotspots=[HotPrefix("0a", 1024, 0.71, [A]), HotPrefix("0b", 16, 0.9, [A, B])])
+    other = msgspec.structs.replace(WELL, hotspots=[HotPrefix("0a", 1024, 0.70, [A])])
+    assert prefixes_spread([]).status == "Unknown"
+    assert prefixes_spread([WELL]) == ("True", "PrefixesSpread", "")
+    assert prefixes_spread([one, WELL, other]) == (
+        "False",
+        "HotPrefix",
+        f"prefix 0b of 16 tokens is in 90% of the requests and held by {A}, {B}; "
+        f"prefix 0a of 1024 tokens is in 70% of the requests and held by {A}; "
+        "pickers let one endpoint more come to hold it",
+    )
+
+
+def test_many_hot_prefixes_on_many_endpoints_leave_room_for_others() -> None:
+    many = [HotPrefix(f"{number:0100}", 16, 0.5, ["x" * 500] * 300) for number in range(32)]
+    found = prefixes_spread([msgspec.structs.replace(WELL, hotspots=many)])
+    assert len(found.message) < 1400
+    assert "and 297 more" in found.message
+    assert "; and 29 more; " in found.message

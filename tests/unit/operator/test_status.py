@@ -107,6 +107,7 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         "PickerReady": "True",
         "IndexReady": "Unknown",
         "EnginesMatch": "Unknown",
+        "PrefixesSpread": "Unknown",
     }
     assert {one.type for one in found.conditions} <= set(CONDITION_TYPES)
     assert found.selector == "multipick.dev/pool=p,multipick.dev/role=engine"
