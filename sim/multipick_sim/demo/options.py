@@ -28,6 +28,8 @@ class Options:
     requests: int
     pods: int
     policies: tuple[str, ...]
+    guard: bool  # the hotspot guard
+    shadow: tuple[str, ...]  # policies that are asked beside each decision
     speed: float
     seed: int
     preset: str
@@ -75,12 +77,15 @@ def parse(arguments: Sequence[str]) -> Options:
         metavar="X",
         help="engine time a second (default %(default)s)",
     )
+    add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of policies that multiply (default on)")
+    add("--shadow", type=_policies, default=(), metavar="A,B", help="policies that pickers ask beside, and what of it")
     add("--seed", type=int, default=0, metavar="N", help="of the made traffic (default %(default)s)")
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
     add("--json", type=_writable, metavar="FILE", help="write all figures there")
     add("--report", type=_writable, default=Path("demo.html"), metavar="FILE", help="a page (default %(default)s)")
     add("--capture", type=_folder, metavar="FOLDER", help="let each picker capture its traffic there, for replay")
-    return Options(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    return Options(**given | {"guard": given["guard"] == "on"})
 
 
 def _whole(high: int) -> Callable[[str], int]:

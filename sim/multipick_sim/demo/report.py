@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from multipick_sim.demo.told import Told
 from multipick_sim.traffic.causes import Agreement
 from multipick_sim.traffic.measures import Figures, Spread
 from multipick_sim.traffic.records import Record
@@ -23,7 +24,7 @@ class Outcome:
     policy: str
     figures: Figures
     agreement: Agreement
-    decision_s: float  # mean of the picker's decisions, in seconds of this machine
+    told: Told  # by the picker
     speed: float  # engine seconds a second
     endpoints: Sequence[str] = ()  # of the pods
     records: Sequence[Record] = ()
@@ -38,7 +39,9 @@ def as_json(setup: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any
             {
                 "policy": outcome.policy,
                 **asdict(outcome.figures),
-                "decision_wall_s": outcome.decision_s,
+                "decision_wall_s": outcome.told.decision_s,
+                "kept_out": outcome.told.kept_out,
+                "shadows": [asdict(shadow) for shadow in outcome.told.shadows],
                 "agreement": agreement,
             }
         )
@@ -67,7 +70,13 @@ def remarks(outcome: Outcome) -> Iterator[str]:
         yield f"  {count} x {cause}"
     if found.unpredicted:
         yield f"  {found.unpredicted} without a prediction (not routed by the picker)"
-
+    if outcome.told.kept_out:
+        yield f"  the hotspot guard kept {outcome.told.kept_out} requests out of the holders of a hot prefix"
+    for shadow in outcome.told.shadows:
+        yield (
+            f"  {shadow.policy} would have chosen the same for {shadow.same} of {shadow.looked} requests that it was"
+            f" asked about, and hit {shadow.hit_tokens:,} tokens where {shadow.own_hit_tokens:,} were"
+        )
     if (share := _decision_share(outcome)) > BUSY:
         yield f"  this machine is too busy: decisions are {share:.0%} of the mean TTFT; try a lower --speed"
 
@@ -107,7 +116,7 @@ def _column(outcome: Outcome) -> dict[str, str]:
     cells["hit rate"] = f"{figures.hit_rate:.1%}"
     cells["imbalance"] = f"{figures.imbalance:.2f}"
     cells["predicted = reported"] = f"{outcome.agreement.share:.1%}"
-    cells["decision, wall"] = _milliseconds(outcome.decision_s)
+    cells["decision, wall"] = _milliseconds(outcome.told.decision_s)
     cells["requests"] = str(figures.requests)
     cells["failed"] = str(figures.failed)
     return cells
@@ -116,7 +125,7 @@ def _column(outcome: Outcome) -> dict[str, str]:
 def _decision_share(outcome: Outcome) -> float:
     """The picker's mean decision as a share of the mean TTFT."""
     ttft_s = _mean(outcome.figures.ttft_s)
-    return outcome.decision_s * outcome.speed / ttft_s if ttft_s else 0.0
+    return outcome.told.decision_s * outcome.speed / ttft_s if ttft_s else 0.0
 
 
 def _mean(spread: Spread | None) -> float | None:

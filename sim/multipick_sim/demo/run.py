@@ -13,6 +13,7 @@ from multipick_sim.demo.display import Display, Pod
 from multipick_sim.demo.options import Options
 from multipick_sim.demo.report import Outcome
 from multipick_sim.demo.stack import stack
+from multipick_sim.demo.told import told_by
 from multipick_sim.traffic.causes import agreement
 from multipick_sim.traffic.client import Target, drive
 from multipick_sim.traffic.measures import measure
@@ -37,9 +38,9 @@ async def run(policy: str, sessions: Sequence[Session], options: Options, folder
         shown.begin(policy, request_count(sessions))
         target = Target(started.url, started.model, options.speed)
         await _first(drive(sessions, target, ended), _look(started.admin_url, shown), started.fail())
-        decision_s = await _mean_decision_s(started.admin_url)
+        told = await told_by(started.admin_url, options.shadow)
     figures, foreseen = measure(records, options.pods), agreement(records, options.speed)
-    return Outcome(policy, figures, foreseen, decision_s, options.speed, started.endpoints, records)
+    return Outcome(policy, figures, foreseen, told, options.speed, started.endpoints, records)
 
 
 async def _look(admin_url: str, shown: Display) -> None:
@@ -51,15 +52,6 @@ async def _look(admin_url: str, shown: Display) -> None:
                 async with http.get("/endpoints") as response:
                     shown.pods(decoder.decode(await response.read()))
             await asyncio.sleep(LOOK_S)
-
-
-async def _mean_decision_s(admin_url: str) -> float:
-    """Seconds from a whole request to its endpoint, by the picker's own metrics; 0 where it made no decision."""
-    async with aiohttp.ClientSession(admin_url) as http, http.get("/metrics") as response:
-        lines = (await response.text()).splitlines()
-    samples = dict(line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
-    count = float(samples["multipick_decision_seconds_count"])
-    return float(samples["multipick_decision_seconds_sum"]) / count if count else 0.0
 
 
 async def _first(*work: Coroutine[Any, Any, None]) -> None:

@@ -91,8 +91,7 @@ async def stack(policy: str, options: Options, folder: Path, shown: Display) -> 
             endpoints = [await _announced(pod, _served_address) for pod in pods]
             shown.starting(policy, "the picker")
             config = folder / f"{policy}-picker.yaml"
-            capture = options.capture and options.capture / policy
-            config.write_bytes(msgspec.yaml.encode(_picker_config(policy, endpoints, store.url, capture)))
+            config.write_bytes(msgspec.yaml.encode(_picker_config(policy, endpoints, store.url, options)))
             picker = await started.enter_async_context(
                 _child(f"{policy}-picker", folder, ("epp", "--config", str(config)))
             )
@@ -139,10 +138,12 @@ def _pod_flags(options: Options) -> Sequence[str]:
     return ["sim", "serve", *(str(part) for flag in flags.items() for part in flag)]
 
 
-def _picker_config(policy: str, endpoints: Sequence[str], state: str, capture: Path | None) -> Mapping[str, object]:
+def _picker_config(policy: str, endpoints: Sequence[str], state: str, options: Options) -> Mapping[str, object]:
     return {
         "pool": {"name": "demo", "models": [MODEL], "tokenizer": str(MODEL_DIR), "secret_env": SECRET},
-        **({"capture": {"path": str(capture)}} if capture else {}),
+        **({"capture": {"path": str(options.capture / policy)}} if options.capture else {}),
+        "hotspot_guard": options.guard,
+        "shadow": list(options.shadow),
         "endpoints": [{"address": endpoint} for endpoint in endpoints],
         "state": state,
         "policy": policy,

@@ -3,6 +3,7 @@ from dataclasses import replace
 from multipick_sim.demo.options import Options, parse
 from multipick_sim.demo.page import replay_command, report_page
 from multipick_sim.demo.report import Outcome
+from multipick_sim.demo.told import Told
 from multipick_sim.replay.options import parse as parse_replay
 from multipick_sim.traffic.causes import agreement
 from multipick_sim.traffic.measures import measure
@@ -33,7 +34,7 @@ def record(number: int, endpoint: str | None, error: str | None = None) -> Recor
 
 
 def outcome(policy: str, records: list[Record]) -> Outcome:
-    return Outcome(policy, measure(records, 2), agreement(records, 2.0), 0.001, 2.0, ["a:1", "b:1"], records)
+    return Outcome(policy, measure(records, 2), agreement(records, 2.0), Told(0.001), 2.0, ["a:1", "b:1"], records)
 
 
 def test_the_page_has_what_clients_saw_under_each_policy() -> None:

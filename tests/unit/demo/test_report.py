@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from multipick_sim.demo.report import Outcome, as_json, remarks, table, verdict
+from multipick_sim.demo.told import Shadow, Told, told
 from multipick_sim.traffic.causes import Agreement, Cause
 from multipick_sim.traffic.measures import Figures, Spread
 from rich.console import Console
@@ -32,7 +33,9 @@ def outcome(
         hit_rate=hit_rate,
         imbalance=1.25,
     )
-    return Outcome(policy, figures, Agreement(100, 97, 1, {Cause.EVICTED: 2, Cause.IN_PREFILL: 1}), decision_s, 2.0)
+    return Outcome(
+        policy, figures, Agreement(100, 97, 1, {Cause.EVICTED: 2, Cause.IN_PREFILL: 1}), Told(decision_s), 2.0
+    )
 
 
 OTHER = outcome("round-robin")
@@ -127,3 +130,24 @@ def test_json_has_a_row_a_policy_with_all_figures() -> None:
     assert written["policies"][0]["agreement"]["share"] == 0.97
     assert written["policies"][0]["agreement"]["causes"] == {Cause.EVICTED: 2, Cause.IN_PREFILL: 1}
     assert written["verdict"] == verdict([outcome("lmetric"), OTHER])
+
+
+def test_what_the_guard_did_and_what_shadows_would_have_done_is_told_where_there_is_any() -> None:
+    page = """# HELP multipick_decision_seconds From a whole request to its endpoint.
+multipick_decision_seconds_count 4.0
+multipick_decision_seconds_sum 0.02
+multipick_hotspot_kept_out_total 3.0
+multipick_shadow_decisions_total{choice="same",policy="llm-d"} 2.0
+multipick_shadow_decisions_total{choice="other",policy="llm-d"} 1.0
+multipick_shadow_hit_tokens_total{policy="llm-d"} 1000.0
+multipick_shadow_own_hit_tokens_total{policy="llm-d"} 1200.0
+"""
+    found = told(page, ["llm-d", "random"])
+    assert found == Told(0.005, 3, [Shadow("llm-d", 3, 2, 1000, 1200), Shadow("random", 0, 0, 0, 0)])
+    lines = list(remarks(replace(OTHER, told=found)))
+    assert "  the hotspot guard kept 3 requests out of the holders of a hot prefix" in lines
+    assert (
+        "  llm-d would have chosen the same for 2 of 3 requests that it was asked about, and hit 1,000 tokens where "
+        "1,200 were"
+    ) in lines
+    assert not [line for line in remarks(OTHER) if "guard" in line or "asked about" in line]
