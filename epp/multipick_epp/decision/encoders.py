@@ -27,7 +27,7 @@ from multipick_epp.tokens import (
     compare,
     touches,
 )
-from multipick_epp.tokens.families import has_own_tokenizer
+from multipick_epp.tokens.model import OnlyEngines
 from multipick_epp.types import Endpoint, address_of
 
 log = logging.getLogger(__name__)
@@ -70,15 +70,21 @@ class Encoders:
         pool = self._config.pool
         self._settings = await asyncio.to_thread(_settings, pool)
         self._remote.settings = self._settings
-        if pool.tokenizer is not None and has_own_tokenizer(Path(pool.tokenizer)):
-            log.warning(
-                "tekken.json is a tokenizer that only engines have: prompts go to them, which costs milliseconds"
+        if pool.unread_options:
+            log.error(
+                "engines have options that may change token ids in ways unknown here: prompts go to them",
+                extra={"options": list(pool.unread_options)},
             )
-        elif pool.tokenizer is not None:
-            self._local = await asyncio.to_thread(Tokenizer.load, Path(pool.tokenizer), settings=self._settings)
-            log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
-        else:
+            return
+        if pool.tokenizer is None:
             log.warning("no tokenizer is configured: prompts go to the engines, which costs milliseconds")
+            return
+        try:
+            self._local = await asyncio.to_thread(Tokenizer.load, Path(pool.tokenizer), settings=self._settings)
+        except OnlyEngines as why:
+            log.warning("prompts go to the engines, which costs milliseconds", extra={"why": str(why)})
+        else:
+            log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """See `prompts.Encoder`."""
@@ -125,13 +131,16 @@ class Encoders:
 def _settings(pool: Pool) -> EngineSettings:
     """Raises OSError for a template's file that can't be read."""
     template = pool.chat_template
-    if template is not None and (os.sep in template or Path(template).is_file()):
+    itself = template is not None and any(sign in template for sign in "{}\n")  # as the engine tells them apart
+    if template is not None and not itself and (os.sep in template or Path(template).is_file()):
         template = Path(template).read_text(encoding="utf-8")
-    content_format = pool.chat_template_content_format
+    content_format, effort = pool.chat_template_content_format, pool.anthropic_disabled_thinking_effort
     return EngineSettings(
         template,
         None if content_format == "auto" else content_format,
         pool.default_chat_template_kwargs,
         pool.exclude_tools_when_tool_choice_none,
         pool.trust_request_chat_template,
+        pool.tokenizer_mode,
+        None if effort == "auto" else effort,
     )

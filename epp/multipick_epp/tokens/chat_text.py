@@ -5,11 +5,10 @@ from typing import Any
 
 from multipick_epp.requests.prompt import Chat, ChatMessage
 from multipick_epp.tokens.conversation import MEDIA_MARK, conversation, inline_system_first
+from multipick_epp.tokens.efforts import least_effort
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.template import ChatTemplate
-
-_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 NOT_VARIABLES = frozenset({"chat_template", "conversation", "messages"})
 """The engine refuses a request that gives these as template variables."""
@@ -30,7 +29,7 @@ class ChatText:
         self._templates = {name: ChatTemplate(source) for name, source in templates.items()}
         insisting = (template.insists_on_system_first() for template in self._templates.values())
         self._system_first = not self._templates or any(insisting)
-        self._least_effort = self._find_least_effort()
+        self._least_effort = settings.disabled_thinking_effort or least_effort(self._try_effort)
 
     @property
     def sources(self) -> Sequence[str]:
@@ -91,11 +90,6 @@ class ChatText:
             variables["documents"] = chat.documents
         variables["add_generation_prompt"] = chat.add_generation_prompt
         return variables
-
-    def _find_least_effort(self) -> str:
-        """What stands for "no thinking": "none", or "low" where the template refuses that or takes it for another."""
-        none = self._try_effort("none")
-        return "low" if none is None or none in map(self._try_effort, _EFFORTS) else "none"
 
     def _try_effort(self, effort: str) -> str | None:
         try:

@@ -6,6 +6,7 @@ are depends on nothing that comes after them, so a text and its continuation sha
 """
 
 import re
+from collections.abc import Iterable
 
 from tokenizers import Tokenizer as Backend
 
@@ -20,7 +21,12 @@ def allows_chunks(backend: Backend) -> bool:
     """Whether no token spans a place between two words. Added tokens are found by their own text, not by merges."""
     added = {token.content for token in backend.get_added_tokens_decoder().values()}
     learnt = (token for token in backend.get_vocab(with_added_tokens=False) if token not in added)
-    return not any(map(_SPANS_WORDS.search, learnt)) and not any(map(_BETWEEN_WORDS.search, added))
+    return not spans_words(learnt) and not any(map(_BETWEEN_WORDS.search, added))
+
+
+def spans_words(learnt: Iterable[str]) -> bool:
+    """Whether one of these tokens of a vocabulary spans a place between two words."""
+    return any(map(_SPANS_WORDS.search, learnt))
 
 
 def chunks(text: str, size: int) -> list[str]:

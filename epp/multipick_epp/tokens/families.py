@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as Backend
 
 from multipick_epp.requests.prompt import Chat
 from multipick_epp.tokens.segments import Ids, Segment
-from multipick_epp.tokens.settings import EngineSettings
+from multipick_epp.tokens.settings import EngineSettings, TokenizerMode
 
 
 class Family(StrEnum):
@@ -22,6 +22,7 @@ class Family(StrEnum):
 
     TEMPLATE = "template"
     HARMONY = "harmony"
+    MISTRAL = "mistral-common"
     ENGINE = "engine"
 
 
@@ -58,9 +59,18 @@ def family_of(config: Mapping[str, Any]) -> Family:
     return Family.ENGINE if by_engine else Family.TEMPLATE
 
 
-def has_own_tokenizer(folder: Path) -> bool:
-    """Whether the model's texts, too, are not tokenised by tokenizer.json: Mistral's own files are there."""
-    return (folder / "tekken.json").is_file()
+def own_tokenizer(folder: Path, mode: TokenizerMode) -> Path | None:
+    """Mistral's own file, where it makes the ids of the model's texts and chats, and not tokenizer.json.
+
+    The engine takes it where the weights are in Mistral's own files, too, or when it is told to. A folder without
+    weights doesn't tell; there it is most likely.
+    """
+    files = [*folder.glob("tekken.json"), *sorted(folder.glob("tokenizer.model.v*"), reverse=True)]
+    if not files or mode == "hf":
+        return None
+    weights = [path.name for path in folder.glob("*.safetensors")]
+    own = mode == "mistral" or not weights or any(name.startswith("consolidated") for name in weights)
+    return files[0] if own else None
 
 
 def chats_of(family: Family, backend: Backend, settings: EngineSettings) -> Chats | None:
@@ -69,5 +79,5 @@ def chats_of(family: Family, backend: Backend, settings: EngineSettings) -> Chat
         # Only here, for it takes 60 MB and half a second.
         from multipick_epp.tokens.harmony import Harmony
 
-        return Harmony(backend, settings.exclude_tools_when_tool_choice_none)
+        return Harmony(backend, settings)
     return None

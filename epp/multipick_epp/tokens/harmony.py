@@ -7,7 +7,6 @@ takes 2.6 us a token and holds up the whole process meanwhile. `Harmony.load` ch
 """
 
 import json
-from array import array
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -20,7 +19,8 @@ from multipick_epp.requests.prompt import Api, Chat
 from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
 from multipick_epp.tokens.harmony_lines import Line, chat_lines, response_lines, without_old_thoughts
 from multipick_epp.tokens.outcome import NoText
-from multipick_epp.tokens.segments import Ids, Literal, Segment
+from multipick_epp.tokens.segments import Ids, Literal, Segment, as_ids
+from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.texts import check_unicode
 
 _EFFORTS = {effort.value.lower(): effort for effort in library.ReasoningEffort}
@@ -49,18 +49,19 @@ class CallOpening(NamedTuple):
 class Harmony:
     """Writes chats. Calls from several threads don't meet."""
 
-    def __init__(self, backend: Backend, hides_tools: bool) -> None:
-        """`backend` is the model's tokenizer, `hides_tools` the engine's `exclude_tools_when_tool_choice_none`.
+    def __init__(self, backend: Backend, settings: EngineSettings) -> None:
+        """`backend` is the model's tokenizer.
 
         Raises ValueError where the tokenizer is not Harmony's.
         """
-        self._hides_tools = hides_tools
+        self._hides_tools = settings.exclude_tools_when_tool_choice_none
+        self._least_effort = settings.disabled_thinking_effort or "low"  # Harmony knows no "none"
         self._library = library.load_harmony_encoding(library.HarmonyEncodingName.HARMONY_GPT_OSS)
         self._plain = Backend.from_str(backend.to_str())
         self._plain.encode_special_tokens = True
         self._chunk_chars = CHUNK_CHARS if allows_chunks(self._plain) else None
         self.cuts: Mapping[Segment, Ids] = {
-            text: _ids(self._library.encode(text, allowed_special="all")) for text in (_END, _CALL, _ANSWER)
+            text: as_ids(self._library.encode(text, allowed_special="all")) for text in (_END, _CALL, _ANSWER)
         }
         self._tools_text = lru_cache(maxsize=_KEPT_TOOLS)(self._describe)
         if self._encode([_PROBE])[0] != self._library.encode(_PROBE, disallowed_special=()):
@@ -74,7 +75,7 @@ class Harmony:
             effort, instructions, tools, lines = response_lines(chat.sent.body)
         else:
             hidden = chat.tool_choice_none and self._hides_tools
-            effort, instructions, tools, lines = chat_lines(chat, hidden)
+            effort, instructions, tools, lines = chat_lines(chat, hidden, self._least_effort)
         segments: list[Segment] = [_system(effort, bool(tools)), _END]
         if instructions or tools:
             segments += self._developer(instructions, tools)
@@ -95,13 +96,13 @@ class Harmony:
         """The ids of openings and texts. Raises NoText."""
         texts = [segment for segment in segments if isinstance(segment, Literal)]
         ids = self._encode([text.text for text in texts])
-        found: dict[Segment, Ids] = {text: _ids(each) for text, each in zip(texts, ids, strict=True)}
+        found: dict[Segment, Ids] = {text: as_ids(each) for text, each in zip(texts, ids, strict=True)}
         for segment in segments:
             if isinstance(segment, Opening):
-                found[segment] = _ids(self._render(segment.text, segment.tools)[:-1])
+                found[segment] = as_ids(self._render(segment.text, segment.tools)[:-1])
             elif isinstance(segment, CallOpening):
                 header = f"{_START}assistant to={segment.text}{_CHANNEL}commentary json{_MESSAGE}"
-                found[segment] = _ids(self._library.encode(header, allowed_special="all"))
+                found[segment] = as_ids(self._library.encode(header, allowed_special="all"))
         return found
 
     def _developer(self, instructions: str | None, tools: Sequence[Mapping[str, Any]]) -> list[Segment]:
@@ -138,10 +139,6 @@ class Harmony:
             if not text.isascii():
                 check_unicode(text)
         return [Literal(piece) for text in texts if text for piece in (chunks(text, size) if size else [text])]
-
-
-def _ids(ids: Sequence[int]) -> Ids:
-    return array("I", ids).tobytes()
 
 
 def _system(effort: str | None, tools: bool) -> Opening:

@@ -54,10 +54,9 @@ class _Responses(msgspec.Struct):
 _RESPONSES = msgspec.json.Decoder(_Responses)
 
 
-def chat_lines(chat: Chat, hide_tools: bool) -> Preamble:
-    """A chat completion's, or an Anthropic request's. Raises NoText."""
-    # "No thinking" is the least effort that Harmony knows. What it doesn't know is refused later.
-    effort = "low" if chat.thinking_off else chat.reasoning_effort
+def chat_lines(chat: Chat, hide_tools: bool, least_effort: str) -> Preamble:
+    """A chat completion's, or an Anthropic request's; `least_effort` stands for "no thinking". Raises NoText."""
+    effort = least_effort if chat.thinking_off else chat.reasoning_effort
     messages = list(chat.messages)
     instructions = None
     if messages and messages[0]["role"] in ("system", "developer"):

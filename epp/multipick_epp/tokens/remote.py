@@ -98,7 +98,8 @@ class RemoteTokenizer:
             return None
         path = _RENDERED.get(chat.sent.api) if chat.sent else None
         if path is None or chat.sent is None:
-            path, request = _RENDERED[Api.CHAT], msgspec.json.encode({"model": self._model} | _request(chat))
+            path = _RENDERED[Api.CHAT]
+            request = msgspec.json.encode({"model": self._model} | _request(chat, self._effort(chat)))
         else:
             request = chat.sent.body
         answer = await self._engines.render(endpoint, path, request, self._deadline_s)
@@ -114,10 +115,13 @@ class RemoteTokenizer:
         if not NOT_VARIABLES.isdisjoint(chat.template_kwargs):
             raise NoText("not a template variable")  # here they would be taken
         hidden = chat.tool_choice_none and self.settings.exclude_tools_when_tool_choice_none
-        answer = await self._tokenize(endpoint, _question(chat, None if hidden else chat.tools))
+        answer = await self._tokenize(endpoint, _question(chat, None if hidden else chat.tools, self._effort(chat)))
         if isinstance(answer, array) and answer[: len(_HARMONY)] == _HARMONY:
             raise NoText("only the engine writes these chats")
         return _result(answer)
+
+    def _effort(self, chat: Chat) -> str | None:
+        return (self.settings.disabled_thinking_effort or "none") if chat.thinking_off else chat.reasoning_effort
 
     async def _tokenize(self, endpoint: Endpoint, question: Mapping[str, Any]) -> "array[int] | Unanswered":
         body = msgspec.json.encode({"model": self._model, **question})
@@ -128,22 +132,21 @@ def _result(answer: "array[int] | Unanswered") -> Sequence[int] | Untokenised:
     return Untokenised(_REASONS[answer.why]) if isinstance(answer, Unanswered) else answer
 
 
-def _request(chat: Chat) -> dict[str, Any]:
+def _request(chat: Chat, effort: str | None) -> dict[str, Any]:
     """The chat as a request for a completion, less its model."""
     optional = {
         "tools": chat.tools,
         "tool_choice": "none" if chat.tool_choice_none else None,
         "documents": chat.documents,
         "chat_template": chat.chat_template,
-        "reasoning_effort": "none" if chat.thinking_off else chat.reasoning_effort,
+        "reasoning_effort": effort,
     }
     return _common(chat) | _given(optional) | {"chat_template_kwargs": chat.template_kwargs}
 
 
-def _question(chat: Chat, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+def _question(chat: Chat, tools: Sequence[Mapping[str, Any]] | None, effort: str | None) -> dict[str, Any]:
     """The chat for `/tokenize`, less its model."""
     variables = dict(chat.template_kwargs)
-    effort = "none" if chat.thinking_off else chat.reasoning_effort
     if effort is not None:
         variables = {"enable_thinking": effort != "none"} | variables | {"reasoning_effort": effort}
     if chat.documents is not None:

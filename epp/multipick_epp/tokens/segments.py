@@ -46,6 +46,11 @@ Ids = bytes
 """Token ids as u32 in this machine's byte order: small, and quick to join."""
 
 
+def as_ids(ids: Sequence[int]) -> Ids:
+    """Raises OverflowError for what is no token id."""
+    return array("I", ids).tobytes()
+
+
 def text_of(segment: Segment) -> str:
     """The text of a segment of any kind."""
     text: str = segment if isinstance(segment, str) else segment[0]
@@ -71,7 +76,7 @@ class Segmenter:
             for id_, token in added.items()
             if token.content in wanted and _is_clean(token, added.values())
         }
-        self.cuts: Mapping[Segment, Ids] = {text: array("I", [id_]).tobytes() for text, id_ in clean.items()}
+        self.cuts: Mapping[Segment, Ids] = {text: as_ids([id_]) for text, id_ in clean.items()}
         self._split = re.compile(f"({'|'.join(map(re.escape, clean))})").split if clean else None
         self._lead = next(iter(clean), "")
 
@@ -93,7 +98,7 @@ class Segmenter:
         """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
         texts = [self._lead + segment if isinstance(segment, str) else text_of(segment) for segment in segments]
         return {
-            segment: array("I", ids[1:] if isinstance(segment, str) else ids).tobytes()
+            segment: as_ids(ids[1:] if isinstance(segment, str) else ids)
             for segment, ids in zip(segments, self._encode(texts), strict=True)
         }
 

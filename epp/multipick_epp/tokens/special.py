@@ -1,11 +1,10 @@
 """The tokens that a tokenizer puts around a text when it is asked for special tokens: `<s>` before it, for example."""
 
-from array import array
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer as Backend
 
-from multipick_epp.tokens.segments import Ids
+from multipick_epp.tokens.segments import Ids, as_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class Surround:
 def surround_of(backend: Backend) -> Surround | None:
     """The same for every text; None for a tokenizer where it is not."""
     found = {_surround(backend, text) for text in ("a", "Two words", "\n")}
-    return None if len(found) > 1 or None in found else _as_ids(found.pop())
+    return None if len(found) > 1 or None in found else _as_surround(found.pop())
 
 
 def _surround(backend: Backend, text: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -31,5 +30,5 @@ def _surround(backend: Backend, text: str) -> tuple[tuple[int, ...], tuple[int, 
     return None
 
 
-def _as_ids(found: tuple[tuple[int, ...], tuple[int, ...]] | None) -> Surround | None:
-    return None if found is None else Surround(array("I", found[0]).tobytes(), array("I", found[1]).tobytes())
+def _as_surround(found: tuple[tuple[int, ...], tuple[int, ...]] | None) -> Surround | None:
+    return None if found is None else Surround(as_ids(found[0]), as_ids(found[1]))

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
-from multipick_epp.tokens.chat_text import ChatText
-from multipick_epp.tokens.families import Family, chats_of
-from multipick_epp.tokens.files import ModelFiles, read_model
+from multipick_epp.tokens.families import Family
+from multipick_epp.tokens.model import Model, load_model
 from multipick_epp.tokens.outcome import NoText, Untokenised
 from multipick_epp.tokens.parts import CHATS, Part
-from multipick_epp.tokens.segments import Ids, Segment, best_segmenter, text_of
+from multipick_epp.tokens.segments import Ids, Segment, text_of
 from multipick_epp.tokens.settings import EngineSettings
-from multipick_epp.tokens.special import surround_of
 from multipick_epp.tokens.texts import check_unicode
 from multipick_epp.tokens.worker import Worker
 
@@ -46,14 +44,10 @@ class Tokenizer:
     `encode` belongs to one event loop; `encode_now` to the same thread.
     """
 
-    def __init__(self, files: ModelFiles, settings: EngineSettings, cache_bytes: int, threads: int) -> None:
+    def __init__(self, model: Model, cache_bytes: int, threads: int) -> None:
         """See `load`."""
-        self._text = ChatText(files.templates, files.special_tokens, settings, MAX_CHARS)
-        self._surround = surround_of(files.backend)
-        self._segmenter = best_segmenter(files.backend, _usual_tokens(files, self._text))
-        self._family = files.family
-        self._chats = chats_of(files.family, files.backend, settings)
-        self._cuts = {**self._segmenter.cuts, **(self._chats.cuts if self._chats else {})}
+        self._family, self._texts, self._surround, self._templates, self._chats = model
+        self._cuts = {**self._texts.cuts, **(self._chats.cuts if self._chats else {})}
         self._cache = SegmentCache(cache_bytes)
         self._worker = Worker(threads, MAX_NEW_CHARS)
         self._jobs: dict[Segment, asyncio.Future[_Found]] = {}  # the segments that a thread tokenises now, or will
@@ -67,13 +61,15 @@ class Tokenizer:
         cache_bytes: int = 256_000_000,
         threads: int = 2,
     ) -> "Tokenizer":
-        """Reads tokenizer.json in `folder`, and tokenizer_config.json and chat templates where there are any.
+        """Reads tokenizer.json, and tokenizer_config.json and chat templates where there are any; or tekken.json.
 
-        `chat_template` is short for the setting of that name. Raises OSError or ValueError for files that don't fit.
+        `chat_template` is short for the setting of that name. Raises OSError or ValueError for files that don't fit,
+        and `OnlyEngines` for a tokenizer that can't be had here.
         """
         # The library would pass each text, however short, to threads of its own: a wait for the scheduler each time.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        return cls(read_model(folder), settings or EngineSettings(chat_template), cache_bytes, threads)
+        settings = settings or EngineSettings(chat_template)
+        return cls(load_model(folder, settings, MAX_CHARS), cache_bytes, threads)
 
     @property
     def by_engine(self) -> frozenset[Part]:
@@ -83,13 +79,13 @@ class Tokenizer:
                 return CHATS
             case Family.TEMPLATE:
                 return frozenset({Part.TEMPLATE})  # a template of a client's is never rendered here
-            case Family.HARMONY:
+            case Family.HARMONY | Family.MISTRAL:
                 return frozenset()
 
     @property
     def paths(self) -> Mapping[Part, str]:
         """What makes the ids of each kind of prompt, for people."""
-        made_here = {part: str(self._family) if part in CHATS else self._segmenter.library for part in Part}
+        made_here = {part: str(self._family) if part in CHATS else self._texts.library for part in Part}
         return made_here | dict.fromkeys(self.by_engine, "engine")
 
     def close(self) -> None:
@@ -134,13 +130,13 @@ class Tokenizer:
         if isinstance(source, Chat) and self._family is Family.ENGINE:
             raise NoText("only the engine writes these chats")
         if isinstance(source, Chat) and self._chats:
-            return self._chats.segments(replace(source, messages=self._text.in_order(source)))
-        text = source.text if isinstance(source, Text) else self._text.render(source)
+            return self._chats.segments(replace(source, messages=self._templates.in_order(source)))
+        text = source.text if isinstance(source, Text) else self._templates.render(source)
         if len(text) > MAX_CHARS:
             raise NoText("too long")
         if not text.isascii():
             check_unicode(text)
-        return self._segmenter.split(text)
+        return self._texts.split(text)
 
     def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
         """What is known, the cuts among them, and what is not, each segment once."""
@@ -164,11 +160,11 @@ class Tokenizer:
     def _make(self, segments: Sequence[Segment]) -> _Found:
         """In any thread. Raises NoText."""
         if self._chats is None:
-            return self._segmenter.tokenise(segments)
+            return self._texts.tokenise(segments)
         theirs = [segment for segment in segments if self._chats.owns(segment)]
         ours = [segment for segment in segments if not self._chats.owns(segment)]
         found = self._chats.tokenise(theirs) if theirs else {}
-        return found | self._segmenter.tokenise(ours) if ours else found
+        return found | self._texts.tokenise(ours) if ours else found
 
     def _keep(self, found: _Found) -> None:
         for segment, ids in found.items():
@@ -197,19 +193,12 @@ class Tokenizer:
 
     def _join(self, source: Text | Chat, segments: Sequence[Segment], found: _Found) -> "array[int]":
         parts = [found[segment] for segment in segments]
-        if source.add_special_tokens:
+        if source.add_special_tokens and not (isinstance(source, Chat) and self._chats):
             if self._surround is None:
                 raise NoText("special tokens depend on the text")
             open_end = isinstance(source, Chat) and source.multimodal
             parts = [self._surround.before, *parts, b"" if open_end else self._surround.after]
         return array("I", b"".join(parts))
-
-
-def _usual_tokens(files: ModelFiles, text: ChatText) -> set[str]:
-    """The added tokens that chats have: the special ones, and those that the templates write."""
-    added = (token.content for token in files.backend.get_added_tokens_decoder().values())
-    written = {token for token in added if any(token in source for source in text.sources)}
-    return written | set(files.special_tokens.values())
 
 
 def _is_small(source: Text | Chat) -> bool:

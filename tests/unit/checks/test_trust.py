@@ -122,16 +122,36 @@ async def test_options_of_the_engines_command_line_are_taken_from_the_pool(
     await encoders.close()
 
 
-async def test_a_model_with_mistrals_own_tokenizer_is_read_by_engines(
+async def test_a_model_whose_tokenizer_only_engines_have_is_read_by_engines(
     tmp_path: Path, engine: Endpoint, registry: Registry, engines: EngineClient
 ) -> None:
-    (tmp_path / "tekken.json").write_text("{}")
+    (tmp_path / "tokenizer.model.v3").touch()
     patient = Limits(decision_s=20)
     encoders = Encoders(Config(Pool("p", tokenizer=str(tmp_path)), limits=patient), registry, engines)
     await encoders.start()
     assert not encoders.local
     assert await ids(encoders) == [7]
     assert (await encoders.compare(engine, "m")).alike is True
+    await encoders.close()
+
+
+async def test_options_that_are_unknown_here_leave_all_prompts_to_engines(
+    registry: Registry, engines: EngineClient
+) -> None:
+    pool = Pool("p", tokenizer=str(MODEL), unread_options=("--hf-overrides",))
+    encoders = Encoders(Config(pool, limits=Limits(decision_s=20)), registry, engines)
+    await encoders.start()
+    assert not encoders.local
+    assert await ids(encoders) == [7]
+    await encoders.close()
+
+
+async def test_a_template_may_be_given_itself_in_place_of_its_file(registry: Registry, engines: EngineClient) -> None:
+    pool = Pool("p", tokenizer=str(MODEL), chat_template="{% for m in messages %}<a/b>{{ m.content }}{% endfor %}")
+    encoders = Encoders(Config(pool), registry, engines)
+    await encoders.start()
+    found = await encoders.encode(Chat([{"role": "user", "content": "hi"}]))
+    assert found == await encoders.encode(Text("<a/b>hi", add_special_tokens=False))
     await encoders.close()
 
 

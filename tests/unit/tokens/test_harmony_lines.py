@@ -13,11 +13,13 @@ CALL: Any = {"id": "c", "type": "function", "function": {"name": "f", "arguments
 
 
 def lines(*messages: Any) -> list[Line]:
-    return list(chat_lines(Chat(messages), hide_tools=False).lines)
+    return list(chat_lines(Chat(messages), hide_tools=False, least_effort="low").lines)
 
 
 def test_a_leading_system_text_is_the_developers_and_a_later_one_a_message() -> None:
-    preamble = chat_lines(Chat([{"role": "system", "content": "S"}, U, {"role": "system", "content": "T"}]), False)
+    preamble = chat_lines(
+        Chat([{"role": "system", "content": "S"}, U, {"role": "system", "content": "T"}]), False, "low"
+    )
     assert preamble.instructions == "S"
     assert preamble.lines == [Line("user", ("hi",)), Line("developer", ("T",))]
 
@@ -40,8 +42,8 @@ def test_a_call_names_its_function_and_its_result_comes_from_there() -> None:
 
 def test_tools_can_be_hidden() -> None:
     chat = Chat([U], tools=[{"type": "function", "function": {"name": "f"}}])
-    assert [tool["name"] for tool in chat_lines(chat, hide_tools=False).tools] == ["f"]
-    assert chat_lines(chat, hide_tools=True).tools == ()
+    assert [tool["name"] for tool in chat_lines(chat, hide_tools=False, least_effort="low").tools] == ["f"]
+    assert chat_lines(chat, hide_tools=True, least_effort="low").tools == ()
 
 
 def test_reasoning_before_the_last_answer_is_dropped() -> None:
