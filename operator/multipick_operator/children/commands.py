@@ -25,13 +25,19 @@ def command(pool: Pool, rank: int, worker: bool) -> list[str]:
 
 def has_kv_connector(pool: Pool) -> bool:
     """The user's arguments, or those of the pod template, let engines take KV blocks from elsewhere."""
+    return any(flag in word for word in given_arguments(pool) for flag in KV_CONNECTORS)
+
+
+def given_arguments(pool: Pool) -> list[str]:
+    """The user's arguments, and behind them those of the pod template, which replace them."""
     spec = pool.spec.pod_template.get("spec")
     containers = spec.get("containers") if isinstance(spec, dict) else None
     words = list(pool.spec.engine.args)
     for one in containers if isinstance(containers, list) else []:
         if isinstance(one, dict):
-            words += [word for name in ("command", "args") if isinstance(one.get(name), list) for word in one[name]]
-    return any(flag in str(word) for word in words for flag in KV_CONNECTORS)
+            lists = (one[name] for name in ("command", "args") if isinstance(one.get(name), list))
+            words += [str(word) for each in lists for word in each]
+    return words
 
 
 def environment(pool: Pool) -> list[Manifest]:

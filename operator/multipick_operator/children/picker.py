@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.artifacts import Artifact, artifact
-from multipick_operator.children.commands import has_kv_connector
+from multipick_operator.children.commands import given_arguments, has_kv_connector
 from multipick_operator.children.context import Context
 from multipick_operator.children.merge import merge
 from multipick_operator.children.names import (
@@ -25,6 +26,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
 from multipick_operator.children.store_user import user_password, user_url
+from multipick_operator.children.token_options import TokenOptions, of_sglang, of_vllm
 
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
 EXT_PROC_PORT = 9002
@@ -57,6 +59,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
     spec, picker = pool.spec, pool.spec.routing.picker
     events = spec.engine.kv_events
     tokenizer = _tokenizer(pool)
+    token_options = _token_options(pool)
     own_state = context.state_url(pool) is None
     return {
         "pool": without_nothing(
@@ -66,6 +69,8 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
                 "tokenizer": tokenizer and tokenizer.source,
                 "block_size": spec.engine.block_size,
                 "secret_env": None if spec.index or not context.defaults.state_password else SEED_ENV,
+                **token_options.fields,
+                "unread_options": [*token_options.unread],
             }
         ),
         "kubernetes": {
@@ -98,6 +103,28 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
         "log_level": picker.log_level.value.lower(),
         "log_format": "json",
     }
+
+
+def _token_options(pool: Pool) -> TokenOptions:
+    args = given_arguments(pool)
+    match pool.spec.engine.type:
+        case EngineType.VLLM:
+            return of_vllm(args, lambda path: _template_at(pool, path))
+        case EngineType.SGLANG:
+            return of_sglang(args)
+        case EngineType.SIMULATED:
+            return TokenOptions({}, ())
+
+
+def _template_at(pool: Pool, path: str) -> str | None:
+    """The engine's file, where the pickers have the same volume."""
+    uri, model = pool.spec.model.uri, artifact(pool.spec.model.uri or "", "model")
+    tokenizer = _tokenizer(pool)
+    if tokenizer is None or tokenizer.mount is None or model.mount is None or tokenizer.volume is None:
+        return None
+    same = artifact(uri or "", "tokenizer").volume == tokenizer.volume
+    below = f"{model.mount['mountPath']}/"
+    return f"{tokenizer.mount['mountPath']}/{path.removeprefix(below)}" if same and path.startswith(below) else None
 
 
 def _state(pool: Pool, context: Context) -> str:

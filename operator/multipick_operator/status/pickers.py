@@ -13,6 +13,7 @@ _REASONS = {  # worst first
     "model": "ModelMismatch",
     "tokenizer": "TokenizerMismatch",
     "block-size": "BlockSizeMismatch",
+    "prediction": "PredictionDrift",
 }
 _EVENTS = "events"
 _RANKS = "ranks"

@@ -131,4 +131,4 @@ def test_every_kind_of_mismatch_has_a_reason_of_its_own() -> None:
         found = status_of(Mismatch(kind, Endpoint("10.0.0.1:8000"), "w"))
         assert found is not None
         reasons |= {one.reason for one in (index_ready([found]), engines_match([found])) if one.status == "False"}
-    assert reasons == {"ModelMismatch", "TokenizerMismatch", "BlockSizeMismatch", "NoEvents"}
+    assert reasons == {"ModelMismatch", "TokenizerMismatch", "BlockSizeMismatch", "PredictionDrift", "NoEvents"}

@@ -60,6 +60,8 @@ def test_the_index_is_ready_where_every_picker_knows_and_shares_it(
         ([report(("events", A, ""))], ("True", "EnginesMatch")),
         ([report(("later-kind", A, ""))], ("True", "EnginesMatch")),
         ([WELL, report(("block-size", A, ""))], ("False", "BlockSizeMismatch")),
+        ([WELL, report(("prediction", A, ""))], ("False", "PredictionDrift")),
+        ([report(("prediction", A, ""), ("block-size", B, ""))], ("False", "BlockSizeMismatch")),
         ([report(("block-size", A, ""), ("tokenizer", B, ""))], ("False", "TokenizerMismatch")),
         ([report(("tokenizer", A, "")), report(("model", B, ""))], ("False", "ModelMismatch")),
     ],
