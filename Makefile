@@ -30,6 +30,9 @@ conformance: $(VENV)/.ready  ## the protocol, one line a requirement, each with 
 parity: $(VENV)/.ready  ## token ids against a real vLLM on this machine's CPUs (6 GB of it in ~/.cache, some minutes a family)
 	$(BIN)/python -m tests.parity $(ARGS)
 
+mutations: $(VENV)/.ready  ## 100,000 requests with something wrong in them, to a picker
+	PYTHONPATH=tests/helpers $(BIN)/python -m mutations $(ARGS)
+
 faults: $(VENV)/.ready  ## everything that can break, broken under traffic; bench/results/faults.json
 	MULTIPICK_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 

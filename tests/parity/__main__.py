@@ -6,11 +6,10 @@ python -m tests.parity [FAMILY...] [--texts N] [--record]
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from .cases import Case, cases, fuzz
+from .cases import cases, fuzz, truncated
 from .compare import Row, ask, compare, compare_texts, load, table
 from .engine import serving
 from .models import CACHE, FAMILIES, make
@@ -29,23 +28,23 @@ def main() -> int:
         tokenizer = load(folder)
         print(f"{family.name}: {dict(tokenizer.paths)}", flush=True)
         with serving(folder, family.tool_parser) as address:
-            all_cases = [*cases()]
+            all_cases = [*cases(), *truncated()]
             rows: dict[str, Row] = dict(compare(tokenizer, address, all_cases))
             rows["random texts"] = compare_texts(tokenizer, address, fuzz(options.texts, seed=1))
             rows |= compare_remote(address, all_cases)
             if options.record:
-                _record(family.name, address, all_cases)
+                _record(family.name, address)
         differ += table(family.name, rows, lambda line: print(line, flush=True))
         tokenizer.close()
     return 1 if differ else 0
 
 
-def _record(family: str, address: str, all_cases: Sequence[Case]) -> None:
+def _record(family: str, address: str) -> None:
     """What the engine made of each case, as digests of its ids; null where it refused."""
     FOLDER.mkdir(exist_ok=True)
-    answers = [digest(ask(address, case)) for case in all_cases]
+    answers, cut = ([digest(ask(address, case)) for case in each] for each in (cases(), truncated()))
     day = datetime.now().strftime("%Y-%m-%d")  # some models are told it
-    file_of(family).write_text(json.dumps({"day": day, "answers": answers}, indent=0) + "\n")
+    file_of(family).write_text(json.dumps({"day": day, "answers": answers, "cut": cut}, indent=0) + "\n")
 
 
 def _options() -> Any:

@@ -129,6 +129,23 @@ def _recorded() -> Iterator[Case]:
         yield Case(f"{kind}: odd", case["path"], case["body"])
 
 
+def truncated() -> Iterator[Case]:
+    """Requests that want their prompts cut."""
+    for text in (TEXTS[0], TEXTS[1], TEXTS[4], TEXTS[6], TEXTS[11]):
+        for tokens in (1, 2, 3, 7, 20, 100_000):
+            for side in ({}, {"truncation_side": "left"}, {"truncation_side": "right"}):
+                wish = {"truncate_prompt_tokens": tokens, **side}
+                yield Case("completion: cut", COMPLETIONS, {"prompt": text, **wish})
+                yield Case("chat: cut", CHAT, {"messages": [{"role": "user", "content": text}], **wish})
+    for side in ({}, {"truncation_side": "left"}, {"truncation_side": "right"}):
+        wish = {"truncate_prompt_tokens": 3, **side}
+        yield Case("completion: cut", COMPLETIONS, {"prompt": [11, 12, 13, 14, 15], **wish})
+        yield Case("completion: cut", COMPLETIONS, {"prompt": ["a b c d e f", "g h i j k"], **wish})
+        yield Case("completion: cut", COMPLETIONS, {"prompt": "a b c d e f", "add_special_tokens": False, **wish})
+        special = {"messages": [{"role": "user", "content": "a b"}], "add_special_tokens": True}
+        yield Case("chat: cut", CHAT, special | wish)
+
+
 def fuzz(count: int, seed: int) -> list[str]:
     """Random texts of what tokenizers differ in: scripts, spaces, digits, special tokens, broken sequences."""
     rng = random.Random(seed)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from multipick_epp.tokens import Tokenizer, harmony, template
 
-from .cases import cases
+from .cases import cases, truncated
 from .compare import make
 from .models import FAMILIES, Family, Unreachable
 from .models import make as make_folder
 from .recorded import digest, file_of
 
 CASES = [*cases()]
+CUT = [*truncated()]
 RECORDED = [family for family in FAMILIES if file_of(family.name).is_file()]
 
 
@@ -57,7 +58,10 @@ def tokenizer(
 @pytest.mark.timeout(300)
 def test_no_request_has_other_ids_than_in_the_engine(tokenizer: Tokenizer, recorded: dict[str, Any]) -> None:
     equal = 0
-    for case, theirs in zip(CASES, recorded["answers"], strict=True):
+    answered = [*zip(CASES, recorded["answers"], strict=True)]
+    if "cut" in recorded:
+        answered += zip(CUT, recorded["cut"], strict=True)
+    for case, theirs in answered:
         ours = make(tokenizer, case)
         if theirs is not None and not isinstance(ours, str):
             assert digest(ours) == theirs, f"{case.kind}: {json.dumps(case.body)[:300]}"

@@ -138,7 +138,7 @@ class PromptReader:
         for source in (prompt.source, *prompt.batch[: MAX_KNOWN_PROMPTS - 1]):
             ids = await self._encoder.encode(source)
             if isinstance(ids, Untokenised):
-                return guess(request, ids.reason, longest, prompt)
+                return guess(request, ids.reason, min(longest, prompt.max_tokens or longest), prompt)
             token_lists.append(ids)
             if prompt.batch:
                 await asyncio.sleep(0)  # each may have held the loop for a millisecond

@@ -5,7 +5,7 @@ from typing import Any, Literal, Required, TypedDict
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, lenient_bool, salt
-from multipick_epp.requests.chat_fields import Function, check_truncation, find_media
+from multipick_epp.requests.chat_fields import Function, find_media, truncation_of
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
 
@@ -85,6 +85,7 @@ class Body(msgspec.Struct):
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     truncate_prompt_tokens: Scalar = None
+    truncation_side: Scalar = None
     prompt_logprobs: Any = None
     echo: Any = False
     cache_salt: str | None = None
@@ -98,7 +99,7 @@ def parse(body: bytes) -> Prompt:
     """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
     check_values(body)
     sent = _DECODER.decode(body)
-    check_truncation(sent.truncate_prompt_tokens)
+    truncation = truncation_of(sent.truncate_prompt_tokens, sent.truncation_side)
     messages = [message(m) for m in sent.messages]
     media = find_media(messages)
     return Prompt(
@@ -115,11 +116,13 @@ def parse(body: bytes) -> Prompt:
             template_kwargs=sent.chat_template_kwargs or {},
             reasoning_effort=sent.reasoning_effort,
             multimodal=media is not None,
+            truncation=truncation,
             sent=Sent(Api.CHAT, body),
         ),
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
+        max_tokens=truncation and truncation.tokens,
     )
 
 

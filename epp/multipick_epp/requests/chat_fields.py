@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable
-from multipick_epp.requests.prompt import ChatMessage
+from multipick_epp.requests.prompt import ChatMessage, Truncation
 
 MEDIA_TOKENS = 1_000
 """A guess for one image, audio or video: an image of one megapixel is 1,337 tokens for Qwen2.5-VL, 576 for LLaVA."""
@@ -106,13 +106,18 @@ def media_of(part: Mapping[str, Any]) -> str | None:
     return next((modality for field, modality in MEDIA_PARTS.items() if field in part), None)
 
 
-def check_truncation(truncate_prompt_tokens: Scalar) -> None:
-    """Raises Unreadable where the engine may cut the prompt; -1 only cuts what is longer than the model's context."""
+def truncation_of(truncate_prompt_tokens: Scalar, side: Scalar, *, left: bool = True) -> Truncation | None:
+    """How much of the prompt the engine keeps; -1 only cuts what is longer than the model's context. `left`: what it
+    does where no side is named. Raises Unreadable.
+    """
     if truncate_prompt_tokens is None:
-        return
+        return None
     try:
         tokens = int(truncate_prompt_tokens)
     except (ValueError, OverflowError) as error:
         raise Unreadable("unexpected fields") from error
-    if tokens >= 0:
+    if tokens < 0:
+        return None
+    if tokens == 0 or side not in (None, "left", "right"):
         raise Unreadable("truncated prompt", tokens)
+    return Truncation(tokens, left if side is None else side == "left", named=side is not None)

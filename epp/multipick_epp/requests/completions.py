@@ -3,7 +3,7 @@
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, flag, is_given, lenient_bool, salt
-from multipick_epp.requests.chat_fields import check_truncation
+from multipick_epp.requests.chat_fields import truncation_of
 from multipick_epp.requests.prompt import Prompt
 from multipick_epp.requests.token_ids import sources
 
@@ -17,6 +17,7 @@ class Body(msgspec.Struct):
     model: str | None = None
     add_special_tokens: Scalar = True
     truncate_prompt_tokens: Scalar = None
+    truncation_side: Scalar = None
     prompt_logprobs: Scalar = None
     logprobs: Scalar = None
     echo: Scalar = False
@@ -30,16 +31,17 @@ _DECODER = msgspec.json.Decoder(Body)
 def parse(body: bytes) -> Prompt:
     """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
     sent = _DECODER.decode(body)
-    check_truncation(sent.truncate_prompt_tokens)
+    truncation = truncation_of(sent.truncate_prompt_tokens, sent.truncation_side)
     if is_given(sent.prompt_embeds):
         raise Unreadable("prompt embeddings")
     if sent.suffix is not None:
         raise Unreadable("suffix")
-    first, *batch = sources(sent.prompt, flag(sent.add_special_tokens))
+    first, *batch = sources(sent.prompt, flag(sent.add_special_tokens), truncation)
     return Prompt(
         model=sent.model,
         source=first,
         batch=batch,
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         reads_cache=sent.prompt_logprobs is None and not (lenient_bool(sent.echo) and sent.logprobs is not None),
+        max_tokens=truncation and truncation.tokens,
     )

@@ -6,8 +6,8 @@ import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, is_given, salt
 from multipick_epp.requests.chat import SentMessage, message
-from multipick_epp.requests.chat_fields import check_truncation, find_media
-from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent
+from multipick_epp.requests.chat_fields import find_media, truncation_of
+from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent, Truncation
 from multipick_epp.requests.token_ids import sources
 
 
@@ -23,6 +23,7 @@ class Body(msgspec.Struct):
     chat_template: str | None = None
     chat_template_kwargs: msgspec.Raw = msgspec.Raw()
     truncate_prompt_tokens: Scalar = None
+    truncation_side: Scalar = None
     padding: str | None = None
     cache_salt: str | None = None
     extra_key: Scalar = None
@@ -36,17 +37,24 @@ _VARIABLES = msgspec.json.Decoder(dict[str, Any])
 def parse(body: bytes) -> Prompt:
     """Raises Unreadable, msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
     sent = _DECODER.decode(body)
-    check_truncation(sent.truncate_prompt_tokens)
+    truncation = truncation_of(sent.truncate_prompt_tokens, sent.truncation_side, left=False)
     if sent.padding == "max_length":
         raise Unreadable("padded prompt")
     if bytes(sent.messages) not in (b"", b"null"):
         check_values(body)
-        return _parse_chat(sent, _MESSAGES.decode(sent.messages), body)
-    first, *batch = sources(sent.input, sent.add_special_tokens is None or flag(sent.add_special_tokens))
-    return Prompt(model=sent.model, source=first, batch=batch, cache_salt=salt(sent.cache_salt, sent.extra_key))
+        return _parse_chat(sent, _MESSAGES.decode(sent.messages), truncation, body)
+    special = sent.add_special_tokens is None or flag(sent.add_special_tokens)
+    first, *batch = sources(sent.input, special, truncation)
+    return Prompt(
+        model=sent.model,
+        source=first,
+        batch=batch,
+        cache_salt=salt(sent.cache_salt, sent.extra_key),
+        max_tokens=truncation and truncation.tokens,
+    )
 
 
-def _parse_chat(sent: Body, sent_messages: list[SentMessage], body: bytes) -> Prompt:
+def _parse_chat(sent: Body, sent_messages: list[SentMessage], truncation: Truncation | None, body: bytes) -> Prompt:
     messages = [message(m) for m in sent_messages]
     media = find_media(messages)
     return Prompt(
@@ -59,8 +67,10 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], body: bytes) -> Pr
             chat_template=sent.chat_template,
             template_kwargs=_VARIABLES.decode(sent.chat_template_kwargs) if is_given(sent.chat_template_kwargs) else {},
             multimodal=media is not None,
+            truncation=truncation,
             sent=Sent(Api.EMBEDDINGS, body),
         ),
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
+        max_tokens=truncation and truncation.tokens,
     )

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Required, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
+
+if TYPE_CHECKING:
+    from array import array
 
 
 class Api(StrEnum):
@@ -43,6 +46,18 @@ class ChatMessage(TypedDict, total=False):
     task: str | None
 
 
+class Truncation(NamedTuple):
+    """How much of a longer prompt the engine keeps."""
+
+    tokens: int  # at least 1
+    left: bool  # it drops the first tokens, and keeps the last ones
+    named: bool = False  # the request names the side: then special tokens around a text are cut like all others
+
+    def cut(self, ids: "array[int]") -> "array[int]":
+        """What is kept of these ids."""
+        return ids[-self.tokens :] if self.left else ids[: self.tokens]
+
+
 @dataclass(frozen=True, slots=True)
 class TokenIds:
     """The request brings its token ids; where it has media, only those before the first item."""
@@ -56,6 +71,7 @@ class Text:
 
     text: str
     add_special_tokens: bool = True
+    truncation: Truncation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,7 @@ class Chat:
     thinking_off: bool = False  # the effort is the least that the template knows, `reasoning_effort` is not used
     inline_system: bool = False  # later system messages join the first one, where the template insists on that
     multimodal: bool = False  # some message has images, audio or video
+    truncation: Truncation | None = None
     sent: Sent | None = field(default=None, compare=False)
 
     @property
@@ -96,6 +113,7 @@ class Prompt:
     cache_salt: str | None = None
     guessed_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
     reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
+    max_tokens: int | None = None  # that the engine keeps of each, where the request says so
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from array import array
 import msgspec
 
 from multipick_epp.requests.body import Unreadable, check_values
-from multipick_epp.requests.prompt import Text, TokenIds, TokenSource
+from multipick_epp.requests.prompt import Text, TokenIds, TokenSource, Truncation
 
 MAX_TOKENS = 1 << 20
 """Ids of one prompt that are read at most, those of a batch together. A longer prompt is cut: no model takes it."""
@@ -25,7 +25,7 @@ _TEXTS = msgspec.json.Decoder(list[str])
 _LISTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def sources(raw: msgspec.Raw, add_special_tokens: bool) -> list[TokenSource]:
+def sources(raw: msgspec.Raw, add_special_tokens: bool, truncation: Truncation | None = None) -> list[TokenSource]:
     """The prompts in a field: one text, token ids, a list of texts, or a list of lists of token ids; at least one.
 
     Raises Unreadable, or msgspec.DecodeError.
@@ -33,16 +33,16 @@ def sources(raw: msgspec.Raw, add_special_tokens: bool) -> list[TokenSource]:
     field = bytes(raw)
     kind = field[:1]
     if kind == b'"':
-        return [Text(_TEXT.decode(field), add_special_tokens)]
+        return [Text(_TEXT.decode(field), add_special_tokens, truncation)]
     inner = field[1:].lstrip(_BLANK)[:1] if kind == b"[" else b""
     if field in (b"", b"null") or inner == b"]":
         raise Unreadable("no prompt")
     if inner == b'"':
         check_values(field)
-        return [Text(text, add_special_tokens) for text in _bounded(_TEXTS.decode(field))]
+        return [Text(text, add_special_tokens, truncation) for text in _bounded(_TEXTS.decode(field))]
     if inner == b"[":
-        return _lists(field)
-    return [TokenIds(_ids(field, MAX_TOKENS))]
+        return _lists(field, truncation)
+    return [TokenIds(_cut(_ids(field, MAX_TOKENS), MAX_TOKENS, truncation))]
 
 
 def token_ids(raw: msgspec.Raw) -> "array[int]":
@@ -56,16 +56,25 @@ def _bounded(texts: list[str]) -> list[str]:
     return texts
 
 
-def _lists(field: bytes) -> list[TokenSource]:
+def _lists(field: bytes, truncation: Truncation | None) -> list[TokenSource]:
     if field.count(b"[") > MAX_PROMPTS + 1:
         raise Unreadable("too many prompts")
     lists: list[TokenSource] = []
     left = MAX_TOKENS
     for raw in _LISTS.decode(field):
         ids = _ids(bytes(raw), left)
+        lists.append(TokenIds(_cut(ids, left, truncation)))
         left -= len(ids)
-        lists.append(TokenIds(ids))
     return lists
+
+
+def _cut(ids: "array[int]", most: int, truncation: Truncation | None) -> "array[int]":
+    """What the engine keeps of ids of which `most` were read. Raises Unreadable where their end was not."""
+    if truncation is None:
+        return ids
+    if truncation.left and len(ids) == most:
+        raise Unreadable("truncated prompt", truncation.tokens)
+    return truncation.cut(ids)
 
 
 def _ids(field: bytes, most: int) -> "array[int]":

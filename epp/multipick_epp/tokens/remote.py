@@ -78,6 +78,8 @@ class RemoteTokenizer:
             return Untokenised(_NOBODY)
         try:
             if isinstance(source, Text):
+                if source.truncation is not None:
+                    raise NoText("truncated prompt")  # `/tokenize` cuts nothing
                 question = {"prompt": source.text, "add_special_tokens": source.add_special_tokens}
                 return _result(await self._tokenize(endpoint, question))
             if source.multimodal:
@@ -112,6 +114,8 @@ class RemoteTokenizer:
     async def _by_tokenize(self, endpoint: Endpoint, chat: Chat) -> Sequence[int] | Untokenised:
         if chat.inline_system:
             raise NoText("system messages in between")
+        if chat.truncation is not None:
+            raise NoText("truncated prompt")
         if not NOT_VARIABLES.isdisjoint(chat.template_kwargs):
             raise NoText("not a template variable")  # here they would be taken
         hidden = chat.tool_choice_none and self.settings.exclude_tools_when_tool_choice_none

@@ -1,5 +1,6 @@
 """The tokens that a tokenizer puts around a text when it is asked for special tokens: `<s>` before it, for example."""
 
+from array import array
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer as Backend
@@ -13,6 +14,10 @@ class Surround:
 
     before: Ids
     after: Ids
+
+    def with_(self, ids: Ids) -> "array[int]":
+        """The ids of the text with these around."""
+        return array("I", self.before + ids + self.after)
 
 
 def surround_of(backend: Backend) -> Surround | None:

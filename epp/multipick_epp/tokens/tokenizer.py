@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
@@ -15,8 +15,13 @@ from multipick_epp.tokens.outcome import NoText, Untokenised
 from multipick_epp.tokens.parts import CHATS, Part
 from multipick_epp.tokens.segments import Ids, Segment, text_of
 from multipick_epp.tokens.settings import EngineSettings
+from multipick_epp.tokens.special import Surround
 from multipick_epp.tokens.texts import check_unicode
+from multipick_epp.tokens.truncation import kept, truncation_by
 from multipick_epp.tokens.worker import Worker
+
+if TYPE_CHECKING:
+    from array import array
 
 MAX_CHARS = 8_000_000
 """Longer texts are not tokenised: two million tokens."""
@@ -193,12 +198,17 @@ class Tokenizer:
 
     def _join(self, source: Text | Chat, segments: Sequence[Segment], found: _Found) -> "array[int]":
         parts = [found[segment] for segment in segments]
+        around = Surround(b"", b"")
         if source.add_special_tokens and not (isinstance(source, Chat) and self._chats):
             if self._surround is None:
                 raise NoText("special tokens depend on the text")
-            open_end = isinstance(source, Chat) and source.multimodal
-            parts = [self._surround.before, *parts, b"" if open_end else self._surround.after]
-        return array("I", b"".join(parts))
+            around = self._surround
+        if isinstance(source, Chat) and source.multimodal:
+            if source.truncation is not None:
+                raise NoText("truncated prompt")
+            around = Surround(around.before, b"")
+        ids = b"".join(parts)
+        return kept(ids, around, truncation_by(self._family, source)) if source.truncation else around.with_(ids)
 
 
 def _is_small(source: Text | Chat) -> bool:

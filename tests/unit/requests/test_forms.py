@@ -10,7 +10,7 @@ from multipick_epp.requests import parse
 from multipick_epp.requests.base64_data import CUT, without_media
 from multipick_epp.requests.chat_fields import MEDIA_TOKENS
 from multipick_epp.requests.estimate import AUDIO_TOKENS, estimated_tokens
-from multipick_epp.requests.prompt import Chat, Prompt, Text, Unread
+from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, Truncation, Unread
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 U = {"role": "user", "content": "grüße 東京"}
@@ -69,12 +69,39 @@ def test_what_is_neither_on_nor_off_is_refused_by_engines_and_not_guessed_at(nei
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, EMBEDDINGS])
 @pytest.mark.parametrize(("value", "tokens"), [("-1", None), (-1, None), (-1.0, None), ("7", 7), (7, 7)])
-def test_a_prompt_that_engines_cut_is_charged_no_further(path: str, value: Any, tokens: int | None) -> None:
-    body = {"messages": [U], "prompt": "a", "truncate_prompt_tokens": value} | (
+@pytest.mark.parametrize("side", [None, "left", "right"])
+def test_a_prompt_that_engines_cut_is_cut(path: str, value: Any, tokens: int | None, side: str | None) -> None:
+    body = {"messages": [U], "prompt": "a", "truncate_prompt_tokens": value, "truncation_side": side} | (
         {"input": "a"} if path == EMBEDDINGS else {}
     )
     outcome = parse(path, {}, json.dumps(body).encode())
-    assert isinstance(outcome, Prompt) if tokens is None else outcome == Unread("truncated prompt", tokens)
+    assert isinstance(outcome, Prompt)
+    left = side == "left" or (side is None and path != EMBEDDINGS)
+    assert isinstance(outcome.source, Text | Chat)
+    assert outcome.source.truncation == (None if tokens is None else Truncation(tokens, left, side is not None))
+    assert outcome.max_tokens == tokens
+
+
+@pytest.mark.parametrize(("value", "side"), [(0, None), (5, "middle"), (5, 1)])
+def test_what_engines_refuse_to_cut_is_charged_no_further(value: int, side: Any) -> None:
+    body = {"prompt": "a", "truncate_prompt_tokens": value, "truncation_side": side}
+    assert parse(COMPLETIONS, {}, json.dumps(body).encode()) == Unread("truncated prompt", value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "side", "kept"),
+    [
+        ([1, 2, 3, 4], None, [[3, 4]]),
+        ([1, 2, 3, 4], "right", [[1, 2]]),
+        ([[1, 2, 3], [4], [5, 6, 7]], "left", [[2, 3], [4], [6, 7]]),
+    ],
+)
+def test_token_ids_are_cut_as_the_engine_cuts_them(prompt: Any, side: str | None, kept: list[list[int]]) -> None:
+    body = {"prompt": prompt, "truncate_prompt_tokens": 2, "truncation_side": side}
+    outcome = parse(COMPLETIONS, {}, json.dumps(body).encode())
+    assert isinstance(outcome, Prompt)
+    sources = [source for source in (outcome.source, *outcome.batch) if isinstance(source, TokenIds)]
+    assert [list(source.ids) for source in sources] == kept
 
 
 def test_unknown_fields_may_be_anything() -> None:

@@ -44,7 +44,7 @@ def tool_calls(*calls: Any) -> dict[str, Any]:
         (CHAT, {"messages": [U], "tools": [{"type": "function"}]}, "unexpected fields"),
         (CHAT, {"messages": [U], "tools": [{"type": "web", "function": {"name": "f"}}]}, "unexpected fields"),
         (CHAT, {"messages": [U], "chat_template_kwargs": [1]}, "unexpected fields"),
-        (CHAT, {"messages": [U], "truncate_prompt_tokens": 100}, "truncated prompt"),
+        (CHAT, {"messages": [U], "truncate_prompt_tokens": 0}, "truncated prompt"),
         (CHAT, user([{"type": "text", "text": None}]), "unknown content part"),
         (CHAT, user([{"text": "no type"}]), "unknown content part"),
         (CHAT, user([{"type": ["text"], "text": "x"}]), "unknown content part"),
