@@ -31,6 +31,6 @@ def kept(ids: Ids, around: Surround, truncation: Truncation | None) -> "array[in
     if truncation.named:
         return truncation.cut(around.with_(ids))
     room = truncation.tokens - len(array("I", around.before + around.after))
-    if room < 1:
+    if room < 0:
         raise NoText("truncated prompt")
-    return around.with_(truncation._replace(tokens=room).cut(array("I", ids)).tobytes())
+    return around.with_(truncation._replace(tokens=room).cut(array("I", ids)).tobytes() if room else b"")

@@ -22,6 +22,7 @@ IDS = as_ids([10, 11, 12, 13])
         (Truncation(6, left=True), [1, 10, 11, 12, 13, 2]),
         (Truncation(4, left=True), [1, 12, 13, 2]),
         (Truncation(4, left=False), [1, 10, 11, 2]),
+        (Truncation(2, left=True), [1, 2]),
         (Truncation(4, left=True, named=True), [11, 12, 13, 2]),
         (Truncation(4, left=False, named=True), [1, 10, 11, 12]),
         (Truncation(1, left=False, named=True), [1]),
@@ -33,7 +34,7 @@ def test_special_tokens_stay_where_no_side_is_named(truncation: Truncation | Non
 
 def test_what_has_no_room_for_the_special_tokens_is_not_guessed_at() -> None:
     with pytest.raises(NoText, match="truncated prompt"):
-        kept(IDS, AROUND, Truncation(2, left=True))
+        kept(IDS, AROUND, Truncation(1, left=True))
 
 
 WISH = Truncation(3, left=True)
