@@ -142,8 +142,8 @@ class Stream:
     ) -> None:
         """`kept` is shared by all streams of a server; without it the stream counts for itself.
 
-        `hooks`: with those of `extproc.conformance`. `counts_output`: look for the engine's count of the answer's tokens
-        in the response that passes.
+        `hooks`: with those of `extproc.conformance`. `counts_output`: look for the engine's count of the answer's
+        tokens in the response that passes.
         """
         self.state = Phase.NEW
         self._bounds = bounds
