@@ -331,6 +331,7 @@ async def test_disk_full(replica: Start, client: Client, eventually: Eventually,
         await owner.reserve(rid(1), pick())
         assert owner.stats.reserved_here >= 1
         assert not owner.stats.outages["tail", "disk"], "what may still be read is read"
+        await eventually(lambda: other.mode(A) is Mode.APPROX)
         assert tokens(other) == 80
         assert told == []
         await connection.call("CONFIG", "SET", "dir", str(tmp_path))

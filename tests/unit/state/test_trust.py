@@ -107,3 +107,14 @@ def test_of_what_is_gone_nothing_is_said(watch: Watch) -> None:
     watch.index.drop(A)
     watch.goes_on(1.0, TWO)
     assert watch.mode() is Mode.BLIND
+
+
+def test_a_store_that_refuses_our_writes_refuses_the_owners_and_their_words_count_when_they_are_seen_again(
+    watch: Watch,
+) -> None:
+    watch.trust.judge(writable=False)
+    assert watch.index.mode(A) is Mode.APPROX
+    watch.trust.judge(writable=True)
+    assert watch.index.mode(A) is Mode.APPROX, "they may not have said yet what they could not write"
+    watch.goes_on(0.5, ONE)
+    assert (watch.mode(A), watch.mode(B)) == (Mode.EXACT, Mode.APPROX)

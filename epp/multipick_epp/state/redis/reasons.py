@@ -10,10 +10,18 @@ PROTOCOL: Final = "protocol"
 UNFIT: Final = "unfit"
 ERROR: Final = "error"
 
+FULL: Final = "full"
+DISK: Final = "disk"
+REPLICAS: Final = "replicas"
+MOVED: Final = "moved"
+
+REFUSES_WRITES: Final = frozenset({FULL, DISK, REPLICAS, MOVED, DENIED})
+"""By these it may go on answering reads, of what nobody keeps true any more."""
+
 _BY_CODE: Final = {
-    "OOM": "full",
-    "MISCONF": "disk",  # it can't save to its disk, and is told to take no writes then
-    "NOREPLICAS": "replicas",  # fewer standbys than `min-replicas-to-write`
+    "OOM": FULL,
+    "MISCONF": DISK,  # it can't save to its disk, and is told to take no writes then
+    "NOREPLICAS": REPLICAS,  # fewer standbys than `min-replicas-to-write`
     "NOAUTH": DENIED,
     "WRONGPASS": DENIED,
     "NOPERM": DENIED,
@@ -21,17 +29,17 @@ _BY_CODE: Final = {
     "LOADING": "loading",
     "BUSY": SLOW,  # somebody's script has run for too long
     "UNKILLABLE": SLOW,
-    "READONLY": "moved",
-    "MOVED": "moved",
-    "ASK": "moved",
-    "TRYAGAIN": "moved",
-    "CLUSTERDOWN": "moved",
-    "MASTERDOWN": "moved",
-    "REDIRECT": "moved",  # Valkey 8, of a standby
-    "UNBLOCKED": "moved",  # a read was given up since the server became a standby
-    "INPROG": "moved",
-    "IDONTKNOW": "moved",  # Sentinel
-    "NOGOODSLAVE": "moved",
+    "READONLY": MOVED,
+    "MOVED": MOVED,
+    "ASK": MOVED,
+    "TRYAGAIN": MOVED,
+    "CLUSTERDOWN": MOVED,
+    "MASTERDOWN": MOVED,
+    "REDIRECT": MOVED,  # Valkey 8, of a standby
+    "UNBLOCKED": MOVED,  # a read was given up since the server became a standby
+    "INPROG": MOVED,
+    "IDONTKNOW": MOVED,  # Sentinel
+    "NOGOODSLAVE": MOVED,
     "NOSCRIPT": FLUSHED,
     "NOPROTO": UNFIT,
     "CROSSSLOT": UNFIT,

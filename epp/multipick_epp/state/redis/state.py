@@ -24,6 +24,7 @@ from multipick_epp.state.redis import loads, tail, writer
 from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.link import Link, Session
+from multipick_epp.state.redis.reasons import REFUSES_WRITES
 from multipick_epp.state.redis.server import Server, open_connection
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
@@ -110,6 +111,11 @@ class RedisState:
         """See `State`; as "link: reason"."""
         return next((f"{link.name}: {link.outage}" for link, _, _ in self._sessions if link.outage), None)
 
+    @property
+    def _takes_writes(self) -> bool:
+        """The store, as far as we were told."""
+        return not any(link.outage in REFUSES_WRITES for link, _, _ in self._sessions)
+
     # --- index
 
     async def take_over(self, endpoint: Endpoint) -> Tenure | None:
@@ -176,7 +182,7 @@ class RedisState:
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """See `State`."""
-        self._tail.trust.judge()
+        self._tail.trust.judge(self._takes_writes)
         return self.index.mode(endpoint)
 
     def block_size(self, endpoint: Endpoint) -> int | None:
@@ -190,7 +196,7 @@ class RedisState:
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """See `State`."""
         self.index.expire(self._loop.time())
-        self._tail.trust.judge()
+        self._tail.trust.judge(self._takes_writes)
         return self.index.hits(chains)
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:

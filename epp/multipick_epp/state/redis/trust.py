@@ -33,6 +33,7 @@ class Trust:
         self._renewed: dict[bytes, float] = {}  # when each owner was last seen to renew its lease
         self._heard = float("-inf")
         self._until = float("inf")
+        self._writable = True
 
     # --- what is heard
 
@@ -92,9 +93,17 @@ class Trust:
         now = self._clock()
         return all(self._keeps_its_word(endpoint, now) for endpoint, mode in self._said.items() if mode is Mode.EXACT)
 
-    def judge(self) -> None:
-        """Bring the index's modes up to the moment. Costs nothing as long as nothing changes."""
-        if self._clock() >= self._until:
+    def judge(self, writable: bool = True) -> None:
+        """Bring the index's modes up to the moment. Costs nothing as long as nothing changes.
+
+        Not `writable`: the store refuses our writes, so it refuses the owners' too, until they are seen to renew again.
+        """
+        if writable is not self._writable:
+            self._writable = writable
+            self._leases = Leases()
+            self._renewed.clear()
+            self._judge_all()
+        elif self._clock() >= self._until:
             self._judge_all()
 
     def _judge_all(self) -> None:
@@ -117,5 +126,5 @@ class Trust:
 
     def _keeps_its_word(self, endpoint: Endpoint, now: float) -> bool:
         owner = self._holders.get(endpoint)
-        alive = owner is None or now - self._renewed.get(owner, float("-inf")) < ALIVE_S
+        alive = self._writable if owner is None else now - self._renewed.get(owner, float("-inf")) < ALIVE_S
         return alive and now - self._heard < HEARD_S
