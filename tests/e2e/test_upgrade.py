@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cluster.release import CHART, Release
 ROOT = Path(__file__).parents[2]
 BEFORE = os.environ.get("MULTIPICK_E2E_BEFORE", "bf07a03")  # a commit: the last one of the hand-written client
 TAG = "before"
-DRAIN_S = 60  # longer than any stream of the load: here Envoys are replaced, too
+DRAIN_S = 30  # longer than any stream of the load
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +44,27 @@ def before(cluster: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 async def test_to_this_version_and_back_loses_nothing(
     cluster: Home, multipick: Release, gateway: Release, namespace: Namespace, pool: Gateway, before: str
 ) -> None:
+    """Gateways move between the loads: an Envoy of the earlier chart cuts connections that clients keep, as it ends."""
     older = {part: {"image": cluster.values[part]["image"] | {"tag": TAG}} for part in ("operator", "picker")}
-    drain = {"gateway": {"drainSeconds": DRAIN_S}}
+
+    async def front(chart: str) -> None:
+        old = {pod["metadata"]["uid"] for pod in await gateway.pods("gateway")}
+        await gateway.upgrade(chart)
+        await gone(old, lambda: gateway.pods("gateway"))
+        await until(pool.answers, bool, PATIENCE_S)
 
     async def move(chart: str, programs: dict[str, Any]) -> None:
-        """Both releases to this chart, until nothing that takes requests or acts is of the other one."""
-        old = [*await multipick.pods("operator"), *await gateway.pods("gateway"), *await pickers(namespace)]
-        gone = {pod["metadata"]["uid"] for pod in old}
-        await multipick.upgrade(chart, **programs)
-        await gateway.upgrade(chart, **drain)
-
-        async def left() -> set[str]:
-            found = [*await multipick.pods("operator"), *await gateway.pods("gateway"), *await pickers(namespace)]
-            return gone & {pod["metadata"]["uid"] for pod in found}
-
-        await until(left, lambda found: not found, PATIENCE_S)
-        await serves(namespace)
+        """Operator, store and pickers to this chart, under load."""
+        known = identities(await engines(namespace))
+        async with load(pool, POOL) as tally:
+            operators, fronts = await multipick.pods("operator"), await pickers(namespace)
+            await multipick.upgrade(chart, **programs)
+            await gone({pod["metadata"]["uid"] for pod in operators}, lambda: multipick.pods("operator"))
+            await gone({pod["metadata"]["uid"] for pod in fronts}, lambda: pickers(namespace))
+            await serves(namespace)
+            await tally.more(100)
+        assert not tally.lost, tally.lost[:5]
+        assert identities(await engines(namespace)) == known
 
     await namespace.call("DELETE", namespace.pool_path(POOL))
     await until(lambda: engines(namespace), lambda found: not found, PATIENCE_S)
@@ -67,24 +72,43 @@ async def test_to_this_version_and_back_loses_nothing(
         await one.uninstall()
     try:
         await multipick.install(before, **older)
-        await gateway.install(before, **drain)
+        await gateway.install(before)
         await namespace.apply(POOL, **spec(cluster.accelerator))
         await serves(namespace)
         await until(pool.answers, bool, PATIENCE_S)
-        known = identities(await engines(namespace))
-        async with load(pool, POOL) as tally:
-            await move(CHART, {})
-            await tally.more(100)
-            assert identities(await engines(namespace)) == known
-            await move(before, older)
-            await tally.more(100)
-            assert identities(await engines(namespace)) == known
-        assert not tally.lost, tally.lost[:5]
+        await move(CHART, {})
+        await front(CHART)
+        await move(before, older)
+        await front(before)
     finally:
         for one in (gateway, multipick):
             await one.uninstall()
         for one in (multipick, gateway):
             await one.install()
+
+
+async def test_a_rollout_of_the_gateway_cuts_no_client_that_keeps_its_connection(
+    gateway: Release, namespace: Namespace, pool: Gateway
+) -> None:
+    drain = {"drainSeconds": DRAIN_S}
+    old = {pod["metadata"]["uid"] for pod in await gateway.pods("gateway")}
+    try:
+        await gateway.upgrade(gateway=drain)
+        await gone(old, lambda: gateway.pods("gateway"))
+        await until(pool.answers, bool, PATIENCE_S)
+        async with load(pool, POOL) as tally:
+            old = {pod["metadata"]["uid"] for pod in await gateway.pods("gateway")}
+            await gateway.upgrade(gateway=drain | {"retries": 3})
+            await gone(old, lambda: gateway.pods("gateway"))
+            await tally.more(100)
+        assert not tally.lost, tally.lost[:5]
+    finally:
+        await gateway.upgrade()
+
+
+async def gone(old: set[str], look: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
+    """There are pods, and none of those."""
+    await until(look, lambda found: found and not old & {pod["metadata"]["uid"] for pod in found}, PATIENCE_S)
 
 
 async def pickers(namespace: Namespace) -> list[dict[str, Any]]:

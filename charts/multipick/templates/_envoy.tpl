@@ -41,6 +41,10 @@ static_resources:
                 generate_request_id: true
                 stream_idle_timeout: 0s # a model may think for long
                 http2_protocol_options: {allow_connect: true} # WebSockets over HTTP/2
+                # clients that keep their connections would stay with an Envoy that leaves until it is gone, and be cut:
+                # each connection ends, after an answer, in half the time that a leaving one has
+                http1_safe_max_connection_duration: true
+                common_http_protocol_options: {max_connection_duration: {{ max 1 (div $gateway.drainSeconds 2) }}s}
                 route_config:
                   virtual_hosts:
                     - name: all
