@@ -29,12 +29,15 @@ ROLLOUT_MARGIN_S = 300  # the default of 600 s in all would call a slow load a f
 def engines(pool: Pool, context: Context) -> list[Manifest]:
     """Everything about the engines; no pods where they are somebody else's, or where no image is known."""
     service, image = _service(pool, context), context.engine_image(pool)
-    if pool.spec.existing_pods or image is None:
+    if pool.spec.existing_pods:
         return [service]
+    around = [*_service_account(pool), *_claim(pool, context.claim_modes), *_script(pool), service]
+    if image is None:
+        return around  # pods of before may still need them
     workload = _group(pool, image) if pool.spec.parallelism.nodes > 1 else _deployment(pool, image)
     if pin := pin_of(pool, image):
         workload["metadata"]["annotations"] = {PIN: pin}
-    return [*_service_account(pool), *_claim(pool, context.claim_modes), *_script(pool), service, workload]
+    return [*around, workload]
 
 
 def _deployment(pool: Pool, image: str) -> Manifest:

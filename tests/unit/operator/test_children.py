@@ -159,6 +159,12 @@ def test_a_new_default_image_is_for_new_pools(make_pool: MakePool, context: Cont
     assert engine(make_pool(engine={"type": "SGLang"}), running)["image"] == "example.com/sglang:1"
 
 
+def test_what_pods_of_before_need_stays_where_no_image_is_known(make_pool: MakePool, context: Context) -> None:
+    unknown = replace(context, defaults=replace(context.defaults, engine_images={}))
+    pool = make_pool(storage={"cache": {"type": "PVC"}, "fetch": {}})
+    assert kinds(pool, context) - kinds(pool, unknown) == {("Deployment", "p-engine")}
+
+
 def test_existing_pods_get_a_picker_and_nothing_else(make_pool: MakePool, context: Context) -> None:
     pool = make_pool(existingPods={"matchLabels": {"app": "x"}}, model={"name": "m"})
     assert {name for kind, name in kinds(pool, context) if kind == "Deployment"} == {"p-epp"}
