@@ -143,8 +143,8 @@ static_resources:
       # nobody's second choice. A busy engine may be late; what the name server no longer names is gone at once
       health_checks:
         - timeout: 10s
-          interval: 2s
-          no_traffic_interval: 2s
+          interval: 5s
+          no_traffic_interval: 5s
           unhealthy_threshold: 3
           healthy_threshold: 1
           http_health_check: {path: /health}
