@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stacks.process import Picker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-SHORT = 20  # batches that can be replayed
+SHORT = 60  # batches that can be replayed; real engines keep 10,000
 LONG_TOKENS = 1600  # of a prompt whose batches can't
 
 

@@ -49,6 +49,7 @@ class Encoders:
         self._remote = RemoteTokenizer(engines, self._choose, model, config.limits.decision_s)
         self._differing: frozenset[Part] = frozenset()  # what most engines read in another way than we do
         self._others: frozenset[Endpoint] = frozenset()  # addresses of the engines that do
+        self._compared = False  # with any engine
 
     @property
     def local(self) -> bool:
@@ -90,7 +91,10 @@ class Encoders:
         """See `prompts.Encoder`."""
         if self._local is None or touches(source, self._differing) or touches(source, self._local.by_engine):
             return await self._remote.encode(source)
-        return await self._local.encode(source)
+        ids = await self._local.encode(source)
+        if isinstance(ids, Untokenised) and not self._compared:
+            return await self._remote.encode(source)  # whether engines can is known soon: until then they are asked
+        return ids
 
     async def compare(self, endpoint: Endpoint, model: str) -> Verdict:
         """Whether the tokenizer here makes the ids that this engine makes for `model`."""
@@ -115,6 +119,7 @@ class Encoders:
         elif self._differing and not differing:
             log.info("the tokenizer is the engines' again", extra={"engines": len(told)})
         self._differing = differing
+        self._compared = self._compared or bool(told)
         self._others = frozenset(endpoint for endpoint, verdict in told.items() if verdict.differing & differing)
 
     async def close(self) -> None:

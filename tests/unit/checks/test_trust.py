@@ -16,6 +16,7 @@ from multipick_epp.tokens.parts import with_all_of_it
 from multipick_epp.types import Endpoint
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "tiny-model"
+PATIENT = Limits(decision_s=20)  # whatever else this machine does
 GONE = [Endpoint("10.0.0.8:1"), Endpoint("10.0.0.9:1")]
 
 
@@ -45,8 +46,7 @@ def registry(engine: Endpoint) -> Registry:
 
 @pytest.fixture
 async def encoders(registry: Registry, engines: EngineClient) -> AsyncIterator[Encoders]:
-    patient = Limits(decision_s=20)  # whatever else this machine does
-    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(MODEL)), limits=patient), registry, engines)
+    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(MODEL)), limits=PATIENT), registry, engines)
     await encoders.start()
     yield encoders
     await encoders.close()
@@ -61,6 +61,24 @@ async def ids(encoders: Encoders) -> list[int]:
 async def test_the_tokenizer_is_trusted_while_no_engine_was_compared(encoders: Encoders) -> None:
     assert encoders.local
     assert await ids(encoders) != [7]
+
+
+async def test_what_cannot_be_written_here_is_asked_of_engines_until_they_were_compared(
+    tmp_path: Path, registry: Registry, engines: EngineClient, engine: Endpoint
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((MODEL / "tokenizer.json").read_bytes())  # and no chat template
+    encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(tmp_path)), limits=PATIENT), registry, engines)
+    await encoders.start()
+    chat = Chat([{"role": "user", "content": "hi"}])
+    found = await encoders.encode(chat)
+    assert not isinstance(found, Untokenised)
+    assert list(found) == [7]
+    assert await ids(encoders) != [7]
+    encoders.learn({engine: Verdict(None, "engine is slow")})
+    assert not isinstance(await encoders.encode(chat), Untokenised)
+    encoders.learn(verdicts(1, []))
+    assert isinstance(await encoders.encode(chat), Untokenised), "engines can't either"
+    await encoders.close()
 
 
 def verdicts(alike: int, others: Sequence[Endpoint], differing: frozenset[Part] = ALL_PARTS) -> dict[Endpoint, Verdict]:
@@ -178,7 +196,7 @@ async def test_of_the_ready_engines_one_that_differs_is_asked(
         assert await ids(encoders) == [7]
 
 
-async def test_chats_without_a_template_are_asked_of_engines_once_that_shows(
+async def test_chats_without_a_template_are_asked_of_engines(
     tmp_path: Path, engine: Endpoint, registry: Registry, engines: EngineClient
 ) -> None:
     """A tokenizer_config.json that is gone, and the template with it, must not leave chats unread."""
@@ -186,7 +204,7 @@ async def test_chats_without_a_template_are_asked_of_engines_once_that_shows(
     encoders = Encoders(Config(Pool("p", ("m",), tokenizer=str(tmp_path))), registry, engines)
     await encoders.start()
     chat = Chat([{"role": "user", "content": "hi"}])
-    assert await encoders.encode(chat) == Untokenised("no chat template")
+    assert list(await encoders.encode(chat)) == [7]  # type: ignore[arg-type]
     verdict = await encoders.compare(engine, "m")
     assert "a chat has 1 tokens in the engine and can't be tokenised here: no chat template" in verdict.words
     assert Part.CHAT in verdict.differing
