@@ -23,7 +23,7 @@ def report_page(options: Options, command: str, outcomes: Sequence[Outcome]) -> 
         workload=f"demo: {options.traffic}" if options.trace is None else f"demo: {options.trace.name}",
         requests=max((outcome.figures.requests for outcome in outcomes), default=0),
         left_out=0,
-        setup=Setup(pods=options.pods, preset=options.preset, closed_loop=True),
+        setup=Setup(pods=options.pods, preset=options.preset, closed_loop=True, guard=options.guard),
         capacity=None,
         levels=[f"{load:g}c" if made else "1"],
         loads=[load],
