@@ -132,6 +132,8 @@ def _claims(pool: Pool) -> list[str]:
     spec = pool.spec
     uris = [spec.model.uri, spec.model.tokenizer_uri, *(one.uri for one in (spec.lora.adapters if spec.lora else ()))]
     names = [claim for uri in uris if (claim := claim_of(uri))]
+    if (capture := spec.routing.picker.capture) and capture.claim_name:
+        names.append(capture.claim_name)
     cache = spec.storage.cache
     return names + ([cache.claim_name] if cache.type is CacheType.EXISTING_CLAIM and cache.claim_name else [])
 

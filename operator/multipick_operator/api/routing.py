@@ -40,6 +40,17 @@ class PickerResources(Spec, frozen=True):
     )
 
 
+class Capture(Spec, frozen=True):
+    """Own traffic, kept as a trace that `multipick replay` reads: no text, ids that nobody can turn back."""
+
+    file_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32, description="Of one file, then comes another.")] = 64 << 20
+    files: Annotated[int, Meta(ge=2, le=10_000, description="In the folder; the oldest are deleted.")] = 16
+    claim_name: (
+        Annotated[ObjectName, Meta(description="Volume that keeps them; gone with the picker's pod where not given.")]
+        | None
+    ) = None
+
+
 class Picker(Spec, frozen=True):
     """The endpoint picker of the pool."""
 
@@ -60,6 +71,7 @@ class Picker(Spec, frozen=True):
     shadow: Annotated[
         tuple[PolicyName, ...], Meta(max_length=8, description="Policies that are asked beside, and only counted.")
     ] = ()
+    capture: Capture | None = None
     max_body_bytes: Annotated[Bytes, Meta(description="Larger requests are refused with 413.")] = 64 << 20
     max_read_bytes: Annotated[
         Bytes,

@@ -111,6 +111,10 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "storage.fetch is for models of hf:// and s3://: the kubelet brings volumes and images by itself",
         ),
         Rule(
+            "!has(self.routing.picker.capture) || !has(self.index)",
+            "capture makes its ids with a secret that only pools of the operator's own store have: without index",
+        ),
+        Rule(
             "!has(self.adapters) || size(self.adapters) == 0 || (has(self.lora) && self.lora.allowRuntimeUpdates)",
             "adapters come and go while engines run: that needs lora.allowRuntimeUpdates",
         ),

@@ -9,6 +9,7 @@ import yaml
 
 from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
+from multipick_operator.children import capture
 from multipick_operator.children.artifacts import Artifact, artifact
 from multipick_operator.children.commands import given_arguments, has_kv_connector
 from multipick_operator.children.context import Context
@@ -92,6 +93,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
         "policy": picker.policy,
         "hotspot_guard": picker.hotspot_guard,
         "shadow": list(picker.shadow),
+        **({"capture": capture.configuration(picker.capture)} if picker.capture else {}),
         "explain_headers": picker.explain_headers,
         "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT},
         "limits": {
@@ -186,6 +188,7 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
             *([tokenizer.mount] if tokenizer and tokenizer.mount else []),
+            *([capture.MOUNT] if picker.capture else []),
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -215,6 +218,7 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
                 {"name": "config", "configMap": {"name": config}},
                 {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
                 *([tokenizer.volume] if tokenizer and tokenizer.volume else []),
+                *([capture.volume(picker.capture)] if picker.capture else []),
             ],
         }
     )

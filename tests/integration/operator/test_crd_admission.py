@@ -90,6 +90,8 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "engine": {"type": "vllm"}}, "Unsupported value"),
         ({**URI, "routing": {"picker": {"shadow": ["vllm-v1", "lmetrics"]}}}, "shadow: each is one of lmetric"),
         ({**URI, "routing": {"picker": {"maxReadBytes": 2048, "maxBodyBytes": 1024}}}, "is above maxBodyBytes"),
+        ({**URI, "index": {"url": "redis://s"}, "routing": {"picker": {"capture": {}}}}, "capture makes its ids with"),
+        ({**URI, "routing": {"picker": {"capture": {"files": 1}}}}, "spec.routing.picker.capture.files"),
         ({**URI, "engine": {"kvEvents": {"media": {"gpu": 50}}}}, "a token on the GPU is worth 100"),
         ({**URI, "engine": {"kvEvents": {"media": {"CPU": 50, "cpu": 40}}}}, "each once"),
         ({**URI, "engine": {"kvEvents": {"media": {"a b": 50}}}}, "the engine's name of where"),
@@ -196,7 +198,13 @@ def test_every_way_to_write_a_quantity_is_admitted(api: ApiServer, quantity: int
 
 
 def test_what_the_picker_can_be_told_is_admitted(api: ApiServer) -> None:
-    picker = {"shadow": ["vllm-v1", "linear:0.7"], "hotspotGuard": False, "maxBodyBytes": 1024, "maxReadBytes": 1024}
+    picker = {
+        "capture": {},
+        "shadow": ["vllm-v1", "linear:0.7"],
+        "hotspotGuard": False,
+        "maxBodyBytes": 1024,
+        "maxReadBytes": 1024,
+    }
     media = {"kvEvents": {"media": {"CPU": 50, "STORAGE": 10}}}
     made = create(api, {**URI, **LORA, "adapters": [ADAPTER], "routing": {"picker": picker}, "engine": media})
     assert made["spec"]["engine"]["kvEvents"]["media"] == {"CPU": 50, "STORAGE": 10}

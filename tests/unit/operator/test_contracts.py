@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from multipick_operator.api.pool import Pool
 from multipick_operator.api.rules import POLICIES, WITH_PARAMETER
 from multipick_operator.children.commands import command
 from multipick_operator.children.context import Context
-from multipick_operator.children.picker import configuration
+from multipick_operator.children.picker import configuration, pickers
 from multipick_operator.children.store_user import COMMANDS
+from multipick_operator.references import references
 from multipick_operator.status.fetching import progress
 from multipick_operator.status.pickers import PickerReport, engines_match, index_ready, read
 from multipick_sim.cli import _parser
@@ -58,6 +60,28 @@ def test_the_picker_reads_what_the_pool_says_of_it(make_pool: MakePool, context:
     by_template = {"spec": {"containers": [{"name": "engine", "args": argument}]}}
     for connected in (loaded(**told, engine={"args": argument}), loaded(**told, podTemplate=by_template)):
         assert connected.limits.max_body_bytes == connected.limits.max_read_bytes == 1 << 16
+
+
+def test_own_traffic_is_captured_under_the_pools_own_secret_on_a_volume_that_holds_it(
+    make_pool: MakePool, context: Context, tmp_path: Path
+) -> None:
+    stored = replace(context, defaults=replace(context.defaults, state_url="redis://s:6379", state_password="p"))
+    file = tmp_path / "epp.yaml"
+    for more, volume in (
+        ({}, {"emptyDir": {"sizeLimit": "264Mi"}}),
+        ({"claimName": "kept"}, {"persistentVolumeClaim": {"claimName": "kept"}}),
+    ):
+        pool = make_pool(routing={"picker": {"capture": {"files": 3, **more}}})
+        file.write_text(yaml.safe_dump(configuration(pool, stored)))
+        loaded = config.load(file)
+        assert loaded.capture == config.Capture("/var/lib/multipick/capture", files=3)
+        assert loaded.pool.secret_env is not None
+        [deployment] = [one for one in pickers(pool, stored) if one["kind"] == "Deployment"]
+        spec = deployment["spec"]["template"]["spec"]
+        assert {"name": "capture", **volume} in spec["volumes"]
+        assert {"name": "capture", "mountPath": loaded.capture.path} in spec["containers"][0]["volumeMounts"]
+        claims = [one.ref.name for one in references(pool) if one.ref.kind == "PersistentVolumeClaim"]
+        assert claims == (["kept"] if more else [])
 
 
 def test_the_operator_reads_how_far_an_init_step_is(tmp_path: Path) -> None:
