@@ -9,9 +9,9 @@ from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
 from multipick_operator.children import Ref
 from multipick_operator.status import last_status, status
 from multipick_operator.status.observed import Missing, Observed, Refusal
-from multipick_operator.status.pickers import Endpoints, Mismatch, PickerReport
+from multipick_operator.status.pickers import Endpoints, HotPrefix, Mismatch, PickerReport
 from multipick_operator.status.pods import is_ready, ready_for_s, trouble
-from multipick_operator.status.transitions import Changes, notes
+from multipick_operator.status.transitions import Changes, Note, notes
 
 MakePool = Callable[..., Pool]
 NOW, LATER = "2026-11-22T08:00:00Z", "2026-11-22T09:00:00Z"
@@ -376,3 +376,18 @@ def test_events_tell_changes_and_never_states(make_pool: MakePool) -> None:
         "ScaledDown",
         "RolloutStarted",
     ]
+
+
+def test_a_prefix_that_becomes_hot_is_an_event_that_names_it_and_its_holders_once(make_pool: MakePool) -> None:
+    pool = make_pool()
+    calm = status(pool, serving(reports=[WELL]), None, NOW)
+    hot = replaced(WELL, hotspots=[HotPrefix("0a41", 1024, 0.71, ["10.0.0.1:8000"])])
+    told = status(pool, serving(reports=[hot]), calm, LATER)
+    assert (condition(told, "PrefixesSpread").status, condition(told, "Ready").status) == ("False", "True")
+    message = (
+        "prefix 0a41 of 1024 tokens is in 71% of the requests and held by 10.0.0.1:8000; "
+        "pickers let one endpoint more come to hold it"
+    )
+    assert notes(pool, calm, told, Changes()) == [Note("Warning", "HotPrefix", message)]
+    assert notes(pool, told, status(pool, serving(reports=[hot]), told, LATER), Changes()) == []
+    assert notes(pool, told, status(pool, serving(reports=[WELL]), told, LATER), Changes()) == []
