@@ -103,6 +103,7 @@ class App:
             HashedSizes(self.registry.block_sizes, self.state.block_sizes),
             lambda stage, seconds: stages.labels(stage).observe(seconds),
             lambda: self.registry.max_model_len,
+            counts_turns=config.capture is not None,
         )
         options = DecisionOptions(
             config.policy,

@@ -61,7 +61,7 @@ class Known(msgspec.Struct, frozen=True):
     reads_cache: bool = True  # False: the engine computes all of it, whatever it holds
     model: str | None = None  # as the client named it
     stored: Stored | None = None
-    turn: int | None = None  # of a chat: how many answers of the model the prompt has in it
+    turn: int | None = None  # of a chat: how many answers of the model the prompt has in it, where that is counted
 
     @property
     def prompt_tokens(self) -> int:
@@ -90,8 +90,11 @@ class PromptReader:
         block_sizes: Callable[[], Sequence[int]],
         observe: Callable[[str, float], None],
         max_model_len: Callable[[], int | None] = lambda: None,
+        *,
+        counts_turns: bool = False,
     ) -> None:
-        """`observe(stage, seconds)` is told how long parsing, tokenising and hashing took.
+        """`observe(stage, seconds)` is told how long parsing, tokenising and hashing took. `counts_turns`: somebody
+        wants to know `Known.turn`.
 
         `max_model_len` is the longest prompt that the engines take, in tokens; None: they did not say, and it is
         `MAX_TOKENS`. What is longer they refuse, so it is charged and hashed as far as that only.
@@ -103,6 +106,7 @@ class PromptReader:
         self._block_sizes = block_sizes
         self._observe = observe
         self._max_model_len = max_model_len
+        self._counts_turns = counts_turns
         self._worker = Worker(threads=1, max_waiting=MAX_WAITING_BYTES)
 
     def close(self) -> None:
@@ -152,7 +156,8 @@ class PromptReader:
         except (OverflowError, TypeError):
             return guess(request, "token ids out of range", longest, prompt)
         self._observe("keys", time.perf_counter() - started)
-        return Known(chains, prompt.reads_cache, prompt.model, turn=_turn(prompt.source))
+        turn = _turn(prompt.source) if self._counts_turns else None
+        return Known(chains, prompt.reads_cache, prompt.model, turn=turn)
 
     async def _run(self, light: bool, size: int, work: Callable[[], T]) -> T:
         """Do it here, or in the thread. Raises NoText where too much waits for the thread."""

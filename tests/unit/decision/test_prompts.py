@@ -34,6 +34,10 @@ def asked(prompt: Any, size: int | None = None) -> PickRequest:
     return PickRequest("POST", PATH, {}, body, len(body) if size is None else size)
 
 
+def said(*roles: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": "a"} for role in roles]
+
+
 async def known(prompt: Any, longest: int | None = None) -> Known:
     reading = reader(longest)
     found = await reading.read(asked(prompt))
@@ -108,3 +112,28 @@ async def test_a_request_without_a_path_is_read_as_what_its_body_is() -> None:
     reading.close()
     assert isinstance(found, Known)
     assert found.chains[0].by_size == {size: block_keys(ROOT, range(100), size) for size in (16, 64)}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "turn"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}, 0),
+        ("/v1/chat/completions", {"messages": [{"role": r, "content": "a"} for r in ("user", "assistant") * 3]}, 3),
+        (
+            "/v1/messages",
+            {"max_tokens": 9, "messages": [{"role": r, "content": "a"} for r in ("user", "assistant")]},
+            1,
+        ),
+        ("/v1/completions", {"prompt": "abc"}, None),
+    ],
+)
+async def test_how_many_answers_a_chat_has_in_it_is_counted_for_who_wants_it(
+    path: str, body: dict[str, Any], turn: int | None
+) -> None:
+    data = json.dumps({"model": "m", **body}).encode()
+    request = PickRequest("POST", path, {}, data, len(data))
+    counting = PromptReader(Letters(), ["m"], b"", lambda: [16], lambda stage, seconds: None, counts_turns=True)
+    found, uncounted = await counting.read(request), await reader().read(request)
+    assert isinstance(found, Known)
+    assert isinstance(uncounted, Known)
+    assert (found.turn, uncounted.turn) == (turn, None)
