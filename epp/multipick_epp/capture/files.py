@@ -15,7 +15,7 @@ class Folder:
     """Written to by one thread. Invariant: an open file ends with a whole line, `_size` bytes from its start."""
 
     def __init__(self, path: Path, picker: str, file_bytes: int, files: int) -> None:
-        """At most `files` files, each of `file_bytes` bytes and one line."""
+        """At most `files` files, each of `file_bytes` bytes and what is appended last."""
         self._path = path
         self._picker = picker
         self._file_bytes = file_bytes

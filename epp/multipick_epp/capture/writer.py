@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 HELD_BYTES = 64 << 20
 REQUEST_BYTES = 256  # what one costs beside its keys
-AT_ONCE = 64  # requests that are written together
+LOG_EVERY_S = 10.0
 CLOSE_S = 5.0  # for what still waits when the picker ends
 
 Lost = Callable[[str], None]
@@ -38,8 +38,8 @@ class Taken:
 class Capture:
     """Used by one event loop. Invariant: `_held` is what all `Taken` hold that were neither written nor given up."""
 
-    def __init__(self, lines: Lines, folder: Folder, written: Callable[[int], None], lost: Lost) -> None:
-        """`written` is told of how many requests were, `lost` of each that was not, and why, in a word."""
+    def __init__(self, lines: Lines, folder: Folder, written: Callable[[], None], lost: Lost) -> None:
+        """`written` is told of each request that was, `lost` of each that was not, and why, in a word."""
         self._lines = lines
         self._folder = folder
         self._written = written
@@ -47,6 +47,7 @@ class Capture:
         self._held = 0
         self._full = False  # too much waits: the last request was not captured for that
         self._failed: str | None = None  # why the last ones were not written
+        self._told_s = float("-inf")
         self._freed: SimpleQueue[int] = SimpleQueue()  # by the thread, which must not touch `_held`
         self._over: SimpleQueue[tuple[Taken, Captured] | None] = SimpleQueue()  # None: write what is there, and end
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -68,7 +69,7 @@ class Capture:
         full = self._held + held > HELD_BYTES
         if full != self._full:
             self._full = full
-            log.warning("requests are not captured: too many wait" if full else "requests are captured again")
+            self._tell("own traffic is not captured: too much waits" if full else "what waits is captured again")
         if full:
             self._lost("memory")
             return None
@@ -102,42 +103,37 @@ class Capture:
     # --- in the thread
 
     def _run(self) -> None:
-        going = True
-        while going:
-            first = self._over.get()
-            batch = [] if first is None else [first]
-            going = first is not None
-            while going and len(batch) < AT_ONCE and not self._over.empty():
-                following = self._over.get()
-                if following is None:
-                    going = False
-                else:
-                    batch.append(following)
-            if batch:
-                self._write([request for _, request in batch])
-                self._freed.put(sum(taken.held for taken, _ in batch))
+        while (over := self._over.get()) is not None:
+            taken, request = over
+            self._write(request)
+            self._freed.put(taken.held)
         self._folder.close()
 
-    def _write(self, batch: Sequence[Captured]) -> None:
+    def _write(self, request: Captured) -> None:
         try:
-            self._folder.append(b"".join(map(self._lines.of, batch)))
+            self._folder.append(self._lines.of(request))
         except OSError as error:
-            self._fail(error.strerror or str(error), "disk", len(batch))
+            self._fail(error.strerror or str(error), "disk")
         except Exception as error:
-            log.exception("requests could not be captured")  # a defect of ours: it must cost no later request
-            self._fail(repr(error), "internal", len(batch))
+            log.exception("a request could not be captured")  # a defect of ours: it must cost no later request
+            self._fail(repr(error), "internal")
         else:
             if self._failed is not None:
-                log.info("own traffic is captured again")
                 self._failed = None
-            self._written(len(batch))
+                self._tell("own traffic is captured again")
+            self._written()
 
-    def _fail(self, why: str, kind: str, requests: int) -> None:
+    def _fail(self, why: str, kind: str) -> None:
         if self._failed is None:
-            log.warning("own traffic is not captured", extra={"why": why})
+            self._tell("own traffic is not captured", why)
         self._failed = why
-        for _ in range(requests):
-            self._lost(kind)
+        self._lost(kind)
+
+    def _tell(self, what: str, why: str | None = None) -> None:
+        """Log it, but not with every request that comes where a disk is full one moment and not the next."""
+        if (now_s := time.monotonic()) - self._told_s >= LOG_EVERY_S:
+            self._told_s = now_s
+            log.warning(what, extra={} if why is None else {"why": why})
 
 
 def _part(chains: Chains) -> Part:

@@ -21,7 +21,7 @@ class Bench:
         self.count: Counter[str] = Counter()
         self.lines = Lines(b"s", "p")
         folder = Folder(path, "me", 1 << 20, 4)
-        self.capture = Capture(self.lines, folder, lambda n: self.tell("written", n), self.tell)
+        self.capture = Capture(self.lines, folder, lambda: self.tell("written"), self.tell)
 
     def tell(self, what: str, number: int = 1) -> None:
         self.count[what] += number
@@ -113,6 +113,24 @@ def test_a_request_that_cannot_be_made_a_line_costs_no_later_one(bench: Bench, m
     bench.until("internal", 1)
     bench.capture.over(bench.take(), 14, Told.USAGE)
     bench.until("written", 1)
+
+
+def test_an_outage_that_comes_and_goes_fills_no_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = bench.lines.of
+
+    def sick(request: Captured) -> bytes:
+        if request.output_tokens % 2:
+            raise OSError(28, "No space left on device")
+        return real(request)
+
+    monkeypatch.setattr(bench.lines, "of", sick)
+    bench.capture.start()
+    for tokens in range(100):
+        bench.capture.over(bench.take(), tokens, Told.USAGE)
+    bench.until("disk", 50)
+    assert len([each for each in caplog.records if each.name == writer.__name__]) == 1
 
 
 def test_a_disk_that_hangs_holds_nobody_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class Bench:
         registry.set([PodEndpoint(POD)])
         registry.mark(POD, True)
         folder = Folder(path, "me", 1 << 20, 4)
-        self.capture = Capture(Lines(b"s", "p"), folder, lambda _: None, lambda _: None)
+        self.capture = Capture(Lines(b"s", "p"), folder, lambda: None, lambda _: None)
         self.capture.start()
         failures = Failures(registry, state, lambda _: None, lambda: 0.0)
         settings = DecisionOptions("lmetric", policy("lmetric"), 5.0)
