@@ -5,8 +5,8 @@ prefix, `n` all endpoints. While `x / (1 - x) > |M| / (n - |M|)` the class asks 
 pool, and its hits may still win every product. Phase 1 says so. Phase 2: the last of `2 |M|` requests of the class in
 a row that all score best inside `M` is kept out of `M`, so that one more endpoint comes to hold the prefix.
 
-Every prefix that `Popularity` counts is a class: under a first block that all requests share there may be a longer
-prefix that is the hot one.
+Every prefix that `Popularity` counts is a class, unless all its requests share a longer one that anybody holds: under a
+first block that everybody has there may be a longer prefix that is the hot one.
 """
 
 from bisect import bisect_left
@@ -67,11 +67,14 @@ class HotspotGuard:
         hits, found = snapshot.hit_tokens, None
         best_hit, endpoints = hits[ranking.rows[0]], len(hits)
         ascending: list[int] = []  # counts the holders of every prefix: a dozen sets of 256 rows would cost 100 us
-        for tokens, key, count in zip(*snapshot.prefixes[:3], strict=True):
+        columns = snapshot.prefixes[:3]
+        longer = ((*snapshot.prefixes.tokens[1:], 0), (*snapshot.prefixes.counts[1:], 0))
+        for tokens, key, count, next_tokens, next_count in zip(*columns, *longer, strict=False):
             holders = 0
             if count * endpoints > requests:  # else one holder is enough for it
                 ascending = ascending or sorted(hits)
-                holders = endpoints - bisect_left(ascending, tokens)
+                if count > next_count or next_tokens > ascending[-1]:  # else its requests are the next one's class
+                    holders = endpoints - bisect_left(ascending, tokens)
             if not is_hot(count, requests, holders, endpoints):
                 self._in_a_row.pop(key, None)
                 continue

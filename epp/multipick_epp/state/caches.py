@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from multipick_epp.state.lanes import Lanes
 from multipick_epp.state.mirror import indexes
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.protocol import Cache, Hit
 from multipick_epp.types import Endpoint, Mode, address_of
 
 GPU = "GPU"
@@ -64,7 +64,7 @@ class Caches:
         self._weights = weights
         self._modes: dict[Endpoint, Mode] = {}
         self._sizes: Counter[tuple[Endpoint, int]] = Counter()  # caches, by engine and block size
-        self._named: dict[int, Sequence[Endpoint]] = {}  # by lanes
+        self._named: dict[tuple[int, int, Mode], dict[Endpoint, Hit]] = {}  # by lanes and their hit
 
     def has_room(self, cache: Cache) -> bool:
         """Whether the endpoint may have this cache besides those it has."""
@@ -94,16 +94,21 @@ class Caches:
         return bit
 
     def endpoints_of(self, lanes: int) -> Sequence[Endpoint]:
-        """The endpoints of some lanes. Large sets come again: those of the holders of a common head."""
+        """The endpoints of some lanes."""
         if not lanes & (lanes - 1):  # one, as most that hold more than a common head
             return (self._lanes.endpoint_at[lanes.bit_length() - 1],)
-        named = self._named.get(lanes)
-        if named is None:
-            named = [self._lanes.endpoint_at[lane] for lane in indexes(lanes)]
-            if len(named) >= MANY:
-                if len(self._named) >= MASKS_AT_MOST:
-                    self._named.clear()
-                self._named[lanes] = named
+        return [self._lanes.endpoint_at[lane] for lane in indexes(lanes)]
+
+    def named(self, lanes: int, tokens: int, mode: Mode) -> dict[Endpoint, Hit]:
+        """The same with a hit of so many tokens. Large sets come again: the holders of a common head."""
+        known = self._named.get((lanes, tokens, mode))
+        if known is not None:
+            return known.copy()
+        named = dict.fromkeys(self.endpoints_of(lanes), Hit(tokens, mode))
+        if len(named) >= MANY:
+            if len(self._named) >= MASKS_AT_MOST:
+                self._named.clear()
+            self._named[lanes, tokens, mode] = named.copy()
         return named
 
     def of_endpoint(self, endpoint: Endpoint) -> Mapping[Cache, int]:

@@ -229,7 +229,7 @@ class LocalIndex:
             named = lanes if hits else everyone  # all with the shortest: who has more is written again
             for mode, known in self._caches.modes.items():
                 if members := named & known:
-                    found = dict.fromkeys(self._caches.endpoints_of(members), Hit(tokens, mode))
+                    found = self._caches.named(members, tokens, mode)
                     if hits:
                         hits.update(found)
                     else:

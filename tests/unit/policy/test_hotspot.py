@@ -130,6 +130,22 @@ def test_a_hot_prefix_below_one_that_everybody_holds_is_found() -> None:
     assert hotspot.key == 2
 
 
+def test_prefixes_of_the_same_requests_are_one_class_by_the_longest() -> None:
+    guard = guarding()
+    hotspot = decision(guard, Prefixes([16, 32, 64], [1, 2, 3], [900, 900, 100], 1000), [64, 64, 16, 0], 0)
+    assert hotspot is not None
+    assert (hotspot.key, hotspot.tokens, hotspot.holders) == (2, 32, 2)
+    assert not guard.is_watched(1)
+    parted = decision(guard, Prefixes([16, 32, 64], [1, 2, 3], [901, 900, 100], 1000), [64, 64, 16, 0], 0)
+    assert parted is not None
+    assert guard.is_watched(1)
+    decision(guard, Prefixes([16, 32, 64], [1, 2, 3], [901, 901, 100], 1000), [64, 64, 16, 0], 0)
+    assert not guard.is_watched(1), "it is the same as a longer one again"
+    whole = decision(guarding(), Prefixes([16, 32, 48], [1, 2, 3], [900] * 3, 1000), [32, 0, 0, 0], 0)
+    assert whole is not None
+    assert (whole.key, whole.holders) == (2, 1), "nobody holds the whole of a prompt, whose last token is computed"
+
+
 def test_requests_without_a_whole_block_belong_to_no_class() -> None:
     assert decision(guarding(), NO_PREFIXES, [0, 0], 0) is None
 
