@@ -107,7 +107,7 @@ class Chooser:
             kv_usage=() if ready.unscraped else ready.kv_usage,
             picked=ready.picked,
             turn=self._turn,
-            context_tokens=_sums(contexts, [count * prompt_tokens for count in unexplained]) if accounts else (),
+            context_tokens=_sums(contexts, unexplained, prompt_tokens) if accounts else (),
             prefilling=prefilling if accounts else (),
             prefixes=prefixes,
         )
@@ -119,8 +119,11 @@ class Chooser:
         return Context(max(1, snapshot.prompt_tokens), pool)
 
 
-def _sums(known: Sequence[int], unexplained: Sequence[int]) -> Sequence[int]:
-    return [*map(add, known, unexplained)] if any(unexplained) else known
+def _sums(known: Sequence[int], unexplained: Sequence[int], each: int = 1) -> Sequence[int]:
+    """`unexplained` count for `each`."""
+    if not any(unexplained):
+        return known
+    return [*map(add, known, unexplained if each == 1 else [count * each for count in unexplained])]
 
 
 def _equal_prompt(prompt: Known | Blind, candidates: Sequence[Candidate]) -> EqualPrompt | None:

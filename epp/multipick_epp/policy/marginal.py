@@ -18,11 +18,10 @@ def marginal(snapshot: Snapshot, rng: Random) -> Ranking:
     """
     length, contexts = snapshot.prompt_tokens, snapshot.contexts()
     price, mean_traffic = pool_terms(snapshot, contexts)
+    columns = zip(snapshot.queued_tokens, snapshot.hit_tokens, contexts, snapshot.in_flight, strict=True)
     scores = [
-        (queued + new * price) * (context + (count + 1) * length + mean_traffic)
-        for queued, new, context, count in zip(
-            snapshot.queued_tokens, snapshot.new(), contexts, snapshot.in_flight, strict=True
-        )
+        (queued + (length - hit if hit < length else 1) * price) * (context + (count + 1) * length + mean_traffic)
+        for queued, hit, context, count in columns
     ]
     return smallest_first(scores, rng)
 
