@@ -32,11 +32,11 @@ async def spread(stack: "Stack", seeds: Sequence[int]) -> list[int]:
     return sorted(in_flight)
 
 
-@pytest.mark.parametrize("pickers", [1, 4])
+@pytest.mark.parametrize(("pickers", "policy"), [(1, "lmetric"), (4, "lmetric"), (4, "marginal")])
 async def test_a_burst_spreads_over_idle_pods_however_many_pickers_decide(
-    start_stack: "StartStack", pickers: int
+    start_stack: "StartStack", pickers: int, policy: str
 ) -> None:
-    stack = await start_stack(pods=PODS, pickers=pickers, flags=STANDING_STILL)
+    stack = await start_stack(pods=PODS, pickers=pickers, flags=STANDING_STILL, config={"policy": policy})
     # Even but for a reserve that a busy machine keeps waiting for longer than 50 ms: the local view decides it then.
     for seeds in (range(BURST), [BURST] * BURST):  # all different; all the same
         in_flight = await spread(stack, seeds)
