@@ -136,7 +136,7 @@ class Ledger:
         before = self.charges.get(reservation)
         if before is None or before.queued_tokens == max(0, queued_tokens):
             return None
-        after = self.charges[reservation] = before._replace(queued_tokens=max(0, queued_tokens))
+        after = self.charges[reservation] = Charge(before.endpoint, max(0, queued_tokens), before.context_tokens)
         change = Load(after.queued_tokens - before.queued_tokens, 0, 0, after.prefilling - before.prefilling)
         self._add(after.endpoint, change)
         return change
@@ -180,7 +180,8 @@ class Ledger:
 
 def negative(change: Load) -> Load:
     """What takes it back."""
-    return Load(*[-each for each in change])
+    queued_tokens, in_flight, context_tokens, prefilling = change
+    return Load(-queued_tokens, -in_flight, -context_tokens, -prefilling)
 
 
 def without_contexts(load: Load) -> Load:

@@ -26,8 +26,8 @@ class LoadTable:
         """One endpoint's load is another."""
         row = self._row_of.get(endpoint)
         if row is not None:
-            for column, value in zip(self._columns, load, strict=True):
-                column[row] = value
+            queued, in_flight, contexts, prefilling = self._columns
+            queued[row], in_flight[row], contexts[row], prefilling[row] = load
 
     def columns(self) -> LoadColumns:
         """As they are now: what changes later doesn't change these."""

@@ -5,7 +5,7 @@ not prefilled yet x 2^35 + prompt tokens of those in flight, where pickers accou
 before contexts, which sums up, repairs and reaps whatever fields there are, it is one more endpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -24,13 +24,15 @@ def figure(tokens: int, requests: int) -> int:
     return requests * IN_FLIGHT + tokens
 
 
-def fields_of(endpoint: Endpoint, change: Load) -> Iterator[tuple[str, int]]:
+def fields_of(endpoint: Endpoint, change: Load) -> Sequence[tuple[str, int]]:
     """The fields that a change of the endpoint's load changes, and by how much."""
     queued_tokens, in_flight, context_tokens, prefilling = change
+    fields: list[tuple[str, int]] = []
     if queued_tokens or in_flight:
-        yield endpoint, figure(queued_tokens, in_flight)
+        fields.append((endpoint, figure(queued_tokens, in_flight)))
     if context_tokens or prefilling:
-        yield endpoint + CONTEXTS, figure(context_tokens, prefilling)
+        fields.append((endpoint + CONTEXTS, figure(context_tokens, prefilling)))
+    return fields
 
 
 def read_figure(text: bytes) -> int:
