@@ -493,6 +493,20 @@ async def test_marginal_keeps_away_from_long_contexts(policy_name: str, goes_to_
     assert ((await bench.pick()).endpoints == (A,)) is goes_to_the_holder
 
 
+async def test_for_marginal_load_of_others_is_as_long_as_the_prompt() -> None:
+    bench = Bench(known(1000), "marginal")
+    bench.registry.scraped(A, Gauges(running=2), Unexplained(in_flight=2))
+    pick = await bench.pick()
+    assert pick.reservation is not None
+    found = bench.picker.decisions.find(pick.reservation)
+    assert found is not None
+    # M is 2 x 1,000 + 3 x 1,000 on A and 1,000 on the others; its mean is 7,000 / 3
+    scores = {each.endpoint: each.score for each in found.considered}
+    assert scores == pytest.approx(
+        {A: 1000 * (5000 + 7000 / 3), B: 1000 * (1000 + 7000 / 3), C: 1000 * (1000 + 7000 / 3)}
+    )
+
+
 async def test_the_reserve_itself_goes_by_marginal() -> None:
     """A burst of prompts that all see the same idle pool spreads over it, the long ones apart."""
     bench = Bench(known(4000), "marginal")
