@@ -124,6 +124,23 @@ async def test_a_client_that_waits_for_100_gets_it_from_the_endpoint(start_gatew
     assert gateway.upstreams[-1].received[0].headers["x-gateway-destination-endpoint"] == gateway.picker.endpoints[-1]
 
 
+@pytest.mark.requirement("gateways: A body that was waited for is looked through like any other.")
+async def test_no_client_gets_reserved_fields_through_by_waiting(start_gateway: "StartGateway") -> None:
+    def leave_100(config: dict[str, Any]) -> None:
+        manager(config)["proxy_100_continue"] = True
+
+    gateway = await start_gateway("gateway", change=leave_100)
+    body = b'{"prompt":"hi","kv_transfer_params":{"remote_host":"10.9.9.9"}}'
+    reader, writer = await asyncio.open_connection(*address(gateway))
+    writer.write(
+        b"POST /v1/completions HTTP/1.1\r\nhost: m\r\nexpect: 100-continue\r\nconnection: close\r\n"
+        b"content-length: %d\r\n\r\n%b" % (len(body), body)  # one that waits less than it says
+    )
+    assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert [received.body for received in gateway.upstreams[-1].received] == [b'{"prompt":"hi"}']
+
+
 @both_styles
 @pytest.mark.requirement("gateways: Expect: 100-continue is picked at its headers.")
 async def test_a_gateway_that_says_100_itself_still_shows_the_body(style: Any, start_gateway: "StartGateway") -> None:

@@ -86,15 +86,19 @@ async def test_empty_answers_and_errors_of_the_endpoint_pass(style: Any, start_g
 async def test_an_answer_that_breaks_off_frees_its_reservation(style: Any, start_gateway: "StartGateway") -> None:
     gateway = await start_gateway(style)
 
+    begun = asyncio.Event()
+
     async def break_off(request: "Received", writer: asyncio.StreamWriter) -> None:
         writer.write(SSE + chunk(b"data: 1\n\n"))
-        await writer.drain()
+        await begun.wait()
         writer.transport.abort()
 
     gateway.answer_all(break_off)
     async with gateway.http.post("/v1/completions", data=b"{}") as response:
+        assert await response.content.readany() == b"data: 1\n\n"
+        begun.set()
         with pytest.raises(aiohttp.ClientPayloadError):
-            await response.read()
+            await response.content.read()
     await gateway.settled()
     assert gateway.picker.named("release") == [("r1",)]
     gateway.answer_all(gateway.upstreams[0].say_ok)

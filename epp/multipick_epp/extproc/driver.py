@@ -19,6 +19,7 @@ from multipick_epp.extproc.chunks import read_chunk
 from multipick_epp.extproc.effects import (
     Answered,
     Ask,
+    Check,
     Counted,
     Effect,
     End,
@@ -190,6 +191,8 @@ class Conversation:
                     self._transport.send(data)
                 case Ask(request, unread):
                     self._ask(request, unread)
+                case Check(path, body, unread):
+                    self._look_through(path, body, unread)
                 case Missed(how):
                     self._observer.undecided(how)
                 case Served(reservation, endpoint):
@@ -224,23 +227,51 @@ class Conversation:
 
     async def _check(self, request: PickRequest) -> tuple[NoPick | None, PickRequest]:
         """The request without the fields that no client may set, or why it is refused."""
-        reserved = self._settings.reserved
-        if reserved is not None and request.body is not None:
-            try:
-                body = await reserved.take_out(request.body)
-            except Uncheckable:
-                return errors.uncheckable(request.path), request
-            except NoText:
-                return errors.unchecked(request.path), request
-            except Exception:
-                log.exception("a body could not be checked and is refused")
-                self._observer.failed(Failure.INTERNAL)
-                return errors.unchecked(request.path), request
+        if request.body is not None:
+            body = await self._clean(request.path, request.body)
+            if isinstance(body, NoPick):
+                return body, request
             if body is not request.body:
                 self._body = body
                 request = replace(request, body=body, body_bytes=len(body))
         self._checked = True
         return None, request
+
+    async def _clean(self, path: str, body: bytes) -> bytes | NoPick:
+        """The body without those fields; itself where there were none."""
+        reserved = self._settings.reserved
+        if reserved is None:
+            return body
+        try:
+            return await reserved.take_out(body)
+        except Uncheckable:
+            return errors.uncheckable(path)
+        except NoText:
+            return errors.unchecked(path)
+        except Exception:
+            log.exception("a body could not be checked and is refused")
+            self._observer.failed(Failure.INTERNAL)
+            return errors.unchecked(path)
+
+    def _look_through(self, path: str, body: bytes, unread: bool) -> None:
+        """What came behind the pick."""
+        if unread and self._settings.reserved is not None:
+            self._settings.reserved.passed_unread()
+        if unread or not body:
+            self._step(self._stream.checked, body)
+            return
+        loop = asyncio.get_running_loop()
+        self._guard = loop.call_later(self._settings.pick_guard_s, self._looked_through, errors.unchecked(path))
+        self._decision = loop.create_task(self._clean_late(path, body))
+
+    async def _clean_late(self, path: str, body: bytes) -> None:
+        outcome = await self._clean(path, body)
+        self._decision = None
+        self._looked_through(outcome)
+
+    def _looked_through(self, outcome: bytes | NoPick) -> None:
+        self._abandon_pick()
+        self._step(self._stream.checked, outcome)
 
     async def _pick(self, request: PickRequest) -> Pick | NoPick | None:
         try:

@@ -21,6 +21,14 @@ class Ask(msgspec.Struct, frozen=True):
     unread: bool = False  # the request has a body, and it goes on without anybody having read it
 
 
+class Check(msgspec.Struct, frozen=True):
+    """Look through the body of a request that was picked by its headers, and tell the stream by `checked`."""
+
+    path: str
+    body: bytes
+    unread: bool = False  # it is too much to be looked at, and goes on as it is
+
+
 class Undecided(StrEnum):
     """How a request came to leave without a pick."""
 
@@ -72,4 +80,4 @@ class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 
-Effect = Send | Ask | Missed | Served | Answered | FirstByte | Counted | Release | End
+Effect = Send | Ask | Check | Missed | Served | Answered | FirstByte | Counted | Release | End

@@ -19,9 +19,9 @@ Theory of operation
     full duplex            the body ends, or is too much    the headers' answer, withheld until then; the body
                            to be kept                       follows, and without it the gateway has none
     any, no body           headers are there                the headers' answer
-    any, whose client      headers are there                the headers' answer; what the client says then is passed on
-    waits for an answer
-    before it says more
+    full duplex, and the   headers are there                the headers' answer; what the client says then is looked
+    client waits for an                                     through and sent on once it is whole, or, behind an
+    answer first                                            upgrade, passed on as it comes
 
   In full duplex no message has an answer of its own: what goes on is what we send. In all other modes each message
   has one. What the gateway sends while the pick is under way is owed, and sent right behind the pick. The transport is
@@ -42,6 +42,9 @@ Theory of operation
     PICKING     chunk, trailers                     PICKING     (owed)
     PICKING     picked: Pick, or nothing            FORWARDED   Send: the pick, and what is owed
     PICKING     picked: NoPick                      ENDED       Send (error), End
+    PICKING     picked, by the headers: Pick        LATE        Send
+    LATE        body complete or too large to read  CHECKING    Check
+    CHECKING    checked: the body, or NoPick        FORWARDED   Send: the body; or ENDED: Send (error), End
     FORWARDED   chunk, trailers                     FORWARDED   Send
     any         response headers, chunk, trailers   the same    Send, Served, Answered, FirstByte, Counted, Release
     PICKING     half-closed                         PICKING     (End is owed behind the pick)
@@ -61,6 +64,7 @@ from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.effects import (
     Answered,
     Ask,
+    Check,
     Counted,
     Effect,
     End,
@@ -84,7 +88,7 @@ from multipick_epp.extproc.messages import (
 )
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Tail
-from multipick_epp.extproc.waiting import awaits_an_answer
+from multipick_epp.extproc.waiting import expects_continue, upgrades
 from multipick_epp.requests.unnamed import path_by_headers
 
 if TYPE_CHECKING:
@@ -122,7 +126,9 @@ class Phase(Enum):
     NEW = auto()
     BODY = auto()  # its body is collected
     PICKING = auto()
-    FORWARDED = auto()  # the gateway has its destination
+    LATE = auto()  # the gateway has its destination; its client's body is collected
+    CHECKING = auto()  # that body is looked through
+    FORWARDED = auto()  # the gateway has all that it needs
     ENDED = auto()
 
 
@@ -161,6 +167,8 @@ class Stream:
         self._request_ended = False
         self._readable = False  # the picker was given the body
         self._owed: list[Owed] = []  # in the order in which the messages came
+        self._looked_at = 0  # bytes of it
+        self._late = False  # picked by its headers, though a body is to come
         self._picked = False  # the gateway was told an endpoint
         self._reservation: ReservationId | None = None  # to be released
         self._response_headers: Mapping[str, str] = {}  # the pick's
@@ -229,6 +237,21 @@ class Stream:
         effects: list[Effect] = [Send(data) for data in self._forward(pick)]
         if self._response_ended:
             effects += self._release()
+        if self._late:
+            self._request_ended |= self._said_all
+            return effects + self._check() if self._request_ended or self._is_much else effects
+        return effects + self._finish() if self._said_all else effects
+
+    def checked(self, outcome: bytes | NoPick) -> list[Effect]:
+        """The body was looked through: what goes on instead, or why it can't."""
+        if self.state is not Phase.CHECKING:
+            return []
+        if isinstance(outcome, NoPick):  # where an answer is under way, it is the request that is cut
+            return self._finish() if self._responding else self._refuse(outcome)
+        self._late = False
+        self._kept.size += len(outcome) - self._looked_at
+        self._body[: self._looked_at] = outcome
+        effects: list[Effect] = [Send(data) for data in self._forward(Pick(()))]
         return effects + self._finish() if self._said_all else effects
 
     def half_closed(self) -> list[Effect]:
@@ -236,10 +259,10 @@ class Stream:
         if self.state is Phase.ENDED:
             return []
         self._said_all = True
-        if self.state is Phase.BODY and not self._said_modes:
+        if self.state in (Phase.BODY, Phase.LATE) and not self._said_modes:
             self._request_ended = True
-            return self._ask()
-        if self.state is Phase.PICKING:
+            return self._ask() if self.state is Phase.BODY else self._check()
+        if self.state in (Phase.PICKING, Phase.CHECKING):
             return self._leave() if self._said_modes else []
         return [*self.closed(), End()]
 
@@ -293,7 +316,8 @@ class Stream:
         if not message.end and self._declared_size() > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
         unexplained = self._modes.request_body in (BodyMode.NONE, BodyMode.STREAMED)
-        if message.end or unexplained or awaits_an_answer(message.headers):
+        self._late = self._duplex and not message.end and expects_continue(message.headers)
+        if message.end or unexplained or self._late or (self._duplex and upgrades(message.headers)):
             self._owed.append(Owed.HEADERS)
             return self._ask()
         self.state = Phase.BODY
@@ -314,17 +338,21 @@ class Stream:
         if self._duplex or (self.state is Phase.BODY and self._size <= self._bounds.max_read_bytes):
             self._body += message.data
             self._kept.size += len(message.data)
-        if self.state is Phase.PICKING:
+        if self.state in (Phase.PICKING, Phase.CHECKING):
             return []
         if self._size > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
-        return [] if self._duplex and not (message.end or self._is_much) else self._ask()
+        if self._duplex and not (message.end or self._is_much):
+            return []
+        return self._check() if self.state is Phase.LATE else self._ask()
 
     def _request_trailers(self) -> list[Effect]:
         self._request_ended = True
         if self.state in (Phase.NEW, Phase.FORWARDED):
             return [Send(replies.request_trailers(()))]
         self._owed.append(Owed.TRAILERS)
+        if self.state is Phase.LATE:
+            return self._check()
         return self._ask() if self.state is Phase.BODY else []
 
     def _ask(self) -> list[Effect]:
@@ -342,6 +370,11 @@ class Stream:
         unread = not self._readable and (self._size > 0 or not self._request_ended)
         return [Ask(request, unread)]
 
+    def _check(self) -> list[Effect]:
+        self.state = Phase.CHECKING
+        self._looked_at = len(self._body)
+        return [Check(self._path, bytes(self._body), unread=not self._request_ended)]
+
     def _forward(self, pick: Pick) -> list[bytes]:
         replacement = pick.body if self._readable else None
         ended_by_body = self._request_ended and Owed.TRAILERS not in self._owed
@@ -349,7 +382,8 @@ class Stream:
         if replacement is not None and "content-length" in self._headers:  # Envoy refuses a length that is not true
             extra = {**extra, "content-length": str(len(replacement))}
         answers: list[bytes] = []
-        for owed in self._owed:
+        owed_now, self._owed = (self._owed[:1], self._owed[1:]) if self._late else (self._owed, [])
+        for owed in owed_now:
             match owed:
                 case Owed.HEADERS:
                     answers.append(replies.request_headers(destination, extra, self._foreign()))
@@ -361,8 +395,9 @@ class Stream:
                 case Owed.TRAILERS:
                     answers.append(replies.request_trailers(destination))
             destination, extra = (), {}  # once is enough
-        self.state = Phase.FORWARDED
-        self._forget_body()
+        self.state = Phase.LATE if self._late else Phase.FORWARDED
+        if not self._late:
+            self._forget_body()
         self._headers = {}
         return answers
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from multipick_epp.extproc.effects import Ask, Counted, Effect, End, FirstByte, Missed, Release, Send, Served, Undecided
+from multipick_epp.extproc.effects import (
+    Ask, Check, Counted, Effect, End, FirstByte, Missed, Release, Send, Served, Undecided,
+)
 from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, RequestBody, ResponseBody, read
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds, Kept, Stream
@@ -31,6 +33,7 @@ class Play:
         self.asked: list[PickRequest] = []
         self.told: list[Effect] = []  # Served, FirstByte, Counted, Release
         self.missed: list[Undecided] = []
+        self.to_check: Check | None = None  # what waits to be looked through
         self.ended = False
         self._first = True
 
@@ -54,6 +57,12 @@ class Play:
     def stop(self) -> None:
         self._carry_out(self.stream.stop())
 
+    def check(self, outcome: bytes | NoPick | None = None) -> None:
+        """The body was looked through; None: nothing was found in it."""
+        assert self.to_check is not None
+        body, self.to_check = self.to_check.body, None
+        self._carry_out(self.stream.checked(body if outcome is None else outcome))
+
     def half_close(self) -> None:
         self._carry_out(self.stream.half_closed())
 
@@ -68,6 +77,8 @@ class Play:
                     self.sent.append(ProcessingResponse.FromString(data))
                 case Ask(request):
                     self.asked.append(request)
+                case Check():
+                    self.to_check = effect
                 case End():
                     self.ended = True
                 case Missed(how):

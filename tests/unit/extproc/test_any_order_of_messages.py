@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PICK = Pick((Endpoint("10.0.0.1:8000"),), ReservationId("r"), {}, {}, b"replaced")
 OUTCOMES = (PICK, Pick(()), NoPick(429, b"{}", "saturated"), None)
+OTHERS = ("half-close", "check", "stop", "close")
 ANSWERS = {
     RequestHeaders: "request_headers",
     RequestBody: "request_body",
@@ -36,7 +37,7 @@ ANSWERS = {
 }
 headers = st.dictionaries(
     st.sampled_from([":path", ":method", "content-length", "x-gateway-destination-endpoint"]), st.text(max_size=8)
-)
+) | st.just({"expect": "100-continue"})
 parts: st.SearchStrategy[Part] = st.one_of(
     st.builds(RequestHeaders, headers, st.booleans()),
     st.builds(RequestBody, st.binary(max_size=40), st.booleans()),
@@ -53,7 +54,9 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 @reused
 @given(
     modes=modes,
-    events=st.lists(parts | st.sampled_from(OUTCOMES) | st.sampled_from(["half-close", "stop", "close"]), max_size=30),
+    events=st.lists(
+        parts | st.sampled_from(OUTCOMES) | st.sampled_from(["half-close", "check", "stop", "close"]), max_size=30
+    ),
 )
 def test_nothing_raises_and_reservations_balance(modes: Modes | None, events: list[object], play: type["Play"]) -> None:
     played = play(modes, Bounds(max_read_bytes=50, max_body_bytes=100, max_kept_bytes=70))
@@ -65,6 +68,9 @@ def test_nothing_raises_and_reservations_balance(modes: Modes | None, events: li
             played.close()
         elif event == "half-close":
             played.half_close()
+        elif event == "check":
+            if played.to_check:
+                played.check()
         elif event is None or isinstance(event, Pick | NoPick):
             given_out += isinstance(event, Pick) and event.reservation is not None
             played.pick(event)
@@ -85,6 +91,8 @@ def test_every_message_is_answered_in_its_kind_where_the_mode_wants_it(
         played.hear(part)
     if played.asked:
         played.pick(PICK)
+    if played.to_check:
+        played.check()
     used = modes or Modes()
     streamed = {
         name
