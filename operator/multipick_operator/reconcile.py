@@ -164,7 +164,8 @@ class Reconciler:
                 turn.gateways.append(found)
         claim = turn.live.get(Ref("v1", "PersistentVolumeClaim", cache_claim(pool)))
         modes = tuple(claim["spec"].get("accessModes", ())) if claim else ()
-        return Context(self._defaults, _pin(pool, turn.live), version, modes, _other_ports(pool, pods))
+        classes = tuple(str(one.get("spec", {}).get("gatewayClassName", "")) for one in turn.gateways)
+        return Context(self._defaults, _pin(pool, turn.live), version, modes, _other_ports(pool, pods), classes)
 
     async def _observe(
         self, pool: Pool, manifest: Manifest, context: Context, engine_pods: Sequence[Manifest], turn: Turn

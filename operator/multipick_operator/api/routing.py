@@ -20,6 +20,14 @@ PolicyName = Annotated[str, Meta(max_length=63, pattern="^[a-z0-9][a-z0-9.-]*(:[
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 30)]
 
 
+class PickerTls(StrEnum):
+    """What gateways speak to the pickers."""
+
+    AUTO = "Auto"
+    OFF = "Off"
+    SELF_SIGNED = "SelfSigned"
+
+
 class LogLevel(StrEnum):
     """How much the picker logs."""
 
@@ -129,7 +137,14 @@ class HttpRoute(Spec, frozen=True):
     path_prefix: Annotated[str, Meta(max_length=1024, pattern="^/", description="Paths that it answers to.")] = "/v1"
     request_timeout_seconds: Annotated[Seconds, Meta(description="0: none; answers may take minutes.")] = 0
     rewrite_path_prefix: (
-        Annotated[str, Meta(max_length=1024, pattern="^/", description="What engines get in place of pathPrefix.")]
+        Annotated[
+            str,
+            Meta(
+                max_length=1024,
+                pattern="^/",
+                description="What engines get in its place; by default / or /v1.",
+            ),
+        ]
         | None
     ) = None
     headers: Annotated[
@@ -144,6 +159,12 @@ class Gateway(Spec, frozen=True):
     create_inference_pool: Annotated[
         bool, Meta(description="Make the inferencepools.inference.networking.k8s.io object where its CRD is installed.")
     ] = True
+    picker_tls: Annotated[
+        PickerTls,
+        Meta(
+            description="TLS on the pickers' port; Auto: as the classes of the route's Gateways are known to want it."
+        ),
+    ] = field(name="pickerTLS", default=PickerTls.AUTO)
     http_route: HttpRoute = HttpRoute()
 
 

@@ -15,6 +15,7 @@ from multipick_operator.children.pod import cache_claim
 from multipick_operator.children.policies import policies
 from multipick_operator.children.routes import GIE_GROUP, routes
 from multipick_operator.children.scaling import scalers
+from multipick_operator.children.tls import DESTINATION_RULE, destination_rules
 
 
 class Ref(NamedTuple):
@@ -32,6 +33,7 @@ def desired(pool: Pool, context: Context) -> list[Manifest]:
         *engines(pool, context),
         *policies(pool, context),
         *scalers(pool),
+        *destination_rules(pool, context),
         *routes(pool, context),
     ]
 
@@ -50,6 +52,7 @@ def catalogue(pool: Pool) -> list[Ref]:
     return [
         Ref("gateway.networking.k8s.io/v1", "HTTPRoute", pool.name),
         Ref(f"{GIE_GROUP}/v1", "InferencePool", pool.name),
+        Ref(*DESTINATION_RULE, picker),
         Ref("keda.sh/v1alpha1", "ScaledObject", engine),
         Ref("autoscaling/v2", "HorizontalPodAutoscaler", engine),
         Ref("apps/v1", "Deployment", engine),

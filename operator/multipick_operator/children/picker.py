@@ -27,6 +27,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
 from multipick_operator.children.store_user import user_password, user_url
+from multipick_operator.children.tls import speaks_tls
 from multipick_operator.children.token_options import TokenOptions, of_sglang, of_vllm
 
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
@@ -50,7 +51,7 @@ def pickers(pool: Pool, context: Context) -> list[Manifest]:
         manifest(pool, "v1", "ConfigMap", name, PICKER, immutable=True, data={"epp.yaml": config}),
         manifest(pool, "v1", "ServiceAccount", picker_name(pool), PICKER, automountServiceAccountToken=False),
         *_rights(pool),
-        *_services(pool),
+        *_services(pool, context),
         _deployment(pool, context, name, _stamp(context.secret_version, *[str(one["data"]) for one in secrets])),
     ]
 
@@ -95,7 +96,8 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
         "shadow": list(picker.shadow),
         **({"capture": capture.configuration(picker.capture)} if picker.capture else {}),
         "explain_headers": picker.explain_headers,
-        "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT},
+        "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT}
+        | ({"tls": {"mode": "self-signed"}} if speaks_tls(pool, context) else {}),
         "limits": {
             # with a KV connector, fields of a request that was not read would reach engines that obey them
             "max_body_bytes": picker.max_read_bytes if has_kv_connector(pool) else picker.max_body_bytes,
@@ -224,7 +226,7 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
     )
 
 
-def _services(pool: Pool) -> list[Manifest]:
+def _services(pool: Pool, context: Context) -> list[Manifest]:
     """One address for all pickers, which the Gateway API's object names, and one name for the address of each.
 
     A gateway that balances by itself needs the second: behind one address it keeps to one picker a connection, and
@@ -236,7 +238,7 @@ def _services(pool: Pool) -> list[Manifest]:
             "port": EXT_PROC_PORT,
             "targetPort": "grpc-ext-proc",
             "protocol": "TCP",
-            "appProtocol": "kubernetes.io/h2c",
+            "appProtocol": "http2" if speaks_tls(pool, context) else "kubernetes.io/h2c",  # the second is plaintext
         },
         {"name": "grpc-health", "port": HEALTH_PORT, "targetPort": "grpc-health", "protocol": "TCP"},
         {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"},

@@ -13,6 +13,11 @@ from multipick_operator.children.names import (
 from multipick_operator.children.picker import EXT_PROC_PORT
 
 GIE_GROUP = "inference.networking.k8s.io"
+_ENGINES_OWN = frozenset(
+    {"v1", "v2", "generate", "inference", "invocations", "pooling", "classify", "score", "rerank", "tokenize"}
+    | {"detokenize", "render", "health", "version", "metrics"}
+)
+"""First parts of paths that vLLM and SGLang serve."""
 
 
 def routes(pool: Pool, context: Context) -> list[Manifest]:
@@ -47,7 +52,7 @@ def _http_route(pool: Pool) -> Manifest:
         )
         for ref in route.parent_refs
     ]
-    rewrite = route.rewrite_path_prefix
+    rewrite = route.rewrite_path_prefix or _rewritten(route.path_prefix)
     rule = without_nothing(
         {
             "matches": [
@@ -72,6 +77,17 @@ def _http_route(pool: Pool) -> Manifest:
     )
     spec = without_nothing({"parentRefs": parents, "hostnames": list(route.hostnames), "rules": [rule]})
     return manifest(pool, "gateway.networking.k8s.io/v1", "HTTPRoute", pool.name, PICKER, spec=spec)
+
+
+def _rewritten(prefix: str) -> str | None:
+    """What engines know in place of a prefix that is the gateway's alone: `/demo/v1` is their `/v1`, `/demo` their `/`.
+
+    None for what engines have themselves.
+    """
+    plain = prefix.rstrip("/")
+    if not plain or plain.split("/")[1] in _ENGINES_OWN:
+        return None
+    return "/v1" if plain.endswith("/v1") else "/"
 
 
 def _backends(pool: Pool) -> list[Manifest]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from multipick_operator.api.crd import API_VERSION, KIND, PLURAL
 from multipick_operator.children import Ref
 from multipick_operator.children.names import MANAGER, POOL_LABEL
+from multipick_operator.children.tls import DESTINATION_RULE
 
 PLURALS: Mapping[tuple[str, str], str] = {
     (API_VERSION, KIND): PLURAL,
@@ -27,6 +28,7 @@ PLURALS: Mapping[tuple[str, str], str] = {
     ("inference.networking.k8s.io/v1", "InferencePool"): "inferencepools",
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): "httproutes",
     ("gateway.networking.k8s.io/v1", "Gateway"): "gateways",
+    DESTINATION_RULE: "destinationrules",
     ("keda.sh/v1alpha1", "ScaledObject"): "scaledobjects",
     ("monitoring.coreos.com/v1", "PodMonitor"): "podmonitors",
 }
@@ -65,6 +67,7 @@ WATCHED = (
             ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
             ("inference.networking.k8s.io/v1", "InferencePool"),
             ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+            DESTINATION_RULE,
             ("keda.sh/v1alpha1", "ScaledObject"),
             ("monitoring.coreos.com/v1", "PodMonitor"),
         )

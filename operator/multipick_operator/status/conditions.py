@@ -1,7 +1,7 @@
 """Each condition from what was observed. Positive polarity throughout: True is well."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from multipick_operator.api.pool import Pool
 from multipick_operator.children.names import selector_text
@@ -84,7 +84,11 @@ def resolved_refs(pool: Pool, seen: Observed) -> Verdict:
         reasons = {"PersistentVolumeClaim": "PVCNotFound"}
         listed = ", ".join(f"{one.kind} {one.name}" for one in named)
         return Verdict("False", reasons.get(named[0].kind, f"{named[0].kind}NotFound"), f"not found: {listed}")
-    optional = {"InferencePool": not _wants_route(pool), "PodMonitor": not pool.spec.monitoring.pod_monitor.enabled}
+    optional = {
+        "DestinationRule": True,
+        "InferencePool": not _wants_route(pool),
+        "PodMonitor": not pool.spec.monitoring.pod_monitor.enabled,
+    }
     kinds = [one.kind for one in seen.missing if not optional.get(one.kind)]
     if kinds:
         return Verdict("False", "KindNotInstalled", f"not installed in this cluster: {', '.join(kinds)}")
@@ -171,7 +175,7 @@ def route_ready(pool: Pool, seen: Observed) -> Verdict | None:
     if any(one.kind in ("HTTPRoute", "InferencePool") and not one.name for one in seen.missing):
         return Verdict("False", "KindNotInstalled", "the Gateway API or its inference extension is not installed")
     for found, kind in ((seen.http_route, "HTTPRoute"), (seen.inference_pool, "InferencePool")):
-        parents = (found or {}).get("status", {}).get("parents", [])
+        parents = [one for one in (found or {}).get("status", {}).get("parents", []) if _is_named(pool, one)]
         if not parents:
             return Verdict("False", "Pending", f"no gateway has taken up the {kind} yet")
         for parent in parents:
@@ -183,6 +187,13 @@ def route_ready(pool: Pool, seen: Observed) -> Verdict | None:
     if seen.shadowing:
         return Verdict("False", "Shadowed", f"the route of pool {seen.shadowing} asks for the same and is older")
     return Verdict("True", "Accepted", "")
+
+
+def _is_named(pool: Pool, parent: Mapping[str, Any]) -> bool:
+    """The route names this Gateway: what others say of the pool is none of its business."""
+    ref = parent.get("parentRef", {})
+    named = {(one.namespace or pool.namespace, one.name) for one in pool.spec.routing.gateway.http_route.parent_refs}
+    return (ref.get("namespace", pool.namespace), ref.get("name")) in named
 
 
 def index_ready(pool: Pool, seen: Observed) -> Verdict:

@@ -53,7 +53,7 @@ def parents(**conditions: str) -> dict[str, Any]:
         {"type": name, "status": status, "reason": name, "message": "m", "lastTransitionTime": time}
         for name, status in conditions.items()
     ]
-    ref = {"name": "gw", "namespace": "default"}
+    ref = {"name": "gw"}
     return {"status": {"parents": [{"parentRef": ref, "controllerName": "test.dev/gateway", "conditions": listed}]}}
 
 

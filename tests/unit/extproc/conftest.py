@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 from multipick_epp.extproc.effects import (
-    Ask, Check, Counted, Effect, End, FirstByte, Missed, Release, Send, Served, Undecided,
+    Ask,
+    Check,
+    Counted,
+    Effect,
+    End,
+    FirstByte,
+    Missed,
+    Release,
+    Send,
+    Served,
+    Undecided,
 )
 from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, RequestBody, ResponseBody, read
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest

@@ -327,3 +327,28 @@ def test_what_the_init_step_runs_may_change_without_a_restart(
 def test_a_uri_becomes_what_the_engine_is_told(uri: str, expected: Artifact) -> None:
     assert artifact(uri, "model") == expected
     assert claim_of(uri) == ("claim" if uri.startswith("pvc") else None)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "told", "engines_get"),
+    [
+        ("/v1", None, None),
+        ("/", None, None),
+        ("/v1/chat", None, None),
+        ("/generate", None, None),
+        ("/demo", None, "/"),
+        ("/demo/", None, "/"),
+        ("/team/demo/v1", None, "/v1"),
+        ("/v1beta", None, "/"),
+        ("/demo", "/demo", "/demo"),
+        ("/demo", "/v2", "/v2"),
+    ],
+)
+def test_a_prefix_that_no_engine_knows_is_rewritten(
+    prefix: str, told: str | None, engines_get: str | None, make_pool: MakePool, context: Context
+) -> None:
+    route = {"create": True, "parentRefs": [{"name": "g"}], "pathPrefix": prefix}
+    pool = make_pool(routing={"gateway": {"httpRoute": route | ({"rewritePathPrefix": told} if told else {})}})
+    (rule,) = child(pool, context, "HTTPRoute", "p")["spec"]["rules"]
+    found = [one["urlRewrite"]["path"]["replacePrefixMatch"] for one in rule.get("filters", [])]
+    assert found == ([engines_get] if engines_get else [])

@@ -250,9 +250,14 @@ def test_a_rollout_without_a_spare_gpu_says_what_to_set(make_pool: MakePool) -> 
     assert "Insufficient nvidia.com/gpu" in condition(found, "Progressing").message
 
 
-def route(**conditions: str) -> dict[str, Any]:
+def route(gateway: str = "g", **conditions: str) -> dict[str, Any]:
     listed = [{"type": name, "status": value, "reason": "R"} for name, value in conditions.items()]
-    return {"status": {"parents": [{"parentRef": {"name": "g"}, "conditions": listed}]}}
+    return {"status": {"parents": [{"parentRef": {"name": gateway}, "conditions": listed}]}}
+
+
+def beside(first: dict[str, Any], gateway: str, **conditions: str) -> dict[str, Any]:
+    """With what a Gateway says that the route does not name."""
+    return {"status": {"parents": first["status"]["parents"] + route(gateway, **conditions)["status"]["parents"]}}
 
 
 GOOD = route(Accepted="True", ResolvedRefs="True")
@@ -267,6 +272,8 @@ GOOD = route(Accepted="True", ResolvedRefs="True")
         (serving(http_route=route(Accepted="False"), inference_pool=GOOD), ("False", "R")),
         (serving(http_route=GOOD, inference_pool=route(ResolvedRefs="False")), ("False", "R")),
         (serving(missing=[Missing("HTTPRoute", "")]), ("False", "KindNotInstalled")),
+        (serving(http_route=GOOD, inference_pool=beside(GOOD, "other", Accepted="False")), ("True", "Accepted")),
+        (serving(http_route=GOOD, inference_pool=route("other", Accepted="True")), ("False", "Pending")),
     ],
 )
 def test_the_route_is_as_ready_as_gateways_say(make_pool: MakePool, seen: Observed, expected: tuple[str, str]) -> None:
