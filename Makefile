@@ -9,7 +9,7 @@ REGISTRY ?= multipick
 TAG ?= dev
 CODE := cli epp sim operator manifests tests bench
 
-.PHONY: demo test conformance parity faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
+.PHONY: demo test conformance parity mutations faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
