@@ -15,6 +15,7 @@ from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.tls import Certificate
 from multipick_epp.extproc.transports import ExtProcServer, Transport, ext_proc_server
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 from multipick_sim.local.bootstrap import Bootstrap, Style, render
 from multipick_sim.local.envoy import Envoy, envoy
@@ -75,8 +76,8 @@ class ScriptedPicker:
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte", reservation)
 
-    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
-        self._note("counted", reservation, str(output_tokens))
+    def counted(self, reservation: ReservationId, usage: Usage) -> None:
+        self._note("counted", reservation, str(usage.output))
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         self._note("release", reservation)

@@ -17,11 +17,13 @@ from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.explained import Decision, Decisions
 from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.own_traffic import OwnTraffic
+from multipick_epp.decision.predictions import Predicted, Sample, compare
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.decision.shadow import Shadows
 from multipick_epp.decision.undirected import least_hit
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
@@ -77,6 +79,7 @@ class _Live:
     asked: Asked
     rank: int | None  # that a header tells the engine to use, behind whichever port serves it
     decision: Decision
+    predicted: Predicted | None = None  # to be held against what its engine tells
     answered: bool = False
 
 
@@ -109,6 +112,7 @@ class PoolPicker:
         self._reader = reader
         self._metrics = metrics
         self._traffic = traffic
+        self._sample = Sample()
         self._numbers = itertools.count(1)
         self._live: dict[ReservationId, _Live] = {}
         self.hotspots = Hotspots(
@@ -155,7 +159,8 @@ class PoolPicker:
         new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
         fallback = prompt.reason if isinstance(prompt, Blind) else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
-        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank, decision)
+        predicted = self._sample.take(prompt, hit_tokens, mode)
+        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank, decision, predicted)
         if self._traffic is not None and request.body_bytes:
             self._traffic.picked(reservation, prompt)
         self._failures.picked(endpoint)
@@ -176,6 +181,7 @@ class PoolPicker:
             {} if rank is None else {RANK_HEADER: str(rank)},
             response_headers=self._explain(endpoint, hit_tokens, mode, snapshot),
             body=self._named(request, prompt, endpoint),
+            counts=predicted is not None,
         )
 
     def served(self, reservation: ReservationId, address: Endpoint) -> None:
@@ -193,7 +199,7 @@ class PoolPicker:
         self._failures.passed_over(live.endpoint)
         self._withdraw(reservation, live.endpoint)
         self._state.move(reservation, endpoint)
-        live.endpoint = endpoint
+        live.endpoint, live.predicted = endpoint, None
         if live.prompt is not None:
             hit_tokens = least_hit(self._chooser.hits(live.prompt), (endpoint,) if sure else ranks).tokens
             new_tokens = max(1, live.prompt.prompt_tokens - hit_tokens)
@@ -216,10 +222,15 @@ class PoolPicker:
             if self._traffic is not None:
                 self._traffic.prefilled(reservation)
 
-    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
-        """The engine told how many tokens the answer has."""
-        if self._traffic is not None:
-            self._traffic.counted(reservation, output_tokens)
+    def counted(self, reservation: ReservationId, usage: Usage) -> None:
+        """The engine told how many tokens the request has."""
+        if self._traffic is not None and usage.output is not None:
+            self._traffic.counted(reservation, usage.output)
+        live = self._live.get(reservation)
+        if live and live.predicted and (compared := compare(live.predicted, usage)):
+            outcome, off_tokens = compared
+            self._metrics.predictions_compared.labels(outcome).inc()
+            self._metrics.predictions_off_tokens.labels(outcome).inc(off_tokens)
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         """The request ended, or went out of sight."""

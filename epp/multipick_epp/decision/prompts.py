@@ -61,6 +61,7 @@ class Known(msgspec.Struct, frozen=True):
     reads_cache: bool = True  # False: the engine computes all of it, whatever it holds
     model: str | None = None  # as the client named it
     stored: Stored | None = None
+    guessed: bool = False  # the prompt's length is: it has media
     turn: int | None = None  # of a chat: how many answers of the model the prompt has in it, where that is counted
 
     @property
@@ -157,7 +158,7 @@ class PromptReader:
             return guess(request, "token ids out of range", longest, prompt)
         self._observe("keys", time.perf_counter() - started)
         turn = _turn(prompt.source) if self._counts_turns else None
-        return Known(chains, prompt.reads_cache, prompt.model, turn=turn)
+        return Known(chains, prompt.reads_cache, prompt.model, guessed=prompt.guessed_tokens > 0, turn=turn)
 
     async def _run(self, light: bool, size: int, work: Callable[[], T]) -> T:
         """Do it here, or in the thread. Raises NoText where too much waits for the thread."""

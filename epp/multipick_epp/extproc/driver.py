@@ -201,8 +201,8 @@ class Conversation:
                     self._picker.answered(reservation, status)
                 case FirstByte(reservation):
                     self._picker.first_byte(reservation)
-                case Counted(reservation, output_tokens):
-                    self._picker.counted(reservation, output_tokens)
+                case Counted(reservation, usage):
+                    self._picker.counted(reservation, usage)
                 case Release(reservation, ended):
                     self._picker.release(reservation, ended)
                 case End():

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from multipick_epp.extproc.pick import Ended, PickRequest
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 
 
@@ -63,10 +64,10 @@ class FirstByte(msgspec.Struct, frozen=True):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """Tell the picker how many tokens the answer had, as the engine told; comes before `Release`."""
+    """Tell the picker how many tokens the request had, as the engine told; comes before `Release`."""
 
     reservation: ReservationId
-    output_tokens: int
+    usage: Usage
 
 
 class Release(msgspec.Struct, frozen=True):

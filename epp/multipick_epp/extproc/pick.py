@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 
 
@@ -28,6 +29,7 @@ class Pick(msgspec.Struct, frozen=True):
     request_headers: Mapping[str, str] = msgspec.field(default_factory=dict)  # set on the way to the endpoint
     response_headers: Mapping[str, str] = msgspec.field(default_factory=dict)  # set on the way to the client
     body: bytes | None = None  # replaces the request's body where not None
+    counts: bool = False  # the picker wants to know what the engine tells of its tokens
 
 
 class NoPick(msgspec.Struct, frozen=True):
@@ -64,8 +66,8 @@ class Picker(Protocol):
     def first_byte(self, reservation: ReservationId) -> None:
         """The first byte of the response's body passed: prefill is over."""
 
-    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
-        """The answer had so many tokens, as its engine told."""
+    def counted(self, reservation: ReservationId, usage: Usage) -> None:
+        """The request had so many tokens, as its engine told."""
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         """The request ended, well or not. Called exactly once for each reservation."""

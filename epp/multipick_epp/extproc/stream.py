@@ -148,8 +148,8 @@ class Stream:
     ) -> None:
         """`kept` is shared by all streams of a server; without it the stream counts for itself.
 
-        `hooks`: with those of `extproc.conformance`. `counts_output`: look for the engine's count of the answer's
-        tokens in the response that passes.
+        `hooks`: with those of `extproc.conformance`. `counts_output`: look for the engine's count of tokens in each
+        response that passes, and not only where the pick wants it.
         """
         self.state = Phase.NEW
         self._bounds = bounds
@@ -234,6 +234,8 @@ class Stream:
         self._picked = bool(pick.endpoints)
         self._reservation = pick.reservation
         self._response_headers = pick.response_headers
+        if pick.counts and self._tail is None:
+            self._tail = Tail()
         effects: list[Effect] = [Send(data) for data in self._forward(pick)]
         if self._response_ended:
             effects += self._release()
@@ -467,8 +469,8 @@ class Stream:
         else:
             ended = Ended.UNSEEN if self._said_all and not self._said_modes else Ended.ABORTED
         release = Release(reservation, ended)
-        tokens = self._tail.output_tokens() if self._tail is not None else None
-        return [release] if tokens is None else [Counted(reservation, tokens), release]
+        usage = self._tail.usage() if self._tail is not None else None
+        return [release] if usage is None else [Counted(reservation, usage), release]
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.

@@ -33,6 +33,15 @@ class Metrics:
             _TOKENS,
             self.registry,
         )
+        self.predictions_compared = Counter(
+            "multipick_predictions_compared",
+            "Predicted hits that were held against what the engine told of the same request.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.predictions_off_tokens = Counter(
+            "multipick_predictions_off_tokens", "By how many tokens they were off.", ["outcome"], registry=self.registry
+        )
         self.fallbacks = Counter(
             "multipick_fallbacks",
             "Decisions on a lower rung: why the exact one was not to be had.",

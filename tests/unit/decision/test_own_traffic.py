@@ -15,6 +15,7 @@ from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import Blind, Known, PromptReader
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.extproc.pick import Ended, Pick, PickRequest
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import Registry
@@ -75,7 +76,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 async def test_an_answer_has_the_length_that_its_engine_told(bench: Bench) -> None:
     reservation = await bench.pick()
     bench.picker.first_byte(reservation)
-    bench.picker.counted(reservation, 77)
+    bench.picker.counted(reservation, Usage(77, 100, 0))
     bench.picker.release(reservation, Ended.WHOLE)
     [line] = bench.lines()
     assert (line["input_length"], line["output_length"], line["output_from"], line["turn"]) == (100, 77, "usage", 2)

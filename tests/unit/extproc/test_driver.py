@@ -7,6 +7,7 @@ from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOpt
 from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Bounds
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
 
@@ -57,8 +58,8 @@ class Picker:
     def first_byte(self, reservation: ReservationId) -> None:
         self._note("first_byte")
 
-    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
-        self._note(f"counted {output_tokens}")
+    def counted(self, reservation: ReservationId, usage: Usage) -> None:
+        self._note(f"counted {usage.output}")
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
         self._note("release")

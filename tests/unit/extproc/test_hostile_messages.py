@@ -11,6 +11,7 @@ from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOpt
 from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.messages import MAX_SUBSET, MessageError, RequestHeaders, ResponseHeaders, read
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.extproc.wire import MAX_OTHER_BYTES, SMALL_BYTES
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
@@ -72,7 +73,7 @@ class Everything:
     def first_byte(self, reservation: ReservationId) -> None:
         self.calls.append("first byte")
 
-    def counted(self, reservation: ReservationId, output_tokens: int) -> None:
+    def counted(self, reservation: ReservationId, usage: Usage) -> None:
         self.calls.append("counted")
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:

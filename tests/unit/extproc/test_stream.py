@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from multipick_epp.extproc.effects import Counted, FirstByte, Release
 from multipick_epp.extproc.messages import (
@@ -15,6 +16,7 @@ from multipick_epp.extproc.messages import (
 )
 from multipick_epp.extproc.pick import Ended, NoPick, Pick
 from multipick_epp.extproc.stream import Bounds, Kept
+from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 
 if TYPE_CHECKING:
@@ -207,11 +209,38 @@ def test_the_engines_count_of_an_answer_is_told_before_its_end_where_it_passes(
         if played.stream.pass_on("response_body", data, False) is None:
             played.hear(ResponseBody(data, end=False))
     played.hear(ResponseTrailers())
-    counted = [] if tokens is None else [Counted(ReservationId("r"), tokens)]
-    assert [each for each in played.told if not isinstance(each, FirstByte)] == [
-        *counted,
-        Release(ReservationId("r"), Ended.WHOLE),
-    ]
+    told = [each for each in played.told if not isinstance(each, FirstByte)]
+    assert [each.usage.output for each in told if isinstance(each, Counted)] == ([] if tokens is None else [tokens])
+    assert told[-1] == Release(ReservationId("r"), Ended.WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("body", "usage"),
+    [
+        (
+            b'{"choices":[],"usage":{"prompt_tokens":70,"total_tokens":82,"completion_tokens":12,'
+            b'"prompt_tokens_details":{"cached_tokens":64}}}',
+            Usage(12, 70, 64),
+        ),
+        (
+            b'{"usage":{"input_tokens":70,"input_tokens_details":{"cached_tokens":0},"output_tokens":3}}',
+            Usage(3, 70, 0),
+        ),
+        (b'{"usage":{"prompt_tokens":70,"prompt_tokens_details":null}}', Usage(None, 70, None)),
+        (b'{"text":"\\"cached_tokens\\": 5, \\"prompt_tokens\\": 6"}', None),
+        (b'{"cached_tokens": 123456789012345}', None),
+    ],
+)
+def test_a_pick_that_wants_it_is_told_what_the_engine_says_of_the_prompt(
+    body: bytes, usage: Usage | None, play: type["Play"]
+) -> None:
+    played = play(Modes(response_body=BodyMode.FULL_DUPLEX_STREAMED))
+    played.hear(POST)
+    played.hear(RequestBody(b"{}", end=True))
+    played.pick(msgspec.structs.replace(PICK, counts=True))
+    played.hear(ResponseHeaders(end=False, served=None, status=200))
+    played.hear(ResponseBody(body, end=True))
+    assert [each.usage for each in played.told if isinstance(each, Counted)] == ([usage] if usage else [])
 
 
 def test_nobody_looks_into_a_response_unless_asked_to(play: type["Play"]) -> None:
