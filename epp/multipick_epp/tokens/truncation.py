@@ -1,8 +1,8 @@
 """What an engine keeps of a prompt that the request wants cut (`truncate_prompt_tokens`), as vLLM 0.32 does it.
 
-Where no side is named, a text is cut by its tokenizer: Hugging Face's keeps the special tokens around it and counts
-them in, Mistral's keeps the first tokens, whichever they are. What is named is cut afterwards, from all tokens alike;
-so are chats that come from a library as tokens. gpt-oss's chats are never cut.
+Where no side is named, a text is cut by its tokenizer, which keeps the special tokens around it and counts them in.
+What is named is cut afterwards, from all tokens alike; so are chats that come from a library as tokens. gpt-oss's chats
+are never cut.
 """
 
 from array import array
@@ -19,9 +19,7 @@ def truncation_by(family: Family, source: Text | Chat) -> Truncation | None:
     wish, is_chat = source.truncation, isinstance(source, Chat)
     if wish is None or (is_chat and family is Family.HARMONY):
         return None
-    if family is Family.MISTRAL and not wish.named:
-        return Truncation(wish.tokens, left=is_chat and wish.left, named=True)
-    return wish
+    return wish._replace(named=True) if is_chat and family is Family.MISTRAL else wish
 
 
 def kept(ids: Ids, around: Surround, truncation: Truncation | None) -> "array[int]":

@@ -1,5 +1,6 @@
 """A body that we can't read is no error: it has a reason, out of a few, and goes to some pod."""
 
+import gzip
 import json
 from typing import Any
 
@@ -141,9 +142,12 @@ def test_a_million_token_ids_are_read() -> None:
     assert isinstance(parse(COMPLETIONS, {}, body), Prompt)
 
 
-def test_a_compressed_body_is_unread() -> None:
-    assert reason(CHAT, {"messages": [U]}, {"content-encoding": "gzip"}) == "compressed body"
-    assert isinstance(parse(CHAT, {"content-encoding": "identity"}, b'{"messages": []}'), Prompt)
+@pytest.mark.parametrize("named", ["gzip", "GZIP", "br", "identity", ""])
+def test_a_body_is_read_by_what_it_is_whatever_the_header_names(named: str) -> None:
+    plain = b'{"messages": []}'
+    assert isinstance(parse(CHAT, {"content-encoding": named}, plain), Prompt)
+    assert parse(CHAT, {"content-encoding": named}, gzip.compress(plain)) == Unread("compressed body")
+    assert parse(CHAT, {}, gzip.compress(plain)) == Unread("not JSON")
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions/render", "/tokenize", "/", "", "/v1/messages/x"])

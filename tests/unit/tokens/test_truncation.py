@@ -47,7 +47,7 @@ WISH = Truncation(3, left=True)
         (Family.TEMPLATE, Chat([], truncation=WISH), WISH),
         (Family.HARMONY, Text("a", truncation=WISH), WISH),
         (Family.HARMONY, Chat([], truncation=WISH), None),
-        (Family.MISTRAL, Text("a", truncation=WISH), Truncation(3, left=False, named=True)),
+        (Family.MISTRAL, Text("a", truncation=WISH), WISH),
         (Family.MISTRAL, Chat([], truncation=WISH), Truncation(3, left=True, named=True)),
         (Family.MISTRAL, Text("a", truncation=WISH._replace(named=True)), WISH._replace(named=True)),
     ],
