@@ -71,7 +71,7 @@ FAMILIES: Sequence[Family] = (
            config={"pad_token_id": 0, "original_max_position_embeddings": 300_000}),
     Family("Llama-2 class", "llama2", "llama", "LlamaForCausalLM"),
     *(
-        Family(f"Mistral (tekken {version})", "tekken_240911", "mistral", "MistralForCausalLM", tool_parser="mistral",
+        Family(f"Mistral (tekken {version})", "tekken_240911", "mistral", "MistralForCausalLM",
                tekken=version)
         for version in ("v3", "v7", "v11", "v13")
     ),

@@ -25,6 +25,7 @@ from multipick_epp.types import Endpoint, ReplicaId
 from .bodies import Sent
 
 DEADLINE_S = 0.1
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")  # of Linux: ns on the CPU, ns ready to run, times
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Outcome:
     blind: Counter[str] = field(default_factory=Counter)  # why a pick went by load alone
     raised: list[tuple[Sent, BaseException]] = field(default_factory=list)  # by a parser
     unpicked: list[Sent] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of each pick
+    seconds: list[float] = field(default_factory=list)  # of each pick, less those in which other programs had the CPU
 
     @property
     def wrong(self) -> int:
@@ -58,9 +59,9 @@ async def send(requests: Iterable[Sent], model: Path) -> Outcome:
             continue
         outcome.read["prompt" if isinstance(prompt, Prompt) else prompt.reason] += 1
         request = PickRequest("POST", sent.path, sent.headers, sent.body, len(sent.body))
-        started = time.perf_counter()
+        started = time.perf_counter() - _kept_waiting_s()
         pick = await picker.pick(request)
-        outcome.seconds.append(time.perf_counter() - started)
+        outcome.seconds.append(time.perf_counter() - _kept_waiting_s() - started)
         if isinstance(pick, Pick) and pick.reservation is not None:
             picker.release(pick.reservation, Ended.WHOLE)
         else:
@@ -73,6 +74,14 @@ async def send(requests: Iterable[Sent], model: Path) -> Outcome:
     reader.close()
     tokenizer.close()
     return outcome
+
+
+def _kept_waiting_s() -> float:
+    """Since this thread began: ready to run, while the CPU was another's. 0 where the system doesn't tell."""
+    try:
+        return int(_SCHEDSTAT.read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def _picker(reader: PromptReader, metrics: Metrics) -> PoolPicker:
