@@ -37,6 +37,9 @@ INLINE_CHARS = 200_000
 INLINE_MESSAGES = 100
 """A chat within both is rendered at once, in about a millisecond; a larger one in a thread."""
 
+INLINE_MESSAGES_OF_MISTRAL = 25
+"""The same of a chat that `mistral-common` writes, which makes objects of all messages first, 40 us each."""
+
 _RENDER_SIZE = 20_000
 """Rendering in a thread counts as so much new text: it takes some 10 ms."""
 
@@ -106,7 +109,7 @@ class Tokenizer:
         if isinstance(source, TokenIds):
             return source.ids
         try:
-            if _is_small(source):
+            if self._is_small(source):
                 segments = self._segments(source)
             else:
                 segments = await self._worker.run(_RENDER_SIZE, lambda: self._segments(source))
@@ -142,6 +145,12 @@ class Tokenizer:
         if not text.isascii():
             check_unicode(text)
         return self._texts.split(text)
+
+    def _is_small(self, source: Text | Chat) -> bool:
+        if isinstance(source, Text):
+            return len(source.text) <= INLINE_CHARS
+        most = INLINE_MESSAGES_OF_MISTRAL if self._family is Family.MISTRAL else INLINE_MESSAGES
+        return source.size <= INLINE_CHARS and len(source.messages) <= most
 
     def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
         """What is known, the cuts among them, and what is not, each segment once."""
@@ -209,9 +218,3 @@ class Tokenizer:
             around = Surround(around.before, b"")
         ids = b"".join(parts)
         return kept(ids, around, truncation_by(self._family, source)) if source.truncation else around.with_(ids)
-
-
-def _is_small(source: Text | Chat) -> bool:
-    if isinstance(source, Text):
-        return len(source.text) <= INLINE_CHARS
-    return source.size <= INLINE_CHARS and len(source.messages) <= INLINE_MESSAGES

@@ -139,3 +139,12 @@ def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tekken.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a tokenizer"):
         Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("turns", [1, 40])
+async def test_a_chat_of_any_length_has_the_same_ids_on_the_event_loop(tokenizer: Tokenizer, turns: int) -> None:
+    messages: list[ChatMessage] = [U, {"role": "assistant", "content": "yes"}] * turns
+    chat = Chat([*messages, U])
+    found = await tokenizer.encode(chat)
+    assert not isinstance(found, Untokenised)
+    assert list(found) == ids(tokenizer, chat)
