@@ -113,7 +113,8 @@ def _token_options(pool: Pool) -> TokenOptions:
     args = given_arguments(pool)
     match pool.spec.engine.type:
         case EngineType.VLLM:
-            return of_vllm(args, lambda path: _template_at(pool, path))
+            model = artifact(pool.spec.model.uri or "", "model").source
+            return of_vllm(args, model, lambda path: _template_at(pool, path))
         case EngineType.SGLANG:
             return of_sglang(args)
         case EngineType.SIMULATED:

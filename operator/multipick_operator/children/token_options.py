@@ -44,8 +44,10 @@ class TokenOptions(NamedTuple):
     unread: Sequence[str]  # options that are set and that it can't follow
 
 
-def of_vllm(args: Sequence[str], template_at: Callable[[str], str | None]) -> TokenOptions:
-    """`template_at(path)` is where a picker finds the engine's file; None where it does not."""
+def of_vllm(args: Sequence[str], model: str, template_at: Callable[[str], str | None]) -> TokenOptions:
+    """`model` is what the engine is told to serve; `template_at(path)`, where a picker finds the engine's file; None
+    where it does not.
+    """
     fields: dict[str, Any] = {}
     unread: dict[str, None] = {}
     left = [*args]
@@ -58,7 +60,8 @@ def of_vllm(args: Sequence[str], template_at: Callable[[str], str | None]) -> To
         if option in _SWITCH:
             fields[_SWITCH[option]] = not name.startswith("--no-")
         elif option in _UNKNOWN:
-            unread[option] = None
+            own = option == "--tokenizer" and model == (value if equals else left[0] if left else "")
+            unread |= {} if own else {option: None}
         else:
             text = value if equals else left.pop(0) if left else ""
             read = _json(fields, key, text) if option == _JSON else _text(_TEXT[option], text, template_at)

@@ -61,6 +61,7 @@ def test_the_picker_has_the_engines_options_that_change_token_ids(
         ({"args": ["--chat-template={{ messages }}", "--chat-template", "t.jinja"]}, ("--chat-template",)),
         ({"args": ["--tokenizer_mode", "deepseek_v32"]}, ("--tokenizer-mode",)),
         ({"args": ["--tokenizer", "other/model", "--hf-overrides", "{}"]}, ("--tokenizer", "--hf-overrides")),
+        ({"args": ["--tokenizer", "org/model", "--tokenizer=org/model"]}, ()),
         ({"args": ["--config=/etc/vllm.yaml"]}, ("--config",)),
         ({"args": ["--default-chat-template-kwargs", "no JSON"]}, ("--default-chat-template-kwargs",)),
         ({"args": ["--default-chat-template-kwargs.a+", "1"]}, ("--default-chat-template-kwargs",)),
