@@ -14,7 +14,9 @@ in one message, of the response none, and its trailers, as `multipick`'s own Env
 Before all that, each picker rests: its CPU a second and its memory. What it does at rest (metrics of 16 endpoints, the
 store's loads) is part of the CPU a request, the less the more requests there are.
 
-    python bench/ext_proc.py [--seconds 2] [--transport h2] [--state memory] [--json FILE --label after]
+With `--before`, the picker of another checkout takes its turn, too, over its own HTTP/2.
+
+    python bench/ext_proc.py [--seconds 2] [--transport h2] [--before FOLDER] [--state memory] [--json FILE]
 """
 
 import argparse
@@ -52,6 +54,8 @@ BODIES = {"standalone": "buffered", "gateway": "full duplex"}
 CASES = [(1024, False), (8192, False), (65536, False), (8192, True)]  # bytes of the chat, answered by events
 PICKER = "import sys; from multipick_epp.app.cli import command; sys.exit(command(sys.argv[1:]))"
 TRANSPORTS = ("h2", "grpc")
+BEFORE = "before"  # stands for the other checkout's
+ROOMS = ("cli", "epp", "operator", "sim")
 REST_S = 5.0
 STEADY = 300.0  # requests/s
 BARS = {1024: 3.5, 8192: 4.0, 65536: 8.0}  # picker CPU by that of Envoy alone, full duplex, by bytes of the chat
@@ -71,6 +75,7 @@ class Row:
     envoy_cpu_us: float
     envoy_alone_cpu_us: float
     steady_per_s: float  # requests/s, then
+    picker_rest_us: float  # of its CPU a request, what it does at rest as well
     p50_ms: float
     p99_ms: float
     alone_p50_ms: float
@@ -257,7 +262,7 @@ async def stages(admin_url: str) -> dict[str, tuple[float, float]]:
     return {stage: (float(total), float(counts[stage])) for stage, total in sums.items()}
 
 
-async def measure(transport: str, style: Style, size: int, events: bool, parts: "Parts", seconds: float) -> Row:
+async def measure(idle: Idle, style: Style, size: int, events: bool, parts: "Parts", seconds: float) -> Row:
     front, at_once = parts.envoys[style], 32 if events else 8
     pooled, alone, load = front.url, str(front.direct_url), requests(size, events)
     await as_fast_as_it_goes(pooled, load, at_once, 0.3 + events)  # warm: connections, conversations, tokens
@@ -277,9 +282,9 @@ async def measure(transport: str, style: Style, size: int, events: bool, parts: 
     means = {stage: total / count * 1e6 for stage, (total, count) in deltas.items() if count}
     answered = f"{EVENTS} events" if events else "json"
     cpus = (picker / done, gateway / done, without / done_alone)
-    return Row(
-        transport, BODIES[style], size, answered, done / took, *cpus, rate, *percentiles[0], *percentiles[1], means
-    )
+    resting = idle.cpu_us_per_s * took / done
+    times = (*percentiles[0], *percentiles[1])
+    return Row(idle.transport, BODIES[style], size, answered, done / took, *cpus, rate, resting, *times, means)
 
 
 @dataclass(frozen=True)
@@ -289,7 +294,8 @@ class Parts:
     envoys: dict[Style, Envoy]
 
 
-async def start(stack: AsyncExitStack, transport: str, state: str) -> Parts:
+async def start(stack: AsyncExitStack, transport: str, state: str, checkout: Path | None) -> Parts:
+    """With a checkout, the picker is that one's."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     everyone, picker_cores = cores()
     os.sched_setaffinity(0, everyone)
@@ -304,10 +310,11 @@ async def start(stack: AsyncExitStack, transport: str, state: str) -> Parts:
         "events": {"enabled": False},
         "listen": {"host": "127.0.0.1", "ext_proc": 0, "health": 0, "admin": 0, "transport": transport},
     }
+    env = os.environ | ({"PYTHONPATH": ":".join(str(checkout / room) for room in ROOMS)} if checkout else {})
     (folder / "picker.yaml").write_text(json.dumps(config))
     epp = [sys.executable, "-c", PICKER, "--config", str(folder / "picker.yaml")]
     os.sched_setaffinity(0, picker_cores)  # the child inherits it
-    picker = await stack.enter_async_context(running(epp, log=folder / "picker"))
+    picker = await stack.enter_async_context(running(epp, log=folder / "picker", env=env))
     os.sched_setaffinity(0, everyone)
     ports = json.loads(await line(folder / "picker", '"listening"'))
     envoys: dict[Style, Envoy] = {}
@@ -342,16 +349,21 @@ async def endpoints() -> None:
     await asyncio.Event().wait()
 
 
-async def bench(transports: Sequence[str], seconds: float, state: str) -> tuple[list[Idle], list[Row]]:
+async def bench(
+    transports: Sequence[str], seconds: float, state: str, before: Path | None
+) -> tuple[list[Idle], list[Row]]:
     async with AsyncExitStack() as stack:
-        parts = {transport: await start(stack, transport, state) for transport in transports}
+        parts = {transport: await start(stack, transport, state, None) for transport in transports}
+        if before is not None:
+            parts[BEFORE] = await start(stack, "h2", state, before)
+            transports = [*transports, BEFORE]
         resting = [await rest(transport, parts[transport]) for transport in transports]
         for idle in resting:
-            print(f"{idle.transport:<4} at rest: {idle.cpu_us_per_s / 1e4:.1f} % of a core, {idle.memory_mb:.0f} MB")
+            print(f"{idle.transport:<6} at rest: {idle.cpu_us_per_s / 1e4:.1f} % of a core, {idle.memory_mb:.0f} MB")
         print(f"\n{HEAD}")
         rows = []
-        for (size, events), style, transport in itertools.product(CASES, STYLES, transports):
-            rows.append(await measure(transport, style, size, events, parts[transport], seconds))
+        for (size, events), style, idle in itertools.product(CASES, STYLES, resting):
+            rows.append(await measure(idle, style, size, events, parts[idle.transport], seconds))
             print_row(rows[-1])
         return resting, rows
 
@@ -363,17 +375,17 @@ def machine() -> str:
 
 
 HEAD = (
-    f"{'':>36} | {'CPU us a request':^32} | {'first byte ms at a steady rate':^41}\n"
-    f"{'':<4} {'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
-    f"{'picker':>7} {'Envoy':>6} {'alone':>6} {'ratio':>6} | "
+    f"{'':>44} | {'CPU us a request':^39} | {'first byte ms at a steady rate':^41}\n"
+    f"{'':<6} {'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
+    f"{'picker':>7} {'rest':>6} {'Envoy':>6} {'alone':>6} {'ratio':>6} | "
     f"{'rate':>6} {'p50':>6} {'alone':>6} {'p99':>6} {'alone':>6}  added"
 )
 
 
 def print_row(row: Row) -> None:
     print(
-        f"{row.transport:<4} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
-        f"{row.picker_cpu_us:>7.0f} {row.envoy_cpu_us:>6.0f} {row.envoy_alone_cpu_us:>6.0f} "
+        f"{row.transport:<6} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
+        f"{row.picker_cpu_us:>7.0f} {row.picker_rest_us:>6.0f} {row.envoy_cpu_us:>6.0f} {row.envoy_alone_cpu_us:>6.0f} "
         f"{row.ratio:>6.2f} | {row.steady_per_s:>6.0f} {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
         f"{row.p99_ms:>6.2f} {row.alone_p99_ms:>6.2f}  {row.p50_ms - row.alone_p50_ms:.2f} / "
         f"{row.p99_ms - row.alone_p99_ms:.2f}",
@@ -383,10 +395,10 @@ def print_row(row: Row) -> None:
 
 def print_stages(rows: Sequence[Row]) -> None:
     names = list(dict.fromkeys(stage for row in rows for stage in row.stages_us))
-    print("\nmean wall time of a decision's stages, us\n" + " " * 35 + "".join(f"{name:>9}" for name in names))
+    print("\nmean wall time of a decision's stages, us\n" + " " * 37 + "".join(f"{name:>9}" for name in names))
     for row in rows:
         figures = "".join(f"{row.stages_us.get(name, 0):>9.0f}" for name in names)
-        print(f"{row.transport:<4} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11}{figures}")
+        print(f"{row.transport:<6} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11}{figures}")
 
 
 def bars(rows: Sequence[Row]) -> dict[str, tuple[float, float, bool]]:
@@ -425,8 +437,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; there are four a row")
     parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="may be repeated; else both")
     parser.add_argument("--state", choices=["valkey", "memory"], default="valkey")
-    parser.add_argument("--json", type=Path, help="keep the figures there, beside those of other labels")
-    parser.add_argument("--label", default="after")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout, to compare with")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--endpoints", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.endpoints:
@@ -434,20 +446,19 @@ def main() -> None:
         return
     measured_on = machine()
     print(f"{measured_on}\nratio: the picker's CPU by that of an Envoy without ext_proc\n")
-    resting, rows = uvloop.run(bench(options.transport or TRANSPORTS, options.seconds, options.state))
+    resting, rows = uvloop.run(bench(options.transport or TRANSPORTS, options.seconds, options.state, options.before))
     print_stages(rows)
     seen = bars(rows)
     print_bars(seen)
     if options.json:
-        results = json.loads(options.json.read_text()) if options.json.exists() else {}
-        results[options.label] = {
+        result = {
             "machine": measured_on,
             "state": options.state,
             "bars": {what: {"seen": value, "bar": bar, "met": met} for what, (value, bar, met) in seen.items()},
             "idle": [asdict(idle) for idle in resting],
             "rows": [asdict(row) for row in rows],
         }
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
