@@ -51,6 +51,13 @@ async def loads(connection: Connection) -> dict[bytes, int]:
     return {name: int(figure) for name, figure in pairs if name and int(figure)}
 
 
+async def no_loads(connection: Connection) -> None:
+    """Wait until the store has none: what nobody waits for reaches it a little later."""
+    async with asyncio.timeout(20):
+        while await loads(connection):
+            await asyncio.sleep(0.005)
+
+
 async def owner_answers(state: RedisState, contents: Sequence[BlockKey], seq: int) -> list[Endpoint]:
     """Do what an ingest does that is told of a loss; the endpoints that it was told of."""
     told: list[Endpoint] = []
@@ -110,7 +117,7 @@ async def test_killed(server: Valkey, replica: Start, client: Client, eventually
     await two.reserve(rid(4), pick())
     two.release(rid(4))
     await eventually(lambda: one.load(B) == two.load(B) == Load())
-    assert await loads(connection) == {}
+    await no_loads(connection)
 
 
 async def test_equal_prompts_spread_evenly_while_it_is_away(
@@ -266,7 +273,7 @@ async def test_paused(server: Valkey, replica: Start, client: Client, eventually
     for number in range(9, 12):
         state.release(rid(number))
     await eventually(lambda: state.load(A) == state.load(B) == Load())
-    assert await loads(connection) == {}
+    await no_loads(connection)
 
 
 async def test_slow(server: Valkey, replica: Start, proxy: Any, eventually: Eventually) -> None:
@@ -301,7 +308,7 @@ async def test_out_of_memory(server: Valkey, replica: Start, client: Client, eve
     other.release(rid(2))
     other.expect(B, 16, CHAIN, ttl_s=60)
     await eventually(lambda: len(owner.hits(Chains(81, {16: CHAIN}))) == 2)
-    assert await loads(connection) == {}
+    await no_loads(connection)
     assert owner.stats.reserved_here == other.stats.reserved_here == 0
     assert told == []
     await connection.call("CONFIG", "SET", "maxmemory", "0")
@@ -390,7 +397,7 @@ async def test_a_restart_of_the_scripts_cache_costs_nothing(
     await eventually(lambda: state.degraded is None)
     state.release(rid(1))
     await eventually(lambda: state.load(A) == Load())
-    assert await loads(connection) == {}
+    await no_loads(connection)
 
 
 async def test_hashes_of_the_hot_path_are_tables(server: Valkey, replica: Start, client: Client) -> None:

@@ -40,6 +40,13 @@ def made() -> tuple[Recorder, Turns, list[Charge]]:
     return recorder, turns, given_up
 
 
+async def asked(recorder: Recorder, calls: int) -> None:
+    """Wait for so many."""
+    async with asyncio.timeout(5):
+        while len(recorder.asked) < calls:
+            await asyncio.sleep(0.001)
+
+
 async def test_the_steps_of_a_turn_leave_as_one_call_in_order() -> None:
     recorder, turns, _ = made()
     turns.change(B, -7)
@@ -51,9 +58,20 @@ async def test_the_steps_of_a_turn_leave_as_one_call_in_order() -> None:
     assert command[:9] == (*HEAD, "change", B, -7, "reserve", command[8])
     assert command[9:] == ("a:1\0b:1\0", 77, b"", b"", "change", A, 5)
     assert recorder.flushed == 1
+
+
+async def test_a_change_waits_a_little_for_a_reserve_to_go_with() -> None:
+    recorder, turns, _ = made()
     turns.change(A, -5)
     await asyncio.sleep(0)
-    assert recorder.asked[1] == (*HEAD, "change", A, -5)
+    assert not recorder.asked
+    turns.reserve(CANDIDATES, None)
+    await asyncio.sleep(0)
+    [command] = recorder.asked
+    assert command[: len(HEAD) + 4] == (*HEAD, "change", A, -5, "reserve")
+    turns.change(A, 5)
+    await asked(recorder, 2)
+    assert recorder.asked[1] == (*HEAD, "change", A, 5)
 
 
 async def test_a_call_is_bounded() -> None:
@@ -61,7 +79,7 @@ async def test_a_call_is_bounded() -> None:
     for number in range(2 * STEPS_A_CALL + 1):
         turns.change(A, number)
     assert len(recorder.asked) == recorder.flushed == 2
-    await asyncio.sleep(0)
+    await asked(recorder, 3)
     sent = [argument for command in recorder.asked for argument in command[len(HEAD) :]]
     assert sent == [word for number in range(2 * STEPS_A_CALL + 1) for word in ("change", A, number)]
     assert len(recorder.asked) == 3
@@ -70,6 +88,7 @@ async def test_a_call_is_bounded() -> None:
 async def test_a_flush_leaves_nothing_for_the_end_of_the_turn() -> None:
     recorder, turns, _ = made()
     turns.change(A, 1)
+    turns.reserve(CANDIDATES, None)
     turns.flush()
     turns.flush()
     await asyncio.sleep(0)

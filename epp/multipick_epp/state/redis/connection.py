@@ -1,4 +1,5 @@
-"""One pipelined connection: what is called within a turn of the loop leaves in one write.
+"""One pipelined connection: what is called within a turn of the loop leaves in one write, and with it what was sent
+without waiting for a reply.
 
 redis-py spends 80-100 us of CPU on a reserve and release, this connection 7-20: there is no lock, no pool, and no task
 a call. Replies come in the order of the calls, so a queue of futures is all the bookkeeping that there is.
@@ -15,6 +16,9 @@ from multipick_epp.state.redis.reasons import AWAY, ERROR, PROTOCOL, SLOW, reaso
 Argument = bytes | str | int
 REPLY_BYTES: Final = 64 << 20
 """A longer reply is not waited for. Ours are below 3 MB."""
+LATER_S: Final = 0.002
+"""What nobody waits for may wait so long for a call to go with: a write of its own costs a tenth of a decision. Other
+replicas look at loads only every 25 ms."""
 _MORE = object()
 _NOBODY: Final = 0.0, None, False
 
@@ -64,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[float, Waiter | None, bool]] = deque()
         self._out: list[bytes] = []
         self._unread = 0  # bytes of the reply that is not complete yet
+        self._soon = False  # the write comes at the end of this turn
         self._turn_s = 0.0  # when the first of `_out` was written
         self._alarm: asyncio.TimerHandle | None = None
         self._suspect: object = None
@@ -91,12 +96,13 @@ class Connection(asyncio.Protocol):
             self._write(command, waiter)
 
     def send(self, *command: Argument) -> None:
-        """Send a command whose reply nobody wants. An error reply ends the connection all the same."""
+        """Send a command whose reply nobody wants, `LATER_S` later at most. An error reply ends the connection, too."""
         if not self.lost.done():
-            self._write(command, None)
+            self._write(command, None, soon=False)
 
     def flush(self) -> None:
         """Write what was sent, not at the end of the turn."""
+        self._soon = False
         if self._out and self._transport is not None:
             self._transport.write(b"".join(self._out))
             self._out.clear()
@@ -158,9 +164,15 @@ class Connection(asyncio.Protocol):
             waiter.set_exception(WrongTypeError(ERROR, error))
         return True
 
-    def _write(self, command: tuple[Argument, ...], waiter: Waiter | None, *, reads: bool = False) -> None:
+    def _write(
+        self, command: tuple[Argument, ...], waiter: Waiter | None, *, reads: bool = False, soon: bool = True
+    ) -> None:
         if not self._out:
             self._turn_s = self._loop.time()
+            if not soon:
+                self._loop.call_later(LATER_S, self.flush)
+        if soon and not self._soon:
+            self._soon = True
             self._loop.call_soon(self.flush)
         self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows no length but 1
         self._waiting.append((self._turn_s, waiter, reads))

@@ -1,6 +1,7 @@
 """What is charged within one turn of the loop goes to the store as one call of `lua/turn.lua`, in order.
 
-One at a time, the calls themselves would cost the store and us a third as much again as what is done in them.
+One at a time, the calls themselves would cost the store and us a third as much again as what is done in them. Changes,
+which nobody waits for, wait up to `LATER_S` for a reserve to go with.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from typing import Final, NamedTuple
 
 from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
-from multipick_epp.state.redis.connection import Argument, Connection
+from multipick_epp.state.redis.connection import LATER_S, Argument, Connection
 from multipick_epp.state.redis.scripts import Script
 
 STEPS_A_CALL: Final = 64
@@ -49,6 +50,7 @@ class Turns:
         self._loop = asyncio.get_running_loop()
         self._steps: list[tuple[Argument, ...]] = []
         self._reserves: list[Reserve] = []
+        self._soon = False  # the flush comes at the end of this turn
 
     def reserve(
         self, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None, context: Context | None = None
@@ -57,15 +59,21 @@ class Turns:
         step = reserve_step(candidates, equal_prompt, context)
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._reserves.append(Reserve(candidates, context, outcome))
+        if not self._soon:
+            self._soon = True
+            self._loop.call_soon(self.flush)
         self._add(*step)
         return outcome
 
     def change(self, field: str, figure: int) -> None:
         """Change what this replica charges by so much; see `figures.fields_of`."""
+        if not self._steps:
+            self._loop.call_later(LATER_S, self.flush)
         self._add("change", field, figure)
 
     def flush(self) -> None:
         """Send the steps now, not at the end of the turn."""
+        self._soon = False
         if self._steps:
             steps, reserves = self._steps, self._reserves
             self._steps, self._reserves = [], []
@@ -74,8 +82,6 @@ class Turns:
             self._connection.flush()
 
     def _add(self, *step: Argument) -> None:
-        if not self._steps:
-            self._loop.call_soon(self.flush)
         self._steps.append(step)
         if len(self._steps) == STEPS_A_CALL:
             self.flush()
