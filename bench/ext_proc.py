@@ -130,27 +130,29 @@ class Endpoint(asyncio.Protocol):
 class Client(asyncio.Protocol):
     """One connection, one request at a time."""
 
+    done: "asyncio.Future[float] | None" = None  # while it is asked
+
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def ask(self, request: bytes) -> "asyncio.Future[float]":
         """Resolves at the end of the answer, to the time of its first byte."""
         self.data, self.first = b"", 0.0
-        self.done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return self.done
 
     def data_received(self, data: bytes) -> None:
         self.first = self.first or time.perf_counter()
         self.data += data
-        if whole(self.data):
+        if whole(self.data) and self.done is not None:
             if self.data.startswith(b"HTTP/1.1 200"):
                 self.done.set_result(self.first)
             else:
                 self.done.set_exception(RuntimeError(f"a request failed: {self.data[:500]!r}"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
+        if self.done is not None and not self.done.done():
             self.done.set_exception(RuntimeError(f"connection lost: {error}"))
 
 
