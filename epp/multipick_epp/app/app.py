@@ -298,7 +298,7 @@ class App:
         return None if self._pods is None or self._pods.outage else self.registry.all()
 
     def _gone(self, endpoint: Endpoint) -> None:
-        self.picker.progress.drop(endpoint)
+        self.picker.drop(endpoint)
         self.rates.gone(address_of(endpoint))
         self._background.run(self.state.drop(endpoint))
 

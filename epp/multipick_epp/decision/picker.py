@@ -8,35 +8,33 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import filterfalse
 from random import Random
 
 from multipick_epp.decision.choice import Choice, Chooser
+from multipick_epp.decision.eligible import Eligible, rank_told
 from multipick_epp.decision.explained import Decision, Decisions
 from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.own_traffic import OwnTraffic
 from multipick_epp.decision.predictions import Predicted, Sample, compare
-from multipick_epp.decision.progress import Progress
+from multipick_epp.decision.prefills import Prefills
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.decision.shadow import Shadows
 from multipick_epp.decision.undirected import least_hit
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage
-from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.hotspot import GUARDED
 from multipick_epp.policy.registry import READ_CONTEXTS
 from multipick_epp.policy.snapshot import Rank, Snapshot
 from multipick_epp.requests.errors import api_of, error_body, retry_after
-from multipick_epp.requests.rank_header import RANK_HEADER, heeds_rank
-from multipick_epp.requests.stored import ResponseNames, with_name
+from multipick_epp.requests.rank_header import RANK_HEADER
+from multipick_epp.requests.stored import ResponseNames
 from multipick_epp.state.protocol import Reserved, State
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import (
-    BlockKey,
     Endpoint,
     Mode,
     ReplicaId,
@@ -48,9 +46,6 @@ from multipick_epp.types import (
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
-EXPECTED_AT_LEAST_S = 5.0
-EXPECTED_AT_MOST_S = 120.0
-HISTORY_S = 600.0
 ESTIMATE_EVERY_S = 0.25
 
 
@@ -107,8 +102,8 @@ class PoolPicker:
         self._state = state
         self._registry = registry
         self._failures = failures
-        self._models = frozenset(settings.models)
-        self._responses = settings.responses
+        self._eligible = Eligible(registry, settings.models, settings.responses)
+        self._prefills = Prefills(state, registry, self._prefilled)
         self._reader = reader
         self._metrics = metrics
         self._traffic = traffic
@@ -125,10 +120,6 @@ class PoolPicker:
             settings.rank, state, self.hotspots, rng, self._observe, accounts_contexts=reads_contexts
         )
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
-        self.progress = Progress(self._progressed, self._taken_over, time.monotonic)
-        state.on_stored(self.progress.stored)
-        state.on_routed_elsewhere(self.progress.routed_elsewhere)
-        state.on_withdrawn_elsewhere(self.progress.abandoned)
 
     # --- the picker that streams call
 
@@ -140,10 +131,10 @@ class PoolPicker:
             return self._refuse(request)
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
         prompt = await self._read(request, deadline)
-        ready = self._candidates(request, prompt)
+        ready = self._eligible.endpoints(request, prompt)
         if not ready.endpoints:  # they left while we read
             return self._refuse(request)
-        undirected = self._undirected(request.path, ready)
+        undirected = self._eligible.undirected(request.path, ready)
         choice = self._chooser.choose(prompt, ready, undirected)
         snapshot = choice.snapshot
         reservation = ReservationId(f"{self._replica}-{next(self._numbers)}")
@@ -160,27 +151,27 @@ class PoolPicker:
         fallback = prompt.reason if isinstance(prompt, Blind) else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
-        self._live[reservation] = _Live(endpoint, prompt, self._asked(prompt), rank, decision, predicted)
+        self._live[reservation] = _Live(endpoint, prompt, self._eligible.asked(prompt), rank, decision, predicted)
         if self._traffic is not None and request.body_bytes:
             self._traffic.picked(reservation, prompt)
         self._failures.picked(endpoint)
         read = isinstance(prompt, Known) and prompt.reads_cache
         self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure, read=read)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
-        self._watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens, sure)
+        self._prefills.watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens, sure)
         self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
         self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
         self._metrics.hit_tokens.observe(hit_tokens)
         self._metrics.decision_seconds.observe(time.perf_counter() - started)
         self._shadows.look(snapshot, choice.ranking, row)
         others = (snapshot.endpoints[other] for other in choice.ranking.rows if other != row)
-        alike = (other for other in others if _rank_told(other, undirected) == rank)  # all get the same header
+        alike = (other for other in others if rank_told(other, undirected) == rank)  # all get the same header
         return Pick(
             (endpoint, *itertools.islice(alike, self._settings.destinations - 1)),
             reservation,
             {} if rank is None else {RANK_HEADER: str(rank)},
             response_headers=self._explain(endpoint, hit_tokens, mode, snapshot),
-            body=self._named(request, prompt, endpoint),
+            body=self._eligible.named(request, prompt, endpoint),
             counts=predicted is not None,
         )
 
@@ -191,13 +182,13 @@ class PoolPicker:
             return
         ranks = self._registry.endpoints_at(address)
         endpoint = next((each for each in ranks if rank_of(each) == live.rank), None)
-        sure = endpoint is not None and (live.rank is None or self._obeys(address))
+        sure = endpoint is not None and (live.rank is None or self._eligible.obeys(address))
         if endpoint is None:
             if not ranks:
                 return  # not of the pool: believed by nobody
             endpoint = min(ranks, key=lambda rank: self._state.load(rank).in_flight)
         self._failures.passed_over(live.endpoint)
-        self._withdraw(reservation, live.endpoint)
+        self._prefills.withdraw(reservation, live.endpoint)
         self._state.move(reservation, endpoint)
         live.endpoint, live.predicted = endpoint, None
         if live.prompt is not None:
@@ -205,7 +196,7 @@ class PoolPicker:
             new_tokens = max(1, live.prompt.prompt_tokens - hit_tokens)
             self._state.recharge(reservation, new_tokens)
             queued = self._state.load(endpoint).queued_tokens
-            self._watch(reservation, endpoint, live.prompt, hit_tokens, queued, sure)
+            self._prefills.watch(reservation, endpoint, live.prompt, hit_tokens, queued, sure)
 
     def answered(self, reservation: ReservationId, status: int) -> None:
         """The response began."""
@@ -218,9 +209,8 @@ class PoolPicker:
         if live := self._live.get(reservation):
             live.prompt = None
             live.decision.first_byte()
-            self.progress.first_byte(reservation)
-            if self._traffic is not None:
-                self._traffic.prefilled(reservation)
+            self._prefills.first_byte(reservation)
+            self._prefilled(reservation)
 
     def counted(self, reservation: ReservationId, usage: Usage) -> None:
         """The engine told how many tokens the request has."""
@@ -248,10 +238,7 @@ class PoolPicker:
             self._traffic.over(reservation, live.endpoint, ended)
         if not live.answered:
             self._failures.undecided(live.endpoint)
-        if self._was_computed(live.endpoint, ended):
-            self.progress.forget(reservation)
-        else:
-            self._withdraw(reservation, live.endpoint, failed=ended is Ended.FAILED)
+        self._prefills.ended(reservation, live.endpoint, ended)
         self._state.release(reservation)
 
     # --- life of the picker
@@ -273,8 +260,12 @@ class PoolPicker:
             await asyncio.sleep(ESTIMATE_EVERY_S)
             now = time.monotonic()
             self._failures.tick()
-            self.progress.estimate(now - before, lambda endpoint: self._state.mode(endpoint) is Mode.BLIND)
+            self._prefills.estimate(now - before)
             before = now
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """The endpoint is gone."""
+        self._prefills.drop(endpoint)
 
     def close(self) -> None:
         """Release what is left."""
@@ -283,37 +274,6 @@ class PoolPicker:
             self.release(reservation, Ended.CLOSED)
 
     # --- steps of a decision
-
-    def _candidates(self, request: PickRequest, prompt: Known | Blind) -> Columns:
-        """The endpoints that the request may go to: the one that has what it names, those that have its adapter."""
-        if prompt.stored and prompt.stored.continues:
-            every = self._registry.ready(request.subset)
-            if has_it := self._responses.address_of(prompt.stored.continues, every.endpoints):
-                return self._registry.ready([has_it])
-        return self._registry.ready(request.subset, self._other_model(prompt))
-
-    def _named(self, request: PickRequest, prompt: Known | Blind, endpoint: Endpoint) -> bytes | None:
-        """The body in which a response that may be stored has a name that tells where."""
-        if request.body is None or not (prompt.stored and prompt.stored.nameless):
-            return None
-        return with_name(request.body, self._responses.name(endpoint))
-
-    def _undirected(self, path: str, ready: Columns) -> Collection[Endpoint]:
-        """Of the ports with several ranks those whose engine chooses among them itself, for a request of this path."""
-        return ready.ports if ready.ports and not heeds_rank(path) else [*filterfalse(self._obeys, ready.ports)]
-
-    def _obeys(self, address: Endpoint) -> bool:
-        engine = self._registry.engine(address)
-        return engine is None or engine.obeys
-
-    def _other_model(self, prompt: Known | Blind) -> str | None:
-        """An adapter that the request asks for: a name that is not the base model's."""
-        return prompt.model if prompt.model is not None and prompt.model not in self._models else None
-
-    def _asked(self, prompt: Known | Blind) -> Asked:
-        if self._other_model(prompt) is not None:
-            return Asked.OTHER_MODEL
-        return Asked.OWN_MODEL if isinstance(prompt, Known) or prompt.read else Asked.UNKNOWN
 
     async def _read(self, request: PickRequest, deadline: float) -> Known | Blind:
         try:
@@ -329,6 +289,10 @@ class PoolPicker:
             self._metrics.fallbacks.labels(prompt.reason).inc()
         return prompt
 
+    def _prefilled(self, reservation: ReservationId) -> None:
+        if self._traffic is not None:
+            self._traffic.prefilled(reservation)
+
     def _observe(self, stage: str, seconds: float) -> None:
         self._metrics.stage_seconds.labels(stage).observe(seconds)
 
@@ -342,82 +306,16 @@ class PoolPicker:
         self._observe("reserve", time.perf_counter() - started)
         return reserved
 
-    def _watch(
-        self,
-        reservation: ReservationId,
-        endpoint: Endpoint,
-        prompt: Known | Blind,
-        hit_tokens: int,
-        queued: int,
-        sure: bool,
-    ) -> None:
-        """The endpoint is charged, and has `queued` tokens to prefill: watch it, and count the prompt as resident until
-        events say so. Not `sure`: another rank may have it, and nothing is resident, nor awaited, anywhere.
-        """
-        size = self._block_size(endpoint) if sure and isinstance(prompt, Known) and len(prompt.chains) == 1 else None
-        if size is None or isinstance(prompt, Blind):
-            self.progress.watch(reservation, endpoint, prompt.prompt_tokens, 0, (), hit_tokens)
-            return
-        chains = prompt.chains[0]
-        keys = chains.by_size.get(size, ())
-        self.progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
-        if missing := keys[hit_tokens // size :]:
-            self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued), reservation)
-
-    def _withdraw(self, reservation: ReservationId, endpoint: Endpoint, *, failed: bool = False) -> None:
-        """The endpoint won't prefill what it has not: nothing of the prompt counts as resident for it, and those who
-        relied on its blocks have to bring them. `failed`: it has not, whatever we think we have seen.
-        """
-        unbrought = self.progress.abandon(reservation)
-        if unbrought is not None or failed:
-            withdrawn = self._state.withdraw(endpoint, reservation)
-            self.progress.abandoned(endpoint, (*(unbrought or ()), *withdrawn))
-
-    def _was_computed(self, endpoint: Endpoint, ended: Ended) -> bool:
-        """Whether the prompt of a request that ended so was prefilled, although nothing has told of that.
-
-        Many a gateway closes its stream at an answer's end and at an abort alike, and some at the pick. Where events
-        come they know better; where none do, most requests come to their end.
-        """
-        silent = self._state.mode(endpoint) is Mode.BLIND
-        return ended in (Ended.WHOLE, Ended.UNSEEN) or (ended is Ended.CLOSED and silent)
-
-    def _progressed(self, reservation: ReservationId, left: int) -> None:
-        self._state.progress(reservation, left)
-        if left == 0 and self._traffic is not None:
-            self._traffic.prefilled(reservation)
-
-    def _taken_over(
-        self, reservation: ReservationId, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], left: int
-    ) -> None:
-        self._state.recharge(reservation, left)
-        queued = self._state.load(endpoint).queued_tokens
-        self._state.expect(endpoint, block_size, keys, self._expected_s(endpoint, queued), reservation)
-
-    def _expected_s(self, endpoint: Endpoint, tokens: int) -> float:
-        """How long a routed prompt counts as resident without an event: until it must have been prefilled, or, where
-        no events come, for as long as our own routing history is worth something.
-        """
-        if self._state.mode(endpoint) is Mode.BLIND:
-            return HISTORY_S
-        seconds = self.progress.prefill_seconds(endpoint, tokens)
-        return EXPECTED_AT_MOST_S if seconds is None else min(max(EXPECTED_AT_LEAST_S, 2 * seconds), EXPECTED_AT_MOST_S)
-
     def _mode(self, prompt: Known | Blind, endpoint: Endpoint, sure: bool) -> Mode:
         if isinstance(prompt, Blind):
             return Mode.BLIND
-        size = self._block_size(endpoint)
+        size = self._prefills.block_size(endpoint)
         if size is not None and not any(size in chains.by_size for chains in prompt.chains):
             return Mode.BLIND  # not hashed for this endpoint: see `sizes`
         if not sure:
             return Mode.APPROX
         mode = self._registry.mode(endpoint, self._state.mode(endpoint))
         return Mode.APPROX if mode is Mode.BLIND else mode  # without events, our own routing history is all we know
-
-    def _block_size(self, endpoint: Endpoint) -> int | None:
-        known = self._state.block_size(endpoint)
-        state = self._registry.state(endpoint)
-        return known or (state.gauges.block_size if state and state.gauges else None)
 
     def _explain(self, endpoint: Endpoint, hit_tokens: int, mode: Mode, snapshot: Snapshot) -> Mapping[str, str]:
         if not self._settings.explain_headers:
@@ -436,8 +334,3 @@ class PoolPicker:
             "No endpoint of the pool is ready." if request.subset is None else "No endpoint of the subset is ready."
         )
         return NoPick(503, error_body(api_of(request.path), 503, message), reason, retry_after(RETRY_AFTER_S))
-
-
-def _rank_told(endpoint: Endpoint, undirected: Collection[Endpoint]) -> int | None:
-    """The rank that a header names, for a request that goes there."""
-    return None if address_of(endpoint) in undirected else rank_of(endpoint)
