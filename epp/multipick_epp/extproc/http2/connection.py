@@ -309,7 +309,8 @@ class Connection:
                 self._failed(stream.id)
         self.output.flow()
         bound = self._bounds.connection_window
-        if self._unreturned >= bound // 4 and self.streams.held <= bound:
+        # Messages larger than the window, or several at once, would wait for ever for what we don't let in.
+        if self._unreturned >= bound // 4 and self.streams.held - self.streams.partial <= bound:
             self.output.write(frames.window_update(0, self._unreturned))
             self._receive_window += self._unreturned
             self._unreturned = 0

@@ -192,6 +192,7 @@ class Stream:
         messages = self._reader.feed(payload) if payload and self.call is not None else ()
         if self._reader.pending != before:
             self._hold(self._reader.pending - before)
+            self._streams.partial += self._reader.pending - before
         if messages and not self.begun:
             self.begun = True
             self._streams.begun(self)
@@ -337,6 +338,7 @@ class Stream:
         if self._over:
             return
         self._over = True
+        self._streams.partial -= self._reader.pending
         self._waiting.clear()
         self._queue.clear()
         if self._held:

@@ -22,6 +22,7 @@ class Streams:
     def __init__(self, serve: Serve, bounds: Bounds, shared: Shared, output: Output, allowance: Allowance) -> None:
         self.open: dict[int, Stream] = {}
         self.held = 0  # bytes queued in them
+        self.partial = 0  # of these, of messages that are not whole: nobody can take them before the rest is there
         self.last = 0  # the newest
         self.refuse_above = frames.WINDOW_MAX  # as our GOAWAY says
         self.headers = HeaderReader(bounds.header_list, allowance)
