@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 SOURCES = ("protocol", "suite", "ext_proc", "gateways")
+_PROPERTY = "requirement"
 _RANKS = {"passed": 0, "skipped": 1, "failed": 2}
 
 
@@ -32,14 +33,15 @@ class Requirements:
         self._outcomes: dict[str, str] = {}  # the worst of each test's phases
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep the tests that show something."""
-        self._sentences = {item.nodeid: [*requirements_of(item)] for item in items}
-        rest = [item for item in items if not self._sentences[item.nodeid]]
-        config.hook.pytest_deselected(items=rest)
-        items[:] = [item for item in items if self._sentences[item.nodeid]]
+        """Keep the tests that show something; their reports say what, also those of other processes."""
+        for item in items:
+            item.user_properties += [(_PROPERTY, sentence) for sentence in requirements_of(item)]
+        config.hook.pytest_deselected(items=[item for item in items if not item.user_properties])
+        items[:] = [item for item in items if item.user_properties]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of a test is over."""
+        self._sentences[report.nodeid] = [str(value) for name, value in report.user_properties if name == _PROPERTY]
         before = self._outcomes.get(report.nodeid, "passed")
         self._outcomes[report.nodeid] = max(before, report.outcome, key=_RANKS.__getitem__)
 
@@ -59,6 +61,5 @@ class Requirements:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Only in the process that sees all reports."""
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Requirements())
+    """In every process: each collects, the first one hears of all."""
+    config.pluginmanager.register(Requirements())
