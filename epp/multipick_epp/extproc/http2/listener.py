@@ -93,14 +93,13 @@ class Listener:
 
     def shut(self) -> None:
         """Take no new connections and calls; those that are open go on."""
-        if self._server is not None:
-            self._server.close()
+        self._close_port()
         for peer in tuple(self.peers):
             peer.connection.shut()
 
     async def stop(self, within_s: float) -> None:
         """End the calls that are left, write what is queued, and close."""
-        self.shut()
+        self._close_port()
         for peer in tuple(self.peers):
             peer.connection.finish()
         if self.peers:
@@ -111,6 +110,10 @@ class Listener:
             peer.close()
         if self._ticking is not None:
             self._ticking.cancel()
+
+    def _close_port(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
     def opened(self, peer: Http2Protocol) -> bool:
         """As `Owner.opened`."""
