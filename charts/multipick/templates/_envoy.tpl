@@ -13,7 +13,7 @@ retry_policy:
     - name: envoy.retry_host_predicates.previous_hosts
       typed_config:
         "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
-  host_selection_retry_max_attempts: 5
+  host_selection_retry_max_attempts: 32
 {{- end }}
 {{- end }}
 
@@ -94,7 +94,7 @@ static_resources:
                             - name: envoy.retry_host_predicates.previous_hosts
                               typed_config:
                                 "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
-                          host_selection_retry_max_attempts: 5
+                          host_selection_retry_max_attempts: 32
                       failure_mode_allow: true # without a picker requests go round-robin
                       message_timeout: 30s # longer than any decision of the picker may take
                       processing_mode:
@@ -196,8 +196,8 @@ static_resources:
         base_ejection_time: 5s
         max_ejection_time: 30s
         max_ejection_percent: 100
-      # where all look dead, requests go round-robin
-      common_lb_config: {healthy_panic_threshold: {value: 0}}
+      # where all look dead, requests go round-robin; what is learnt of one within a second of another counts at once
+      common_lb_config: {healthy_panic_threshold: {value: 0}, update_merge_window: 0s}
       # every request in flight is an open stream
       circuit_breakers: {thresholds: [{max_connections: 1000000, max_pending_requests: 1000000, max_requests: 1000000, max_retries: 1000000}]}
       typed_extension_protocol_options:

@@ -64,10 +64,12 @@ def render(bootstrap: Bootstrap) -> Json:
 
 
 def _elsewhere() -> Json:
-    """Of a retry: not where it just failed."""
+    """Of a retry: not where it just failed. A dead picker has the fewest requests, so of two it is drawn three times of
+    four: that takes many draws.
+    """
     kind = f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     predicate = {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": kind}}
-    return {"retry_host_predicate": [predicate], "host_selection_retry_max_attempts": 5}
+    return {"retry_host_predicate": [predicate], "host_selection_retry_max_attempts": 32}
 
 
 def _unbounded() -> Json:
@@ -241,8 +243,12 @@ def _pickers(ports: Sequence[int], style: Style) -> Json:
             "max_ejection_time": "30s",
             "max_ejection_percent": 100,
         },
-        # Where all look dead: without a picker requests go round-robin, or there are none, and then all are tried.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0 if style == "standalone" else 1}},
+        # Where all look dead: without a picker requests go round-robin, or there are none, and then all are tried. What
+        # is learnt of one within a second of another counts at once: pickers that are restarted come and go so.
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": 0 if style == "standalone" else 1},
+            "update_merge_window": "0s",
+        },
         "circuit_breakers": _unbounded(),  # each request in flight is an open stream
         "typed_extension_protocol_options": {
             protocol: {

@@ -32,6 +32,7 @@ class Stack:
 
     http: aiohttp.ClientSession  # against Envoy
     admin: aiohttp.ClientSession  # for everything else
+    envoy_admin: str  # URL
     pods: list[Pod]
     pickers: list[Picker]
     store: Valkey
@@ -111,6 +112,15 @@ class Stack:
     async def known(self) -> None:
         """Every picker follows every rank of every pod."""
         await eventually(self.unknown)
+
+    async def seen_healthy(self) -> None:
+        """Envoy calls every picker healthy."""
+        await eventually(self.unseen)
+
+    async def unseen(self) -> object:
+        stats = await self.get(f"{self.envoy_admin}/stats?filter=cluster.pickers.membership_&format=json")
+        members = {each["name"].rpartition("_")[2]: each["value"] for each in stats["stats"]}
+        return members if members["healthy"] != members["total"] else None
 
     async def settled(self) -> None:
         """Every picker's index is, block for block, what the pods have cached."""
@@ -199,7 +209,7 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
         http = await started.enter_async_context(aiohttp.ClientSession(gateway.url, connector=connector))
         patience = aiohttp.ClientTimeout(total=LOOK_S)
         admin = await started.enter_async_context(aiohttp.ClientSession(timeout=patience))
-        stack = Stack(http, admin, pods, pickers, server)
+        stack = Stack(http, admin, gateway.admin_url, pods, pickers, server)
         if not plan.each:
             await stack.known()
         yield stack

@@ -140,7 +140,8 @@ async def test_an_adapter_that_an_engine_refuses_is_told_in_its_words_and_costs_
         [pod] = await ready(namespace, [address])
         await engines.settle(address, "one")
         await namespace.reaches("AdaptersLoaded", "False", "LoadFailed")
-        words = [words for reason, words in await until(namespace.events) if reason == "AdapterFailed"]
+        told = await until(namespace.events, lambda found: any(reason == "AdapterFailed" for reason, _ in found))
+        words = [words for reason, words in told if reason == "AdapterFailed"]
         assert len(words) == 1
         assert f"base: {pod}: status 400: The lora adapter 'base' conflicts with a served base model." in words[0]
         pool = await namespace.call("GET", namespace.pool_path())

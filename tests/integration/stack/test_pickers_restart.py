@@ -58,6 +58,7 @@ async def test_every_picker_is_restarted(style: "Style", start_stack: "StartStac
         await picker.stop()
         await picker.serve()
         await stack.known()
+        await stack.seen_healthy()  # as a rollout waits for what has come before it ends the next
         while len(decided) < before + 40 and not asking.done():
             await asyncio.sleep(0.02)
     ended.set()
