@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
+from multipick_operator.bounded import body_of
 from multipick_operator.cluster.pools import Key
 from multipick_operator.status.adapters import Engine, Held, Order
+from multipick_operator.status.pickers import MAX_ANSWER_BYTES
 
 ASK_S = 5.0
 LOAD_S = 120.0  # the engine goes on loading after that, and tells when it is asked again
 RETRY_S = 10.0  # an engine that has not what it should is asked again after so long
 AT_ONCE = 16  # engines of all pools
-MAX_ANSWER_BYTES = 4 << 20
 FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
@@ -144,12 +145,7 @@ class Adapters:
         timeout = aiohttp.ClientTimeout(total=time_s)
         url = f"http://{engine.address}{path}"
         async with self._session.request(method, url, json=body, timeout=timeout, allow_redirects=False) as answer:
-            found = bytearray()
-            async for chunk in answer.content.iter_any():
-                found += chunk
-                if len(found) > MAX_ANSWER_BYTES:
-                    raise ValueError("an answer without an end")
-            return answer.status, bytes(found)
+            return answer.status, await body_of(answer, MAX_ANSWER_BYTES)
 
 
 def _words(error: BaseException) -> str:

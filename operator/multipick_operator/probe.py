@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import aiohttp
 
+from multipick_operator.bounded import body_of
 from multipick_operator.children.picker import ADMIN_PORT
 from multipick_operator.status.fetching import progress
 from multipick_operator.status.pickers import MAX_ANSWER_BYTES, PickerReport, read
@@ -55,11 +56,6 @@ async def _ask(session: aiohttp.ClientSession, address: str, port: int, path: st
         async with session.get(f"http://{host}:{port}{path}", allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
-            body = bytearray()
-            async for chunk in answer.content.iter_any():
-                body += chunk
-                if len(body) > most:
-                    return None
-    except (aiohttp.ClientError, OSError, TimeoutError):
+            return await body_of(answer, most)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None
-    return bytes(body)

@@ -1,22 +1,12 @@
 """The end of a server: nobody who asked before it is left without an answer."""
 
-import asyncio
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 
 from multipick_epp.extproc.driver import Conversation
+from multipick_epp.tasks.quiet import quiet
 
-LOOK_S = 0.02
 UNDECIDED_S = 2.0
 """For decisions that are still out when no more come: past the picker's own deadline."""
-
-
-async def quiet(busy: Callable[[], object], within_s: float) -> None:
-    """Returns once nothing is going on, or then."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            while busy():
-                await asyncio.sleep(LOOK_S)
 
 
 async def stop_all(conversations: Collection[Conversation]) -> None:

@@ -6,11 +6,11 @@ as a task of its own, so that a client who leaves meanwhile is noticed at once.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -210,11 +210,18 @@ class Conversation:
 
     def _ask(self, request: PickRequest, unread: bool) -> None:
         self._lap(Stage.RECEIVE)
+        self._count_unread(unread)
+        self._begin(self._decide(request), lambda: self._give_up(request))
+
+    def _count_unread(self, unread: bool) -> None:
         if unread and self._settings.reserved is not None:
             self._settings.reserved.passed_unread()
+
+    def _begin(self, work: Coroutine[Any, Any, None], give_up: Callable[[], None]) -> None:
+        """Do it beside the stream, and give it up where it takes too long."""
         loop = asyncio.get_running_loop()
-        self._guard = loop.call_later(self._settings.pick_guard_s, self._give_up, request)
-        self._decision = loop.create_task(self._decide(request))
+        self._guard = loop.call_later(self._settings.pick_guard_s, give_up)
+        self._decision = loop.create_task(work)
 
     async def _decide(self, request: PickRequest) -> None:
         refused, request = await self._check(request)
@@ -255,14 +262,11 @@ class Conversation:
 
     def _look_through(self, path: str, body: bytes, unread: bool) -> None:
         """What came behind the pick."""
-        if unread and self._settings.reserved is not None:
-            self._settings.reserved.passed_unread()
+        self._count_unread(unread)
         if unread or not body:
             self._step(self._stream.checked, body)
             return
-        loop = asyncio.get_running_loop()
-        self._guard = loop.call_later(self._settings.pick_guard_s, self._looked_through, errors.unchecked(path))
-        self._decision = loop.create_task(self._clean_late(path, body))
+        self._begin(self._clean_late(path, body), lambda: self._looked_through(errors.unchecked(path)))
 
     async def _clean_late(self, path: str, body: bytes) -> None:
         outcome = await self._clean(path, body)

@@ -283,10 +283,7 @@ class Stream:
 
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
-        left = self._leave()
-        self.state = Phase.ENDED
-        self._forget_body()
-        return left + self._release()
+        return [*self._leave(), *self._over()]
 
     @property
     def _is_much(self) -> bool:
@@ -417,9 +414,12 @@ class Stream:
         return [Missed(Undecided.LEFT)]
 
     def _finish(self) -> list[Effect]:
+        return [*self._over(), End()]
+
+    def _over(self) -> list[Effect]:
         self.state = Phase.ENDED
         self._forget_body()
-        return [*self._release(), End()]
+        return self._release()
 
     def _begin_response(self, message: ResponseHeaders) -> list[Effect]:
         self._responding = True

@@ -163,9 +163,7 @@ class Caches:
 
 
 def _toggle(sums: dict[Key, int], key: Key, bit: int) -> None:
-    sums[key] = sums.get(key, 0) ^ bit
-    if not sums[key]:
-        del sums[key]
+    _set(sums, key, sums.get(key, 0) ^ bit)
 
 
 def _put(sums: dict[Key, int], key: Key | None, lane: int) -> None:
@@ -176,8 +174,9 @@ def _put(sums: dict[Key, int], key: Key | None, lane: int) -> None:
         sums[key] = sums.get(key, 0) | lane
 
 
-def _set(counts: Counter[Key], key: Key, count: int) -> None:
-    if count:
-        counts[key] = count
+def _set(sums: dict[Key, int], key: Key, value: int) -> None:
+    """None of the sums is 0."""
+    if value:
+        sums[key] = value
     else:
-        del counts[key]
+        sums.pop(key, None)

@@ -114,13 +114,17 @@ class Connection:
 
     def shut(self) -> None:
         """Take no new streams; close when the last one ends."""
-        self._last_goaway()
+        if self.expects_more:
+            self.streams.refuse_above = self.streams.last
+            if self._input.greeted:
+                self.output.write(frames.goaway(self.streams.last, Code.NO_ERROR))
+            self.output.wake()
 
     def finish(self) -> None:
         """End the calls that are left, and take no more."""
         for stream in tuple(self.streams.open.values()):
             stream.fail(CallError(Status.UNAVAILABLE, "going away"))
-        self._last_goaway()
+        self.shut()
 
     def tick(self) -> bool:
         """Look at the clock; false where the connection has to be cut at once. To be called every second or so."""
@@ -142,7 +146,7 @@ class Connection:
         elif now - self._used > peers.idle_s:
             self.drain()
         if self._draining is not None and now - self._draining > _DRAIN_S:
-            self._last_goaway()
+            self.shut()
         return True
 
     @property
@@ -288,7 +292,7 @@ class Connection:
         if not flags & frames.ACK:
             self.output.write(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif payload == _DRAIN and self._draining is not None:
-            self._last_goaway()
+            self.shut()
 
     def _priority(self, number: int, payload: bytes) -> None:
         expect(number != 0, "PRIORITY on no stream")
@@ -324,13 +328,6 @@ class Connection:
     def _failed(self, number: int) -> None:
         log.exception("a stream failed and is reset")
         self.streams.reset(number, Code.INTERNAL_ERROR)
-
-    def _last_goaway(self) -> None:
-        if self.expects_more:
-            self.streams.refuse_above = self.streams.last
-            if self._input.greeted:
-                self.output.write(frames.goaway(self.streams.last, Code.NO_ERROR))
-            self.output.wake()
 
     def _die(self, code: Code, why: str) -> None:
         if self._input.greeted:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from multipick_epp.extproc.connections import Connections
-from multipick_epp.extproc.drain import quiet, stop_all
+from multipick_epp.extproc.drain import stop_all
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.http2 import calls
@@ -13,6 +13,7 @@ from multipick_epp.extproc.http2.stream import Stream
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.stream import Kept
 from multipick_epp.extproc.tls import Certificate
+from multipick_epp.tasks.quiet import quiet
 
 _MESSAGE_BYTES: Final = 128 << 20  # the largest message that is read at least, whatever the limit on bodies
 _GOODBYE_S: Final = 2.0  # for the last writes, once every stream was told to end

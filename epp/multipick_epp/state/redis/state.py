@@ -28,12 +28,11 @@ from multipick_epp.state.redis.reasons import REFUSES_WRITES
 from multipick_epp.state.redis.server import Server, open_connection
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
+from multipick_epp.tasks.quiet import quiet
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 
 WRITER_STALL_S = 2.0
 LEAVE_S = 0.5
-LOOK_S = 0.02
-"""Between two looks whether the owners are there."""
 SETTLED_WITHIN_S = 2.5
 """An endpoint whose owner left has another one by then. One whose owner died does not: that takes up to 5 s."""
 
@@ -90,10 +89,7 @@ class RedisState:
 
     async def settled(self) -> None:
         """See `State`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLED_WITHIN_S):
-                while self.degraded is None and not self._tail.trust.settled:
-                    await asyncio.sleep(LOOK_S)
+        await quiet(lambda: self.degraded is None and not self._tail.trust.settled, SETTLED_WITHIN_S)
 
     async def close(self) -> None:
         """See `State`."""

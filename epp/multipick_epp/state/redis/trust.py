@@ -70,9 +70,7 @@ class Trust:
     def lost(self) -> None:
         """We hear nothing any more; what was seen of the owners may be over when we do."""
         self._heard = float("-inf")
-        self._leases = Leases()
-        self._renewed.clear()
-        self._judge_all()
+        self._forget_owners()
 
     def saw(self, stamps: Mapping[bytes, bytes]) -> None:
         """The leases of all who ingest."""
@@ -100,11 +98,15 @@ class Trust:
         """
         if writable is not self._writable:
             self._writable = writable
-            self._leases = Leases()
-            self._renewed.clear()
-            self._judge_all()
+            self._forget_owners()
         elif self._clock() >= self._until:
             self._judge_all()
+
+    def _forget_owners(self) -> None:
+        """Each is to be seen to renew its lease again."""
+        self._leases = Leases()
+        self._renewed.clear()
+        self._judge_all()
 
     def _judge_all(self) -> None:
         now = self._clock()
