@@ -25,9 +25,9 @@ from multipick_epp.app.app import SWITCH_S, share_threads
 from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import PromptReader
 from multipick_epp.engines.metrics_page import Gauges
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import Conversation, StreamOptions
 from multipick_epp.extproc.observer import StreamMetrics
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import Registry

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.extproc.tls import Certificate, self_signed
 from multipick_epp.extproc.transports import ExtProcServer, Transport, ext_proc_server
 from multipick_epp.proto.ext_proc_pb2 import ProcessingRequest, ProcessingResponse

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.extproc.transports import Transport, ext_proc_server
 from multipick_epp.proto.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers, ProcessingRequest
 

@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.types import Endpoint
 
 if TYPE_CHECKING:

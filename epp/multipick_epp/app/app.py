@@ -38,11 +38,11 @@ from multipick_epp.decision.picker import DecisionOptions, PoolPicker
 from multipick_epp.decision.prompts import PromptReader
 from multipick_epp.decision.sizes import HashedSizes
 from multipick_epp.engines import EngineClient
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.reserved import ReservedFields
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.extproc.transports import ext_proc_server, health_server
 from multipick_epp.pods.failures import failures
 from multipick_epp.pods.models import ModelWatch

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from multipick_epp.extproc import errors
 from multipick_epp.extproc.chunks import read_chunk
+from multipick_epp.extproc.collected import Bounds, Kept
 from multipick_epp.extproc.effects import (
     Answered,
     Ask,
@@ -33,7 +34,7 @@ from multipick_epp.extproc.effects import (
 from multipick_epp.extproc.messages import MessageError, read
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
-from multipick_epp.extproc.stream import Bounds, Kept, Stream
+from multipick_epp.extproc.stream import Stream
 from multipick_epp.requests.reserved import Uncheckable
 from multipick_epp.tokens.outcome import NoText
 

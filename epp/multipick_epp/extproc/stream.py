@@ -1,8 +1,8 @@
 """One HTTP request as the gateway tells it: the protocol as a state machine, without I/O.
 
 Rules
-  1. All that decides what is answered, and when, is in this file. It knows bytes only as `messages` and `replies` make
-     them, and neither the transport nor the picker's insides.
+  1. All that decides what is answered, and when, is in this file; for a response, in `response`. It knows bytes only
+     as `messages` and `replies` make them, and neither the transport nor the picker's insides.
   2. Every method takes what happened and returns the effects it has, in the order in which they must be carried out.
   3. A reservation that comes in goes out exactly once, in a `Release`, whatever happens in between.
 
@@ -55,24 +55,20 @@ Theory of operation
     otherwise   anything                            the same    Send, where the message has a plain answer
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import conformance, errors, replies
-from multipick_epp.extproc.chunks import Side, write_chunk
+from multipick_epp.extproc.chunks import Side
+from multipick_epp.extproc.collected import Bounds, Collected, Kept
 from multipick_epp.extproc.effects import (
-    Answered,
     Ask,
     Check,
-    Counted,
     Effect,
     End,
-    FirstByte,
     Missed,
     Release,
     Send,
-    Served,
     Undecided,
 )
 from multipick_epp.extproc.messages import (
@@ -87,37 +83,16 @@ from multipick_epp.extproc.messages import (
     ResponseTrailers,
 )
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
-from multipick_epp.extproc.usage import Tail
+from multipick_epp.extproc.response import Response
 from multipick_epp.extproc.waiting import expects_continue, upgrades
 from multipick_epp.requests.unnamed import path_by_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multipick_epp.types import ReservationId
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What streams may cost."""
-
-    max_read_bytes: int = 4 << 20  # a larger body is not given to the picker, and not kept beyond this
-    max_body_bytes: int = 64 << 20  # a larger body is refused
-    max_kept_bytes: int = 256 << 20  # of all streams together; beyond it, no body is waited for any more
-
-
-FIRST_ERROR = 400
-"""The lowest HTTP status that is one."""
 
 MAX_OWED = 256
 """Messages that wait for their answer until the pick is there; the transport holds what comes after them."""
-
-
-@dataclass(slots=True)
-class Kept:
-    """Bytes of bodies that all streams together keep."""
-
-    size: int = 0
 
 
 class Phase(Enum):
@@ -154,7 +129,6 @@ class Stream:
         self.state = Phase.NEW
         self._bounds = bounds
         self._hooks = hooks
-        self._kept = Kept() if kept is None else kept  # has the sizes of `_body` of all streams
         self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
         self._said_modes = False
         self._said_all = False  # it half-closed
@@ -162,41 +136,27 @@ class Stream:
         self._headers: Mapping[str, str] = {}  # of the request, until it is forwarded
         self._path = ""
         self._subset: tuple[str, ...] | None = None
-        self._body = bytearray()  # what is not forwarded of it; beyond max_read_bytes in full duplex only
-        self._size = 0  # bytes of the body so far
+        self._body = Collected(bounds, Kept() if kept is None else kept)
         self._request_ended = False
         self._readable = False  # the picker was given the body
         self._owed: list[Owed] = []  # in the order in which the messages came
-        self._looked_at = 0  # bytes of it
+        self._looked_at = 0  # bytes of the body
         self._late = False  # picked by its headers, though a body is to come
-        self._picked = False  # the gateway was told an endpoint
-        self._reservation: ReservationId | None = None  # to be released
-        self._response_headers: Mapping[str, str] = {}  # the pick's
-        self._responding = False
-        self._response_ended = False
-        self._failed = False  # the response is an error: the prompt was not computed
-        self._first_byte_seen = False
-        self._tail = Tail() if counts_output else None
+        self._response = Response(hooks=hooks, counts_output=counts_output)
 
     @property
     def holding(self) -> bool:
         """The rest of the body should wait until the pick is there: all that comes has to be kept, or answered."""
-        much = (self._duplex and self._is_much) or len(self._owed) > MAX_OWED
+        much = (self._duplex and self._body.much) or len(self._owed) > MAX_OWED
         return self.state is Phase.PICKING and much
 
     def pass_on(self, side: Side, data: bytes, end: bool) -> bytes | None:
         """The answer to a chunk that wants nothing else done: most of a streamed response. None for any other, which is
         to be received.
         """
-        if end or not self._first_byte_seen or side != "response_body" or self.state is Phase.ENDED:
+        if end or side != "response_body" or self.state is Phase.ENDED:
             return None
-        if self._modes.response_body is not BodyMode.FULL_DUPLEX_STREAMED:
-            answer: bytes | None = replies.CONTINUE_RESPONSE_BODY
-        else:
-            answer = write_chunk(side, data, end) if 0 < len(data) <= replies.CHUNK_BYTES else None
-        if self._tail is not None and answer is not None:
-            self._tail.feed(data)
-        return answer
+        return self._response.pass_on(data, self._duplex_response)
 
     def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""
@@ -206,17 +166,17 @@ class Stream:
             self._modes, self._said_modes = message.modes, True
         match message.part:
             case ResponseBody() as body:
-                return self._response_body(body)
+                return self._response.body(body, self._duplex_response)
             case RequestBody() as body:
                 return self._request_body(body)
             case RequestHeaders() as headers:
                 return self._request_headers(headers)
             case ResponseHeaders() as headers:
-                return self._begin_response(headers)
+                return self._response.begin(headers, self.state is not Phase.NEW)
             case RequestTrailers():
                 return self._request_trailers()
             case ResponseTrailers():
-                return [Send(replies.CONTINUE_RESPONSE_TRAILERS), *self._end_response()]
+                return self._response.trailers()
         return []
 
     def picked(self, outcome: Pick | NoPick | None) -> list[Effect]:
@@ -228,20 +188,16 @@ class Stream:
             if isinstance(outcome, Pick) and outcome.reservation is not None:
                 return [Release(outcome.reservation, Ended.ABORTED)]
             return []
-        if isinstance(outcome, NoPick) and not self._responding:
+        if isinstance(outcome, NoPick) and not self._response.begun:
             return self._refuse(outcome)
         pick = outcome if isinstance(outcome, Pick) else Pick(())
-        self._picked = bool(pick.endpoints)
-        self._reservation = pick.reservation
-        self._response_headers = pick.response_headers
-        if pick.counts and self._tail is None:
-            self._tail = Tail()
+        self._response.decided(pick)
         effects: list[Effect] = [Send(data) for data in self._forward(pick)]
-        if self._response_ended:
-            effects += self._release()
+        if self._response.ended:
+            effects += self._response.release()
         if self._late:
             self._request_ended |= self._said_all
-            return effects + self._check() if self._request_ended or self._is_much else effects
+            return effects + self._check() if self._request_ended or self._body.much else effects
         return effects + self._finish() if self._said_all else effects
 
     def checked(self, outcome: bytes | NoPick) -> list[Effect]:
@@ -249,10 +205,9 @@ class Stream:
         if self.state is not Phase.CHECKING:
             return []
         if isinstance(outcome, NoPick):  # where an answer is under way, it is the request that is cut
-            return self._finish() if self._responding else self._refuse(outcome)
+            return self._finish() if self._response.begun else self._refuse(outcome)
         self._late = False
-        self._kept.size += len(outcome) - self._looked_at
-        self._body[: self._looked_at] = outcome
+        self._body.replace(self._looked_at, outcome)
         effects: list[Effect] = [Send(data) for data in self._forward(Pick(()))]
         return effects + self._finish() if self._said_all else effects
 
@@ -286,18 +241,18 @@ class Stream:
         return [*self._leave(), *self._over()]
 
     @property
-    def _is_much(self) -> bool:
-        return self._size > self._bounds.max_read_bytes or self._kept.size > self._bounds.max_kept_bytes
-
-    @property
     def _duplex(self) -> bool:
         return self._modes.request_body is BodyMode.FULL_DUPLEX_STREAMED
+
+    @property
+    def _duplex_response(self) -> bool:
+        return self._modes.response_body is BodyMode.FULL_DUPLEX_STREAMED
 
     @property
     def _holds_body(self) -> bool:
         """A part of the request's body is here alone, or has to come by us."""
         underway = self.state not in (Phase.NEW, Phase.ENDED)
-        return underway and self._duplex and not (self._forwarded_whole or self._responding)
+        return underway and self._duplex and not (self._forwarded_whole or self._response.begun)
 
     @property
     def _forwarded_whole(self) -> bool:
@@ -331,17 +286,16 @@ class Stream:
             if self._duplex:
                 return [Send(data) for data in replies.chunks("request_body", message.data, message.end)]
             return [Send(replies.CONTINUE_REQUEST_BODY)]
-        self._size += len(message.data)
+        self._body.size += len(message.data)
         if not self._duplex or Owed.BODY not in self._owed:
             self._owed.append(Owed.BODY)
-        if self._duplex or (self.state is Phase.BODY and self._size <= self._bounds.max_read_bytes):
-            self._body += message.data
-            self._kept.size += len(message.data)
+        if self._duplex or (self.state is Phase.BODY and self._body.short):
+            self._body.keep(message.data)
         if self.state in (Phase.PICKING, Phase.CHECKING):
             return []
-        if self._size > self._bounds.max_body_bytes:
+        if self._body.too_large:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
-        if self._duplex and not (message.end or self._is_much):
+        if self._duplex and not (message.end or self._body.much):
             return []
         return self._check() if self.state is Phase.LATE else self._ask()
 
@@ -357,22 +311,22 @@ class Stream:
     def _ask(self) -> list[Effect]:
         self.state = Phase.PICKING
         whole = self._request_ended or self._modes.request_body is BodyMode.BUFFERED
-        self._readable = whole and 0 < self._size <= self._bounds.max_read_bytes
+        self._readable = whole and self._body.size > 0 and self._body.short
         request = PickRequest(
             method=self._headers.get(":method", ""),
             path=self._path,
             headers=self._headers,
-            body=bytes(self._body) if self._readable else None,
-            body_bytes=self._size or self._declared_size(),
+            body=self._body.data if self._readable else None,
+            body_bytes=self._body.size or self._declared_size(),
             subset=self._subset,
         )
-        unread = not self._readable and (self._size > 0 or not self._request_ended)
+        unread = not self._readable and (self._body.size > 0 or not self._request_ended)
         return [Ask(request, unread)]
 
     def _check(self) -> list[Effect]:
         self.state = Phase.CHECKING
-        self._looked_at = len(self._body)
-        return [Check(self._path, bytes(self._body), unread=not self._request_ended)]
+        self._looked_at = self._body.length
+        return [Check(self._path, self._body.data, unread=not self._request_ended)]
 
     def _forward(self, pick: Pick) -> list[bytes]:
         replacement = pick.body if self._readable else None
@@ -387,7 +341,7 @@ class Stream:
                 case Owed.HEADERS:
                     answers.append(replies.request_headers(destination, extra, self._foreign()))
                 case Owed.BODY if self._duplex:
-                    body = bytes(self._body) if replacement is None else replacement
+                    body = self._body.data if replacement is None else replacement
                     answers += replies.chunks("request_body", body, ended_by_body)
                 case Owed.BODY:
                     answers.append(replies.request_body(destination, extra, replacement))
@@ -396,19 +350,15 @@ class Stream:
             destination, extra = (), {}  # once is enough
         self.state = Phase.LATE if self._late else Phase.FORWARDED
         if not self._late:
-            self._forget_body()
+            self._body.forget()
         self._headers = {}
         return answers
-
-    def _forget_body(self) -> None:
-        self._kept.size -= len(self._body)
-        self._body = bytearray()
 
     def _refuse(self, answer: NoPick) -> list[Effect]:
         return [Send(replies.immediate(answer)), *self._finish()]
 
     def _leave(self) -> list[Effect]:
-        if self._left or self._responding or self.state not in (Phase.BODY, Phase.PICKING):
+        if self._left or self._response.begun or self.state not in (Phase.BODY, Phase.PICKING):
             return []
         self._left = True
         return [Missed(Undecided.LEFT)]
@@ -418,59 +368,8 @@ class Stream:
 
     def _over(self) -> list[Effect]:
         self.state = Phase.ENDED
-        self._forget_body()
-        return self._release()
-
-    def _begin_response(self, message: ResponseHeaders) -> list[Effect]:
-        self._responding = True
-        headers = self._response_headers
-        if self._hooks:
-            headers = {**headers, **conformance.served(message.served)}
-        effects: list[Effect] = [Send(replies.response_headers(headers))]
-        if message.served is not None:
-            if self._reservation is not None:
-                effects.append(Served(self._reservation, message.served))
-            elif not self._picked and self.state is not Phase.NEW:
-                effects.append(Missed(Undecided.SERVED))
-        if message.status is not None:
-            self._failed = message.status >= FIRST_ERROR
-            if self._reservation is not None:
-                effects.append(Answered(self._reservation, message.status))
-        return effects + self._end_response() if message.end else effects
-
-    def _response_body(self, message: ResponseBody) -> list[Effect]:
-        effects: list[Effect]
-        if self._modes.response_body is BodyMode.FULL_DUPLEX_STREAMED:
-            effects = [Send(data) for data in replies.chunks("response_body", message.data, message.end)]
-        else:
-            effects = [Send(replies.CONTINUE_RESPONSE_BODY)]
-        if self._tail is not None:
-            self._tail.feed(message.data)
-        if message.data and not self._first_byte_seen:
-            self._first_byte_seen = True
-            if self._reservation is not None:
-                effects.append(FirstByte(self._reservation))
-        return effects + self._end_response() if message.end else effects
-
-    def _end_response(self) -> list[Effect]:
-        self._response_ended = True
-        return self._release()
-
-    def _release(self) -> list[Effect]:
-        if self._reservation is None:
-            return []
-        reservation, self._reservation = self._reservation, None
-        if self._failed:
-            ended = Ended.FAILED
-        elif self._response_ended:
-            ended = Ended.WHOLE
-        elif self._responding:
-            ended = Ended.CLOSED
-        else:
-            ended = Ended.UNSEEN if self._said_all and not self._said_modes else Ended.ABORTED
-        release = Release(reservation, ended)
-        usage = self._tail.usage() if self._tail is not None else None
-        return [release] if usage is None else [Counted(reservation, usage), release]
+        self._body.forget()
+        return self._response.release(unseen=self._said_all and not self._said_modes)
 
     def _foreign(self) -> list[str]:
         # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.messages import (
     BodyMode,
     Modes,
@@ -18,7 +19,6 @@ from multipick_epp.extproc.messages import (
     Unknown,
 )
 from multipick_epp.extproc.pick import NoPick, Pick
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.types import Endpoint, ReservationId
 
 if TYPE_CHECKING:

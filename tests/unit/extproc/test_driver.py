@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
 from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.extproc.usage import Usage
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import Conversation, StreamOptions
 from multipick_epp.extproc.pick import Pick, PickRequest
 from multipick_epp.extproc.reserved import Checked, ReservedFields
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest
 from multipick_epp.types import Endpoint
 

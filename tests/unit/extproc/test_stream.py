@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from multipick_epp.extproc.collected import Bounds, Kept
 from multipick_epp.extproc.effects import Counted, FirstByte, Release
 from multipick_epp.extproc.messages import (
     BodyMode,
@@ -15,7 +16,6 @@ from multipick_epp.extproc.messages import (
     ResponseTrailers,
 )
 from multipick_epp.extproc.pick import Ended, NoPick, Pick
-from multipick_epp.extproc.stream import Bounds, Kept
 from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 

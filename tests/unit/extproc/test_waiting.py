@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import pytest
+from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.effects import Check
 from multipick_epp.extproc.messages import (
     BodyMode,
@@ -13,7 +14,6 @@ from multipick_epp.extproc.messages import (
     ResponseHeaders,
 )
 from multipick_epp.extproc.pick import NoPick, Pick
-from multipick_epp.extproc.stream import Bounds
 from multipick_epp.types import Endpoint, ReservationId
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from multipick_epp.extproc.collected import Kept
 from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.drain import stop_all
 from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
@@ -11,7 +12,6 @@ from multipick_epp.extproc.http2.bounds import Bounds
 from multipick_epp.extproc.http2.listener import Listener, Refused
 from multipick_epp.extproc.http2.stream import Stream
 from multipick_epp.extproc.pick import Picker
-from multipick_epp.extproc.stream import Kept
 from multipick_epp.extproc.tls import Certificate
 from multipick_epp.tasks.quiet import quiet
 
