@@ -154,7 +154,7 @@ class Feed:
         source, incarnation = self._source, self.incarnation
         if incarnation is None:  # what another owner, or we before, wrote may still stand in the index
             return Mode.APPROX if source and source.connected else None
-        if source is None or source.failure or not source.sequence.proven:
+        if source is None or source.failure or not source.sequence.sure:
             inherited = self._left is not None and asyncio.get_running_loop().time() < self._left_until_s
             return None if inherited else Mode.APPROX
         return Mode.APPROX if incarnation.stale else incarnation.tracker.mode

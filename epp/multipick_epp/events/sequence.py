@@ -15,7 +15,8 @@ Rules.
 5. A quiet publisher is asked now and then (`probe`): the last messages before a silence leave no gap to see.
 6. What was held comes one by one after the replay (`held`), so that the caller can pause between two of them.
 7. Somebody who took the batches before us is as good as we: a sequence can `resume` behind the last one of his.
-8. Where nobody answers a probe, what came last may be missing: nothing is proven until the next message, or answer.
+8. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next message
+   that is taken, or answer.
 """
 
 from collections import deque
@@ -29,6 +30,10 @@ MAX_HELD_BATCHES = 20_000
 MAX_HELD_BYTES = 32 << 20
 MAX_REMEMBERED = 65_536
 MAX_ATTEMPTS = 3  # replays in a row that may break off without having brought anything new
+PATIENT_ATTEMPTS = 10
+"""The same where batches are missing that can only be had so. Once they are given up, the endpoint is not exact before
+its cache has turned over; until then nothing newer is taken.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class BatchSequence:
         self.next: int | None = None
         self.asking = False
         self.proven = False  # connected, and the engine is known to be the one whose batches were taken
+        self._doubted = False
         self.gaps = 0
         self.held_bytes = 0
         self._can_ask = replay
@@ -93,6 +99,11 @@ class BatchSequence:
     def last(self) -> tuple[int, int] | None:
         """Number and digest of the last taken batch; -1 where the engine has published none yet."""
         return None if self.next is None else (self.next - 1, self._last_digest)
+
+    @property
+    def sure(self) -> bool:
+        """All that the engine has published was taken, as far as anybody can know."""
+        return self.proven and not self._doubted
 
     @property
     def catching_up(self) -> bool:
@@ -132,10 +143,16 @@ class BatchSequence:
             self._given_up = False
             yield self._ask(probing=self.proven)
 
+    def doubt(self) -> None:
+        """An answer to the last `Ask` should have come by now."""
+        self._doubted |= self.asking and not self._answered
+
     def live(self, seq: int, payload: bytes) -> Iterator[Effect]:
         """A message of the subscription."""
         probed = self._probing and self.next is not None and seq <= self.next
         if (self.asking and not probed) or (self._held and not self.asking):
+            if self._probing:  # something is missing after all
+                self._probing, self._attempts = False, 0
             self._hold(seq, payload)
         elif seq == self.next:
             yield self._go_on(seq, payload)
@@ -187,6 +204,7 @@ class BatchSequence:
             yield Begin(complete=seq == 0)
         elif first and self.next and (not self.proven or seq == self.next - 1):
             self.proven = seq == self.next - 1 and xxh3_64_intdigest(payload) == self._last_digest
+            self._doubted = False
             if not self.proven:
                 self._forget()
                 yield self._ask()
@@ -211,15 +229,16 @@ class BatchSequence:
         """The last `Ask` was answered to the end marker, or broke off."""
         if not self.asking:
             return
+        self.doubt()
         self.asking, self._whole = False, whole
         if not whole:
-            self.proven = self.proven and self._answered
             self._note_progress()
             self._attempts += 1
-            if self._attempts < MAX_ATTEMPTS:
-                yield self._ask(probing=self._probing and self.next == self._asked_with)
+            probing = self._probing and self.next == self._asked_with
+            if self._attempts < (PATIENT_ATTEMPTS if self.next and not probing else MAX_ATTEMPTS):
+                yield self._ask(probing)
                 return
-            self._given_up = True
+            self._given_up = not probing
         elif not self._answered and self.next:
             self._forget()
             yield self._ask()
@@ -231,8 +250,10 @@ class BatchSequence:
             self.proven = True
             self._given_up = True  # there is nothing to replay: what is held now, if it has a gap, is all there is
         self._attempts = 0
-        if whole and not self._held:
-            self._given_up = False
+        if whole:
+            self._doubted = False
+            if not self._held:
+                self._given_up = False
 
     def _note_progress(self) -> None:
         """A replay that breaks off has been worth it if it brought something: publishers drop what a reader lags."""
@@ -264,6 +285,7 @@ class BatchSequence:
 
     def _take(self, seq: int, payload: bytes) -> Take:
         self.next = seq + 1
+        self._doubted = False
         self._last_digest = xxh3_64_intdigest(payload)
         return Take(seq, payload)
 
@@ -275,6 +297,6 @@ class BatchSequence:
 
     def _forget(self) -> None:
         self.next = None
-        self.asking = self.proven = False
+        self.asking = self.proven = self._doubted = False
         self._attempts = 0
         self._replayed.clear()

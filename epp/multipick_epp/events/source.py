@@ -1,4 +1,4 @@
-"""The sockets of one publisher: SUB for live batches, its monitor for connections, a DEALER for each replay.
+"""The sockets of one publisher: SUB for live batches, its monitor for connections, a DEALER for replays.
 
 Plain sockets on the event loop's reader, not `zmq.asyncio`: a message costs half as much, and everything that one
 wake-up brings is handled in one go, in the order in which it happened. ZMQ's descriptor tells only that something
@@ -30,10 +30,13 @@ TURN_MESSAGES = 100
 TURN_BYTES = 1 << 20
 QUEUED_MESSAGES = 64
 """By one socket: ZMQ counts messages, not bytes, and each may have MAX_PAYLOAD_BYTES."""
-TICK_S = 0.5
+TICK_S = 0.25
 REPLAY_TIMEOUT_S = 2.0  # without an answer; a publisher looks at its replay socket every 0.1 s at least
-FIRST_PROBE_S = 1.0  # after the last batch; doubles from probe to probe
-LAST_PROBE_S = 16.0
+DOUBT_S = 0.5  # the same: from then on what came last may be missing
+PROBE_S = 0.75
+"""After the last batch, or probe. With DOUBT_S and two ticks that is less than 2 s: so long does a publisher that is
+silent, and can't be asked, pass for one that has nothing to say. A probe costs 140 us.
+"""
 _RECONNECT_MS = (100, 5000)  # first pause, longest pause
 _HEARTBEAT_MS = (5000, 15000)  # interval, silence after which the connection counts as broken
 _END = b"\xff" * 8
@@ -79,10 +82,10 @@ class Source:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._arrived: deque[list[bytes]] = deque()  # live messages that are not handled yet
         self._dealer: zmq.Socket[bytes] | None = None
+        self._asked = False  # an answer is to come on it
         self._descriptors: dict[int, int] = {}  # that the loop watches, by the identity of their socket
         self._answered_s = 0.0  # loop time of the last thing that came of the replay
-        self._heard_s = 0.0  # loop time of the last live message or connection
-        self._probe_s = FIRST_PROBE_S
+        self._heard_s = 0.0  # loop time of the last live message, connection or probe
         self._sub = _socket(context, zmq.SUB)
         self._monitor: zmq.Socket[bytes] | None = None
         try:
@@ -178,6 +181,8 @@ class Source:
                 self._do(self.sequence.connected())
             else:
                 self.sequence.disconnected()
+                if not self._asked:  # its connection may be as broken
+                    self._end_replay()
 
     def _skip_arrived(self) -> None:
         """What came over an earlier connection may be another engine's; what isn't will be replayed."""
@@ -218,13 +223,15 @@ class Source:
     def _ask(self, start: int) -> None:
         """Where no socket can be had, the answer fails to come."""
         assert self._replay is not None
-        self._end_replay()
         self._answered_s = self._loop.time()
         try:
-            self._dealer = _socket(self._context, zmq.DEALER)
-            self._dealer.connect(self._replay)
+            if self._asked or self._dealer is None:  # what still comes answers an earlier question
+                self._end_replay()
+                self._dealer = _socket(self._context, zmq.DEALER)
+                self._dealer.connect(self._replay)
+                self._read(self._dealer)
+            self._asked = True
             self._dealer.send_multipart([b"", start.to_bytes(8, "big")], zmq.NOBLOCK)
-            self._read(self._dealer)
         except (zmq.ZMQError, OSError) as error:
             log.warning("no replay", extra={"replay": self._replay, "why": str(error)})
             self._end_replay()
@@ -250,13 +257,13 @@ class Source:
         if len(frames) < 2 or len(frames[-2]) != 8:
             self.malformed += 1
         elif frames[-2] == _END:
-            self._end_replay()
+            self._asked = False
             self._do(self.sequence.replay_ended(whole=True))
         else:
             self._do(self.sequence.replayed(int.from_bytes(frames[-2], "big"), frames[-1]))
 
     def _end_replay(self) -> None:
-        dealer, self._dealer = self._dealer, None
+        dealer, self._dealer, self._asked = self._dealer, None, False
         if dealer is not None:
             self._end(dealer)
 
@@ -264,23 +271,24 @@ class Source:
 
     def _heard(self) -> None:
         self._heard_s = self._loop.time()
-        self._probe_s = FIRST_PROBE_S
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
         now = self._loop.time()
         if self.sequence.asking:
-            if now - self._answered_s >= REPLAY_TIMEOUT_S and self._again is None:
+            if now - self._answered_s >= DOUBT_S and self._again is None:
                 self._guard(self._miss_replay)
-        elif self.connected and now - self._heard_s >= self._probe_s:
+        elif self.connected and now - self._heard_s >= PROBE_S:
             self._heard_s = now
-            self._probe_s = min(2 * self._probe_s, LAST_PROBE_S)
             self._guard(lambda: self._do(self.sequence.probe()))
 
     def _miss_replay(self) -> None:
         """Time has passed, but perhaps it was ours: first look whether something came."""
         self._turn()
-        if self.sequence.asking and self._loop.time() - self._answered_s >= REPLAY_TIMEOUT_S:
+        waited_s = self._loop.time() - self._answered_s
+        if self.sequence.asking and waited_s >= DOUBT_S:
+            self.sequence.doubt()
+        if self.sequence.asking and waited_s >= REPLAY_TIMEOUT_S:
             self._end_replay()
             self._do(self.sequence.replay_ended(whole=False))
             if self._again is None:

@@ -129,7 +129,7 @@ class Lab:
             wrong.append(f"{len(losses.ours)} lost by us: {reasons(losses)}")
         probes = Probes.of(sent)
         if probes.wrong:
-            wrong.append(f"{probes.wrong} exact ones predicted wrong: {_predictions(sent)}")
+            wrong.append(f"{probes.wrong} exact ones predicted wrong: {_predictions(sent, ailing.until_s)}")
         drawn = None if ailing.pod is None else drawn_share(sent, ailing, trial.swallowed)
         if drawn is not None and drawn > FAIR_SHARE:
             wrong.append(f"the sick pod drew {drawn:.0%}, its fair share is {FAIR_SHARE:.1%}")
@@ -203,9 +203,10 @@ async def _still(question: Callable[[], Awaitable[object]]) -> object:
     return found
 
 
-def _predictions(sent: Sequence[Sent]) -> str:
+def _predictions(sent: Sequence[Sent], mended_s: float) -> str:
+    """The first of them, with their time since the fault's end."""
     wrong = [each for each in sent if each.probe and each.mode == "exact" and each.outcome == "whole"]
     return "; ".join(
-        f"{each.predicted} where {each.cached} were cached on {each.endpoint}"
+        f"{each.predicted} where {each.cached} were cached on {each.endpoint}, at {each.sent_s - mended_s:+.1f} s"
         for each in [each for each in wrong if each.predicted != each.cached][:3]
     )

@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
-from multipick_epp.events.sequence import MAX_ATTEMPTS, MAX_HELD_BYTES, Ask, BatchSequence, Begin, Effect, Lost, Take
+from multipick_epp.events.sequence import (
+    MAX_ATTEMPTS,
+    MAX_HELD_BYTES,
+    PATIENT_ATTEMPTS,
+    Ask,
+    BatchSequence,
+    Begin,
+    Effect,
+    Lost,
+    Take,
+)
 from xxhash import xxh3_64_intdigest
 
 
@@ -47,8 +57,8 @@ def joined(replays: bool = True) -> BatchSequence:
     return sequence
 
 
-def proven(sequence: BatchSequence) -> bool:
-    return sequence.proven
+def sure(sequence: BatchSequence) -> bool:
+    return sequence.sure
 
 
 class TestWithoutReplay:
@@ -141,10 +151,37 @@ class TestGaps:
             assert done(sequence.replayed(*batch(first))) == [take(first)]
             assert done(sequence.replay_ended(whole=False)) == [Ask(first)]
         done(sequence.replayed(*batch(2 + 2 * MAX_ATTEMPTS)))
-        for _ in range(MAX_ATTEMPTS - 1):
+        for _ in range(PATIENT_ATTEMPTS - 1):
             assert sequence.asking
             done(sequence.replay_ended(whole=False))
         assert held(sequence) == [Lost(), take(99)]
+
+    def test_batches_that_only_a_replay_has_are_waited_for(self) -> None:
+        sequence = joined()
+        assert live(sequence, 9) == [Ask(2)]
+        for _ in range(PATIENT_ATTEMPTS - 1):
+            assert done(sequence.replay_ended(whole=False)) == [Ask(2)]
+            assert not sure(sequence)
+        assert replay(sequence, *range(2, 9)) == [take(seq) for seq in range(3, 10)]
+        assert sure(sequence)
+
+    def test_a_probe_that_nobody_answered_costs_no_patience_with_a_gap_behind_it(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        for _ in range(MAX_ATTEMPTS - 1):
+            done(sequence.replay_ended(whole=False))
+        assert live(sequence, 9) == []
+        for _ in range(PATIENT_ATTEMPTS - 1):
+            assert done(sequence.replay_ended(whole=False)) == [Ask(2)]
+        assert held(sequence) == []
+
+    def test_a_gap_behind_probes_that_were_given_up_is_asked_for(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        for _ in range(MAX_ATTEMPTS):
+            done(sequence.replay_ended(whole=False))
+        assert not sequence.asking
+        assert live(sequence, 9) == [Ask(2)]
 
     def test_what_was_held_comes_one_by_one_and_before_what_comes_live_meanwhile(self) -> None:
         sequence = joined()
@@ -270,7 +307,7 @@ class TestSilence:
     def test_a_probe_asks_again_after_replays_had_been_given_up(self) -> None:
         sequence = joined()
         live(sequence, 5)
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(PATIENT_ATTEMPTS):
             done(sequence.replay_ended(whole=False))
         held(sequence)
         assert sequence.next == 6
@@ -293,10 +330,10 @@ class TestAnotherOwner:
 
     def test_goes_on_behind_the_last_batch_of_the_one_before(self) -> None:
         sequence = self.resumed()
-        assert not proven(sequence)
+        assert not sure(sequence)
         assert done(sequence.connected()) == [Ask(7)]
         assert done(sequence.replayed(*batch(7))) == []
-        assert proven(sequence)
+        assert sure(sequence)
         assert done(sequence.replayed(*batch(8))) == [take(8)]
         assert sequence.last == (8, xxh3_64_intdigest(batch(8)[1]))
 
@@ -311,7 +348,7 @@ class TestAnotherOwner:
         sequence = self.resumed(replays=False)
         assert done(sequence.connected()) == []
         assert live(sequence, 8) == [take(8)]
-        assert proven(sequence)
+        assert sure(sequence)
         assert live(self.resumed(replays=False), 10) == [Lost(), take(10)]
         assert live(self.resumed(replays=False), 3) == [Begin(complete=False), take(3)]
 
@@ -322,15 +359,27 @@ class TestAnotherOwner:
             assert done(sequence.connected()) == [Ask(0)]
             assert [done(sequence.replayed(*batch(seq))) for seq in published] == [[take(seq)] for seq in published]
             assert done(sequence.replay_ended(whole=True)) == []
-            assert proven(sequence)
+            assert sure(sequence)
 
     def test_that_hears_nothing_knows_nothing(self) -> None:
         """A probe that is not answered: what came last may be missing."""
         sequence = joined()
-        assert proven(sequence)
+        assert sure(sequence)
         assert done(sequence.probe()) == [Ask(2)]
+        assert sure(sequence)
+        sequence.doubt()
+        assert not sure(sequence)
         assert done(sequence.replay_ended(whole=False)) == [Ask(2)]
-        assert not proven(sequence)
+        assert not sure(sequence)
         assert not sequence.catching_up, "what comes is taken all the same"
         assert live(sequence, 3) == [take(3)]
-        assert proven(sequence)
+        assert sure(sequence)
+
+    def test_and_that_is_told_in_the_end_knows_again(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        sequence.doubt()
+        assert done(sequence.replayed(*batch(2))) == []
+        assert sure(sequence)
+        sequence.doubt()
+        assert sure(sequence), "the answer has begun"
