@@ -34,8 +34,9 @@ from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.registry import READ_CONTEXTS, policy
 from multipick_epp.policy.snapshot import Rank
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Cache, Candidate, Delta
+from multipick_epp.state.protocol import Candidate, Delta
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 

@@ -35,9 +35,10 @@ from multipick_epp.blocks import KEY_MASK, Chains
 from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.snapshot import Snapshot
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt
+from multipick_epp.state.protocol import Applied, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.figures import figure
 from multipick_epp.state.redis.keys import keys_of

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.keys import keys_of
-from multipick_epp.state.redis.server import open_connection, parse_url
+from multipick_epp.state.redis.server import open_connection
 from stacks.stack import POOL
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from multipick_epp.config import Config, ConfigError, secret
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.redis.server import Server, parse_url
+from multipick_epp.state.redis.address import Server, parse_url
 from multipick_epp.state.redis.state import RedisState
 from multipick_epp.types import ReplicaId
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from multipick_epp.events.key_table import KeyTable
 from multipick_epp.events.unnamed import UnnamedBlocks
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
 from multipick_epp.types import BlockKey
 
 

@@ -21,7 +21,7 @@ from multipick_epp.blocks import root_key
 from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.ingest import Ingest
-from multipick_epp.state.redis.server import Server, parse_url
+from multipick_epp.state.redis.address import Server, parse_url
 from multipick_epp.state.redis.state import RedisState
 from multipick_epp.telemetry import logs
 from multipick_epp.types import ReplicaId

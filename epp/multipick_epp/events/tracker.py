@@ -22,8 +22,8 @@ from multipick_epp.events.cache_contents import CacheContents, Change
 from multipick_epp.events.decode import Batch, Removed, Stored
 from multipick_epp.events.key_table import KeyTable
 from multipick_epp.events.unnamed import UnnamedBlocks
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST, GPU, is_sliding
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.succession import Inheritance, Notes, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence, Set
 from math import lcm
 from typing import NamedTuple, TypeVar
 
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.lanes import Lanes
 from multipick_epp.state.mirror import indexes
-from multipick_epp.state.protocol import Cache, Hit
+from multipick_epp.state.protocol import Hit
 from multipick_epp.types import Endpoint, Mode, address_of
 
 GPU = "GPU"

@@ -9,8 +9,9 @@
 
 from dataclasses import dataclass, field
 
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
-from multipick_epp.state.protocol import Applied, Cache
+from multipick_epp.state.protocol import Applied
 
 
 @dataclass(slots=True)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import GPU, Caches, is_main
 from multipick_epp.state.hit import Ring, beyond, gpu_hits
 from multipick_epp.state.lookup import SHARDS, depths
 from multipick_epp.state.mirror import Mirror
 from multipick_epp.state.optimistic import OptimisticEntries
-from multipick_epp.state.protocol import Cache, Hit
+from multipick_epp.state.protocol import Hit
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 

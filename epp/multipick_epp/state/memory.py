@@ -5,20 +5,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import Ledger, with_equal_prompt
-from multipick_epp.state.protocol import (
-    Applied,
-    Cache,
-    Candidate,
-    Context,
-    Delta,
-    EqualPrompt,
-    Hit,
-    LoadColumns,
-    Reserved,
-)
+from multipick_epp.state.protocol import Applied, Candidate, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, Mode, ReservationId

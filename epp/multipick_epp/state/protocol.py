@@ -3,25 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
-
-if TYPE_CHECKING:
-    from multipick_epp.state.succession import Notes, Tenure
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """One cache that is indexed by itself: what an endpoint holds on one medium, for one KV-cache group."""
-
-    endpoint: Endpoint
-    block_size: int  # tokens
-    medium: str = "GPU"
-    group: int = 0
-    kind: str = "full_attention"  # the engine's `kv_cache_spec_kind`
-    window: int = 0  # tokens; sliding-window groups only
 
 
 class Applied(IntEnum):
@@ -124,7 +111,7 @@ class Index(Protocol):
     def degraded(self) -> str | None:
         """Why this replica goes by its own view alone ("away", "slow", ...); None while the shared truth answers."""
 
-    async def take_over(self, endpoint: Endpoint) -> "Tenure | None":
+    async def take_over(self, endpoint: Endpoint) -> Tenure | None:
         """Become the one who writes this endpoint: whoever did before is fenced off. What is known of it stays.
 
         None where the shared truth is away: nothing has changed.
@@ -140,7 +127,7 @@ class Index(Protocol):
         into one whose `last` is below `seq`.
         """
 
-    async def note(self, endpoint: Endpoint, epoch: int, notes: "Notes") -> Applied:
+    async def note(self, endpoint: Endpoint, epoch: int, notes: Notes) -> Applied:
         """What a successor needs to go on from what has been written until now. Never raises.
 
         Whatever else is written voids the position that was noted before. So it is to be called in the same breath as

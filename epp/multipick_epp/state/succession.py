@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
 from multipick_epp.types import BlockKey, Mode
 
 _U64 = Annotated[int, msgspec.Meta(ge=0)]

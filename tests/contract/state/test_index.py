@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Applied, Cache, Delta, Hit, State
+from multipick_epp.state.protocol import Applied, Delta, Hit, State
 from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId, rank_at
 

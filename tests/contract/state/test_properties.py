@@ -10,13 +10,15 @@ from unittest.mock import Mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.ledger import Ledger, negative
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Context, Delta, Marginal, State
+from multipick_epp.state.protocol import Applied, Candidate, Context, Delta, Marginal, State
+from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_load
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.scripts import install, load
-from multipick_epp.state.redis.server import open_connection, parse_url
+from multipick_epp.state.redis.server import open_connection
 from multipick_epp.state.redis.turns import Turns
 from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 from multipick_sim.local.valkey import Valkey

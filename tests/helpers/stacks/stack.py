@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.keys import keys_of
-from multipick_epp.state.redis.server import open_connection, parse_url
+from multipick_epp.state.redis.server import open_connection
 from multipick_epp.types import BlockKey, Endpoint, address_of, rank_at
 from multipick_sim.assets import MODEL_DIR
 from multipick_sim.local.bootstrap import Bootstrap, Style, render

@@ -17,7 +17,7 @@ from multipick_epp.events.child import IngestOptions
 from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
-from multipick_epp.state.redis.server import parse_url
+from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.state import RedisState
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey

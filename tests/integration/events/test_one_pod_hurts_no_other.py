@@ -17,8 +17,9 @@ from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.sequence import MAX_HELD_BYTES
 from multipick_epp.events.source import TURN_BYTES
 from multipick_epp.events.tracker import Tracker
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Applied, Cache, Delta
+from multipick_epp.state.protocol import Applied, Delta
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 GOOD, BAD = Endpoint("127.0.0.1:1"), Endpoint("127.0.0.1:2")

@@ -22,10 +22,11 @@ from multipick_epp.events.discover import FeedSpec, Ports
 from multipick_epp.events.feed import Feed, FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import cache_name, unpack_keys
-from multipick_epp.state.redis.server import open_connection, parse_url
+from multipick_epp.state.redis.server import open_connection
 from multipick_epp.state.redis.state import RedisState
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey

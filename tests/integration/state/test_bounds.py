@@ -5,7 +5,8 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from multipick_epp.state.protocol import Applied, Cache, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Delta
 from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import uvloop
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Candidate, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.succession import Inheritance, Name, Names, Notes, Position, Tenure

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta, EqualPrompt
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId

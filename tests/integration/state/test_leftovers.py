@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from multipick_epp.app.leftovers import LOOKS, Leftovers
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Mode

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Cache, Delta, Hit
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Delta, Hit
 from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import BlockKey, Endpoint, Mode

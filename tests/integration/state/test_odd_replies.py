@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Candidate, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis import link as link_module
 from multipick_epp.state.redis.connection import Connection

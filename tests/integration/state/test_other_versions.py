@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import pytest
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Candidate, Delta
 from multipick_epp.state.redis import RedisState, writer
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import delta_record, pack_keys

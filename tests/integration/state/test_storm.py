@@ -9,7 +9,8 @@ from random import Random
 from typing import Any
 
 from multipick_epp.blocks import Chains
-from multipick_epp.state.protocol import Applied, Cache, Candidate, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Applied, Candidate, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 from multipick_sim.local.valkey import Valkey

@@ -16,8 +16,9 @@ from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
 from multipick_epp.requests.stored import Stored
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Cache, Candidate, Context, Delta, EqualPrompt, Reserved
+from multipick_epp.state.protocol import Candidate, Context, Delta, EqualPrompt, Reserved
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 

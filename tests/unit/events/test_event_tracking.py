@@ -8,8 +8,8 @@ from multipick_epp.events.decode import Batch, Cleared, Event, Removed, Stored
 from multipick_epp.events.key_table import MAX_IDLE, MAX_WAITING_BLOCKS, MAX_WAITING_BYTES, KeyTable
 from multipick_epp.events.tracker import MIN_TURN, Tracker
 from multipick_epp.events.unnamed import MAX_UNNAMED
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
-from multipick_epp.state.protocol import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 POD = Endpoint("10.0.0.1:8000")

@@ -11,7 +11,7 @@ from multipick_epp.blocks import block_keys, root_key
 from multipick_epp.events.decode import decode
 from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect, Take
 from multipick_epp.events.tracker import Tracker
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.succession import Inheritance, Name, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
 from xxhash import xxh3_64_intdigest

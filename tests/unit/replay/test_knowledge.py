@@ -8,8 +8,9 @@ from multipick_epp.blocks import Chains
 from multipick_epp.decision.progress import Progress
 from multipick_epp.policy.registry import policy
 from multipick_epp.policy.snapshot import Ranking, Snapshot
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Cache, Candidate, Context, Delta
+from multipick_epp.state.protocol import Candidate, Context, Delta
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 from multipick_sim.engine.presets import PRESETS
 from multipick_sim.engine.values import Removed, Step, Stored

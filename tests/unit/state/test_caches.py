@@ -1,10 +1,10 @@
 """A lane leads to the endpoint whose caches it is now, however often it was named before."""
 
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import MANY, MASKS_AT_MOST, Caches
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.lanes import Lanes
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode
 

@@ -3,8 +3,8 @@
 from functools import reduce
 from operator import xor
 
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import Digest, LocalIndex
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint
 

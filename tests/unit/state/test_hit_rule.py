@@ -6,10 +6,10 @@ from math import lcm
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import GPU, WINDOWS_AT_MOST, is_sliding
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.lookup import SAMPLES
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode
 

@@ -6,10 +6,10 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.lanes import WORD, WORDS_AT_MOST, Lanes
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode
 

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multipick_epp.state.protocol import Cache, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Delta
 from multipick_epp.state.redis.parts import OPERATIONS_A_CALL, calls_of
 from multipick_epp.state.redis.records import (
     HINT_KEYS,

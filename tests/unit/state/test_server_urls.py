@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from multipick_epp.state.redis.server import Server, parse_url
+from multipick_epp.state.redis.address import Server, parse_url
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """The state of a pool in a Redis-compatible server.
 
-In: `Server` (from a URL), a pool's name, this replica's name. Out: `RedisState`. Walk: `server` finds the node, asking
+In: `Server` (by `address`, from a URL), a pool's name, this replica's name. Out: `RedisState`. Walk: `server` finds the
+node, asking
 by `discovery` where there are several, `link` keeps a `connection` to it; `writer` and `loads` (by `turns`, into its
 `view`) call `scripts` on `keys`, `tail` plays `records` of the log into the mirror, `sets` loads it. What comes back is
 checked by `replies`; what somebody else wrote is skipped by `malformed`. Called by `app`, by the ingest process and by
 nothing else.
 """
 
-from multipick_epp.state.redis.server import Server, parse_url
+from multipick_epp.state.redis.address import Server, parse_url
 from multipick_epp.state.redis.state import RedisState
 
 __all__ = ["RedisState", "Server", "parse_url"]

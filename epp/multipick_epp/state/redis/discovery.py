@@ -13,9 +13,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from multipick_epp.state.redis import replies
+from multipick_epp.state.redis.address import Server
 from multipick_epp.state.redis.connection import LostError
 from multipick_epp.state.redis.reasons import AWAY, DENIED, PROTOCOL, SLOW, reason_of
-from multipick_epp.state.redis.server import Server
 
 _DENIED = (
     exceptions.AuthenticationError,

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection, WrongTypeError
 from multipick_epp.state.redis.fences import cache_names

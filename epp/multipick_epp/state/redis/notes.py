@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.redis.connection import Argument
 from multipick_epp.state.redis.keys import KEEP_S
 from multipick_epp.state.redis.records import cache_name, cache_named, pack_keys

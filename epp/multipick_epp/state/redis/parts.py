@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from multipick_epp.state.protocol import Cache, Delta
+from multipick_epp.state.cache import Cache
+from multipick_epp.state.protocol import Delta
 from multipick_epp.state.redis.records import cache_name
 from multipick_epp.types import BlockKey
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from multipick_epp.state.protocol import Cache
+from multipick_epp.state.cache import Cache
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
 
 MALFORMED: Final = msgspec.MsgspecError, struct.error, ValueError, RecursionError

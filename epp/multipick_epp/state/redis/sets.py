@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.protocol import Cache
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection, WrongTypeError
 from multipick_epp.state.redis.fences import cache_names

@@ -7,25 +7,17 @@ from functools import partial
 from random import Random
 
 from multipick_epp.blocks import Chains
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import (
-    Applied,
-    Cache,
-    Candidate,
-    Context,
-    Delta,
-    EqualPrompt,
-    Hit,
-    LoadColumns,
-    Reserved,
-)
+from multipick_epp.state.protocol import Applied, Candidate, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
 from multipick_epp.state.redis import loads, tail, writer
+from multipick_epp.state.redis.address import Server
 from multipick_epp.state.redis.ingest_lease import IngestLease
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.state.redis.link import Link, Session
 from multipick_epp.state.redis.reasons import REFUSES_WRITES
-from multipick_epp.state.redis.server import Server, open_connection
+from multipick_epp.state.redis.server import open_connection
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.tasks.quiet import quiet

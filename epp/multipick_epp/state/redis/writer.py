@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.protocol import Applied, Cache, Delta
+from multipick_epp.state.protocol import Applied, Delta
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.calls import Calls
 from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
