@@ -41,6 +41,7 @@ class StateCollector:
             ("index_holes", "Hits that were cut down because an earlier block was missing.", stats.holes),
             ("index_expired", "Blocks that were expected and never stored.", stats.expired),
             ("index_bootstraps", "Times the index was loaded from the shared state.", stats.bootstraps),
+            ("index_repairs", "Times an endpoint's index was not what the store has, and loaded again.", stats.repairs),
             ("reserved_locally", "Reservations that the local view decided.", stats.reserved_here),
             ("recharged", "Reservations that the store had lost and was told again.", stats.recharged),
             ("reaped", "Reservations of dead pickers that this one released.", stats.reaped),

@@ -1,6 +1,7 @@
 """`LocalIndex`: the index in this process, as lookups need it. The log of the shared truth is played into it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -164,8 +165,13 @@ class LocalIndex:
 
     def blocks_of(self, endpoint: Endpoint) -> int:
         """Blocks that the endpoint holds by its events, over all its caches; not those that are only expected there."""
-        bits = self._caches.of_endpoint(endpoint).values()
-        return sum(self._mirror.keys_of[bit] - len(self._expected.of(bit)) for bit in bits)
+        return self.blocks_by_cache(endpoint).total()
+
+    def blocks_by_cache(self, endpoint: Endpoint) -> Counter[Cache]:
+        """The same by cache; without those that hold none."""
+        bits = self._caches.of_endpoint(endpoint)
+        held = {cache: self._mirror.keys_of[bit] - len(self._expected.of(bit)) for cache, bit in bits.items()}
+        return +Counter(held)
 
     async def digest(self, endpoint: Endpoint) -> Mapping[Cache, Digest]:
         """What each of the endpoint's caches holds by its events, to be compared with another replica's index.

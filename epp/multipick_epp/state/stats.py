@@ -15,6 +15,7 @@ class StateStats:
     holes: int = 0  # hits that were cut down because an earlier block was missing
     expired: int = 0  # blocks expected and never confirmed
     bootstraps: int = 0  # times the mirror was loaded from the shared truth
+    repairs: int = 0  # times that an endpoint was loaded again, since the mirror was not what the shared truth had
     log_lag_s: float = 0.0  # age of the newest log entry when it was read
     reserved_here: int = 0  # reserves that the local view decided
     recharged: int = 0  # requests in flight that had to be charged again: the store had lost them

@@ -11,7 +11,7 @@ COMMANDS = (
     *("+auth", "+select", "+role", "+cluster|slots", "+evalsha", "+script|load"),
     *("+get", "+set", "+expire", "+unlink", "+exists", "+time"),
     *("+hget", "+hmget", "+hset", "+hsetnx", "+hincrby", "+hdel", "+hlen", "+hexists", "+hkeys", "+hgetall", "+hscan"),
-    *("+sadd", "+srem", "+smembers", "+sscan", "+zadd", "+zrem", "+zrange"),
+    *("+sadd", "+srem", "+smembers", "+sscan", "+scard", "+zadd", "+zrem", "+zrange"),
     *("+xadd", "+xread", "+xrange", "+xrevrange"),
 )
 

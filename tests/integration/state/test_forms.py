@@ -147,11 +147,12 @@ async def test_tls(server: Valkey, replica: Start, proxy: Any, eventually: Event
     assert distrustful.degraded.endswith(": denied")
 
 
+@pytest.mark.parametrize("more", [(), ("-scard",)], ids=["as documented", "as documented before"])
 async def test_a_user_limited_to_the_pools_keys(
-    server: Valkey, replica: Start, client: Client, eventually: Eventually
+    more: Sequence[str], server: Valkey, replica: Start, client: Client, eventually: Eventually
 ) -> None:
     admin = await client(server.url)
-    rules = ["on", ">secret", "resetkeys", "~{kv:pool}:*", "resetchannels", "-@all", *COMMANDS]
+    rules = ["on", ">secret", "resetkeys", "~{kv:pool}:*", "resetchannels", "-@all", *COMMANDS, *more]
     await admin.call("ACL", "SETUSER", "picker", *rules)
     await admin.call("ACL", "SETUSER", "default", "off")
     url = f"redis://picker:secret@127.0.0.1:{server.port}"

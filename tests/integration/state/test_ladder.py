@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from multipick_epp.state.cache import Cache
 from multipick_epp.state.protocol import Applied, Candidate, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
+from multipick_epp.state.redis.records import cache_name, delta_record, pack_keys
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 from multipick_sim.local.valkey import Valkey, valkey
 
@@ -28,6 +30,10 @@ LOAD = "{kv:pool}:loads"
 
 def rid(number: int) -> ReservationId:
     return ReservationId(f"r{number}")
+
+
+def pack_key(key: BlockKey) -> bytes:
+    return pack_keys([key])
 
 
 def pick(new_a: int = 10, new_b: int = 10) -> list[Candidate]:
@@ -437,3 +443,64 @@ async def test_a_reader_that_fell_behind_the_log_loads_the_sets(
     await eventually(lambda: tokens(slow, MORE) == 80)
     assert tokens(slow) == 0
     assert [tokens(slow, [BlockKey(1000 + seq)]) for seq in (1, 150, 299)] == [0, 0, 16]
+
+
+async def test_a_log_that_is_deleted_between_two_reads_hides_nothing(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    """Nobody has read what was deleted, and what came after it looks like the next entry."""
+    owner, reader = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    await eventually(lambda: tokens(reader) == 80)
+    connection = await client(server.url)
+    blocks = b"{kv:pool}:b:" + cache_name(CACHE)
+    await connection.call("MULTI")
+    for number in (101, 102):
+        record = delta_record(CACHE, [BlockKey(number)], ())
+        await connection.call("DEL", "{kv:pool}:log")
+        await connection.call("SADD", blocks, record[-8:])
+        await connection.call("XADD", "{kv:pool}:log", "*", "delta", record)
+    await connection.call("EXEC")
+    for state in (owner, reader):
+        await eventually(lambda state=state: tokens(state, MORE[:2]) == 32)
+
+
+async def test_a_mirror_that_is_not_what_the_store_has_is_loaded_again(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    """Whatever it was that made them differ: here, what nobody told."""
+    owner, reader = await replica(server.url), await replica(server.url)
+    await fill(owner)
+    connection = await client(server.url)
+    await connection.call("SADD", b"{kv:pool}:b:" + cache_name(CACHE), *map(pack_key, MORE))
+    for state in (owner, reader):
+        await eventually(lambda state=state: tokens(state, MORE) == 80)
+        assert state.stats.repairs == 1
+        assert tokens(state) == 80
+    await owner.apply([Delta(CACHE, 1, 1, 1, (), MORE)])
+    await eventually(lambda: tokens(reader, MORE) == 0)
+
+
+async def test_a_set_that_lost_something_is_not_loaded(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    """Its owner will tell it anew; until then the mirror knows better."""
+    owner, reader = await replica(server.url), await replica(server.url, ingests=False)
+    await fill(owner)
+    await eventually(lambda: tokens(reader) == 80)
+    connection = await client(server.url)
+    await connection.call("SREM", b"{kv:pool}:b:" + cache_name(CACHE), b"", *map(pack_key, CHAIN[:2]))
+    while await scans(connection) < 2:  # by both mirrors
+        await asyncio.sleep(0.01)
+    await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])
+    for state in (owner, reader):
+        await eventually(lambda state=state: tokens(state, MORE) == 80)  # what was loaded was so before
+        assert tokens(state) == 80
+        assert state.stats.repairs == 0
+
+
+async def scans(connection: Connection) -> int:
+    """How often a set was read."""
+    statistics = (await connection.call("INFO", "commandstats")).decode()
+    found = re.search(r"cmdstat_sscan:calls=(\d+)", statistics)
+    return int(found[1]) if found else 0

@@ -1,11 +1,10 @@
 """The state of a pool in a Redis-compatible server.
 
 In: `Server` (by `address`, from a URL), a pool's name, this replica's name. Out: `RedisState`. Walk: `server` finds the
-node, asking
-by `discovery` where there are several, `link` keeps a `connection` to it; `writer` and `loads` (by `turns`, into its
-`view`) call `scripts` on `keys`, `tail` plays `records` of the log into the mirror, `sets` loads it. What comes back is
-checked by `replies`; what somebody else wrote is skipped by `malformed`. Called by `app`, by the ingest process and by
-nothing else.
+node, asking by `discovery` where there are several, `link` keeps a `connection` to it; `writer` and `loads` (by
+`turns`, into its `view`) call `scripts` on `keys`, `tail` plays `records` of the log into the mirror, `sets` loads it,
+`comparison` compares the two. What comes back is checked by `replies`; what somebody else wrote is skipped by
+`malformed`. Called by `app`, by the ingest process and by nothing else.
 """
 
 from multipick_epp.state.redis.address import Server, parse_url

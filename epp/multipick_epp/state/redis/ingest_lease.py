@@ -22,6 +22,8 @@ OWNER_LEASE_S = 3.5
 NEWCOMER_S = 0.6
 """A name that has appeared counts for so long without a renewal: two more looks."""
 FORGET_OWNER_S = 60.0
+LEASES_AT_MOST = 1024
+"""Of one pool, those of the dead of a minute among them."""
 
 
 class IngestLease:
@@ -55,7 +57,7 @@ class IngestLease:
             connection.send("ZREM", pool.owners, self._replaces)
             self._replaces = None
         keys: tuple[Any, ...] = (pool.owners, pool.generation)
-        reply = await connection.call(*self.script.command(keys, self._replica, uuid4().hex))
+        reply = await connection.call(*self.script.command(keys, self._replica, uuid4().hex, LEASES_AT_MOST))
         generation, leases = replies.listed(reply, 2)
         if self._generation not in (None, generation):
             self.connected()

@@ -20,7 +20,7 @@ class Script:
 
 
 _OF_THE_INDEX = frozenset(
-    ("apply", "clear", "drop", "hint", "keep", "lease", "look", "mode", "note", "replace", "take")
+    ("apply", "clear", "count", "drop", "hint", "keep", "lease", "look", "mode", "note", "replace", "take")
 )
 
 

@@ -65,25 +65,33 @@ class Sets:
             self._malformed.skip("endpoints", self._keys.endpoints, f"more than {ENDPOINTS_AT_MOST}")
         return set(sorted(endpoints)[:ENDPOINTS_AT_MOST])
 
-    async def load(self, endpoint: Endpoint) -> None:
-        """Take an endpoint's caches into the mirror."""
-        caches = await self._caches(endpoint)
+    async def load(self, endpoint: Endpoint, *, if_whole: bool = False) -> bool:
+        """Take an endpoint's caches into the mirror; `if_whole`: but none of which the store has lost something, as far
+        as one can see. Whether all were taken.
+        """
+        caches = await self.caches(endpoint)
         for gone in set(self._index.caches(endpoint)) - set(caches):
             self._index.forget(gone)
+        all_taken = True
         for cache, names in caches.items():
             bit = self._index.fresh(cache)
             if bit is None:
                 self._index.forget(cache)
+                all_taken = False
                 continue
             try:
-                for name in names:
-                    await self._fill(bit, self._keys.blocks(name))
+                whole = [await self._fill(bit, self._keys.blocks(name)) for name in names]
             except BaseException:
                 self._index.discard(bit)
                 raise
-            self._index.swap(cache, bit)
+            if if_whole and not all(whole):
+                self._index.discard(bit)
+                all_taken = False
+            else:
+                self._index.swap(cache, bit)
+        return all_taken
 
-    async def _caches(self, endpoint: Endpoint) -> dict[Cache, list[bytes]]:
+    async def caches(self, endpoint: Endpoint) -> dict[Cache, list[bytes]]:
         """The endpoint's caches by its fence, each with its names."""
         caches: defaultdict[Cache, list[bytes]] = defaultdict(list)
         for name in await cache_names(self._connection, self._keys, endpoint, self._malformed):
@@ -94,19 +102,23 @@ class Sets:
                     caches[cache].append(name)
         return caches
 
-    async def _fill(self, bit: int, key: bytes) -> None:
+    async def _fill(self, bit: int, key: bytes) -> bool:
+        """Whether the set has its empty member: else it was evicted, or has expired."""
         cursor = b""
+        whole = False
         while cursor != b"0":
             try:
                 step = await self._connection.read("SSCAN", key, cursor or 0, "COUNT", MEMBERS_A_SCAN)
             except WrongTypeError as error:
                 self._malformed.skip("blocks", key, error)
-                return
+                return False
             cursor, members = replies.scanned(step)
+            whole = whole or b"" in members
             keys, others = read_members(members)
             if others:
                 self._malformed.skip("blocks", key, f"{others} members that are no block keys")
             self._index.fill(bit, keys)
+        return whole
 
     def _readable(self, kind: str, names: Iterable[bytes], read: Callable[[bytes], T]) -> Iterator[T]:
         for name in names:

@@ -9,7 +9,9 @@ from uuid import uuid4
 
 from multipick_epp.state.index import Listener, LocalIndex
 from multipick_epp.state.redis import replies
+from multipick_epp.state.redis.comparison import Comparison
 from multipick_epp.state.redis.connection import Connection, TooLongError, WrongTypeError
+from multipick_epp.state.redis.ingest_lease import LEASES_AT_MOST
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.malformed import Malformed
@@ -50,7 +52,7 @@ class Look(NamedTuple):
     generation: bytes
     log_end: bytes  # the newest entry; empty: the key is no stream
     hints_end: bytes  # the same
-    continues: bool  # the log has the entry that was asked for
+    continues: bool  # the log has the entries that were asked for
     owners: dict[bytes, bytes]  # the leases of those who ingest: name and stamp
 
 
@@ -80,16 +82,18 @@ class Tail:
         self._script = load("look", reads=True)
         self._generation: bytes | None = None
         self._position: bytes | None = None  # the entry of the log that was played last
+        self._anchor = START  # the one that was so at the last look; the first one, where there was none
         self._hints_position = START
         self._by: ReservationId | None = None  # who expects what the next record tells
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
         self._loop = asyncio.get_running_loop()
         self.trust = Trust(index, self._loop.time)
+        self._comparison = Comparison(keys, index, stats, self._loop.time)
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Load what is missing, then follow the log until the connection is lost."""
-        await install(connection, self._script)
+        await install(connection, self._script, self._comparison.script)
         try:
             await self._session(connection, link)
         finally:
@@ -97,24 +101,29 @@ class Tail:
 
     async def _session(self, connection: Connection, link: Link) -> None:
         while True:
-            look = await self._look(connection, self._position or START)
+            # As long as the log has what was read before all that was read since, none between them was missed.
+            look = await self._look(connection, self._anchor, self._position or START)
             if self._position is not None and not look.continues:
                 log.warning("the log is not the one that was read: loading the sets")
                 self._position = None
             if self._position is None or look.generation != self._generation:
                 await self._load(connection, look)
                 continue
+            self._anchor = self._position
             if not look.hints_end or replies.order(look.hints_end) < replies.order(self._hints_position):
                 self._hints_position = look.hints_end or START  # another stream than the one that was read
             self.trust.saw(look.owners)
             if look.log_end == self._position:
                 self.trust.heard()
             link.up()
+            sure = set(self._index.known()) - self._unconfirmed
+            await self._comparison.go_on(connection, self._sets(connection), sure)
+            self._comparison.reached(self._position)
             await self._follow(connection, look)
 
-    async def _look(self, connection: Connection, position: bytes) -> Look:
+    async def _look(self, connection: Connection, *entries: bytes) -> Look:
         pool = self._keys
-        command = self._script.command((pool.generation, pool.log, pool.hints, pool.owners), position)
+        command = self._script.command((pool.generation, pool.log, pool.hints, pool.owners), LEASES_AT_MOST, *entries)
         generation, log_end, hints_end, continues, owners = replies.listed(await connection.call(*command), 5)
         if not generation:  # an empty store, which nobody has named yet
             generation = uuid4().hex.encode()
@@ -159,8 +168,11 @@ class Tail:
                 log.warning("the log was trimmed before it was read: loading the sets")
                 self._position = None
                 return
+            if self._anchor == START:
+                self._anchor = changes[0].identity
             async for identity in self._play(changes):
                 self._position = identity
+                self._comparison.reached(identity)
         if len(changes) < ENTRIES_A_READ and self._keys.log in names:
             self.trust.heard()
         if hints := news.get(self._keys.hints.encode()):
@@ -248,7 +260,7 @@ class Tail:
 
     async def _load(self, connection: Connection, look: Look) -> None:
         """Take the sets, and go on from where the log ended before: what is played twice changes nothing."""
-        sets = Sets(connection, self._keys, self._index, self._malformed)
+        sets = self._sets(connection)
         modes = await sets.modes()
         endpoints = await sets.endpoints(modes)
         for endpoint in endpoints:
@@ -264,9 +276,13 @@ class Tail:
             self._unconfirmed = absent
             self._confirm_until = self._loop.time() + UNCONFIRMED_S
         self._generation = look.generation
-        self._position, self._hints_position = look.log_end or START, look.hints_end or START
+        self._anchor = self._position = look.log_end or START
+        self._hints_position = look.hints_end or START
         self._stats.bootstraps += 1
         log.info("index loaded", extra={"endpoints": len(endpoints), "keys": len(self._index)})
+
+    def _sets(self, connection: Connection) -> Sets:
+        return Sets(connection, self._keys, self._index, self._malformed)
 
     def _forget_unconfirmed(self) -> None:
         if self._unconfirmed and self._loop.time() >= self._confirm_until:

@@ -1,8 +1,8 @@
 -- Where the streams are, and who ingests.
 -- KEYS: generation of the store's data, log, hints, leases of the ingest
--- ARGV: the identity of a log entry
+-- ARGV: leases that a pool has at most; identities of log entries, 0-0 for one before the first
 -- Returns the generation, empty where there is none; the newest entry of each stream, 0-0 where there is none, empty
--- where the key is no stream; 1 where the log has the entry, or no entry was ever read; each lease's name and stamp.
+-- where the key is no stream; 1 where the log has all these entries; each lease's name and stamp.
 local function newest(stream, from, to)
   local found = redis.pcall('XREVRANGE', stream, from, to, 'COUNT', 1)
   if found.err then
@@ -15,9 +15,14 @@ local generation = redis.pcall('GET', KEYS[1])
 if type(generation) ~= 'string' then
   generation = ''
 end
-local at = ARGV[1]
-local continues = (at == '0-0' or newest(KEYS[2], at, at) == at) and 1 or 0
-local leases = redis.pcall('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
+local continues = 1
+for i = 2, #ARGV do
+  local at = ARGV[i]
+  if at ~= '0-0' and newest(KEYS[2], at, at) ~= at then
+    continues = 0
+  end
+end
+local leases = redis.pcall('ZRANGE', KEYS[4], 0, ARGV[1] - 1, 'WITHSCORES')
 if leases.err then
   leases = {}
 end
