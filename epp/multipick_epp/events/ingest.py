@@ -39,8 +39,8 @@ WHOLE_AT_ONCE = 4
 
 
 class Ingest:
-    """Runs until closed. Invariant: `_feeds` has exactly the endpoints of `_specs` that the index says we own, unless
-    they are among the `_ending`, or rest.
+    """Runs until closed. Invariant: `_feeds` has the endpoints of `_specs` that the index says we own, unless they are
+    among the `_ending`, or rest; and those that were ours, until somebody else has taken them over.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class Ingest:
         self._changed = asyncio.Event()
         self._whole = asyncio.Semaphore(WHOLE_AT_ONCE)
         self._owned_s = 0.0  # loop time at which ownership is looked at again
-        self._leaving = False
         self._task: asyncio.Task[None] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._engines = EngineClient()
@@ -83,7 +82,8 @@ class Ingest:
                     await self._hand_over()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._own(())
+        for endpoint in list(self._feeds):
+            self._end(self._feeds.pop(endpoint), self._leave)
         ending = list(self._ending.values())
         if ending:
             _, late = await asyncio.wait(ending, timeout=LEAVE_S)
@@ -95,13 +95,10 @@ class Ingest:
             self._context.destroy(linger=0)
 
     async def _hand_over(self) -> None:
-        """Returns when all endpoints have another owner, as the next word of ours on each tells."""
-        self._leaving = True
+        """Returns when all endpoints have another owner."""
         if not await self._index.retire():
             return
         while self._feeds:
-            for feed in self._feeds.values():
-                feed.mode_uploaded = None
             self._owned_s = 0.0
             self._changed.set()
             await asyncio.sleep(ASK_S)
@@ -137,7 +134,7 @@ class Ingest:
         """At what nobody announces."""
         for endpoint in self._feeds.keys() - self._specs.keys():
             self._end(self._feeds.pop(endpoint), self._drop)
-        self._own(list(self._feeds) if self._leaving else self._index.owned(list(self._specs)))
+        self._own(self._index.owned(list(self._specs)))
         now_s = asyncio.get_running_loop().time()
         for feed in self._feeds.values():
             feed.look(now_s)
@@ -213,24 +210,32 @@ class Ingest:
             self._changed.set()
 
     def _own(self, endpoints: Sequence[Endpoint]) -> None:
-        """Follow exactly these."""
+        """Follow these; and others that we follow only until their next owner has taken them over.
+
+        Whoever that is may be slow, rest, or not know yet: what comes meanwhile would be nobody's.
+        """
         now_s = asyncio.get_running_loop().time()
         wanted = set(endpoints)
         self._rests_until = {each: until for each, until in self._rests_until.items() if until > now_s}
         for endpoint, feed in list(self._feeds.items()):
-            spec = self._specs.get(endpoint) if endpoint in wanted else None
+            spec = self._specs[endpoint]
             if feed.fenced_off:
                 self._rests_until[endpoint] = now_s + REST_S
                 log.info("endpoint left", extra={"endpoint": endpoint, "why": "somebody else has taken it over"})
-            if feed.fenced_off or spec is None or replace(spec, started_ms=None) != replace(feed.spec, started_ms=None):
+            is_elsewhere = replace(spec, started_ms=None) != replace(feed.spec, started_ms=None)
+            nothing_known = endpoint not in wanted and feed.incarnation is None
+            if feed.fenced_off or is_elsewhere or nothing_known:
                 self._end(self._feeds.pop(endpoint), self._leave)
-            elif spec != feed.spec:
+                continue
+            if spec != feed.spec:
                 feed.changed(spec)
+            if endpoint not in wanted:
+                feed.mode_uploaded = None  # said again, it tells whether the endpoint is still ours
         assert self._context is not None
         for endpoint in wanted - self._feeds.keys() - self._ending.keys() - self._rests_until.keys():
-            if spec := self._specs.get(endpoint):
-                feed = self._feeds[endpoint] = Feed(spec, self._root, self._changed.set, media=self._media)
-                feed.start(self._index, self._context, self._engines, self._ports)
+            feed = Feed(self._specs[endpoint], self._root, self._changed.set, media=self._media)
+            self._feeds[endpoint] = feed
+            feed.start(self._index, self._context, self._engines, self._ports)
 
 
 def _allow_descriptors() -> None:

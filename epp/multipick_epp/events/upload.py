@@ -61,6 +61,8 @@ async def _upload_blocks(index: Index, feed: Feed, incarnation: Incarnation, now
     incarnation.next_s = now_s + min(operations / OPERATIONS_PER_S, LONGEST_S)
     writing = index.apply(deltas), index.note(endpoint, epoch, incarnation.tracker.notes(position))
     applied, noted = await asyncio.gather(*writing)
+    if Applied.DUPLICATE in applied:  # we tell nothing twice: somebody meddled with what the index has seen
+        noted = Applied.GAP
     if _went_well(feed, incarnation, [*applied, noted], now_s):
         incarnation.noted, incarnation.noted_s = position, now_s
         feed.uploaded(incarnation, last if deltas else incarnation.uploaded)

@@ -23,6 +23,7 @@ from multipick_epp.events.feed import Feed, FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.state.cache import Cache
+from multipick_epp.state.owners import owner_of
 from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import cache_name, unpack_keys
@@ -85,7 +86,8 @@ class Owner:
     """An ingest with a lease of its own."""
 
     def __init__(self, name: str, url: str) -> None:
-        self.index = RedisState(parse_url(url), "pool", ReplicaId(name), picks=False)
+        self.replica = ReplicaId(name)
+        self.index = RedisState(parse_url(url), "pool", self.replica, picks=False)
         self.ingest = Ingest(self.index, lambda lora: root_key(b"", "model", lora), Ports())
 
     async def start(self, engine: Engine) -> None:
@@ -275,6 +277,30 @@ async def test_pickers_come_and_go(owner: Start, engine: Engine, pool: Pool, eve
     assert await pool.records(b"begin") == 1
 
 
+async def test_an_owner_follows_on_until_the_next_one_has_taken_over(
+    owner: Start, engine: Engine, pool: Pool, eventually: Any
+) -> None:
+    """However long that takes: the next one by name is alive, and does not come."""
+    one = await first(owner, engine, pool)
+    names = (ReplicaId(f"late-{number}") for number in itertools.count())
+    name = next(name for name in names if owner_of(POD, [one.replica, name]) == name)
+    late = RedisState(parse_url(pool.server.url), "pool", name, picks=False)
+    await late.start()
+    await eventually(lambda: not one.index.owned([POD]))
+    pool.watch()
+    for _ in range(5):
+        engine.work(KEPT // 2)
+        await pool.is_exact(engine)
+    assert set(pool.seen) == {(Mode.EXACT, 8)}
+    assert await late.take_over(POD) is not None
+    await eventually(lambda: one.stats is None)
+    await late.close()
+    await eventually(one.owns)
+    engine.work(3)
+    await pool.is_exact(engine)
+    assert await pool.records(b"begin") == 1
+
+
 async def test_the_engine_is_another_one_by_then(
     owner: Start, engine: Engine, pool: Pool, publisher: Any, store: Any, remove: Any
 ) -> None:
@@ -351,6 +377,28 @@ async def test_what_can_not_be_gone_on_from_is_told_anew(
     await pool.is_exact(engine)
     assert two.stats is not None
     assert two.stats.uploads == 1
+
+
+FENCE = f"{{kv:pool}}:e:{POD}"
+MEDDLED: dict[str, Sequence[str | bytes | int]] = {
+    "all has come": ["HSET", FENCE, "last", 2**53 - 2, CACHE, 2**53 - 2],
+    "all of a cache has come": ["HSET", FENCE, CACHE, 2**53 - 2],
+    "nothing has come": ["HSET", FENCE, "last", -(2**52), CACHE, -(2**52), "base", -(2**52)],
+    "an epoch below zero": ["HSET", FENCE, "epoch", -1],
+    "the last epoch of all": ["HSET", FENCE, "epoch", 2**53 - 1],
+}
+
+
+@pytest.mark.parametrize("meddled", MEDDLED.values(), ids=MEDDLED.keys())
+async def test_a_fence_that_somebody_meddled_with_is_made_anew(
+    meddled: Sequence[str | bytes | int], owner: Start, engine: Engine, pool: Pool
+) -> None:
+    """Under an owner that lives, and knows all."""
+    await first(owner, engine, pool)
+    await pool.store.call(*meddled)
+    for _ in range(2):
+        engine.work(3)
+        await pool.is_exact(engine)
 
 
 async def test_a_clock_that_is_wrong_decides_nothing(

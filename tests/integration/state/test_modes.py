@@ -1,6 +1,7 @@
 """How well an endpoint is known is for its owner to say, and holds as long as he is there and we hear him."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from multipick_epp.state.cache import Cache
 from multipick_epp.state.protocol import Applied, Delta, Hit
 from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import Connection
+from multipick_epp.state.succession import Notes, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
 from multipick_sim.local.valkey import Valkey
 
@@ -135,3 +137,40 @@ async def test_a_full_store_hears_what_is_not_exact_any_more(
     assert list(await one.apply([Delta(Cache(A, 16), 1, 1, 1, [BlockKey(2)])])) == [Applied.REFUSED]
     await eventually(says(reader, A, Mode.APPROX))
     await connection.call("CONFIG", "SET", "maxmemory", "0")
+
+
+NOTES = Notes(Position(7, 1, True, "tcp://10.0.0.1:5557"), (), {})
+
+
+async def asked(connection: Connection) -> int:
+    """How many scripts the store has run."""
+    stats: Any = await connection.call("INFO", "commandstats")
+    return int(re.search(rb"cmdstat_evalsha:calls=(\d+)", stats)[1])  # type: ignore[index]
+
+
+async def test_an_owner_is_followed_between_its_writes_and_not_amid_one(
+    server: Valkey, replica: Start, client: Client
+) -> None:
+    one, two = [await replica(server.url, picks=False, ingests=False) for _ in range(2)]
+    await own(one, A)  # blocks are written, what belongs to them is not
+    connection = await client(server.url)
+    before = await asked(connection)
+    following = asyncio.create_task(two.take_over(A))
+    while await asked(connection) == before:
+        await asyncio.sleep(0.001)
+    assert await one.note(A, 1, NOTES) is Applied.NEW
+    tenure = await following
+    assert tenure is not None
+    assert tenure.mode is Mode.EXACT
+    assert tenure.inheritance is not None
+    assert tenure.inheritance.position == NOTES.position
+    assert tenure.inheritance.contents == {Cache(A, 16): {KEY}}
+
+
+async def test_an_owner_that_died_amid_a_write_is_followed_all_the_same(server: Valkey, replica: Start) -> None:
+    one, two = [await replica(server.url, picks=False, ingests=False) for _ in range(2)]
+    await own(one, A)
+    await die(one)
+    tenure = await two.take_over(A)
+    assert tenure is not None
+    assert (tenure.epoch, tenure.mode, tenure.inheritance) == (2, Mode.APPROX, None)

@@ -161,6 +161,12 @@ JUNK: dict[str, tuple[Junk, ...]] = {
     "no epoch": (("HDEL", FENCE_A, "epoch"),),
     "a sequence that is no number": (("HSET", FENCE_A, "last", b"\xff"),),
     "a sequence beyond all bounds": (("HSET", FENCE_A, "last", "1e300", NAME_A, "inf"),),
+    "a sequence far ahead": (("HSET", FENCE_A, "last", 2**53 - 2),),
+    "sequences far ahead": (("HSET", FENCE_A, "last", 2**53 - 2, NAME_A, 2**53 - 2),),
+    "a cache's sequence far ahead": (("HSET", FENCE_A, NAME_A, 2**53 - 2),),
+    "a base far ahead": (("HDEL", FENCE_A, NAME_A), ("HSET", FENCE_A, "base", 2**53 - 2)),
+    "sequences below zero": (("HSET", FENCE_A, "last", -9, NAME_A, -(2**52), "base", -(2**53)),),
+    "an epoch below zero": (("HSET", FENCE_A, "epoch", -1),),
     "no sequence": (("HDEL", FENCE_A, "last", "base"),),
     "a fence that is a string": (("SET", FENCE_A, "x"),),
     "a fence that is gone": (("DEL", FENCE_A),),
@@ -191,6 +197,13 @@ JUNK: dict[str, tuple[Junk, ...]] = {
     "hints that are a list": (("DEL", HINTS), ("RPUSH", HINTS, "x")),
     "hints that can take no more": (("XADD", HINTS, FAR, "next", "x"),),
     "owners that are none": (("ZADD", f"{TAG}:owners", "9e15", b"\xff\xfe", "inf", "ghost", "1e300", "x y"),),
+    "owners without end": tuple(
+        ("ZADD", f"{TAG}:owners", *(word for at in range(5000) for word in (at, f"ghost-{start}-{at}")))
+        for start in range(20)
+    ),
+    "an owner that nobody is": (("HSET", f"{TAG}:holders", A, "ghost"),),
+    "an owner of odd bytes": (("HSET", f"{TAG}:holders", A, b"\xff\n", b"\xff", "x"),),
+    "endpoints' owners that are a string": (("SET", f"{TAG}:holders", "x"),),
     "owners that are a string": (("SET", f"{TAG}:owners", "x"),),
     "a generation that is a list": (("DEL", f"{TAG}:gen"), ("RPUSH", f"{TAG}:gen", "x")),
     "a generation of odd bytes": (("SET", f"{TAG}:gen", b"\xff\x00"),),

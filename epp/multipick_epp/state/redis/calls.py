@@ -19,6 +19,9 @@ from multipick_epp.state.succession import Inheritance, Notes, Position, Tenure
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 
 _TRIES: Final = 5
+MID_WRITE_S: Final = 0.5
+"""Blocks and what belongs to them are written one after the other: a living owner is through with both within this."""
+_LOOK_S: Final = 0.01
 
 
 class Taken(NamedTuple):
@@ -48,14 +51,10 @@ class Calls:
 
     async def take_over(self, endpoint: Endpoint) -> Tenure:
         """Become the endpoint's owner, and read what the last one left."""
-        pool = self._keys
-        keys = (pool.log, pool.endpoints, pool.modes, pool.holders, pool.fence(endpoint), pool.notes(endpoint))
-        doubt = str(Mode.APPROX), mode_record(endpoint, Mode.APPROX)
-        record = owner_record(self._replica, endpoint)
-        taken = _taken(await self._call("take", keys, LOG_ENTRIES, endpoint, self._replica, *doubt, record, KEEP_S))
+        taken = await self._take(endpoint)
         left: Inheritance | None = None
         if taken.position is not None:
-            left = await inherit(self._connected(), pool, endpoint, taken.position, self._malformed)
+            left = await inherit(self._connected(), self._keys, endpoint, taken.position, self._malformed)
         return Tenure(taken.epoch, taken.last, taken.mode, left)
 
     def apply(self, parts: Sequence[Part]) -> "asyncio.Future[Any]":
@@ -107,9 +106,22 @@ class Calls:
 
     async def mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """Say how well the endpoint is known."""
-        keys = (self._keys.log, self._keys.modes, self._keys.fence(endpoint))
-        record = mode_record(endpoint, mode)
-        return replies.outcome(await self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, str(mode), record))
+        keys = (self._keys.log, self._keys.modes, self._keys.holders, self._keys.fence(endpoint))
+        said = str(mode), mode_record(endpoint, mode), self._replica, owner_record(self._replica, endpoint)
+        return replies.outcome(await self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, *said))
+
+    async def _take(self, endpoint: Endpoint) -> Taken:
+        """Between two writes of the owner before us, if it lives: what is torn can't be gone on from."""
+        pool, loop = self._keys, asyncio.get_running_loop()
+        keys = (pool.log, pool.endpoints, pool.modes, pool.holders, pool.fence(endpoint), pool.notes(endpoint))
+        doubt = str(Mode.APPROX), mode_record(endpoint, Mode.APPROX)
+        fixed = (LOG_ENTRIES, endpoint, self._replica, *doubt, owner_record(self._replica, endpoint), KEEP_S)
+        until = loop.time() + MID_WRITE_S
+        while loop.time() < until:
+            if reply := replies.listed(await self._call("take", keys, *fixed, 1)):
+                return _taken(reply)
+            await asyncio.sleep(_LOOK_S)
+        return _taken(await self._call("take", keys, *fixed, 0))
 
     async def _caches(self, endpoint: Endpoint) -> list[bytes]:
         return await fences.cache_names(self._connected(), self._keys, endpoint, self._malformed)

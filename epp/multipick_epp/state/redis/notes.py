@@ -28,6 +28,8 @@ _KEY: Final = struct.Struct("<Q")
 _SIZE: Final = struct.Struct("<I")
 _KEY_BYTES: Final = 8
 _COPIES_AT_MOST: Final = 1 << 32
+_AMID_A_WRITE: Final = b"amid a write"
+"""As `lua/index.lua` has it."""
 _position = msgspec.json.Decoder(Position)
 
 
@@ -65,7 +67,7 @@ def calls_of(epoch: int, notes: Notes) -> Iterator[tuple[Argument, ...]]:
         left = at + FIELDS_A_CALL
         fields = [part for pair in kept[at:left] for part in pair]
         deleted = gone[max(0, at - len(kept)) : max(0, left - len(kept))]
-        yield epoch, anew, position if left >= end else b"", len(fields) // 2, *fields, *deleted
+        yield epoch, anew, position if left >= end else _AMID_A_WRITE, len(fields) // 2, *fields, *deleted
         at, anew = left, 0
         if at >= end:
             return

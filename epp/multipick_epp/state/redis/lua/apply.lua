@@ -46,8 +46,11 @@ for i = 1, (#KEYS - 1) / 3 do
   local cache, record = ARGV[a], ARGV[a + 6]
   local epoch, first, last = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   local fields = anew('HMGET', fence, 'epoch', 'last', 'base', cache)
-  local known, newest, seen = whole(fields[1]), whole(fields[2]), whole(fields[4] or fields[3])
+  local known, newest, seen = epoch_of(fields[1]), whole(fields[2]), whole(fields[4] or fields[3])
   local is_new = not fields[4]
+  if seen and newest and seen > newest then  -- no owner writes that: it would make what comes look like what has come
+    seen = nil
+  end
   local code
   if not known then
     code = GAP
@@ -81,7 +84,7 @@ for i = 1, (#KEYS - 1) / 3 do
   if code == GAP then
     anew('HDEL', notes, 'position', '')
   elseif code == NEW then
-    anew('HDEL', notes, 'position')
+    void_position(notes)
   end
   codes[i] = code
 end

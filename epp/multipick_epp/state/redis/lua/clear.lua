@@ -6,7 +6,7 @@ local STALE, DUPLICATE, NEW, GAP = -1, 0, 1, 2
 local log, fence, notes = KEYS[1], KEYS[2], KEYS[3]
 local epoch, seq = tonumber(ARGV[2]), tonumber(ARGV[3])
 local fields = anew('HMGET', fence, 'epoch', 'last')
-local known, newest = whole(fields[1]), whole(fields[2])
+local known, newest = epoch_of(fields[1]), whole(fields[2])
 if not known then
   return GAP
 end
@@ -36,7 +36,7 @@ if #entry > 0 then
   tell(log, ARGV[1], unpack(entry))
 end
 if newest and seq <= newest + 1 then
-  anew('HDEL', notes, 'position')
+  void_position(notes)
   return NEW
 end
 anew('HDEL', notes, 'position', '')

@@ -9,6 +9,14 @@ local function whole(text)
   end
 end
 
+-- An epoch that somebody wrote; nil for what can be none.
+local function epoch_of(text)
+  local number = whole(text)
+  if number and number >= 0 and number < 2^52 then
+    return number
+  end
+end
+
 -- A key of the wrong type, or a stream that can take no more, is of no use to anybody: it goes, and the call is made
 -- again. The second value is whether that was so.
 local function anew(command, key, ...)
@@ -40,4 +48,14 @@ local function has_others(fence, first)
     end
   end
   return false
+end
+
+-- Stands for the position while what belongs to one is being written: the next owner waits for its end, if that comes.
+local AMID_A_WRITE = 'amid a write'
+
+-- What was noted is the position of something else than stands there now.
+local function void_position(notes)
+  if anew('HEXISTS', notes, '') == 1 then
+    redis.call('HSET', notes, 'position', AMID_A_WRITE)
+  end
 end

@@ -1,18 +1,28 @@
--- How well an endpoint's cache is known, by its owner.
--- KEYS: log, modes, the endpoint's fence
--- ARGV: entries that the log keeps, endpoint, epoch, mode, the record
+-- How well an endpoint's cache is known, by its owner, who says with it that it is one.
+-- KEYS: log, modes, owners' endpoints, the endpoint's fence
+-- ARGV: entries that the log keeps, endpoint, epoch, the mode and its record, the replica and its record
 -- Returns a code: Applied.
 local STALE, DUPLICATE, NEW, GAP = -1, 0, 1, 2
-local known = whole(anew('HGET', KEYS[3], 'epoch'))
+local log, modes, holders, fence = unpack(KEYS)
+local known = epoch_of(anew('HGET', fence, 'epoch'))
 if not known then
   return GAP
 end
 if known ~= tonumber(ARGV[3]) then
   return STALE
 end
-if anew('HGET', KEYS[2], ARGV[2]) == ARGV[4] then
+local entry = {}
+local function say(hash, value, kind, record)
+  if anew('HGET', hash, ARGV[2]) ~= value then
+    redis.call('HSET', hash, ARGV[2], value)
+    entry[#entry + 1] = kind
+    entry[#entry + 1] = record
+  end
+end
+say(holders, ARGV[6], 'owner', ARGV[7])
+say(modes, ARGV[4], 'mode', ARGV[5])
+if #entry == 0 then
   return DUPLICATE
 end
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
-tell(KEYS[1], ARGV[1], 'mode', ARGV[5])
+tell(log, ARGV[1], unpack(entry))
 return NEW

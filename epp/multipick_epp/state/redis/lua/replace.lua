@@ -5,7 +5,7 @@
 -- Returns 1, 0 where somebody else has taken the endpoint over, -1 where it has other caches than the caller thought.
 local log, endpoints, fence, notes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local SETS, CACHES = 5, 6
-local known = whole(anew('HGET', fence, 'epoch'))
+local known = epoch_of(anew('HGET', fence, 'epoch'))
 if known and known ~= tonumber(ARGV[3]) then
   return 0
 end
@@ -17,7 +17,7 @@ for i = 0, #ARGV - CACHES do
   redis.call('HDEL', fence, ARGV[CACHES + i])
 end
 redis.call('UNLINK', notes)
-redis.call('HSET', notes, '', '')
+redis.call('HSET', notes, '', '', 'position', AMID_A_WRITE)
 redis.call('EXPIRE', notes, ARGV[5])
 redis.call('HSET', fence, 'epoch', ARGV[3], 'last', ARGV[4], 'base', ARGV[4])
 redis.call('EXPIRE', fence, ARGV[5])

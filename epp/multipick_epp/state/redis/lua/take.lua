@@ -1,18 +1,27 @@
 -- Makes a replica the one who writes an endpoint, under a new epoch: whoever did before is fenced off. Voids nothing.
+-- A patient one takes nothing while the owner is amid a write, so that there is something to go on from.
 -- KEYS: log, endpoints, modes, owners' endpoints, the endpoint's fence, its notes
 -- ARGV: entries that the log keeps, endpoint, the replica, the mode of an endpoint that is not known well and its
---   record, the record of the owner, seconds after which what nobody keeps alive expires
--- Returns the epoch, the last sequence (-1: none), the position that one may go on from (empty: from none), the mode.
+--   record, the record of the owner, seconds after which what nobody keeps alive expires, 1: patient
+-- Returns the epoch, the last sequence (-1: none), the position that one may go on from (empty: from none), the mode;
+-- nothing where there will be a position, if its owner lives.
 local log, endpoints, modes, holders, fence, notes = unpack(KEYS)
 local endpoint = ARGV[2]
 local fields = anew('HMGET', fence, 'epoch', 'last')
-local known, last = whole(fields[1]), whole(fields[2])
+local known, last = epoch_of(fields[1]), whole(fields[2])
+if last and (last < -1 or last >= 2^52) then
+  last = nil
+end
 local rest
-if known and known >= 0 and known < 2^52 then
+if known then
   local position = anew('HGET', notes, 'position')
   local its_epoch, after = string.match(position or '', '^(%d+) (.+)$')
-  if last and tonumber(its_epoch) == known and redis.call('HEXISTS', notes, '') == 1 then
-    rest = after
+  if last and redis.call('HEXISTS', notes, '') == 1 then
+    if tonumber(its_epoch) == known then
+      rest = after
+    elseif position == AMID_A_WRITE and ARGV[8] == '1' then
+      return {}
+    end
   end
 elseif not fields[1] and redis.call('HLEN', fence) == 0 then  -- a new endpoint, of which there is nothing to be known
   redis.call('UNLINK', notes)
