@@ -114,7 +114,8 @@ class Index(Protocol):
     async def take_over(self, endpoint: Endpoint) -> Tenure | None:
         """Become the one who writes this endpoint: whoever did before is fenced off. What is known of it stays.
 
-        None where the shared truth is away: nothing has changed.
+        Waits until it is known whether he is alive: what a dead one said last does not stand. None where the shared
+        truth is away: nothing has changed.
         """
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:

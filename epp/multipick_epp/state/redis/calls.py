@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.protocol import Applied
 from multipick_epp.state.redis import fences, notes, replies
-from multipick_epp.state.redis.connection import Argument, Connection, LostError
+from multipick_epp.state.redis.connection import Argument, Connection, LostError, WrongTypeError
 from multipick_epp.state.redis.inherit import inherit
 from multipick_epp.state.redis.keys import KEEP_S, LOG_ENTRIES, Keys
 from multipick_epp.state.redis.malformed import Malformed
@@ -49,9 +49,20 @@ class Calls:
         """Make the server know the scripts."""
         await install(connection, *self._scripts.values())
 
-    async def take_over(self, endpoint: Endpoint) -> Tenure:
-        """Become the endpoint's owner, and read what the last one left."""
-        taken = await self._take(endpoint)
+    async def holder(self, endpoint: Endpoint) -> bytes | None:
+        """Who owns the endpoint."""
+        try:
+            name = await self._connected().read("HGET", self._keys.holders, endpoint)
+        except WrongTypeError:
+            return None
+        return None if name is None else replies.string(name)
+
+    async def take_over(self, endpoint: Endpoint, keeps: bool) -> Tenure:
+        """Become the endpoint's owner, and read what the last one left.
+
+        `keeps`: the last one still followed it, so that what he said of it stands.
+        """
+        taken = await self._take(endpoint, keeps)
         left: Inheritance | None = None
         if taken.position is not None:
             left = await inherit(self._connected(), self._keys, endpoint, taken.position, self._malformed)
@@ -110,12 +121,13 @@ class Calls:
         said = str(mode), mode_record(endpoint, mode), self._replica, owner_record(self._replica, endpoint)
         return replies.outcome(await self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, *said))
 
-    async def _take(self, endpoint: Endpoint) -> Taken:
+    async def _take(self, endpoint: Endpoint, keeps: bool) -> Taken:
         """Between two writes of the owner before us, if it lives: what is torn can't be gone on from."""
         pool, loop = self._keys, asyncio.get_running_loop()
         keys = (pool.log, pool.endpoints, pool.modes, pool.holders, pool.fence(endpoint), pool.notes(endpoint))
         doubt = str(Mode.APPROX), mode_record(endpoint, Mode.APPROX)
-        fixed = (LOG_ENTRIES, endpoint, self._replica, *doubt, owner_record(self._replica, endpoint), KEEP_S)
+        record = owner_record(self._replica, endpoint)
+        fixed = (LOG_ENTRIES, endpoint, self._replica, *doubt, record, KEEP_S, int(keeps))
         until = loop.time() + MID_WRITE_S
         while loop.time() < until:
             if reply := replies.listed(await self._call("take", keys, *fixed, 1)):

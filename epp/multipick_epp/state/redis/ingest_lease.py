@@ -14,6 +14,7 @@ from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.leases import Leases
 from multipick_epp.state.redis.scripts import load
+from multipick_epp.state.redis.trust import ALIVE_S
 from multipick_epp.types import ReplicaId
 
 RENEW_S = 0.25
@@ -21,6 +22,8 @@ OWNER_LEASE_S = 3.5
 """A replica that was not seen to renew for so long ingests nothing any more: hand-over within 5 s."""
 NEWCOMER_S = 0.6
 """A name that has appeared counts for so long without a renewal: two more looks."""
+LEAVING_S = 2.0
+"""Who gives up its lease follows its endpoints for so long at most."""
 FORGET_OWNER_S = 60.0
 LEASES_AT_MOST = 1024
 """Of one pool, those of the dead of a minute among them."""
@@ -38,6 +41,8 @@ class IngestLease:
         self._takes_part = takes_part
         self._replaces = replaces
         self._leases = Leases()
+        self._renewed: dict[bytes, float] = {}  # when each was last seen to, within ALIVE_S
+        self._unproven: set[bytes] = set()  # those that have a lease, and were not seen to renew it so far
         self._generation: object = None
         self._before: set[ReplicaId] = set()  # owners before the store was away that were not heard of since
         self._settled_at = 0.0  # until then these count, too
@@ -64,7 +69,11 @@ class IngestLease:
         self._generation = generation
         now = asyncio.get_running_loop().time()
         quiet_s = self._leases.see(dict(replies.pairs(leases)), now)
-        known = self._leases.renewed | self._leases.at_first
+        renewed = self._leases.renewed
+        seen = self._renewed | {name: now - quiet_s[name] for name in renewed}
+        self._renewed = {name: at for name, at in seen.items() if now - at < ALIVE_S}
+        self._unproven = {name for name, quiet in quiet_s.items() if name not in renewed and quiet < ALIVE_S}
+        known = renewed | self._leases.at_first
         living = {
             name
             for name, quiet in quiet_s.items()
@@ -78,11 +87,20 @@ class IngestLease:
             connection.send("ZREM", pool.owners, name)
         return replies.string(generation)
 
+    async def lives(self, name: bytes, connection: Connection) -> bool | None:
+        """Whether that replica keeps what it owns, or did a moment ago; None: we have not looked for long enough."""
+        if name == self._replica.encode() or name in self._renewed:
+            return True
+        if name in self._unproven:
+            return None
+        return bool(replies.number(await connection.call("EXISTS", self._keys.leaving(name))))
+
     async def give_up(self, connection: Connection) -> None:
         """So that the others need not wait for its end. From then on this replica takes no part."""
         if self._takes_part:
             self._takes_part = False
             self.owners = tuple(name for name in self.owners if name != self._replica)
+            connection.send("SET", self._keys.leaving(self._replica.encode()), "", "PX", int(1000 * LEAVING_S))
             await connection.call("ZREM", self._keys.owners, self._replica)
 
 

@@ -50,6 +50,10 @@ class Keys:
         """HASH endpoint -> what this replica charges there, as `load` has it."""
         return b"%s:charges:%s" % (self.tag.encode(), replica)
 
+    def leaving(self, replica: bytes) -> bytes:
+        """STRING, for a moment: this replica gave up its lease, and follows its endpoints until others do."""
+        return b"%s:leaving:%s" % (self.tag.encode(), replica)
+
     def of_the_pool(self) -> tuple[str, ...]:
         """The keys that belong to no endpoint and no replica."""
         return (

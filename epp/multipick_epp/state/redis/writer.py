@@ -68,7 +68,9 @@ class Writer:
     async def take_over(self, endpoint: Endpoint) -> Tenure | None:
         """See `State`."""
         try:
-            tenure = await self._calls.take_over(endpoint)
+            while (keeps := await self._is_kept(endpoint)) is None:
+                await asyncio.sleep(RENEW_S)
+            tenure = await self._calls.take_over(endpoint, keeps)
         except LostError:
             return None
         self._gone.discard(endpoint)
@@ -78,6 +80,12 @@ class Writer:
             self._modes[endpoint] = tenure.epoch, tenure.mode
         self._wrote[endpoint] = tenure.epoch, tenure.last
         return tenure
+
+    async def _is_kept(self, endpoint: Endpoint) -> bool | None:
+        """Whether somebody follows it; None: not known yet. Raises LostError."""
+        holder = await self._calls.holder(endpoint)
+        connection = self._calls.connection
+        return holder is not None and connection is not None and await self._lease.lives(holder, connection)
 
     async def apply(self, deltas: Sequence[Delta]) -> Sequence[Applied]:
         """See `State`."""

@@ -2,7 +2,8 @@
 -- A patient one takes nothing while the owner is amid a write, so that there is something to go on from.
 -- KEYS: log, endpoints, modes, owners' endpoints, the endpoint's fence, its notes
 -- ARGV: entries that the log keeps, endpoint, the replica, the mode of an endpoint that is not known well and its
---   record, the record of the owner, seconds after which what nobody keeps alive expires, 1: patient
+--   record, the record of the owner, seconds after which what nobody keeps alive expires, 1: the owner before is alive,
+--   1: patient
 -- Returns the epoch, the last sequence (-1: none), the position that one may go on from (empty: from none), the mode;
 -- nothing where there will be a position, if its owner lives.
 local log, endpoints, modes, holders, fence, notes = unpack(KEYS)
@@ -19,7 +20,7 @@ if known then
   if last and redis.call('HEXISTS', notes, '') == 1 then
     if tonumber(its_epoch) == known then
       rest = after
-    elseif position == AMID_A_WRITE and ARGV[8] == '1' then
+    elseif position == AMID_A_WRITE and ARGV[9] == '1' then
       return {}
     end
   end
@@ -45,7 +46,8 @@ anew('HSET', holders, endpoint, ARGV[3])
 redis.call('EXPIRE', holders, ARGV[7])
 local entry = {'owner', ARGV[6]}
 local mode = anew('HGET', modes, endpoint)
-if mode and mode ~= ARGV[4] and not rest then  -- until it is told anew
+-- Nobody followed it since the owner before died; and what can't be gone on from has to be told anew.
+if mode and mode ~= ARGV[4] and not (rest and ARGV[8] == '1') then
   mode = ARGV[4]
   redis.call('HSET', modes, endpoint, mode)
   entry[3], entry[4] = 'mode', ARGV[5]
