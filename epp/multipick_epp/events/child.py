@@ -1,14 +1,12 @@
 """The ingest in a process of its own: `python -m multipick_epp.events.child DESCRIPTOR`, as `process` starts it.
 
-Lines of JSON. On standard input: first `Start`, which holds the secrets (so they are on no command line), then
-the list of all endpoints to follow, whenever it changes. On the descriptor: a `Report` every REPORT_S. Standard output
-carries nothing: any library may print there. The process ends when its input does, so it can't outlive the picker.
+Lines of JSON, as `tasks.process` has them. On standard input: first `Start`, which holds the secrets (so they are on no
+command line), then the list of all endpoints to follow, whenever it changes. On the descriptor: a `Report` every
+REPORT_S.
 """
 
 import asyncio
 import logging
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -23,6 +21,7 @@ from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.state.redis.address import Server, parse_url
 from multipick_epp.state.redis.state import RedisState
+from multipick_epp.tasks.child import streams
 from multipick_epp.telemetry import logs
 from multipick_epp.types import ReplicaId
 
@@ -101,13 +100,7 @@ async def _report(index: RedisState, ingest: Ingest, reports: asyncio.WriteTrans
 
 async def main(descriptor: int) -> None:
     """Connect the streams and run."""
-    # Ctrl-C reaches the whole group of processes; the picker decides when to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-    loop.add_signal_handler(signal.SIGTERM, lines.feed_eof)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    reports, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(descriptor, "wb"))
+    lines, reports = await streams(descriptor, MAX_LINE_BYTES)
     first = await lines.readline()
     if not first:
         return  # the picker is gone already

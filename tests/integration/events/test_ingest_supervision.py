@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from multipick_epp.events import process
 from multipick_epp.events.child import IngestOptions
 from multipick_epp.events.discover import Ports
 from multipick_epp.events.process import IngestProcess
+from multipick_epp.tasks import process
 
 REPORT = '{"feeds": [], "degraded": null}\n'
 CHILD = """\
