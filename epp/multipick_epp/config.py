@@ -151,6 +151,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     hotspot_guard: bool = True  # keep one more endpoint coming to a prefix that asks for more than its holders have
     shadow: Annotated[tuple[str, ...], Meta(max_length=8)] = ()  # other policies, asked beside each decision
     capture: Capture | None = None  # needs pool.secret_env, which keeps its ids from being guessed
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1  # processes that decide, behind the same ports; needs a shared state
     listen: Listen = Listen()
     limits: Limits = Limits()
     requests: Requests = Requests()
@@ -165,6 +166,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Raises ValueError, of which msgspec makes its own, for what does not go together."""
         if self.capture is not None and self.pool.secret_env is None:
             raise ValueError("capture: needs pool.secret_env, else who has the files can guess prompts")
+        if self.workers > 1 and self.listen.transport == "grpc":
+            raise ValueError(
+                "workers: more than one need listen.transport h2, which takes connections that others accept"
+            )
+        if self.capture is not None and self.capture.files < 2 * self.workers:
+            raise ValueError(
+                "capture: needs 2 files or more for each of the workers, or they would delete what is open"
+            )
 
 
 def load(path: Path) -> Config:

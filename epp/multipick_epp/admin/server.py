@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
+from multipick_epp.admin.port import AdminPort, healthy, json_page, metrics_page
 from multipick_epp.admin.status import PickerStatus
 from multipick_epp.decision.explained import Explained
 from multipick_epp.pods.registry import Registry
@@ -59,27 +60,24 @@ class Admin:
         self._status = status
         self._explained = explained
         self._digesting = asyncio.Lock()  # one walk over the index at a time, however many ask
-        self._runner: web.AppRunner | None = None
+        self._port = AdminPort(
+            {
+                "/metrics": self._page,
+                "/status": self._report,
+                "/endpoints": self._endpoints,
+                "/index/{endpoint}": self._digest,
+                "/explain/{name}": self._explain,
+                "/healthz": healthy,
+            }
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises OSError where it is taken."""
-        app = web.Application()
-        app.router.add_get("/metrics", self._page)
-        app.router.add_get("/status", self._report)
-        app.router.add_get("/endpoints", self._endpoints)
-        app.router.add_get("/index/{endpoint}", self._digest)
-        app.router.add_get("/explain/{name}", self._explain)
-        app.router.add_get("/healthz", self._health)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        bound: int = self._runner.addresses[0][1]
-        return bound
+        return await self._port.start(host, port)
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._runner:
-            await self._runner.cleanup()
+        await self._port.close()
 
     def rows(self) -> list[EndpointRow]:
         """Every endpoint of the pool."""
@@ -113,13 +111,13 @@ class Admin:
             self._metrics.queued_tokens.labels(row.endpoint).set(row.queued_tokens)
             self._metrics.unexplained_in_flight.labels(row.endpoint).set(row.unexplained_in_flight)
             self._metrics.endpoint_ready.labels(row.endpoint).set(row.ready)
-        return web.Response(body=self._metrics.page(), headers={"content-type": "text/plain; version=0.0.4"})
+        return metrics_page(self._metrics.page())
 
     async def _report(self, _: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(self._status()), content_type="application/json")
+        return json_page(msgspec.json.encode(self._status()))
 
     async def _endpoints(self, _: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(self.rows()), content_type="application/json")
+        return json_page(msgspec.json.encode(self.rows()))
 
     async def _digest(self, request: web.Request) -> web.Response:
         async with self._digesting:
@@ -128,13 +126,10 @@ class Admin:
             CacheRow(cache.block_size, cache.medium, cache.group, found.blocks, f"{found.total:015x}", found.expected)
             for cache, found in digests.items()
         ]
-        return web.Response(body=msgspec.json.encode(rows), content_type="application/json")
+        return json_page(msgspec.json.encode(rows))
 
     async def _explain(self, request: web.Request) -> web.Response:
         explained = self._explained(request.match_info["name"])
         if explained is None:
             raise web.HTTPNotFound(text="no such request among this picker's last decisions\n")
-        return web.Response(body=msgspec.json.encode(explained), content_type="application/json")
-
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return json_page(msgspec.json.encode(explained))

@@ -26,6 +26,14 @@ class TaskFailure(msgspec.Struct, frozen=True):
     why: str
 
 
+class WorkerCounts(msgspec.Struct, frozen=True):
+    """The processes that a picker decides in, where there are several."""
+
+    configured: int
+    serving: int
+    restarts: int  # of any of them
+
+
 class PickerStatus(msgspec.Struct, frozen=True):
     """What one picker says of itself and of its engines."""
 
@@ -46,3 +54,4 @@ class PickerStatus(msgspec.Struct, frozen=True):
     prompts: Mapping[str, str] = {}
     hotspots: Sequence[HotPrefix] = ()  # prefixes of which more is asked than their holders' part of the pool
     capture: str | None = None  # why own traffic is not captured; None while it is, or is not to be
+    workers: WorkerCounts | None = None  # where there are several: the rest is the worst of what each says

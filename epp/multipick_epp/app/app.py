@@ -56,6 +56,7 @@ from multipick_epp.tasks.background import Background
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import Endpoint, ReplicaId, address_of
+from multipick_epp.workers.shared import SharedIngest
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,11 @@ class Pods(Protocol):
 class App:
     """One picker: its rooms, started from the bottom up and closed the other way."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, shared: SharedIngest | None = None) -> None:
+        """With a shared ingest it is a worker: its connections come from the front, which has the ports."""
         self._config = config
+        self._is_worker = shared is not None
+        self.admin_port = 0  # once it listens
         secret = configuration.secret(config.pool.secret_env)
         self.replica = ReplicaId(uuid4().hex[:12])
         self.metrics = Metrics()
@@ -150,9 +154,10 @@ class App:
         self._certificate = certificate(config.listen.tls)
         self.ext_proc = ext_proc_server(transport, self.picker, self.health, observer, streams, self._certificate)
         self.health_server = health_server(transport, self.health, observer)
-        self.feeds = Feeds(config, self.state, secret)
+        self.feeds = Feeds(config, self.state, secret, shared)
         self.metrics.registry.register(StateCollector(self.state, self.state.stats, lambda: len(self.state.index)))
-        self.metrics.registry.register(FeedCollector(self.feeds))
+        if not self._is_worker:
+            self.metrics.registry.register(FeedCollector(self.feeds))
         self.checker = Checker(
             self.registry,
             self.engines,
@@ -194,10 +199,10 @@ class App:
         """
         share_threads()
         listen = self._config.listen
-        ports = {
-            "health": await self.health_server.start(listen.host, listen.health),
-            "admin": await self.admin.start(listen.host, listen.admin),
-        }
+        ports = {}
+        if not self._is_worker:
+            ports["health"] = await self.health_server.start(listen.host, listen.health)
+        ports["admin"] = self.admin_port = await self.admin.start(listen.host, listen.admin)
         if self.capture:
             self.capture.start()
         await self.engines.start()
@@ -219,9 +224,11 @@ class App:
         self.supervisor.keep("leftovers", Leftovers(self._in_state, self._pool, self.state.drop).follow)
         if self._certificate is not None and (files := certificate_files(listen.tls)) is not None:
             self.supervisor.keep("certificate", partial(self._certificate.follow, files))
-        ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
+        if not self._is_worker:
+            ports["ext_proc"] = await self.ext_proc.start(listen.host, listen.ext_proc)
         self.health.ready(True)
-        log.info("listening", extra={"replica": self.replica, "policy": self._config.policy, **ports})
+        started = "a worker serves" if self._is_worker else "listening"
+        log.info(started, extra={"replica": self.replica, "policy": self._config.policy, **ports})
 
     def status(self) -> PickerStatus:
         """What `GET /status` shows."""

@@ -15,6 +15,7 @@ from multipick_epp import config as configuration
 from multipick_epp.app import flags
 from multipick_epp.app.app import App
 from multipick_epp.app.certificates import certificate
+from multipick_epp.app.front import Front
 from multipick_epp.app.stores import server
 from multipick_epp.config import Config, ConfigError
 from multipick_epp.pods import static
@@ -69,7 +70,8 @@ def check(config: Config) -> None:
     if sum(map(bool, sources)) > 1:
         raise ConfigError("kubernetes, inference_pool, endpoints: only one of them says where the endpoints are")
     configuration.secret(config.pool.secret_env)
-    server(config)
+    if server(config) is None and config.workers > 1:
+        raise ConfigError("workers: more than one need a state that they share: state: redis://...")
     certificate(config.listen.tls)
     if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
         raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
@@ -80,7 +82,7 @@ async def run(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    app = App(config)
+    app: App | Front = App(config) if config.workers == 1 else Front(config)
     starting, stopping = asyncio.create_task(app.start()), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)

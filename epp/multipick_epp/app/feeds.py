@@ -1,7 +1,11 @@
-"""The ingest of KV events, as the picker starts it: in this process with a state in memory, else in one of its own."""
+"""The ingest of KV events, as the picker starts it: in this process with a state in memory, else in one of its own.
+
+Where a picker has several workers, theirs is one.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from multipick_epp.app.stores import MEMORY, store_password, store_url
 from multipick_epp.blocks import root_key
@@ -14,32 +18,25 @@ from multipick_epp.events.process import IngestProcess
 from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.state.protocol import State
 from multipick_epp.types import host_of
+from multipick_epp.workers.shared import SharedIngest
 
 
 class Feeds:
     """Follows the events of the registry's endpoints, unless the configuration says not to."""
 
-    def __init__(self, config: Config, state: State, secret: bytes) -> None:
-        model = config.pool.models[0] if config.pool.models else ""
-        self._ports = ports = Ports(config.events.port, config.events.replay_port)
-        media = tuple(config.events.medium_weights)
+    def __init__(self, config: Config, state: State, secret: bytes, shared: SharedIngest | None = None) -> None:
+        """`shared`: the ingest that a worker has in common with others."""
+        options = ingest_options(config, secret)
+        self._ports = options.ports
         self._enabled = config.events.enabled
-        self._ingest: Ingest | IngestProcess
-        if store_url(config) == MEMORY:
-            self._ingest = Ingest(state, lambda lora: root_key(secret, model, lora), ports, media)
+        self._ingest: Ingest | IngestProcess | SharedIngest
+        if shared is not None:
+            self._ingest = shared
+        elif options.url == MEMORY:
+            root = partial(root_key, secret, options.model)
+            self._ingest = Ingest(state, root, options.ports, options.media)
         else:
-            settings = IngestOptions(
-                store_url(config),
-                store_password(config),
-                config.pool.name,
-                model,
-                secret,
-                ports,
-                config.log_level,
-                config.log_format,
-                media,
-            )
-            self._ingest = IngestProcess(settings)
+            self._ingest = IngestProcess(options)
 
     async def start(self) -> None:
         """Begin; there is nothing to follow yet."""
@@ -48,7 +45,7 @@ class Feeds:
 
     async def up(self) -> None:
         """Returns when this picker can take over endpoints that others leave; after some seconds anyway."""
-        if self._enabled and isinstance(self._ingest, IngestProcess):
+        if self._enabled and not isinstance(self._ingest, Ingest):
             await self._ingest.up()
 
     async def close(self) -> None:
@@ -78,7 +75,22 @@ class Feeds:
     @property
     def degraded(self) -> str | None:
         """Why what engines say doesn't reach the shared state; None while it does, or nobody listens to them."""
-        return self._ingest.degraded if self._enabled and isinstance(self._ingest, IngestProcess) else None
+        return self._ingest.degraded if self._enabled and not isinstance(self._ingest, Ingest) else None
+
+
+def ingest_options(config: Config, secret: bytes) -> IngestOptions:
+    """What an ingest has to know. Raises ConfigError where the store's password is not to be had."""
+    return IngestOptions(
+        store_url(config),
+        store_password(config),
+        config.pool.name,
+        config.pool.models[0] if config.pool.models else "",
+        secret,
+        Ports(config.events.port, config.events.replay_port),
+        config.log_level,
+        config.log_format,
+        tuple(config.events.medium_weights),
+    )
 
 
 def specs_of(pods: Sequence[PodEndpoint], ports: Ports) -> list[FeedSpec]:

@@ -51,6 +51,7 @@ HINTS: Final[Mapping[str, str]] = {
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare them; `parser` takes no abbreviations."""
+    parser.add_argument("--workers", type=int, help="processes that decide, behind the same ports (1)")
     group = parser.add_argument_group("as other pickers have them (docs/migrating.md)")
     group.add_argument("--pool-name", help="the InferencePool whose pods are the endpoints")
     group.add_argument("--pool-namespace", help="its namespace; else $NAMESPACE, or this pod's own")
@@ -116,6 +117,7 @@ def with_flags(config: Config | None, flags: argparse.Namespace) -> Config:
         listen=listen,
         limits=limits,
         **_given(
+            workers=flags.workers,
             scrape_s=flags.refresh_metrics_interval,
             metrics_path=flags.model_server_metrics_path,
             log_format=None if flags.zap_encoder is None else {"json": "json", "console": "text"}[flags.zap_encoder],

@@ -179,6 +179,7 @@ class Plan:
     config: Mapping[str, object] = field(default_factory=dict)  # added to each picker's
     store: Mapping[str, str] = field(default_factory=dict)  # Valkey's settings
     retries: int = 0  # Envoy's, of a request that no pod has begun to answer
+    threads: int = 1  # Envoy's workers, each with a connection of its own to each picker
 
 
 @asynccontextmanager
@@ -205,7 +206,9 @@ async def running_stack(folder: Path, plan: Plan) -> AsyncIterator[Stack]:
         await asyncio.gather(*(picker.serve() for picker in pickers))
         ports_of_pickers = [picker.port for picker in pickers]
         bootstrap = Bootstrap([pod.endpoint for pod in pods], ports_of_pickers, plan.style, retries=plan.retries)
-        gateway = await started.enter_async_context(envoy(render(bootstrap), log=folder / "envoy.log"))
+        gateway = await started.enter_async_context(
+            envoy(render(bootstrap), log=folder / "envoy.log", workers=plan.threads)
+        )
         connector = aiohttp.TCPConnector(limit=0)
         http = await started.enter_async_context(aiohttp.ClientSession(gateway.url, connector=connector))
         patience = aiohttp.ClientTimeout(total=LOOK_S)

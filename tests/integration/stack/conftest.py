@@ -24,6 +24,7 @@ class StartStack(Protocol):
         each: Sequence[Sequence[object]] = ...,
         config: Mapping[str, object] = ...,
         store: Mapping[str, str] = ...,
+        threads: int = ...,
     ) -> Stack: ...
 
 

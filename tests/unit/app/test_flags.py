@@ -97,6 +97,7 @@ def test_flags_change_what_a_file_says() -> None:
         (["--pool-name=P!"], "--pool-name"),
         (["--pool-name=p", "--pool-namespace=../x"], "namespace"),
         (["--pool-name=p", "--grpc-port=70000"], "ext_proc"),
+        (["--pool-name=p", "--workers=0"], "workers"),
         (["--pool-name=p", "--secure-serving=false", "--cert-path=/c"], "--cert-path"),
         (["--pool-name=p", "--zap-log-level=loud"], "loud"),
     ],
@@ -127,3 +128,15 @@ def test_a_file_with_endpoints_has_no_pool_besides(tmp_path: Path, capsys: pytes
     )
     assert command(["--config", str(file), "--check"]) == 2
     assert "only one of them" in capsys.readouterr().err
+
+
+def test_workers_without_a_shared_state_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MULTIPICK_STATE_URL", raising=False)
+    file = tmp_path / "c.yaml"
+    file.write_text("pool: {name: a}\nendpoints: [{address: '127.0.0.1:1'}]\n")
+    assert command(["--config", str(file), "--check", "--workers=2"]) == 2
+    assert "a state that they share" in capsys.readouterr().err
+    monkeypatch.setenv("MULTIPICK_STATE_URL", "redis://127.0.0.1:1")
+    assert command(["--config", str(file), "--check", "--workers=2"]) == 0

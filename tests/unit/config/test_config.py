@@ -36,6 +36,11 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
         ("pool: {name: demo, secret_env: S}\ncapture: {path: ''}\n", "path"),
         ("pool: {name: demo, secret_env: S}\ncapture: {path: /c, file_bytes: 10}\n", "file_bytes"),
         ("pool: {name: demo, secret_env: S}\ncapture: {path: /c, files: 1}\n", "files"),
+        ("pool: {name: demo}\nworkers: 0\n", "workers"),
+        ("pool: {name: demo}\nworkers: 65\n", "workers"),
+        ("pool: {name: demo}\nworkers: 1.5\n", "workers"),
+        ("pool: {name: demo}\nworkers: 2\nlisten: {transport: grpc}\n", "transport h2"),
+        ("pool: {name: demo, secret_env: S}\nworkers: 2\ncapture: {path: /c, files: 3}\n", "2 files or more"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, where: str) -> None:

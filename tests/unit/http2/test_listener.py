@@ -1,6 +1,7 @@
 """A port and its connections, on real sockets."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -349,3 +350,49 @@ async def test_draining_lets_open_calls_end_and_closes_behind_them(serve: Serve)
     assert await client.closed()
     client.writer.close()
     newcomer.writer.close()
+
+
+async def test_a_connection_that_others_accepted_is_served_without_a_port() -> None:
+    served = Served(Bounds(), tls=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served.port = listening.getsockname()[1]
+        client = await served.connect()
+        accepted, _ = listening.accept()
+        await served.listener.adopt(accepted)
+        client.say(HELLO + headers(1) + data(1, message(b"hello"), END_STREAM))
+        assert (await client.until(lambda each: each.kind == DATA)).payload == message(b"hello")
+        await served.listener.stop(0)
+    await client.closed()
+
+
+async def test_one_that_is_over_when_it_is_taken_costs_nothing() -> None:
+    served = Served(Bounds(), tls=False)
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    ours.shutdown(socket.SHUT_RDWR)
+    await served.listener.adopt(ours)
+    async with asyncio.timeout(10):
+        while served.listener.peers:
+            await asyncio.sleep(0.01)
+    await served.listener.stop(0)
+
+
+async def test_the_busiest_peer_is_asked_to_come_again_and_the_others_stay(serve: Serve) -> None:
+    served = await serve()
+    clients = [await served.connect() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.say(HELLO + b"".join(headers(1 + 2 * stream) for stream in range(number)) + PING_FRAME)
+        await client.until(is_pong)
+    assert served.listener.busy == 3, "one that has just come may be about to ask"
+    served.now += 10
+    assert served.listener.busy == 2
+    served.listener.shed()
+    await clients[2].until(lambda each: each.kind == GOAWAY)
+    ping = await clients[2].until(lambda each: each.kind == PING)
+    clients[2].say(frame(PING, ACK, 0, ping.payload) + PING_FRAME)
+    await clients[2].until(is_pong)
+    assert served.listener.busy == 1, "it takes no more"
+    for client in clients[:2]:
+        client.say(PING_FRAME)
+        await client.until(is_pong)
+        assert all(each.kind != GOAWAY for each in client.seen)

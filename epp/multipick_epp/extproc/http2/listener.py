@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _TICK_S: Final = 1.0
 _LOG_EVERY_S: Final = 60.0
 _BACKLOG: Final = 1024
+_RECENT_S: Final = 2.0  # since its last stream, or since it came, a connection counts as in use
 _REMEDY: Final = {
     Refusal.TLS_ON_PLAINTEXT: "a client speaks TLS, and this port doesn't: set listen.tls.mode to self-signed or"
     " files, or tell the gateway to use plaintext",
@@ -76,9 +77,27 @@ class Listener:
             raise RuntimeError(f"can't listen on {host}, port {port}: {error.strerror or error}") from error
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._protocol, sock=listening, backlog=_BACKLOG)
-        self._ticking = loop.call_later(_TICK_S, self._tick)
+        self._begin()
         bound: int = listening.getsockname()[1]
         return bound
+
+    async def adopt(self, accepted: socket.socket) -> None:
+        """Serve a connection that was accepted elsewhere, with a port of our own or without."""
+        self._begin()
+        accepted.setblocking(False)
+        with contextlib.suppress(OSError):  # it is over already
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
+
+    @property
+    def busy(self) -> int:
+        """Connections that streams come on."""
+        return sum(_used(peer.connection, self._clock() - _RECENT_S) for peer in self.peers)
+
+    def shed(self) -> None:
+        """Ask the peer that has most streams to come again with those that are new."""
+        peers = [peer for peer in self.peers if peer.connection.expects_more]
+        if peers:
+            max(peers, key=lambda peer: len(peer.connection.streams.open)).connection.drain()
 
     def drain(self) -> None:
         """Ask all peers to go elsewhere, those that come later too; what they still begin is served."""
@@ -110,6 +129,10 @@ class Listener:
             peer.close()
         if self._ticking is not None:
             self._ticking.cancel()
+
+    def _begin(self) -> None:
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def _close_port(self) -> None:
         if self._server is not None:
@@ -168,3 +191,8 @@ class Listener:
         peer = max(self.peers, key=lambda each: each.connection.streams.held, default=None)
         if peer is not None and (largest := peer.connection.largest()) is not None:
             largest.reset(Code.ENHANCE_YOUR_CALM)
+
+
+def _used(connection: Connection, since: float) -> bool:
+    idle_since = connection.idle_since
+    return connection.expects_more and (idle_since is None or idle_since >= since)

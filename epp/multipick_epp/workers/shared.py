@@ -1,0 +1,97 @@
+"""A worker's side of what it has in common with the others: the port, whose connections it is given, and the ingest."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterable, Sequence
+
+from multipick_epp.events.child import Report
+from multipick_epp.events.discover import FeedSpec
+from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.process import UP_WITHIN_S
+
+log = logging.getLogger(__name__)
+
+
+class SharedIngest:
+    """The ingest of all workers: told of the pool's endpoints by each, telling each how it does."""
+
+    def __init__(self, tell: Callable[[Sequence[FeedSpec]], None]) -> None:
+        self._tell = tell
+        self._feeds: Sequence[FeedSpec] = ()
+        self._known = False  # the pool, whole
+        self._report = Report((), "not started")
+        self._up = asyncio.Event()
+
+    async def start(self) -> None:
+        """It has been, by the front."""
+
+    async def close(self) -> None:
+        """It goes on for the others."""
+
+    async def up(self) -> None:
+        """The pool is known from now on. Returns when the ingest takes its part; after UP_WITHIN_S anyway."""
+        self._known = True
+        self._tell(self._feeds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(UP_WITHIN_S):
+                await self._up.wait()
+
+    def follow(self, feeds: Iterable[FeedSpec]) -> None:
+        """The pool consists of these endpoints, or will once it is known: half a pool is not told on."""
+        self._feeds = list(feeds)
+        if self._known:
+            self._tell(self._feeds)
+
+    def hear(self, report: Report) -> None:
+        """How it does."""
+        self._report = report
+        if report.degraded is None:
+            self._up.set()
+
+    def stats(self) -> Sequence[FeedStats]:
+        """Of each endpoint that it follows, as of the last report."""
+        return self._report.feeds
+
+    @property
+    def degraded(self) -> str | None:
+        """Why the store doesn't get what the engines say; None while it does."""
+        return self._report.degraded
+
+
+class GivenConnections:
+    """What comes through the channel from the front."""
+
+    def __init__(self, channel: socket.socket, take: Callable[[socket.socket], None]) -> None:
+        """`take` gets each connection, which is its own then."""
+        self.taken = 0
+        self._channel = channel
+        self._take = take
+        channel.setblocking(False)
+
+    def begin(self) -> None:
+        """Take them as they come."""
+        asyncio.get_running_loop().add_reader(self._channel, self._next)
+
+    def end(self) -> None:
+        """Take no more: what comes now, or waits, is closed with the channel."""
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self._channel.close()
+
+    def _next(self) -> None:
+        try:
+            byte, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            log.warning("a connection was not received", extra={"why": str(error)})
+            return
+        if not byte:  # the front is gone, as the end of the input tells, too
+            asyncio.get_running_loop().remove_reader(self._channel)
+            return
+        self.taken += 1
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            connection.set_inheritable(False)
+            self._take(connection)
