@@ -38,7 +38,7 @@ class LogLevel(StrEnum):
 
 
 class PickerResources(Spec, frozen=True):
-    """What a picker asks for."""
+    """What a picker asks for, for each of its workers."""
 
     requests: Annotated[dict[str, Quantity], Meta(max_length=16, description="CPU, memory and the like, by name.")] = (
         field(default_factory=lambda: {"cpu": "500m", "memory": "512Mi"})
@@ -71,6 +71,15 @@ class Picker(Spec, frozen=True):
         tuple[ObjectName, ...], Meta(max_length=8, description="Names of registry Secrets.")
     ] = ()
     replicas: Annotated[int, Meta(ge=1, le=64, description="More than 1 needs shared state (`index`).")] = 1
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=16,
+            description="Processes of each picker that decide, each with a core's work; more than 1 needs shared state "
+            "(`index`). Its resources are so many times those that are given.",
+        ),
+    ] = 1
     resources: PickerResources = PickerResources()
     policy: Annotated[PolicyName, Meta(description="How an endpoint is chosen.")] = "lmetric"
     hotspot_guard: Annotated[

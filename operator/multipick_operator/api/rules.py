@@ -166,6 +166,10 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             f"shadow: each is one of {', '.join(POLICIES)}, or one that an image of your own brings (image)",
         ),
         Rule("self.maxReadBytes <= self.maxBodyBytes", "maxReadBytes is above maxBodyBytes"),
+        Rule(
+            "!has(self.capture) || self.capture.files >= 2 * self.workers",
+            "capture.files: at least two for each of the workers, or they would delete what is open",
+        ),
     ),
     Parallelism: (
         Rule("self.data == 1 || self.nodes == 1", "data > 1 and nodes > 1 don't go together yet"),

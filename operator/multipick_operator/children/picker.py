@@ -29,6 +29,7 @@ from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
 from multipick_operator.children.store_user import user_password, user_url
 from multipick_operator.children.tls import speaks_tls
 from multipick_operator.children.token_options import TokenOptions, of_sglang, of_vllm
+from multipick_operator.quantities import times
 
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
 EXT_PROC_PORT = 9002
@@ -94,6 +95,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
         "policy": picker.policy,
         "hotspot_guard": picker.hotspot_guard,
         "shadow": list(picker.shadow),
+        **({"workers": picker.workers} if picker.workers > 1 else {}),  # an older image knows no such field
         **({"capture": capture.configuration(picker.capture)} if picker.capture else {}),
         "explain_headers": picker.explain_headers,
         "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT}
@@ -182,7 +184,10 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": without_nothing(
-            {"requests": dict(picker.resources.requests), "limits": dict(picker.resources.limits)}
+            {
+                kind: {name: times(quantity, picker.workers) for name, quantity in each.items()}
+                for kind, each in (("requests", picker.resources.requests), ("limits", picker.resources.limits))
+            }
         ),
         "readinessProbe": _probe("readiness") | {"periodSeconds": 2},
         "livenessProbe": _probe("liveness") | {"periodSeconds": 10, "failureThreshold": 5, "initialDelaySeconds": 10},

@@ -65,8 +65,8 @@ def accepted(pool: Pool, seen: Observed) -> Verdict:
     if seen.sharing:
         message = f"its pods are also those of {', '.join(seen.sharing)}: neither picker sees the other's load"
         return Verdict("False", "PodsShared", message)
-    if spec.routing.picker.replicas > 1 and not seen.shared_state:
-        message = "several pickers need shared state: give index.url, or install the operator with a Valkey"
+    if max(spec.routing.picker.replicas, spec.routing.picker.workers) > 1 and not seen.shared_state:
+        message = "several pickers or workers need shared state: give index.url, or install the operator with a Valkey"
         return Verdict("False", "InvalidSpec", message)
     if seen.image is None and not spec.existing_pods:
         message = f"no default image for engine {spec.engine.type.value}: give engine.image"

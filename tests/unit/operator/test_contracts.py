@@ -62,6 +62,26 @@ def test_the_picker_reads_what_the_pool_says_of_it(make_pool: MakePool, context:
         assert connected.limits.max_body_bytes == connected.limits.max_read_bytes == 1 << 16
 
 
+def test_workers_are_told_and_each_has_its_resources(make_pool: MakePool, context: Context, tmp_path: Path) -> None:
+    def loaded(pool: Pool) -> config.Config:
+        file = tmp_path / "epp.yaml"
+        file.write_text(yaml.safe_dump(configuration(pool, stored)))
+        return config.load(file)
+
+    stored = replace(context, defaults=replace(context.defaults, state_url="redis://s:6379"))
+    one, three = make_pool(), make_pool(routing={"picker": {"workers": 3}})
+    assert (loaded(one).workers, loaded(three).workers) == (1, 3)
+    assert "workers" not in configuration(one, stored), "pickers of older releases read it, too"
+    found = []
+    for pool in (one, three):
+        [deployment] = [each for each in pickers(pool, stored) if each["kind"] == "Deployment"]
+        found.append(deployment["spec"]["template"]["spec"]["containers"][0]["resources"])
+    assert found == [
+        {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
+        {"requests": {"cpu": "1500m", "memory": "1536Mi"}, "limits": {"memory": "6Gi"}},
+    ]
+
+
 def test_own_traffic_is_captured_under_the_pools_own_secret_on_a_volume_that_holds_it(
     make_pool: MakePool, context: Context, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
             ("False", "InvalidSpec"),
         ),
         ({"routing": {"picker": {"replicas": 2}}}, serving(), "Accepted", ("False", "InvalidSpec")),
+        ({"routing": {"picker": {"workers": 2}}}, serving(), "Accepted", ("False", "InvalidSpec")),
         ({}, serving(image=None), "Accepted", ("False", "UnsupportedEngine")),
         (
             {"parallelism": {"tensor": 2, "nodes": 2}},
