@@ -17,7 +17,12 @@ store's loads) is part of the CPU a request, the less the more requests there ar
 
 With `--before`, the picker of another checkout takes its turn, too, over its own HTTP/2.
 
+With `--workers 1,2`, pickers of so many workers take turns instead, before Envoys of four threads, and nobody has a
+core to himself. `busiest` is the part of the busiest worker of all their CPU: 0.5 is an even spread over two. With few
+cores the requests/s say what the load's own programs and Envoy leave to the picker; its CPU a request what it costs.
+
     python bench/ext_proc.py [--seconds 2] [--transport h2] [--before FOLDER] [--state memory] [--json FILE]
+    python bench/ext_proc.py --workers 1,2 [--seconds 2] [--json FILE]
 """
 
 import argparse
@@ -56,6 +61,8 @@ CASES = [(1024, False), (8192, False), (65536, False), (8192, True)]  # bytes of
 PICKER = "import sys; from multipick_epp.app.cli import command; sys.exit(command(sys.argv[1:]))"
 TRANSPORTS = ("h2", "grpc")
 BEFORE = "before"  # stands for the other checkout's
+THREADS = 4  # of an Envoy before several workers
+WORKER = b"multipick_epp.app.worker"  # in the command line of one
 ROOMS = ("cli", "epp", "operator", "sim")
 REST_S = 5.0
 STEADY = 300.0  # requests/s
@@ -81,6 +88,7 @@ class Row:
     p99_ms: float
     alone_p50_ms: float
     alone_p99_ms: float
+    busiest: float  # of all its workers' CPU, as fast as it goes, the part of the busiest; 1 where there is one
     stages_us: dict[str, float]  # mean wall time of a decision's stages, as fast as it goes
 
     @property
@@ -241,6 +249,13 @@ def cpu_us(pid: int) -> float:
     return spent / 1e3 + sum(map(cpu_us, map(int, children)))
 
 
+def workers_us(pid: int) -> list[float]:
+    """CPU time of each of a picker's workers; of the picker where it has none."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    workers = [int(each) for each in children if WORKER in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [cpu_us(each) for each in workers or [pid]]
+
+
 def memory_mb(pid: int) -> float:
     """Memory of a process and its children, each with its part of what it shares."""
     pss = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
@@ -270,10 +285,11 @@ async def measure(idle: Idle, style: Style, size: int, events: bool, parts: "Par
     pooled, alone, load = front.url, str(front.direct_url), requests(size, events)
     await as_fast_as_it_goes(pooled, load, at_once, 0.3 + events)  # warm: connections, conversations, tokens
     picker, gateway, before = cpu_us(parts.picker), cpu_us(front.pid), await stages(parts.admin_url)
-    started = time.perf_counter()
+    spent, started = workers_us(parts.picker), time.perf_counter()
     done = await as_fast_as_it_goes(pooled, load, at_once, seconds)
     took = time.perf_counter() - started
     picker, gateway = cpu_us(parts.picker) - picker, cpu_us(front.pid) - gateway
+    spent = [now - then for now, then in zip(workers_us(parts.picker), spent, strict=True)]
     after = await stages(parts.admin_url)
     without = cpu_us(front.pid)
     done_alone = await as_fast_as_it_goes(alone, load, at_once, seconds)
@@ -287,7 +303,8 @@ async def measure(idle: Idle, style: Style, size: int, events: bool, parts: "Par
     cpus = (picker / done, gateway / done, without / done_alone)
     resting = idle.cpu_us_per_s * took / done
     times = (*percentiles[0], *percentiles[1])
-    return Row(idle.transport, BODIES[style], size, answered, done / took, *cpus, rate, resting, *times, means)
+    busiest = max(spent) / sum(spent)
+    return Row(idle.transport, BODIES[style], size, answered, done / took, *cpus, rate, resting, *times, busiest, means)
 
 
 def least_disturbed(rows: Sequence[Row]) -> Row:
@@ -306,10 +323,19 @@ class Parts:
     envoys: dict[Style, Envoy]
 
 
-async def start(stack: AsyncExitStack, transport: str, state: str, checkout: Path | None) -> Parts:
-    """With a checkout, the picker is that one's."""
+@dataclass(frozen=True)
+class Variant:
+    """One of the pickers that take turns."""
+
+    name: str
+    transport: str = "h2"
+    checkout: Path | None = None  # that it is of, where not of this one
+    workers: int | None = None  # None: one, with a core of its own, before an Envoy of one thread
+
+
+async def start(stack: AsyncExitStack, variant: Variant, state: str) -> Parts:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    everyone, picker_cores = cores()
+    everyone, picker_cores = cores(shared=variant.workers is not None)
     os.sched_setaffinity(0, everyone)
     serve = [sys.executable, __file__, "--endpoints"]
     await stack.enter_async_context(running(serve, log=folder / "endpoints"))
@@ -320,8 +346,9 @@ async def start(stack: AsyncExitStack, transport: str, state: str, checkout: Pat
         "endpoints": [{"address": endpoint} for endpoint in endpoints],
         "state": url,
         "events": {"enabled": False},
-        "listen": {"host": "127.0.0.1", "ext_proc": 0, "health": 0, "admin": 0, "transport": transport},
-    }
+        "listen": {"host": "127.0.0.1", "ext_proc": 0, "health": 0, "admin": 0, "transport": variant.transport},
+    } | ({} if variant.workers is None else {"workers": variant.workers})
+    checkout = variant.checkout
     env = os.environ | ({"PYTHONPATH": ":".join(str(checkout / room) for room in ROOMS)} if checkout else {})
     (folder / "picker.yaml").write_text(json.dumps(config))
     epp = [sys.executable, "-c", PICKER, "--config", str(folder / "picker.yaml")]
@@ -332,13 +359,16 @@ async def start(stack: AsyncExitStack, transport: str, state: str, checkout: Pat
     envoys: dict[Style, Envoy] = {}
     for style in STYLES:
         bootstrap = render(Bootstrap(endpoints, [ports["ext_proc"]], style=style, direct_port=0))
-        envoys[style] = await stack.enter_async_context(envoy(bootstrap, log=folder / f"envoy-{style}"))
+        log, threads = folder / f"envoy-{style}", 1 if variant.workers is None else THREADS
+        envoys[style] = await stack.enter_async_context(envoy(bootstrap, log=log, workers=threads))
     return Parts(picker.pid, f"http://127.0.0.1:{ports['admin']}", envoys)
 
 
-def cores() -> tuple[set[int], set[int]]:
+def cores(shared: bool) -> tuple[set[int], set[int]]:
     """For everybody else, for the picker."""
     *others, last = sorted(os.sched_getaffinity(0))
+    if shared:
+        return {*others, last}, {*others, last}
     return (set(others), {last}) if others else ({last}, {last})
 
 
@@ -361,15 +391,10 @@ async def endpoints() -> None:
     await asyncio.Event().wait()
 
 
-async def bench(
-    transports: Sequence[str], seconds: float, rounds: int, state: str, before: Path | None
-) -> tuple[list[Idle], list[Row]]:
+async def bench(variants: Sequence[Variant], seconds: float, rounds: int, state: str) -> tuple[list[Idle], list[Row]]:
     async with AsyncExitStack() as stack:
-        parts = {transport: await start(stack, transport, state, None) for transport in transports}
-        if before is not None:
-            parts[BEFORE] = await start(stack, "h2", state, before)
-            transports = [*transports, BEFORE]
-        resting = await asyncio.gather(*(rest(transport, parts[transport]) for transport in transports))
+        parts = {variant.name: await start(stack, variant, state) for variant in variants}
+        resting = await asyncio.gather(*(rest(name, part) for name, part in parts.items()))
         for idle in resting:
             print(f"{idle.transport:<6} at rest: {idle.cpu_us_per_s / 1e4:.1f} % of a core, {idle.memory_mb:.0f} MB")
         print(f"\n{HEAD}")
@@ -392,9 +417,9 @@ def machine() -> str:
 
 
 HEAD = (
-    f"{'':>44} | {'CPU us a request':^39} | {'first byte ms at a steady rate':^41}\n"
+    f"{'':>44} | {'CPU us a request':^47} | {'first byte ms at a steady rate':^41}\n"
     f"{'':<6} {'body':<11} {'chat':>6} {'answer':>11} {'req/s':>6} | "
-    f"{'picker':>7} {'rest':>6} {'Envoy':>6} {'alone':>6} {'ratio':>6} | "
+    f"{'picker':>7} {'rest':>6} {'Envoy':>6} {'alone':>6} {'ratio':>6} {'busiest':>7} | "
     f"{'rate':>6} {'p50':>6} {'alone':>6} {'p99':>6} {'alone':>6}  added"
 )
 
@@ -403,7 +428,7 @@ def print_row(row: Row) -> None:
     print(
         f"{row.transport:<6} {row.body:<11} {row.chat_bytes:>6} {row.answer:>11} {row.requests_per_s:>6.0f} | "
         f"{row.picker_cpu_us:>7.0f} {row.picker_rest_us:>6.0f} {row.envoy_cpu_us:>6.0f} {row.envoy_alone_cpu_us:>6.0f} "
-        f"{row.ratio:>6.2f} | {row.steady_per_s:>6.0f} {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
+        f"{row.ratio:>6.2f} {row.busiest:>7.2f} | {row.steady_per_s:>6.0f} {row.p50_ms:>6.2f} {row.alone_p50_ms:>6.2f} "
         f"{row.p99_ms:>6.2f} {row.alone_p99_ms:>6.2f}  {row.p50_ms - row.alone_p50_ms:.2f} / "
         f"{row.p99_ms - row.alone_p99_ms:.2f}",
         flush=True,
@@ -449,6 +474,10 @@ def print_bars(seen: dict[str, tuple[float, float, bool]]) -> None:
         print(f"{what:<58}{value:>7.2f}{bar:>7.2f}  {'met' if met else 'MISSED'}")
 
 
+def counts(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; there are four a row")
@@ -456,6 +485,7 @@ def main() -> None:
     parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="may be repeated; else both")
     parser.add_argument("--state", choices=["valkey", "memory"], default="valkey")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout, to compare with")
+    parser.add_argument("--workers", type=counts, metavar="N,...", help="pickers of so many, instead of transports")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--endpoints", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -464,9 +494,12 @@ def main() -> None:
         return
     measured_on = machine()
     print(f"{measured_on}\nratio: the picker's CPU by that of an Envoy without ext_proc\n")
-    resting, rows = uvloop.run(
-        bench(options.transport or TRANSPORTS, options.seconds, options.rounds, options.state, options.before)
-    )
+    variants = [Variant(each, each) for each in options.transport or TRANSPORTS]
+    if options.before is not None:
+        variants.append(Variant(BEFORE, checkout=options.before))
+    if options.workers:
+        variants = [Variant(f"x{number}", workers=number) for number in options.workers]
+    resting, rows = uvloop.run(bench(variants, options.seconds, options.rounds, options.state))
     print_stages(rows)
     seen = bars(rows)
     print_bars(seen)
