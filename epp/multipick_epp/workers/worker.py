@@ -17,7 +17,7 @@ from multipick_epp.workers.messages import Ingested, Load, News, Pool, Shed, Sta
 from multipick_epp.workers.spread import Share
 
 MODULE: Final = "multipick_epp.app.worker"
-_SILENT_S: Final = 3.0  # without a report, others are given connections rather than it
+_SILENT_S: Final = 2.5  # without a report, others are given connections rather than it
 _A_CONNECTION: Final = b"c"  # some byte has to go with it
 _HAS_NONE: Final = Load()
 
