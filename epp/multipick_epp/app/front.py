@@ -21,6 +21,7 @@ from multipick_epp.events.process import IngestProcess
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.transports import health_server
+from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.workers.admin import FrontAdmin
 from multipick_epp.workers.door import Door
@@ -29,6 +30,7 @@ from multipick_epp.workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
+_LOOK_S: Final = 1.0  # between two looks at the workers
 _END_S: Final = 10.0  # for a worker, once its streams had their time to end
 
 
@@ -55,6 +57,7 @@ class Front:
         if self.ingest is not None:
             self.metrics.registry.register(FeedCollector(self.ingest))
         self._balance = Balance()
+        self.supervisor = Supervisor()
         self._open = False
         self._news = asyncio.Event()  # of a worker
 
@@ -74,7 +77,7 @@ class Front:
         await self._all_serve()
         ports["ext_proc"] = self.door.open(listen.host, listen.ext_proc)
         self._open = True
-        self.health.ready(True)
+        self.supervisor.keep("workers", self._look)
         log.info("listening", extra={"policy": self._config.policy, "workers": self._config.workers, **ports})
 
     async def drain(self) -> None:
@@ -85,6 +88,7 @@ class Front:
 
     async def close(self) -> None:
         """End everything that is left."""
+        await self.supervisor.close()
         await self._end_workers()
         self.door.close()
         if self.ingest is not None:
@@ -107,12 +111,18 @@ class Front:
     def _changed(self) -> None:
         """A worker tells of itself, or ended."""
         self._news.set()
-        serving = [worker for worker in self.workers.values() if worker.serving]
         if self._open:  # one that is started again takes seconds: the others serve all there is meanwhile
-            self.health.ready(bool(serving))
-        number = self._balance.overloaded([worker.share for worker in serving], time.monotonic())
-        if number is not None:
-            self.workers[number].shed()
+            self.health.ready(any(worker.serving for worker in self.workers.values()))
+
+    async def _look(self) -> None:
+        """See how they do, also where none tells; for ever."""
+        while True:
+            self._changed()
+            shares = [worker.share for worker in self.workers.values() if worker.serving and not worker.silent]
+            number = self._balance.overloaded(shares, time.monotonic())
+            if number is not None:
+                self.workers[number].shed()
+            await asyncio.sleep(_LOOK_S)
 
     def _follow(self, feeds: Sequence[FeedSpec]) -> None:
         """The pool, as a worker sees it."""

@@ -9,6 +9,7 @@ import gc
 import logging
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ import uvloop
 
 from multipick_epp.app.app import App
 from multipick_epp.config import ConfigError
+from multipick_epp.events.discover import FeedSpec
 from multipick_epp.extproc.http2.server import Http2ExtProcServer
 from multipick_epp.tasks.background import Background
 from multipick_epp.tasks.child import streams
@@ -34,7 +36,7 @@ class Seat:
     """A worker among others: an `App`, and what it tells and is told."""
 
     def __init__(self, start: Start, reports: asyncio.WriteTransport, channel: socket.socket) -> None:
-        self._ingest = SharedIngest(lambda feeds: self._tell(Pool(feeds)))
+        self._ingest = SharedIngest(self._found)
         self.app = App(start.config, self._ingest)
         assert isinstance(self.app.ext_proc, Http2ExtProcServer)  # the configuration was checked
         self._listener = self.app.ext_proc.listener
@@ -42,6 +44,7 @@ class Seat:
         self._adopting = Background()
         self._given = GivenConnections(channel, lambda given: self._adopting.run(self._listener.adopt(given)))
         self._serving = False
+        self._untold: Pool | None = None  # the pool, where the front does not know it yet
 
     async def serve(self) -> None:
         """Start, and take connections."""
@@ -67,22 +70,27 @@ class Seat:
             self._report()
             await asyncio.sleep(_REPORT_S)
 
-    async def drain(self) -> None:
-        """As `App.drain`; connections that come meanwhile are taken, and asked to go elsewhere."""
-        await self.app.drain()
-
     async def close(self) -> None:
         """End everything."""
         self._given.end()
         await self._adopting.cancel()
         await self.app.close()
 
+    def _found(self, feeds: Sequence[FeedSpec]) -> None:
+        self._untold = Pool(feeds)
+        self._report()
+
     def _report(self) -> None:
+        """Tell of now. A front that does not read is told when it does: it wants no more than the last of each."""
+        if self._reports.is_closing() or self._reports.get_write_buffer_size() > _MAX_UNREAD_BYTES:
+            return
         self._tell(Load(self._serving, self._given.taken, len(self._listener.peers), self._listener.busy))
+        if self._untold is not None:
+            self._tell(self._untold)
+            self._untold = None
 
     def _tell(self, news: News) -> None:
-        if not self._reports.is_closing() and self._reports.get_write_buffer_size() < _MAX_UNREAD_BYTES:
-            self._reports.write(msgspec.json.encode(news) + b"\n")
+        self._reports.write(msgspec.json.encode(news) + b"\n")
 
 
 async def run(
@@ -97,7 +105,7 @@ async def run(
         if serving.done():
             serving.result()
             await asyncio.wait((obeying, reporting), return_when=asyncio.FIRST_COMPLETED)
-            await seat.drain()
+            await seat.app.drain()  # connections that come meanwhile are taken, and asked to go elsewhere
         for task in (obeying, reporting):
             if task.done():
                 task.result()

@@ -1,7 +1,6 @@
 """The front's side of one worker: its process, kept running; what it is told; the connections that it is given."""
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +16,10 @@ from multipick_epp.workers.messages import Ingested, Load, News, Pool, Shed, Sta
 from multipick_epp.workers.spread import Share
 
 MODULE: Final = "multipick_epp.app.worker"
-_SILENT_S: Final = 2.5  # without a report, others are given connections rather than it
+_SILENT_S: Final = 2.5  # without a report, others are given connections rather than it ...
+_LOST_S: Final = 10.0  # ... and it counts for nothing
 _A_CONNECTION: Final = b"c"  # some byte has to go with it
 _HAS_NONE: Final = Load()
-
 
 Run = tuple[int, int]  # a worker's number, and which of its processes
 
@@ -75,8 +74,8 @@ class Worker:
 
     @property
     def serving(self) -> bool:
-        """It decides what comes on its connections."""
-        return self._load.serving
+        """It decides what comes on its connections, by what it said last."""
+        return self._load.serving and time.monotonic() - self._heard_at < _LOST_S
 
     @property
     def silent(self) -> bool:
@@ -153,8 +152,7 @@ class Worker:
     def _forget(self) -> None:
         """What was true of the process that ended."""
         if self._channel is not None:
-            with contextlib.suppress(OSError):
-                self._channel.close()
+            self._channel.close()
         self._channel, self.admin, self._load = None, None, _HAS_NONE
         self._given = 0
         self._sheds = False

@@ -92,6 +92,8 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "routing": {"picker": {"maxReadBytes": 2048, "maxBodyBytes": 1024}}}, "is above maxBodyBytes"),
         ({**URI, "index": {"url": "redis://s"}, "routing": {"picker": {"capture": {}}}}, "capture makes its ids with"),
         ({**URI, "routing": {"picker": {"capture": {"files": 1}}}}, "spec.routing.picker.capture.files"),
+        ({**URI, "routing": {"picker": {"workers": 2, "capture": {"files": 3}}}}, "two for each of the workers"),
+        ({**URI, "routing": {"picker": {"workers": 0}}}, "spec.routing.picker.workers"),
         ({**URI, "engine": {"kvEvents": {"media": {"gpu": 50}}}}, "a token on the GPU is worth 100"),
         ({**URI, "engine": {"kvEvents": {"media": {"CPU": 50, "cpu": 40}}}}, "each once"),
         ({**URI, "engine": {"kvEvents": {"media": {"a b": 50}}}}, "the engine's name of where"),
@@ -204,6 +206,7 @@ def test_what_the_picker_can_be_told_is_admitted(api: ApiServer) -> None:
         "hotspotGuard": False,
         "maxBodyBytes": 1024,
         "maxReadBytes": 1024,
+        "workers": 2,
     }
     media = {"kvEvents": {"media": {"CPU": 50, "STORAGE": 10}}}
     made = create(api, {**URI, **LORA, "adapters": [ADAPTER], "routing": {"picker": picker}, "engine": media})
