@@ -21,6 +21,7 @@ from multipick_epp.events.process import IngestProcess
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.observer import StreamMetrics
 from multipick_epp.extproc.transports import health_server
+from multipick_epp.tasks.background import Background
 from multipick_epp.tasks.supervisor import Supervisor
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.workers.admin import FrontAdmin
@@ -58,6 +59,8 @@ class Front:
             self.metrics.registry.register(FeedCollector(self.ingest))
         self._balance = Balance()
         self.supervisor = Supervisor()
+        self._background = Background()
+        self._ingests = False
         self._open = False
         self._news = asyncio.Event()  # of a worker
 
@@ -70,8 +73,6 @@ class Front:
             "health": await self.health_server.start(listen.host, listen.health),
             "admin": await self.admin.start(listen.host, listen.admin),
         }
-        if self.ingest is not None:
-            await self.ingest.start()
         for worker in self.workers.values():
             worker.start()
         await self._all_serve()
@@ -91,6 +92,7 @@ class Front:
         await self.supervisor.close()
         await self._end_workers()
         self.door.close()
+        await self._background.cancel()
         if self.ingest is not None:
             await self.ingest.close()
         await self.admin.close()
@@ -125,9 +127,15 @@ class Front:
             await asyncio.sleep(_LOOK_S)
 
     def _follow(self, feeds: Sequence[FeedSpec]) -> None:
-        """The pool, as a worker sees it."""
-        if self.ingest is not None:
-            self.ingest.follow(feeds)
+        """The pool, as a worker sees it. The ingest begins with the first: one that has a part of the endpoints, and
+        does not know them yet, would leave them to nobody.
+        """
+        if self.ingest is None:
+            return
+        self.ingest.follow(feeds)
+        if not self._ingests:
+            self._ingests = True
+            self._background.run(self.ingest.start())
 
     def _ingested(self, report: Report) -> None:
         for worker in self.workers.values():

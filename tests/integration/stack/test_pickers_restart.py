@@ -29,10 +29,10 @@ async def ask(stack: "Stack", number: int) -> tuple[str, int, int] | None:
     return response.headers["x-multipick-mode"], int(response.headers["x-multipick-hit-tokens"]), cached
 
 
-@pytest.mark.parametrize("style", ["standalone", "gateway"])
-async def test_every_picker_is_restarted(style: "Style", start_stack: "StartStack") -> None:
+@pytest.mark.parametrize(("style", "workers"), [("standalone", 1), ("gateway", 1), ("gateway", 2)])
+async def test_every_picker_is_restarted(style: "Style", workers: int, start_stack: "StartStack") -> None:
     stack = await start_stack(
-        style, pickers=2, flags=FLAGS, config={"hotspot_guard": False}
+        style, pickers=2, flags=FLAGS, config={"hotspot_guard": False, "workers": workers}
     )  # one prefix is all there is
     for pod in stack.pods:
         async with stack.admin.post(f"http://{pod.endpoint}/sim/sick", json={"replay_batches": KEPT}) as response:
