@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
-from urllib.parse import quote
+from typing import Final, Protocol
 
 import aiohttp
 import msgspec
 from aiohttp import web
+from yarl import URL
 
 from multipick_epp.admin.port import AdminPort, healthy, json_page, metrics_page
 from multipick_epp.admin.server import EndpointRow
@@ -16,15 +16,47 @@ from multipick_epp.admin.status import PickerStatus, TaskFailure, WorkerCounts
 from multipick_epp.tasks.supervisor import LONG_ENOUGH_S
 from multipick_epp.workers.answers import one_status, one_table
 from multipick_epp.workers.metrics import Sums
-from multipick_epp.workers.worker import Run, Worker
+from multipick_epp.workers.worker import Run
 
 _ANSWER_S: Final = 5.0  # a worker that takes longer is left out
+
+
+class Asked(Protocol):
+    """Whose pages are asked for: a `Worker`."""
+
+    @property
+    def number(self) -> int:
+        """By which it goes."""
+
+    @property
+    def run(self) -> Run | None:
+        """Its process that runs now."""
+
+    @property
+    def admin(self) -> int | None:
+        """Port of its pages, on the loopback."""
+
+    @property
+    def serving(self) -> bool:
+        """It decides what comes."""
+
+    @property
+    def restarts(self) -> int:
+        """Times that it ended and was started again."""
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it last did, by `time.monotonic`."""
+
+    @property
+    def why(self) -> str:
+        """It did."""
 
 
 class FrontAdmin:
     """Serves what `admin.server.Admin` does, for all workers."""
 
-    def __init__(self, workers: Sequence[Worker], own_metrics: Callable[[], bytes]) -> None:
+    def __init__(self, workers: Sequence[Asked], own_metrics: Callable[[], bytes]) -> None:
         self._workers = workers
         self._own_metrics = own_metrics
         self._sums = Sums()
@@ -80,18 +112,19 @@ class FrontAdmin:
 
     async def _any(self, request: web.Request) -> web.Response:
         """The answer of whoever has one."""
-        for answer in (await self._ask(quote(request.path))).values():
+        for answer in (await self._ask(request.rel_url.raw_path)).values():
             return json_page(answer)
         raise web.HTTPNotFound(text="no worker of this picker has that\n")
 
     async def _ask(self, path: str) -> Mapping[Run, bytes]:
         """The good answers of the workers that run."""
         asked = {worker.run: worker.admin for worker in self._workers if worker.run is not None and worker.admin}
-        answers = await asyncio.gather(*(self._get(f"http://127.0.0.1:{port}{path}") for port in asked.values()))
+        answers = await asyncio.gather(*(self._get(port, path) for port in asked.values()))
         return {run: answer for run, answer in zip(asked, answers, strict=True) if answer is not None}
 
-    async def _get(self, url: str) -> bytes | None:
+    async def _get(self, port: int, path: str) -> bytes | None:
         assert self._session is not None
+        url = URL(f"http://127.0.0.1:{port}{path}", encoded=True)  # a name in it stays as it was written
         try:
             async with self._session.get(url, allow_redirects=False) as answer:
                 return await answer.read() if answer.status == 200 else None

@@ -85,7 +85,8 @@ class GivenConnections:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            log.warning("a connection was not received", extra={"why": str(error)})
+            log.error("no more connections can be received", extra={"why": str(error)})
+            self.end()  # the front gives them to others then
             return
         if not byte:  # the front is gone, as the end of the input tells, too
             asyncio.get_running_loop().remove_reader(self._channel)
