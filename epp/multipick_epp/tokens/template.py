@@ -19,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from multipick_epp.tokens.content_format import content_format
 from multipick_epp.tokens.outcome import NoText
+from multipick_epp.tokens.sandbox import Sandbox
 
 _CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
 """Marks the end of the last message, to find it in the text (the tag of `transformers`, so that trimming is alike)."""
@@ -123,10 +124,8 @@ def _tag_last(messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]],
     raise NoText("no message to continue")
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
+def _environment() -> Sandbox:
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _tojson
     helpers: dict[str, Callable[..., Any]] = {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
     environment.globals.update(helpers)

@@ -1,0 +1,99 @@
+"""Whatever a template reads, it gets what jinja2's own sandbox gives it."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from jinja2.exceptions import TemplateRuntimeError
+from jinja2.runtime import LoopContext, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+from multipick_epp.tokens.sandbox import Sandbox
+
+NAMES = ("role", "content", "nothing", "items", "format", "_own", "__class__", "mro", "gi_frame", "first", "previtem")
+
+
+class Field(dict[str, str]):
+    """A dict with attributes of its own."""
+
+    role = "attribute"
+
+
+def loop() -> LoopContext:
+    """In its second turn, behind a value that has an attribute of its own."""
+    context = LoopContext([Namespace(role="user"), {"role": "assistant"}, "x"], Undefined)
+    next(context)
+    next(context)
+    return context
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+OBJECTS: Mapping[str, Any] = {
+    "a message": {"role": "user", "content": None, "items": "field", "__class__": "field", "format": 1},
+    "no message": {},
+    "a dict of another class": Field(role="item", content="item"),
+    "an ordered dict": OrderedDict(role="user"),
+    "a list": ["role"],
+    "a set": {"role"},
+    "a deque": deque(["role"]),
+    "a text": "role",
+    "a number": 1,
+    "nothing": None,
+    "a loop": loop(),
+    "a namespace": Namespace(role="user", content=[1], items=len, _own=1, first=None, format="{}".format),
+    "an undefined value": Undefined(name="x"),
+    "a class": dict,
+    "a function": loop,
+    "a method": "x".join,
+    "a generator": generator(),
+}
+
+
+def told(value: object) -> object:
+    """What a template could tell of a value."""
+    if isinstance(value, Undefined):
+        with pytest.raises(Exception) as raised:  # noqa: PT011  (which one is what is compared)
+            value._fail_with_undefined_error()
+        return type(raised.value), str(raised.value)
+    if callable(value) and (name := getattr(value, "__name__", "")) in {"format", "format_map"}:
+        return type(value), name  # stands in for the text's own method
+    return value
+
+
+def read(environment: ImmutableSandboxedEnvironment, kept: object, name: str) -> object:
+    try:
+        return told(environment.getattr(kept, name))
+    except TemplateRuntimeError as error:  # of an undefined value
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_every_attribute_is_what_the_sandbox_says(kind: str) -> None:
+    kept = OBJECTS[kind]
+    for name in {*NAMES, *dir(type(kept))}:
+        assert read(Sandbox(), kept, name) == read(ImmutableSandboxedEnvironment(), kept, name), name
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ m.update({'role': 'x'}) }}",
+        "{{ m.__class__.__mro__ }}",
+        "{{ m.role.__class__.__mro__ }}",
+        "{{ '{0.__class__.__mro__}'.format(m) }}",
+        "{% set ns = namespace(f='{0.__class__.__mro__}'.format) %}{{ ns.f(m) }}",
+        "{% set ns = namespace(m=m) %}{{ ns.m.clear() }}",
+        "{% for each in [m] %}{{ loop.__class__.__mro__ }}{% endfor %}",
+        "{% for each in [m] %}{{ loop._iterable.append(1) }}{% endfor %}",
+    ],
+)
+def test_what_the_sandbox_forbids_is_forbidden(source: str) -> None:
+    message = {"role": "user"}
+    for environment in (ImmutableSandboxedEnvironment(), Sandbox()):
+        with pytest.raises(Exception, match="unsafe"):
+            environment.from_string(source).render(m=message)
+    assert message == {"role": "user"}
