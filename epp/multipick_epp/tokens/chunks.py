@@ -13,15 +13,18 @@ from tokenizers import Tokenizer as Backend
 CHUNK_CHARS = 1_000
 
 _BETWEEN_WORDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
-_SPANS_WORDS = re.compile(r"[A-Za-z][ Ġ▁][A-Za-z]")
+_SPANS_WORDS = re.compile(r"[A-Za-z][ Ġ▁](?:[A-Za-z]|\Z)")
 """A token over such a place; `Ġ` and `▁` are how byte-level and SentencePiece vocabularies write a space."""
+
+_MEETS_WORDS = re.compile(r"\A ?[A-Za-z]|[A-Za-z] ?\Z|[A-Za-z] [A-Za-z]")
+"""An added token that can begin, end or lie at such a place, and may take what is on its sides."""
 
 
 def allows_chunks(backend: Backend) -> bool:
     """Whether no token spans a place between two words. Added tokens are found by their own text, not by merges."""
     added = {token.content for token in backend.get_added_tokens_decoder().values()}
     learnt = (token for token in backend.get_vocab(with_added_tokens=False) if token not in added)
-    return not spans_words(learnt) and not any(map(_BETWEEN_WORDS.search, added))
+    return not spans_words(learnt) and not any(map(_MEETS_WORDS.search, added))
 
 
 def spans_words(learnt: Iterable[str]) -> bool:
@@ -41,3 +44,8 @@ def chunks(text: str, size: int) -> list[str]:
         start = match.end()
     parts.append(text[start:])
     return parts
+
+
+def is_between_words(text: str, at: int) -> bool:
+    """Whether a chunk can end there."""
+    return _BETWEEN_WORDS.match(text, at - 1) is not None

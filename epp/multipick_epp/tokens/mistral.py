@@ -76,9 +76,9 @@ class Mistral:
         self._tells_effort = int(self._tekken.version.value.removeprefix("v").partition("m")[0]) >= _EFFORT_SINCE
         self._least_effort = settings.disabled_thinking_effort or least_effort(self._try_effort)
 
-    def split(self, text: str) -> list[Segment]:
-        """A text without special tokens around it."""
-        pieces = chunks(text, self._chunk_chars) if self._chunk_chars else [text]
+    def split(self, text: str, start: int = 0) -> list[Segment]:
+        """A text from `start` on, without special tokens around it."""
+        pieces = chunks(text[start:], self._chunk_chars) if self._chunk_chars else [text[start:]]
         return [Literal(piece) for piece in pieces if piece]
 
     def segments(self, chat: Chat) -> list[Segment]:

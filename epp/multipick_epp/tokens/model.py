@@ -26,8 +26,8 @@ class Texts(Protocol):
     def library(self) -> str:
         """What makes the ids, for people."""
 
-    def split(self, text: str) -> list[Segment]:
-        """The text as segments and `cuts`, in order."""
+    def split(self, text: str, start: int = 0) -> list[Segment]:
+        """The text from `start` on, where a segment of it begins, as segments and `cuts`, in order."""
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of each segment. In any thread. Raises NoText."""

@@ -6,7 +6,8 @@ few segments were seen before. Two rules keep that exact:
 - A text is cut only at tokens that no other added token can hide or overlap, and that take no spaces from their sides.
 - Some tokenizers treat the start of a text in their own way (a space before the first word). Therefore a segment that
   is not the text's first is tokenised behind a cut token, as it stands in the text.
-A segment that is long is cut further between its words, where the vocabulary allows it (`chunks`).
+A segment that is long is cut further between its words, where the vocabulary allows it (`chunks`). Where the tokenizer
+puts a space before each piece of text, what follows such a cut is tokenised without the space that it begins with.
 `agrees` compares with the whole text's ids on probes; where it says no, less is cut, or nothing.
 """
 
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
+from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks, is_between_words
 from multipick_epp.tokens.fast import Encode, encode_of
 
 log = logging.getLogger(__name__)
@@ -31,16 +32,23 @@ class First(NamedTuple):
     text: str
 
 
+class Continued(NamedTuple):
+    """What follows another segment at a space between two words, of a tokenizer that puts a space before each text."""
+
+    text: str
+    kind: str = "continued"  # tuples of equal fields are equal, whatever their class
+
+
 class Literal(NamedTuple):
     """A piece of text in which no special token is recognised."""
 
     text: str
-    kind: str = "literal"  # tuples of equal fields are equal, whatever their class
+    kind: str = "literal"
 
 
 Segment = str | tuple[Any, ...]
 """A piece of text between two cuts, never empty; or a tuple, of which the first is its text, that is tokenised in a way
-of its own: `First`, `Literal`, and those of a family."""
+of its own: `First`, `Continued`, `Literal`, and those of a family."""
 
 Ids = bytes
 """Token ids as u32 in this machine's byte order: small, and quick to join."""
@@ -61,14 +69,22 @@ class Segmenter:
     """Cuts texts and tokenises segments. Has no state: calls from several threads don't meet."""
 
     def __init__(
-        self, backend: Backend, cut_at: Iterable[str], chunk_chars: int | None = None, encode: Encode | None = None
+        self,
+        backend: Backend,
+        cut_at: Iterable[str],
+        chunk_chars: int | None = None,
+        encode: Encode | None = None,
+        *,
+        adds_space: bool = False,
     ) -> None:
         """Cuts at those of the tokens `cut_at` that allow it, and what is longer than `chunk_chars` between words.
 
-        `encode` makes the ids; by default what is best for this tokenizer.
+        `encode` makes the ids; by default what is best for this tokenizer. `adds_space`: it puts a space before each
+        piece of text, whether it begins with one or not.
         """
         self._encode = encode or encode_of(backend)
         self._chunk_chars = chunk_chars
+        self._adds_space = adds_space
         added = backend.get_added_tokens_decoder()
         wanted = set() if backend.encode_special_tokens else set(cut_at)
         clean = {
@@ -85,30 +101,48 @@ class Segmenter:
         """What makes the ids."""
         return self._encode.name
 
-    def split(self, text: str) -> list[Segment]:
-        """The text as segments and the `cuts` between them, in order."""
-        pieces = self._split(text) if self._split else [text]  # segments and cuts in turn, a segment first
-        size = self._chunk_chars
-        if size and max(map(len, pieces)) > size:
-            pieces = [part for i, piece in enumerate(pieces) for part in ([piece] if i % 2 else chunks(piece, size))]
-        first, *others = pieces
-        return [First(first), *filter(None, others)] if first else [*filter(None, others)]
+    def split(self, text: str, start: int = 0) -> list[Segment]:
+        """The text from `start` on, where one of its segments begins, as segments and the `cuts` between them."""
+        rest = text[start:]
+        pieces = self._split(rest) if self._split else [rest]  # segments and cuts in turn, a segment first
+        segments = self._chunks(pieces[0])
+        if segments and not start:
+            segments[0] = First(text_of(segments[0]))
+        elif segments and self._adds_space and is_between_words(text, start):
+            segments[0] = Continued(text_of(segments[0]))
+        for cut, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+            segments.append(cut)
+            segments += self._chunks(piece)
+        return segments
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
-        texts = [self._lead + segment if isinstance(segment, str) else text_of(segment) for segment in segments]
+        lead = 1 if self._lead else 0
         return {
-            segment: as_ids(ids[1:] if isinstance(segment, str) else ids)
-            for segment, ids in zip(segments, self._encode(texts), strict=True)
+            segment: as_ids(ids if isinstance(segment, First) else ids[lead:])
+            for segment, ids in zip(segments, self._encode([*map(self._as_it_stands, segments)]), strict=True)
         }
+
+    def _chunks(self, piece: str) -> list[Segment]:
+        if not self._chunk_chars or len(piece) <= self._chunk_chars:
+            return [piece] if piece else []
+        first, *others = chunks(piece, self._chunk_chars)
+        return [first, *map(Continued, others)] if self._adds_space else [first, *others]
+
+    def _as_it_stands(self, segment: Segment) -> str:
+        """The segment's text behind a cut token, if it stands behind one in its text."""
+        if isinstance(segment, First):
+            return segment.text
+        return self._lead + (segment.text[1:] if isinstance(segment, Continued) else text_of(segment))
 
 
 def best_segmenter(backend: Backend, cut_at: Iterable[str]) -> Segmenter:
     """The one that cuts most, of those that change no ids."""
     tokens = [*cut_at]
     encode = encode_of(backend)
-    if allows_chunks(backend) and agrees(backend, Segmenter(backend, tokens, chunk_chars=1, encode=encode)):
-        return Segmenter(backend, tokens, CHUNK_CHARS, encode)
+    for adds_space in (False, True) if allows_chunks(backend) else ():
+        if agrees(backend, Segmenter(backend, tokens, chunk_chars=1, encode=encode, adds_space=adds_space)):
+            return Segmenter(backend, tokens, CHUNK_CHARS, encode, adds_space=adds_space)
     by_tokens = Segmenter(backend, tokens, encode=encode)
     if agrees(backend, by_tokens):
         return by_tokens

@@ -44,6 +44,14 @@ def prepending() -> Tokenizer:
     return trained(pre_tokenizers.Split("\0", "isolated"), normalizers.Sequence(steps))
 
 
+def prepending_words() -> Tokenizer:
+    """The same with a vocabulary of words, which is what Llama 2 has."""
+    tokenizer = metaspace("always")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\0", "isolated")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return tokenizer
+
+
 def with_bos(tokenizer: Tokenizer) -> Tokenizer:
     ids = [(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=ids)

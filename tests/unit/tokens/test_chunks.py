@@ -1,17 +1,19 @@
 """Long texts are cut between words, where that changes no ids, so that a text that grew is known up to its end."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multipick_epp.tokens.chunks import allows_chunks, chunks
+from multipick_epp.tokens.chunks import allows_chunks, chunks, spans_words
 from multipick_epp.tokens.files import read_model
 from multipick_epp.tokens.segments import First, Segmenter, agrees, best_segmenter
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from .backends import CORPUS, SPECIALS, byte_level, metaspace, trained
+from .backends import CORPUS, SPECIALS, byte_level, metaspace, prepending_words, trained
 
 TINY = read_model(Path(__file__).parents[2] / "fixtures/tiny-model").backend
 
@@ -69,8 +71,25 @@ def test_a_vocabulary_with_tokens_over_words_does_not_allow_chunks() -> None:
     assert segmenter.split("the dog " * 1_000) == [First("the dog " * 1_000)]
 
 
-def test_an_added_token_over_words_does_not_allow_chunks() -> None:
-    assert not allows_chunks(byte_level(specials=["<s>", AddedToken("the end", normalized=True)]))
+def test_a_vocabulary_with_a_token_that_ends_behind_a_word_does_not_allow_chunks() -> None:
+    assert spans_words(["the", "▁dog", "s▁"])
+    assert spans_words(["the", "Ġdog", "of the"])
+    assert not spans_words(["the", "▁dog", "▁", "▁▁", ".▁", "e\u0301▁"])
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        AddedToken("the end", normalized=True),
+        AddedToken("END", rstrip=True),
+        AddedToken("START", lstrip=True),
+        AddedToken(" dog"),
+        AddedToken("the "),
+        AddedToken("fox", single_word=True),
+    ],
+)
+def test_an_added_token_that_can_meet_a_cut_between_words_does_not_allow_chunks(token: AddedToken) -> None:
+    assert not allows_chunks(byte_level(specials=["<s>", token]))
 
 
 def test_a_tokenizer_that_strips_spaces_from_its_texts_is_not_cut_between_words() -> None:
@@ -89,9 +108,12 @@ def test_the_fixture_models_chunks_keep_its_ids(text: str) -> None:
     assert ids == TINY.encode(text, add_special_tokens=False).ids
 
 
-@pytest.mark.parametrize("scheme", ["first", "always", "never"])
-def test_chunks_keep_the_ids_of_tokenizers_that_add_spaces(scheme: str) -> None:
-    backend = metaspace(scheme)
+ADDING_SPACES = {scheme: partial(metaspace, scheme) for scheme in ("first", "always", "never")}
+
+
+@pytest.mark.parametrize("make", [*ADDING_SPACES.values(), prepending_words], ids=[*ADDING_SPACES, "normaliser"])
+def test_chunks_keep_the_ids_of_tokenizers_that_add_spaces(make: Callable[[], Tokenizer]) -> None:
+    backend = make()
     segmenter = best_segmenter(backend, SPECIALS)
     text = "[INST]" + "the quick brown fox jumps " * 200 + "[/INST]" + "a lazy dog " * 200
     pieces = segmenter.split(text)

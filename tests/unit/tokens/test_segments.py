@@ -75,8 +75,8 @@ def test_a_tokenizer_without_fixed_ids_does_not_agree() -> None:
 class Shifting(Segmenter):
     """Stands for a tokenizer that looks across its special tokens."""
 
-    def split(self, text: str) -> list[Segment]:
-        return super().split(text.replace(" [INST]", "[INST] "))
+    def split(self, text: str, start: int = 0) -> list[Segment]:
+        return super().split(text.replace(" [INST]", "[INST] "), start)
 
 
 def test_a_tokenizer_that_looks_across_special_tokens_does_not_agree() -> None:
