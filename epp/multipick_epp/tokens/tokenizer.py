@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
 from multipick_epp.tokens.families import Family
+from multipick_epp.tokens.grown import GrownTexts, Split, as_split
 from multipick_epp.tokens.model import Model, load_model
 from multipick_epp.tokens.outcome import NoText, Untokenised
 from multipick_epp.tokens.parts import CHATS, Part
 from multipick_epp.tokens.segments import Ids, Segment, text_of
 from multipick_epp.tokens.settings import EngineSettings
 from multipick_epp.tokens.special import Surround
-from multipick_epp.tokens.texts import check_unicode
 from multipick_epp.tokens.truncation import kept, truncation_by
 from multipick_epp.tokens.worker import Worker
 
@@ -47,7 +47,7 @@ _Found = dict[Segment, Ids]
 
 
 class Tokenizer:
-    """One model's tokenizer and templates, with the ids of the segments seen lately.
+    """One model's tokenizer and templates, with the ids of the beginnings and the segments seen lately.
 
     `encode` belongs to one event loop; `encode_now` to the same thread.
     """
@@ -56,7 +56,8 @@ class Tokenizer:
         """See `load`."""
         self._family, self._texts, self._surround, self._templates, self._chats = model
         self._cuts = {**self._texts.cuts, **(self._chats.cuts if self._chats else {})}
-        self._cache = SegmentCache(cache_bytes)
+        self._grown = GrownTexts(self._texts, cache_bytes // 2)
+        self._cache = SegmentCache(cache_bytes // 2)
         self._worker = Worker(threads, MAX_NEW_CHARS)
         self._jobs: dict[Segment, asyncio.Future[_Found]] = {}  # the segments that a thread tokenises now, or will
 
@@ -110,15 +111,15 @@ class Tokenizer:
             return source.ids
         try:
             if self._is_small(source):
-                segments = self._segments(source)
+                split = self._split(source)
             else:
-                segments = await self._worker.run(_RENDER_SIZE, lambda: self._segments(source))
-            found, missing = self._look_up(segments)
+                split = await self._worker.run(_RENDER_SIZE, lambda: self._split(source))
+            found, missing = self._look_up(split.segments)
             if sum(len(text_of(segment)) for segment in missing) <= INLINE_NEW_CHARS:
                 found |= self._tokenise(missing)
             else:
                 found |= await self._tokenise_in_thread(missing)
-            return self._join(source, segments, found)
+            return self._join(source, split, found)
         except NoText as none:
             return Untokenised(none.reason)
 
@@ -127,24 +128,22 @@ class Tokenizer:
         if isinstance(source, TokenIds):
             return source.ids
         try:
-            segments = self._segments(source)
-            found, missing = self._look_up(segments)
-            return self._join(source, segments, found | self._tokenise(missing))
+            split = self._split(source)
+            found, missing = self._look_up(split.segments)
+            return self._join(source, split, found | self._tokenise(missing))
         except NoText as none:
             return Untokenised(none.reason)
 
-    def _segments(self, source: Text | Chat) -> list[Segment]:
-        """Touches nothing that another thread writes. Raises NoText."""
+    def _split(self, source: Text | Chat) -> Split:
+        """In any thread. Raises NoText."""
         if isinstance(source, Chat) and self._family is Family.ENGINE:
             raise NoText("only the engine writes these chats")
         if isinstance(source, Chat) and self._chats:
-            return self._chats.segments(replace(source, messages=self._templates.in_order(source)))
+            return as_split(self._chats.segments(replace(source, messages=self._templates.in_order(source))))
         text = source.text if isinstance(source, Text) else self._templates.render(source)
         if len(text) > MAX_CHARS:
             raise NoText("too long")
-        if not text.isascii():
-            check_unicode(text)
-        return self._texts.split(text)
+        return self._grown.split(text)
 
     def _is_small(self, source: Text | Chat) -> bool:
         if isinstance(source, Text):
@@ -205,8 +204,7 @@ class Tokenizer:
         if not job.cancelled() and job.exception() is None:
             self._keep(job.result())
 
-    def _join(self, source: Text | Chat, segments: Sequence[Segment], found: _Found) -> "array[int]":
-        parts = [found[segment] for segment in segments]
+    def _join(self, source: Text | Chat, split: Split, found: _Found) -> "array[int]":
         around = Surround(b"", b"")
         if source.add_special_tokens and not (isinstance(source, Chat) and self._chats):
             if self._surround is None:
@@ -216,5 +214,5 @@ class Tokenizer:
             if source.truncation is not None:
                 raise NoText("truncated prompt")
             around = Surround(around.before, b"")
-        ids = b"".join(parts)
+        ids = self._grown.join(split, found)
         return kept(ids, around, truncation_by(self._family, source)) if source.truncation else around.with_(ids)
