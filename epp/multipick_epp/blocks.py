@@ -60,7 +60,13 @@ def block_keys(
 
     `extras` maps a block's index to its `encode_extra` bytes.
     """
-    data = token_bytes(token_ids)
+    return keys_of_bytes(root, token_bytes(token_ids), block_size, extras)
+
+
+def keys_of_bytes(
+    root: BlockKey, data: bytes, block_size: int, extras: Mapping[int, bytes] = _NO_EXTRAS
+) -> list[BlockKey]:
+    """`block_keys` of `token_bytes`."""
     step = 4 * block_size
     if step > len(data):
         return []  # and no format of any number of bytes

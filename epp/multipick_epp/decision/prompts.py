@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multipick_epp.blocks import Chains, block_keys, encode_extra, root_key
+from multipick_epp.decision.grown_keys import GrownKeys
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
 from multipick_epp.requests.estimate import estimated_tokens
@@ -44,7 +45,11 @@ SLICE_TOKENS = 32_768
 MAX_WAITING_BYTES = 64 << 20
 """Bodies and token ids that may wait for the thread; what comes beyond them is routed by load."""
 
+KNOWN_KEYS_BYTES = 64 << 20
+"""Memory for the block keys of prompts that may grow: of ten million tokens."""
+
 T = TypeVar("T")
+_MakeKeys = Callable[[BlockKey, Sequence[int], int, Mapping[int, bytes]], list[BlockKey]]
 
 
 class Encoder(Protocol):
@@ -109,6 +114,7 @@ class PromptReader:
         self._max_model_len = max_model_len
         self._counts_turns = counts_turns
         self._worker = Worker(threads=1, max_waiting=MAX_WAITING_BYTES)
+        self._grown = GrownKeys(KNOWN_KEYS_BYTES)
 
     def close(self) -> None:
         """End the thread. Requests that wait for it are routed by load."""
@@ -151,9 +157,9 @@ class PromptReader:
         started = time.perf_counter()
         tokens = sum(map(len, token_lists))
         try:
-            chains = await self._run(
-                tokens <= INLINE_TOKENS, 4 * tokens, partial(self._all_chains, prompt, token_lists, longest)
-            )
+            light = tokens <= INLINE_TOKENS
+            keys = self._grown.keys if light else _keys
+            chains = await self._run(light, 4 * tokens, partial(self._all_chains, prompt, token_lists, longest, keys))
         except (OverflowError, TypeError):
             return guess(request, "token ids out of range", longest, prompt)
         self._observe("keys", time.perf_counter() - started)
@@ -164,7 +170,9 @@ class PromptReader:
         """Do it here, or in the thread. Raises NoText where too much waits for the thread."""
         return work() if light else await self._worker.run(size, work)
 
-    def _all_chains(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> list[Chains]:
+    def _all_chains(
+        self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int, keys: _MakeKeys
+    ) -> list[Chains]:
         """Of all prompts together, as many tokens are hashed as of one at most: the rest counts as new everywhere."""
         root = root_key(self._secret, self._base, self._lora(prompt.model))
         extras = {0: encode_extra([prompt.cache_salt])} if prompt.cache_salt else {}
@@ -174,7 +182,7 @@ class PromptReader:
             hashed = ids[:left]
             left -= len(hashed)
             tokens = min(len(ids) + prompt.guessed_tokens, longest)
-            chains.append(Chains(tokens, {size: _keys(root, hashed, size, extras) for size in sizes}))
+            chains.append(Chains(tokens, {size: keys(root, hashed, size, extras) for size in sizes}))
         if rest := prompt.batch[MAX_KNOWN_PROMPTS - 1 :]:
             chains.append(Chains(min(sum(map(_guess_tokens, rest)), longest)))
         return chains
