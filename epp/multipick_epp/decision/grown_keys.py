@@ -2,38 +2,67 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
-from multipick_epp.beginnings import Beginnings
+from multipick_epp.beginnings import Beginnings, Known
 from multipick_epp.blocks import keys_of_bytes, token_bytes
 from multipick_epp.types import BlockKey
 
 STRIDE_TOKENS = 1_024
 
+SLICE_TOKENS = 32_768
+"""Tokens that are hashed in one call, so that none takes long."""
+
+KEPT_TOKENS = 262_144
+"""So much of a prompt's beginning is kept, which takes half a millisecond."""
+
 _KEY_BYTES = 40
 """Of a key in a list: a place and an int."""
 
 
+class Begun(NamedTuple):
+    """A prompt of which the keys of the beginning are known."""
+
+    root: BlockKey
+    data: bytes  # its `token_bytes`
+    block_size: int
+    extras: Mapping[int, bytes]
+    known: Known[list[BlockKey]]
+
+    @property
+    def left(self) -> int:
+        """Tokens behind what is known."""
+        return (len(self.data) - self.known.stride * len(self.known.values)) // 4
+
+    def keys(self) -> list[BlockKey]:
+        """As `block_keys` makes them. In any thread."""
+        keys = [*chain.from_iterable(self.known.values)]
+        block = 4 * self.block_size
+        step = block * max(1, SLICE_TOKENS // self.block_size)
+        for start in range(block * len(keys), len(self.data), step):
+            extras = {index - len(keys): extra for index, extra in self.extras.items()}
+            last = keys[-1] if keys else self.root
+            keys += keys_of_bytes(last, self.data[start : start + step], self.block_size, extras)
+        return keys
+
+
 class GrownKeys:
-    """The keys of prompts seen lately. Used by one thread."""
+    """The keys of prompts seen lately. `begin` may be called in any thread, `keep` in one alone."""
 
     def __init__(self, max_bytes: int) -> None:
         self._beginnings: Beginnings[list[BlockKey]] = Beginnings(max_bytes, lambda keys: _KEY_BYTES * len(keys))
 
-    def keys(
-        self, root: BlockKey, token_ids: Sequence[int], block_size: int, extras: Mapping[int, bytes]
-    ) -> list[BlockKey]:
-        """As `block_keys`, and raises as it does."""
+    def begin(self, root: BlockKey, token_ids: Sequence[int], block_size: int, extras: Mapping[int, bytes]) -> Begun:
+        """Raises OverflowError or TypeError for what is no 32-bit token id."""
         data = token_bytes(token_ids)
-        blocks = max(1, STRIDE_TOKENS // block_size)
-        stride = 4 * block_size * blocks
-        if len(data) < stride:
-            return keys_of_bytes(root, data, block_size, extras)
+        stride = 4 * block_size * max(1, STRIDE_TOKENS // block_size)
         known = self._beginnings.find((root, block_size, *sorted(extras.items())), data, stride)
-        keys = [*chain.from_iterable(known.values)]
-        done = len(keys)
-        rest = data[4 * block_size * done :]
-        left = {index - done: extra for index, extra in extras.items()}
-        keys += keys_of_bytes(keys[-1] if keys else root, rest, block_size, left)
-        full = len(keys) - len(keys) % blocks
-        self._beginnings.keep(known, data, (keys[start : start + blocks] for start in range(done, full, blocks)))
-        return keys
+        return Begun(root, data, block_size, extras, known)
+
+    def keep(self, begun: Begun, keys: Sequence[BlockKey]) -> None:
+        """These are its keys."""
+        blocks = begun.known.stride // (4 * begun.block_size)
+        first = blocks * len(begun.known.values)
+        until = min(len(keys), KEPT_TOKENS // begun.block_size) - blocks
+        strides = ([*keys[at : at + blocks]] for at in range(first, until + 1, blocks))
+        self._beginnings.keep(begun.known, begun.data, strides)

@@ -9,6 +9,7 @@ thread, one request after the other, in pieces that are short enough for the loo
 
 import asyncio
 import time
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -16,8 +17,8 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from multipick_epp.blocks import Chains, block_keys, encode_extra, root_key
-from multipick_epp.decision.grown_keys import GrownKeys
+from multipick_epp.blocks import Chains, encode_extra, root_key
+from multipick_epp.decision.grown_keys import Begun, GrownKeys
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
 from multipick_epp.requests.estimate import estimated_tokens
@@ -38,9 +39,8 @@ MAX_KNOWN_PROMPTS = 32
 """Prompts of one request (a completion with a list) that are looked up, 50 us each; the rest counts as new."""
 
 INLINE_TOKENS = 65_536
-"""Tokens that are hashed at once, in less than a millisecond; more are hashed in the thread."""
-
-SLICE_TOKENS = 32_768
+"""Tokens that are hashed at once, in less than a millisecond; more are hashed in the thread. Those of a beginning that
+is known are not hashed at all."""
 
 MAX_WAITING_BYTES = 64 << 20
 """Bodies and token ids that may wait for the thread; what comes beyond them is routed by load."""
@@ -49,7 +49,7 @@ KNOWN_KEYS_BYTES = 64 << 20
 """Memory for the block keys of prompts that may grow: of ten million tokens."""
 
 T = TypeVar("T")
-_MakeKeys = Callable[[BlockKey, Sequence[int], int, Mapping[int, bytes]], list[BlockKey]]
+_Begun = Sequence[tuple[int, Mapping[int, Begun]]]  # of each prompt its tokens, and what is known of its keys by size
 
 
 class Encoder(Protocol):
@@ -155,11 +155,8 @@ class PromptReader:
                 await asyncio.sleep(0)  # each may have held the loop for a millisecond
         self._observe("tokens", time.perf_counter() - started)
         started = time.perf_counter()
-        tokens = sum(map(len, token_lists))
         try:
-            light = tokens <= INLINE_TOKENS
-            keys = self._grown.keys if light else _keys
-            chains = await self._run(light, 4 * tokens, partial(self._all_chains, prompt, token_lists, longest, keys))
+            chains = await self._chains(prompt, token_lists, longest)
         except (OverflowError, TypeError):
             return guess(request, "token ids out of range", longest, prompt)
         self._observe("keys", time.perf_counter() - started)
@@ -170,22 +167,33 @@ class PromptReader:
         """Do it here, or in the thread. Raises NoText where too much waits for the thread."""
         return work() if light else await self._worker.run(size, work)
 
-    def _all_chains(
-        self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int, keys: _MakeKeys
-    ) -> list[Chains]:
+    async def _chains(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> list[Chains]:
+        """Raises OverflowError or TypeError for what is no token id."""
+        tokens = sum(map(len, token_lists))
+        quick = tokens <= INLINE_TOKENS or all(isinstance(ids, array) for ids in token_lists)  # of others, each is read
+        begun = await self._run(quick, 4 * tokens, partial(self._begin, prompt, token_lists, longest))
+        left = sum(each.left for _, by_size in begun for each in by_size.values())
+        made = await self._run(left <= INLINE_TOKENS, 4 * left, partial(_hash, begun))
+        for (_, by_size), keys in zip(begun, made, strict=True):
+            for size, each in by_size.items():
+                self._grown.keep(each, keys[size])
+        chains = [Chains(tokens, keys) for (tokens, _), keys in zip(begun, made, strict=True)]
+        if rest := prompt.batch[MAX_KNOWN_PROMPTS - 1 :]:
+            chains.append(Chains(min(sum(map(_guess_tokens, rest)), longest)))
+        return chains
+
+    def _begin(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> _Begun:
         """Of all prompts together, as many tokens are hashed as of one at most: the rest counts as new everywhere."""
         root = root_key(self._secret, self._base, self._lora(prompt.model))
         extras = {0: encode_extra([prompt.cache_salt])} if prompt.cache_salt else {}
         sizes = self._block_sizes()
-        chains, left = [], longest
+        begun, left = [], longest
         for ids in token_lists:
             hashed = ids[:left]
             left -= len(hashed)
             tokens = min(len(ids) + prompt.guessed_tokens, longest)
-            chains.append(Chains(tokens, {size: keys(root, hashed, size, extras) for size in sizes}))
-        if rest := prompt.batch[MAX_KNOWN_PROMPTS - 1 :]:
-            chains.append(Chains(min(sum(map(_guess_tokens, rest)), longest)))
-        return chains
+            begun.append((tokens, {size: self._grown.begin(root, hashed, size, extras) for size in sizes}))
+        return begun
 
     def _lora(self, model: str | None) -> str | None:
         """A name that is not the base model's can only be an adapter's: engines refuse any other."""
@@ -208,13 +216,8 @@ def _turn(source: TokenSource) -> int | None:
     return sum(each["role"] == "assistant" for each in source.messages) if isinstance(source, Chat) else None
 
 
-def _keys(root: BlockKey, ids: Sequence[int], size: int, extras: Mapping[int, bytes]) -> list[BlockKey]:
-    """`block_keys`, of which no single call takes long."""
-    step = max(1, SLICE_TOKENS // size) * size
-    keys = block_keys(root, ids[:step], size, extras)
-    for start in range(step, len(ids), step):
-        keys += block_keys(keys[-1], ids[start : start + step], size)
-    return keys
+def _hash(begun: _Begun) -> list[dict[int, list[BlockKey]]]:
+    return [{size: each.keys() for size, each in by_size.items()} for _, by_size in begun]
 
 
 def _guess_tokens(source: TokenSource) -> int:
