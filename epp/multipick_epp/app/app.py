@@ -247,6 +247,7 @@ class App:
             self.encoders.paths,
             self.picker.hotspots.hot,
             self.capture.outage if self.capture else None,
+            self.ext_proc.refused,
         )
 
     async def drain(self) -> None:

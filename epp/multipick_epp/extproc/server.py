@@ -7,6 +7,7 @@ closed; one that is quiet is asked whether it lives; one that long had no stream
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
@@ -65,6 +66,11 @@ class ExtProcServer:
             bound = self._server.add_secure_port(_address(host, port), _credentials(self._certificate))
         await self._server.start()
         return bound
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Not known: grpc.aio tells nobody."""
+        return {}
 
     async def drain(self, deadline_s: float) -> None:
         """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left."""

@@ -1,5 +1,6 @@
 """The two servers that can carry ext_proc and health: our own HTTP/2, and grpc.aio, which is the reference."""
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from multipick_epp.extproc.connections import Connections
@@ -23,6 +24,10 @@ class ExtProcServer(Protocol):
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why connections were cut of late, each with the address of the last peer; grpc.aio tells nobody."""
 
     async def drain(self, deadline_s: float) -> None:
         """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left.

@@ -30,6 +30,7 @@ def one_status(told: Sequence[PickerStatus], workers: WorkerCounts, failing: Seq
         prompts=_asked_of_engines(told),
         hotspots=[*hot.values()],
         capture=_first(each.capture for each in told),
+        refused={why: peer for each in told for why, peer in each.refused.items()},
         workers=workers,
     )
 

@@ -17,6 +17,7 @@ CONDITION_TYPES = (
     "IndexReady",
     "EnginesMatch",
     "PrefixesSpread",
+    "GatewaysMatch",
     "ScalingActive",
     "AdaptersLoaded",
 )

@@ -218,6 +218,11 @@ def prefixes_spread(pool: Pool, seen: Observed) -> Verdict:
     return pickers.prefixes_spread(seen.reports)
 
 
+def gateways_match(pool: Pool, seen: Observed) -> Verdict:
+    """Gateways and pickers speak the same. One that doesn't may not be the pool's own, so the pool stays Ready."""
+    return pickers.gateways_match(seen.reports)
+
+
 def scaling_active(pool: Pool, seen: Observed) -> Verdict | None:
     """The autoscaler's own word; None: the pool asks for none."""
     if pool.spec.autoscaling is None:
@@ -249,6 +254,7 @@ JUDGES: dict[str, Judge] = {
     "IndexReady": index_ready,
     "EnginesMatch": engines_match,
     "PrefixesSpread": prefixes_spread,
+    "GatewaysMatch": gateways_match,
     "ScalingActive": scaling_active,
     "AdaptersLoaded": adapters_loaded,
 }

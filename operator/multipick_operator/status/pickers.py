@@ -9,11 +9,26 @@ from multipick_operator.status.verdict import Verdict
 MAX_ANSWER_BYTES = 4 << 20
 _TOLD = 3  # mismatches that a message names
 _WORDS = 250  # characters of each
+_PEER = 80  # characters of an address
 _REASONS = {  # worst first
     "model": "ModelMismatch",
     "tokenizer": "TokenizerMismatch",
     "block-size": "BlockSizeMismatch",
     "prediction": "PredictionDrift",
+}
+_REFUSED = {  # why connections are cut: what is wrong, and what helps; in this order
+    "tls_on_plaintext": (
+        "TLSMismatch",
+        "speaks TLS, and the pickers don't: set routing.gateway.pickerTLS to SelfSigned, or have it speak plaintext",
+    ),
+    "plaintext_on_tls": (
+        "TLSMismatch",
+        "speaks plaintext, and the pickers want TLS: set routing.gateway.pickerTLS to Off, or have it speak TLS",
+    ),
+    "tls_failed": (
+        "TLSFailed",
+        "and the pickers come to no TLS handshake: it has to speak TLS 1.2 or 1.3, and take a self-signed certificate",
+    ),
 }
 _EVENTS = "events"
 _RANKS = "ranks"
@@ -53,6 +68,7 @@ class PickerReport(msgspec.Struct, frozen=True):
     endpoints: Endpoints = Endpoints()
     mismatches: list[Mismatch] = []
     hotspots: list[HotPrefix] = []
+    refused: dict[str, str] = {}  # why connections were cut of late -> address of the last peer
 
 
 def read(body: bytes) -> PickerReport | None:
@@ -65,7 +81,7 @@ def read(body: bytes) -> PickerReport | None:
 
 def all_is_well(reports: Sequence[PickerReport]) -> bool:
     """Nothing is to be looked at again soon."""
-    verdicts = (index_ready(reports), engines_match(reports), prefixes_spread(reports))
+    verdicts = (index_ready(reports), engines_match(reports), prefixes_spread(reports), gateways_match(reports))
     return bool(reports) and all(verdict.status == "True" for verdict in verdicts)
 
 
@@ -126,6 +142,17 @@ def prefixes_spread(reports: Sequence[PickerReport]) -> Verdict:
     )
     more = f"; and {len(most) - _TOLD} more" if len(most) > _TOLD else ""
     return Verdict("False", "HotPrefix", f"{told}{more}; pickers let one endpoint more come to hold it")
+
+
+def gateways_match(reports: Sequence[PickerReport]) -> Verdict:
+    """Whether who connects speaks what the pickers speak; each of a gateway's requests is a 500 where it doesn't."""
+    if not reports:
+        return Verdict("Unknown", "NotReported", "no picker has told yet")
+    for why, (reason, words) in _REFUSED.items():
+        if peers := [report.refused[why] for report in reports if why in report.refused]:
+            where = f"{len(peers)} of {len(reports)} pickers cut connections in the last minutes"
+            return Verdict("False", reason, f"{where}: {peers[0][:_PEER]} {words}")
+    return Verdict("True", "GatewaysMatch", "")
 
 
 def _least(reports: Sequence[PickerReport]) -> Endpoints | None:

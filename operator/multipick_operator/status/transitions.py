@@ -36,6 +36,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("IndexReady", ""): "IndexDegraded",
     ("EnginesMatch", ""): "EngineMismatch",
     ("PrefixesSpread", ""): "HotPrefix",
+    ("GatewaysMatch", ""): "GatewayMismatch",
     ("ScalingActive", ""): "ScalingInactive",
     ("AdaptersLoaded", "LoadFailed"): "AdapterFailed",
     ("Progressing", "ProgressDeadlineExceeded"): "RolloutStuck",

@@ -7,9 +7,10 @@ pod that the API server knows.
 import asyncio
 import random
 import re
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,5 +150,14 @@ async def test_sick_engines_and_a_lost_store_are_the_pools_conditions_until_they
         await namespace.reaches("IndexReady", "True", "EventsArriving")
         await namespace.reaches("EnginesMatch", "True", "EnginesMatch")
         assert await told("EngineMismatch") == mismatches, "only changes are told"
+
+        await namespace.reaches("GatewaysMatch", "True", "GatewaysMatch")
+        gateway = ssl.create_default_context()
+        with suppress(OSError):  # it is cut
+            await asyncio.open_connection(address, 9002, ssl=gateway)
+        await namespace.patch(namespace.pool_path(), {"metadata": {"labels": {"looked-at": "again"}}})
+        await namespace.reaches("GatewaysMatch", "False", "TLSMismatch")
+        assert "127.0.0.1 speaks TLS" in await message(namespace, "GatewaysMatch")
+        await namespace.reaches("Ready", "True", "Serving")
     for _, keeper in held:
         keeper.close()

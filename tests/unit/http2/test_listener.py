@@ -213,6 +213,10 @@ async def test_who_speaks_otherwise_is_recognised_counted_and_logged_once_a_minu
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == 2
     assert remedy in lines[0]
+    served.now += 299.0
+    assert served.listener.refusals.lately == {str(why): "127.0.0.1"}
+    served.now += 1.0
+    assert served.listener.refusals.lately == {}
 
 
 async def test_a_probe_that_only_connects_is_no_refusal(serve: Serve) -> None:

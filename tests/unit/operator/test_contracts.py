@@ -1,7 +1,7 @@
 """What the operator writes is what the other programs read: their own parsers say so."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from multipick_epp import config
 from multipick_epp.admin.status import EndpointCounts, PickerStatus
 from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.decision.hotspots import HotPrefix
+from multipick_epp.extproc.http2.protocol import Refusal
 from multipick_epp.policy import registry
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator import weights
@@ -23,7 +24,7 @@ from multipick_operator.children.picker import configuration, pickers
 from multipick_operator.children.store_user import COMMANDS
 from multipick_operator.references import references
 from multipick_operator.status.fetching import progress
-from multipick_operator.status.pickers import PickerReport, engines_match, index_ready, read
+from multipick_operator.status.pickers import PickerReport, engines_match, gateways_match, index_ready, read
 from multipick_sim.cli import _parser
 
 MakePool = Callable[..., Pool]
@@ -144,11 +145,16 @@ def test_the_simulated_pod_understands_its_command_line(make_pool: MakePool) -> 
 
 
 def status_of(
-    *mismatches: Mismatch, state: str | None = None, hotspots: Sequence[HotPrefix] = ()
+    *mismatches: Mismatch,
+    state: str | None = None,
+    hotspots: Sequence[HotPrefix] = (),
+    refused: Mapping[str, str] | None = None,
 ) -> PickerReport | None:
     """A picker's own words, as the operator reads them."""
     endpoints = EndpointCounts(2, 1, {Mode.EXACT: 2})
-    status = PickerStatus(ReplicaId("r"), state, None, "local", endpoints, mismatches, hotspots=hotspots)
+    status = PickerStatus(
+        ReplicaId("r"), state, None, "local", endpoints, mismatches, hotspots=hotspots, refused=refused or {}
+    )
     return read(msgspec.json.encode(status))
 
 
@@ -176,3 +182,11 @@ def test_every_kind_of_mismatch_has_a_reason_of_its_own() -> None:
         assert found is not None
         reasons |= {one.reason for one in (index_ready([found]), engines_match([found])) if one.status == "False"}
     assert reasons == {"ModelMismatch", "TokenizerMismatch", "BlockSizeMismatch", "PredictionDrift", "NoEvents"}
+
+
+def test_the_operator_knows_the_pickers_words_for_gateways_of_another_protocol() -> None:
+    cut = (Refusal.TLS_ON_PLAINTEXT, Refusal.PLAINTEXT_ON_TLS, Refusal.TLS_FAILED)
+    for why in Refusal:
+        found = status_of(refused={str(why): "10.0.0.9"})
+        assert found is not None
+        assert gateways_match([found]).status == ("False" if why in cut else "True")

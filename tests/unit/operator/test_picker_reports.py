@@ -11,6 +11,7 @@ from multipick_operator.status.pickers import (
     PickerReport,
     all_is_well,
     engines_match,
+    gateways_match,
     index_ready,
     prefixes_spread,
     read,
@@ -97,6 +98,8 @@ def test_engines_that_did_not_answer_are_counted() -> None:
         ([report(state="x: away")], False),
         ([report(("model", A, ""))], False),
         ([msgspec.structs.replace(WELL, hotspots=[HotPrefix("0a", 16, 0.5, [A])])], False),
+        ([WELL, report(refused={"tls_on_plaintext": "10.0.0.9"})], False),
+        ([report(refused={"flood": "10.0.0.9"})], True),
     ],
 )
 def test_a_pool_with_troubles_is_looked_at_again_soon(reports: list[PickerReport], well: bool) -> None:
@@ -133,3 +136,31 @@ def test_many_hot_prefixes_on_many_endpoints_leave_room_for_others() -> None:
     assert len(found.message) < 1400
     assert "and 297 more" in found.message
     assert "; and 29 more; " in found.message
+
+
+@pytest.mark.parametrize(
+    ("refused", "expected", "words"),
+    [
+        ({}, ("True", "GatewaysMatch"), ""),
+        ({"tls_on_plaintext": "10.0.0.9"}, ("False", "TLSMismatch"), "10.0.0.9 speaks TLS"),
+        ({"tls_on_plaintext": "10.0.0.9"}, ("False", "TLSMismatch"), "routing.gateway.pickerTLS to SelfSigned"),
+        ({"plaintext_on_tls": "fd00::9"}, ("False", "TLSMismatch"), "fd00::9 speaks plaintext"),
+        ({"plaintext_on_tls": "fd00::9"}, ("False", "TLSMismatch"), "routing.gateway.pickerTLS to Off"),
+        ({"tls_failed": "10.0.0.9"}, ("False", "TLSFailed"), "TLS 1.2 or 1.3"),
+        ({"tls_failed": "a", "plaintext_on_tls": "b"}, ("False", "TLSMismatch"), "b speaks plaintext"),
+        ({"not_http2": "10.0.0.9", "silent": "10.0.0.9", "of a later picker": ""}, ("True", "GatewaysMatch"), ""),
+    ],
+)
+def test_a_gateway_that_speaks_otherwise_is_told_with_what_helps(
+    refused: dict[str, str], expected: tuple[str, str], words: str
+) -> None:
+    found = gateways_match([WELL, report(refused=refused)])
+    assert found[:2] == expected
+    assert words in found.message
+
+
+def test_gateways_are_not_known_before_a_picker_tells_and_any_words_of_it_leave_room_for_others() -> None:
+    assert gateways_match([]).status == "Unknown"
+    found = gateways_match([report(refused={"tls_failed": "x" * 5000})] * 3)
+    assert found.message.startswith("3 of 3 pickers")
+    assert len(found.message) < 400

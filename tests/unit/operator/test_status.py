@@ -108,6 +108,7 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         "IndexReady": "Unknown",
         "EnginesMatch": "Unknown",
         "PrefixesSpread": "Unknown",
+        "GatewaysMatch": "Unknown",
     }
     assert {one.type for one in found.conditions} <= set(CONDITION_TYPES)
     assert found.selector == "multipick.dev/pool=p,multipick.dev/role=engine"
@@ -399,3 +400,13 @@ def test_a_prefix_that_becomes_hot_is_an_event_that_names_it_and_its_holders_onc
     assert notes(pool, calm, told, Changes()) == [Note("Warning", "HotPrefix", message)]
     assert notes(pool, told, status(pool, serving(reports=[hot]), told, LATER), Changes()) == []
     assert notes(pool, told, status(pool, serving(reports=[WELL]), told, LATER), Changes()) == []
+
+
+def test_a_gateway_of_the_wrong_protocol_is_an_event_once_and_takes_no_pool_down(make_pool: MakePool) -> None:
+    pool = make_pool()
+    calm = status(pool, serving(reports=[WELL]), None, NOW)
+    cut = replaced(WELL, refused={"tls_on_plaintext": "10.0.0.9"})
+    told = status(pool, serving(reports=[cut]), calm, LATER)
+    assert (condition(told, "GatewaysMatch").status, condition(told, "Ready").status) == ("False", "True")
+    assert [(one.type, one.reason) for one in notes(pool, calm, told, Changes())] == [("Warning", "GatewayMismatch")]
+    assert notes(pool, told, status(pool, serving(reports=[cut]), told, LATER), Changes()) == []

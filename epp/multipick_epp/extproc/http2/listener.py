@@ -13,26 +13,14 @@ from multipick_epp.extproc.http2.bounds import Bounds, Shared
 from multipick_epp.extproc.http2.connection import Connection
 from multipick_epp.extproc.http2.frames import Code
 from multipick_epp.extproc.http2.protocol import Http2Protocol, Refusal
+from multipick_epp.extproc.http2.refusals import Refusals
 from multipick_epp.extproc.http2.streams import Serve
 
 log = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0
-_LOG_EVERY_S: Final = 60.0
 _BACKLOG: Final = 1024
 _RECENT_S: Final = 2.0  # since its last stream, or since it came, a connection counts as in use
-_REMEDY: Final = {
-    Refusal.TLS_ON_PLAINTEXT: "a client speaks TLS, and this port doesn't: set listen.tls.mode to self-signed or"
-    " files, or tell the gateway to use plaintext",
-    Refusal.PLAINTEXT_ON_TLS: "a client speaks plaintext HTTP/2, and this port wants TLS: tell the gateway to use TLS,"
-    " or set listen.tls.mode to off",
-    Refusal.TLS_FAILED: "a TLS handshake failed: look at versions, and at listen.tls.client_ca if it is set",
-    Refusal.NOT_HTTP2: "a client doesn't speak HTTP/2: this port is for gRPC",
-    Refusal.PROTOCOL: "a client broke the rules of HTTP/2",
-    Refusal.FLOOD: "a client asks for too much that carries nothing, and was cut off",
-    Refusal.SILENT: "a client was silent for too long, in a handshake, amid a frame or when asked for a sign of life",
-    Refusal.TOO_MANY: "too many connections",
-}
 
 
 class Refused(Protocol):
@@ -57,6 +45,7 @@ class Listener:
         self.bounds = bounds or Bounds()
         self.shared = Shared(self.bounds, self._shed)
         self.peers: dict[Http2Protocol, None] = {}
+        self.refusals = Refusals(clock)
         self._serve = serve
         self._observer = observer
         self._tls = tls
@@ -65,7 +54,6 @@ class Listener:
         self._draining = False
         self._ticking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
-        self._logged: dict[Refusal, float] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
@@ -155,10 +143,7 @@ class Listener:
     def refused(self, why: Refusal, peer: str) -> None:
         """As `Owner.refused`."""
         self._observer.refused(why)
-        now = self._clock()
-        if now - self._logged.get(why, -_LOG_EVERY_S) >= _LOG_EVERY_S:
-            self._logged[why] = now
-            log.warning("a connection was refused: %s", _REMEDY[why], extra={"reason": str(why), "peer": peer})
+        self.refusals.note(why, peer)
 
     def _protocol(self) -> Http2Protocol:
         tls = None if self._tls is None else self._tls()

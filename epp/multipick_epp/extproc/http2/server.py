@@ -1,5 +1,6 @@
 """The ext_proc service and health over our own HTTP/2: what `extproc.server` is over grpc.aio."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from multipick_epp.extproc.collected import Kept
@@ -49,6 +50,11 @@ class Http2ExtProcServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
         return await self.listener.start(host, port)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """As `transports.ExtProcServer.refused`."""
+        return self.listener.refusals.lately
 
     async def drain(self, deadline_s: float) -> None:
         """Not ready at once; answer on until nothing is open and all peers know, or the deadline is there; then end
