@@ -1,9 +1,9 @@
 """Every policy on the same requests, in simulated time: the tables of docs/evaluation.md.
 
 Parts: the conversation trace spread over its ticks, as it is, and whole; hot prefixes with the hotspot guard on and
-off; made workloads; knowledge that is late or not shared; unequal pods. Ratios are to `lmetric` on the same requests
-and seed, with a 95 % interval over seeds. A part's result is written as soon as it is there, in the place of an earlier
-one in the file.
+off; made workloads; knowledge that is late or not shared; unequal pods; `marginal` beside `lmetric` on other pools,
+loads and knowledge. Ratios are to `lmetric` on the same requests and seed, with a 95 % interval over seeds. A part's
+result is written as soon as it is there, in the place of an earlier one in the file; Ctrl-C keeps what is done.
 
     python bench/policies.py TRACE [--requests 1600] [--parts spread whole hot ...] [--jobs 1] [--json FILE]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from multipick_epp.policy.registry import BUILT_IN
-from multipick_sim.replay.outcome import Outcome
+from multipick_sim.replay.outcome import Arm, Outcome
 from multipick_sim.replay.processes import run_study
 from multipick_sim.replay.setup import Setup
 from multipick_sim.replay.study import Level, Source, Study, capacity_of
@@ -28,10 +28,14 @@ from multipick_sim.replay.table import table
 ALL = tuple(BUILT_IN)
 WEIGHTS = tuple(f"linear:{weight}" for weight in (0.1, 0.3, 0.7, 0.9))
 MAIN = ("lmetric", "marginal", "round-robin", "vllm-v1", "linear", "dynamo", "llm-d", "lmetric-no-queue")
-WHOLE = ("lmetric", "marginal", "linear", "llm-d", "vllm-v1")
+STEADY = ("round-robin", "vllm-v1", "vllm-032", "dualmap", "preble")
+"""Policies that break no ties by chance: on a trace, which is the same for every seed, one seed says it all."""
+OURS = ("lmetric", "marginal")
 UNEQUAL = ("lmetric", "lmetric-seconds", "marginal", "linear", "dynamo", "vllm-v1", "least-request", "round-robin")
 THREE = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
 ONE = (Level(0.9, True),)
+BUSY = (Level(0.9, True), Level(1.2, True))
+FIVE = (Level(0.3, True), *THREE, Level(1.2, True))
 OWN = (Level(1.0),)
 HOT = ("hot-prefix:16384:0.5:800", "hot-prefix:61440:0.3:400", "hot-prefix:4096:0.8:3000", "hot-prefix:102400:0.6:400")
 COARSE = 64  # tokens a block of the engines where many runs are made: a third of the time, hardly other figures
@@ -44,6 +48,19 @@ KNOWLEDGE = {
     "all 0.2 s late, no reservation": Setup(block_size=COARSE, hits_late_s=0.2, loads_late_s=0.2),
     "all 1 s late, no reservation": Setup(block_size=COARSE, hits_late_s=1.0, loads_late_s=1.0),
     "4 pickers, each by its own loads": Setup(block_size=COARSE, pickers=4, own_view=True),
+}
+MADE = ("chat", "api", "agent", "mixed")
+POOLS = {
+    "4 pods": Setup(block_size=COARSE, pods=4),
+    "8 pods": Setup(block_size=COARSE, pods=8),
+    "32 pods": Setup(block_size=COARSE, pods=32),
+    "a10-qwen2.5-7b": Setup(block_size=COARSE, preset="a10-qwen2.5-7b"),
+    "h100-qwen3-32b-tp2": Setup(block_size=COARSE, preset="h100-qwen3-32b-tp2"),
+    "h100-llama-3.3-70b-tp8": Setup(block_size=COARSE, preset="h100-llama-3.3-70b-tp8"),
+    "half of the pods A100": Setup(block_size=COARSE, preset="h100-llama-3.1-8b,a100-llama-3.1-8b"),
+    "events 1 s late": KNOWLEDGE["events 1 s late"],
+    "all 0.2 s late, no reservation": KNOWLEDGE["all 0.2 s late, no reservation"],
+    "4 pickers, each by its own loads": KNOWLEDGE["4 pickers, each by its own loads"],
 }
 
 
@@ -62,24 +79,26 @@ def parts(trace: str, requests: int) -> Iterator[Part]:
     yield Part("conversation, spread", "spread", Study(spread, Setup(), (*ALL, *WEIGHTS), THREE, 3))
     whole = replace(spread, requests=None)
     yield Part(
-        "conversation, spread, whole", "whole", Study(whole, Setup(block_size=COARSE), WHOLE, (Level(0.8, True),), 1)
+        "conversation, spread, whole", "whole", Study(whole, Setup(block_size=COARSE), (*ALL, *WEIGHTS), THREE, 3)
     )
     for name in HOT:
         for guard in (False, True):
-            made = Study(Source(name, 2500), Setup(block_size=COARSE, guard=guard), ("lmetric", "marginal"), OWN, 2)
+            made = Study(Source(name, 2500), Setup(block_size=COARSE, guard=guard), OURS, OWN, 6)
             yield Part(f"{name}, guard {'on' if guard else 'off'}", "hot", made)
-    for name in ("chat", "api", "agent", "mixed"):
-        yield Part(name, "made", Study(Source(name, 1500), Setup(block_size=COARSE), MAIN, ONE, 3))
+    for name in MADE:
+        yield Part(name, "made", Study(Source(name, 1500), Setup(block_size=COARSE), ALL, ONE, 3))
     for name, setup in KNOWLEDGE.items():
         policies = ("lmetric", "lmetric-no-queue", "least-request")
-        yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 1))
-    unequal = Setup(block_size=COARSE, preset="h100-llama-3.1-8b,a100-llama-3.1-8b")
-    yield Part("conversation, half of the pods A100", "unequal", Study(spread, unequal, UNEQUAL, ONE, 1))
-    yield Part(
-        "conversation, as it is",
-        "ticks",
-        Study(replace(spread, spread=False), Setup(block_size=COARSE), MAIN, THREE, 1),
-    )
+        yield Part(name, "knowledge", Study(spread, setup, policies, ONE, 3))
+    unequal = POOLS["half of the pods A100"]
+    yield Part("conversation, half of the pods A100", "unequal", Study(spread, unequal, UNEQUAL, ONE, 3))
+    ticks = replace(spread, spread=False)
+    yield Part("conversation, as it is", "ticks", Study(ticks, Setup(block_size=COARSE), MAIN, THREE, 3))
+    yield Part("conversation", "marginal", Study(spread, Setup(block_size=COARSE), OURS, FIVE, 3))
+    for name, setup in POOLS.items():
+        yield Part(f"conversation, {name}", "marginal", Study(spread, setup, OURS, ONE, 3))
+    for name in MADE:
+        yield Part(name, "marginal", Study(Source(name, 1500), Setup(block_size=COARSE), OURS, BUSY, 6))
 
 
 def ratios(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -105,30 +124,45 @@ def _tpot(outcome: Outcome) -> float:
     return outcome.tpot_s.mean
 
 
-def run(part: Part, jobs: int) -> dict[str, Any]:
+def run(part: Part, jobs: int) -> tuple[dict[str, Any], bool]:
+    """The figures, of what was done by then where it is interrupted; and whether it was."""
     started = time.monotonic()
     capacity = capacity_of(part.study) if part.study.needs_capacity else None
-    arms = part.study.arms(capacity)
-    outcomes = list(run_study(part.study, arms, jobs, lambda share: None))
+    arms = [arm for arm in part.study.arms(capacity) if arm.seed == 0 or not _says_it_all(part.study, arm)]
+    outcomes: list[Outcome] = []
+    interrupted = False
+    try:
+        for outcome in run_study(part.study, arms, jobs, lambda share: None):
+            outcomes.append(outcome)  # noqa: PERF402 - an interrupt keeps what has come
+    except KeyboardInterrupt:
+        if not outcomes:
+            raise
+        interrupted = True
     summary = rows(sorted(outcomes, key=lambda each: arms.index(each.arm)))
     print(f"\n== {part.name}", flush=True)
     for line in table(summary, lambda load: f"{load / capacity:.2f} of capacity" if capacity else f"{load:g}"):
         print(line, flush=True)
-    return {
+    result = {
         "part": part.name,
         "kind": part.kind,
         "requests": outcomes[0].requests,
-        "seeds": part.study.seeds,
+        "seeds": max(row.seeds for row in summary),
         "capacity": capacity,
         "wall_s": round(time.monotonic() - started),
         "setup": asdict(part.study.setup),
         "rows": [asdict(row) for row in summary],
         "by_lmetric": ratios(outcomes),
     }
+    return result, interrupted
+
+
+def _says_it_all(study: Study, arm: Arm) -> bool:
+    """Whether any other seed would give the same."""
+    return arm.policy in STEADY and not study.source.depends_on_seed and not study.setup.own_view
 
 
 def main() -> None:
-    kinds = ("spread", "whole", "hot", "made", "knowledge", "unequal", "ticks")
+    kinds = ("spread", "whole", "hot", "made", "knowledge", "unequal", "ticks", "marginal")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trace", help="Mooncake's conversation trace")
     parser.add_argument("--requests", type=int, default=1600, help="the first so many of it (12,031)")
@@ -138,15 +172,17 @@ def main() -> None:
     options = parser.parse_args()
     for part in parts(options.trace, options.requests):
         if part.kind in options.parts:
-            result = run(part, options.jobs)
+            result, interrupted = run(part, options.jobs)
             if options.json:
                 _keep(options.json, result)
+            if interrupted:
+                break
 
 
 def _keep(file: Path, result: dict[str, Any]) -> None:
     """One part a line, five digits a figure."""
     before = json.loads(file.read_text())["parts"] if file.exists() else []
-    parts = [*(part for part in before if part["part"] != result["part"]), result]
+    parts = [*(part for part in before if (part["kind"], part["part"]) != (result["kind"], result["part"])), result]
     lines = ",\n".join(json.dumps(_rounded(part)) for part in parts)
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     file.write_text(f'{{"machine": "{machine}", "parts": [\n{lines}\n]}}\n')

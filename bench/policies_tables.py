@@ -31,6 +31,11 @@ def tables(parts: Sequence[dict[str, Any]]) -> Iterator[str]:
         if chosen:
             yield f"\n### {kind}\n"
             yield from _by_part(chosen)
+    beside = [part for part in parts if part["kind"] == "marginal"]
+    beside += [part for part in parts if part["kind"] == "hot" and part["setup"]["guard"]]
+    if beside:
+        yield "\n### marginal\n"
+        yield from _by_lmetric(beside)
 
 
 def _by_load(part: dict[str, Any]) -> Iterator[str]:
@@ -51,6 +56,24 @@ def _by_part(parts: Sequence[dict[str, Any]]) -> Iterator[str]:
     for part in parts:
         rows = {row["policy"]: row for row in part["rows"]}
         yield f"| {part['part']} | " + " | ".join(_cell(rows[policy]) for policy in policies) + " |"
+
+
+def _by_lmetric(parts: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """`marginal` against `lmetric` on the same requests, one row a part and load."""
+    yield "| | load | seeds | TTFT % | TPOT % | E2E % |"
+    yield "|---" * 6 + "|"
+    for part in parts:
+        seeds = {(row["policy"], row["load"]): row["seeds"] for row in part["rows"]}
+        for row in part["by_lmetric"]:
+            if row["policy"] == "marginal":
+                load = f"{row['load'] / (part['capacity'] or 1):.2g}"
+                changes = " | ".join(_change(row[each]) for each in ("ttft", "tpot", "e2e"))
+                yield f"| {part['part']} | {load} | {seeds['marginal', row['load']]} | {changes} |"
+
+
+def _change(ratio: dict[str, Any]) -> str:
+    half = f" ± {100 * ratio['half']:.1f}" if ratio["half"] else ""
+    return f"{100 * (ratio['value'] - 1):+.1f}{half}"
 
 
 def _cell(row: dict[str, Any]) -> str:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from random import Random
 
-from multipick_epp.policy.hotspot import without
-from multipick_epp.policy.lmetric import lmetric
-from multipick_epp.policy.marginal import marginal
+from multipick_epp.policy import hotspot
+from multipick_epp.policy.registry import policy
 from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
 from multipick_epp.types import Endpoint
 
@@ -18,7 +17,7 @@ from multipick_sim.replay.loads import Loads
 from multipick_sim.replay.setup import Setup
 from multipick_sim.workloads.workload import NOBODY, Workload
 
-GUARDED = (lmetric, marginal)
+GUARDED = frozenset(map(policy, hotspot.GUARDED))
 """Rules that the hotspot guard belongs to; other projects' have none."""
 TELL_EVERY = 100
 
@@ -163,11 +162,11 @@ class Replay:
         )
 
     def _guard(self, view: Loads, snapshot: Snapshot, ranking: Ranking) -> Ranking:
-        hotspot = view.guard.watch(snapshot, ranking) if self._guarded else None
-        if hotspot is None:
+        hot = view.guard.watch(snapshot, ranking) if self._guarded else None
+        if hot is None:
             return ranking
         self._hot += 1
-        if not hotspot.avoid:
+        if not hot.avoid:
             return ranking
         self._avoided += 1
-        return without(ranking, hotspot, self._rng)
+        return hotspot.without(ranking, hot, self._rng)
