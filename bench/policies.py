@@ -6,6 +6,7 @@ loads and knowledge. Ratios are to `lmetric` on the same requests and seed, with
 result is written as soon as it is there, in the place of an earlier one in the file; Ctrl-C keeps what is done.
 
     python bench/policies.py TRACE [--requests 1600] [--parts spread whole hot ...] [--jobs 1] [--json FILE]
+    python bench/policies.py TRACE --parts whole --policies lmetric linear --seeds 1        # less of it
 """
 
 import argparse
@@ -98,7 +99,7 @@ def parts(trace: str, requests: int) -> Iterator[Part]:
     for name, setup in POOLS.items():
         yield Part(f"conversation, {name}", "marginal", Study(spread, setup, OURS, ONE, 3))
     for name in MADE:
-        yield Part(name, "marginal", Study(Source(name, 1500), Setup(block_size=COARSE), OURS, BUSY, 6))
+        yield Part(name, "marginal", Study(Source(name, 1500), Setup(block_size=COARSE), OURS, BUSY, 3))
 
 
 def ratios(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -167,16 +168,24 @@ def main() -> None:
     parser.add_argument("trace", help="Mooncake's conversation trace")
     parser.add_argument("--requests", type=int, default=1600, help="the first so many of it (12,031)")
     parser.add_argument("--parts", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--policies", nargs="+", help="of each part these alone; lmetric must be among them")
+    parser.add_argument("--seeds", type=int, help="fewer or more than each part has")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     for part in parts(options.trace, options.requests):
         if part.kind in options.parts:
-            result, interrupted = run(part, options.jobs)
+            result, interrupted = run(_reduced(part, options.policies, options.seeds), options.jobs)
             if options.json:
                 _keep(options.json, result)
             if interrupted:
                 break
+
+
+def _reduced(part: Part, policies: Sequence[str] | None, seeds: int | None) -> Part:
+    study = part.study
+    chosen = [each for each in study.policies if policies is None or each in policies]
+    return replace(part, study=replace(study, policies=chosen, seeds=seeds or study.seeds))
 
 
 def _keep(file: Path, result: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ class Chooser:
     def _context(self, snapshot: Snapshot) -> Context | None:
         if not self._accounts_contexts:
             return None
-        pool = Marginal(*pool_terms(snapshot, snapshot.context_tokens)) if self._rank is marginal else None
+        pool = Marginal(*pool_terms(snapshot)) if self._rank is marginal else None
         return Context(max(1, snapshot.prompt_tokens), pool)
 
 

@@ -41,10 +41,10 @@ def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load], context: Co
             for each, load in pairs
         ]
     else:
-        length, (price, mean_traffic) = context.prompt_tokens, context.marginal
+        length, (price, least_traffic) = context.prompt_tokens, context.marginal
         scores = [
             (load.queued_tokens + each.unexplained_queued + each.new_tokens * price)
-            * (load.context_tokens + (load.in_flight + 2 * each.unexplained_in_flight + 1) * length + mean_traffic)
+            * (load.context_tokens + (load.in_flight + 2 * each.unexplained_in_flight + 1) * length + least_traffic)
             for each, load in pairs
         ]
     return scores.index(min(scores))

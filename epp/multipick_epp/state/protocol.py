@@ -67,7 +67,7 @@ class Marginal(NamedTuple):
     """What the whole pool adds to the score of policy `marginal`, by the caller's view: see `policy.marginal`."""
 
     price: int  # of a new token, in tokens: 1 + z
-    mean_traffic: float  # the mean M, tokens
+    least_traffic: int  # the least M, tokens
 
 
 class Context(NamedTuple):
@@ -263,8 +263,8 @@ class State(Index, Protocol):
         """Atomically take the candidate with the smallest score, the first of equals.
 
         That is LMETRIC's, (queued + new) x (in flight + 1), unless `context` says `marginal`:
-        (queued + new x price) x (context + (in flight + 1) x prompt + mean traffic), where requests that no reservation
-        explains are taken to be as long as this one. Callers shuffle equals.
+        (queued + new x price) x (context + (in flight + 1) x prompt + least traffic), where requests that no
+        reservation explains are taken to be as long as this one. Callers shuffle equals.
         A reservation id that is known already is not charged twice: the same outcome again.
         With `equal_prompt`, a candidate to which any replica has reserved an equal prompt counts as holding it: else
         those of a burst of equal prompts that know of one such candidate would all crowd there.

@@ -235,15 +235,15 @@ async def test_accounting_for_contexts_changes_no_choice(state: State) -> None:
     assert (await state.reserve(rid(9), candidates(10, 37), context=Context(10))).index == 0  # (2 + 10) x 3 < 37
 
 
-async def test_marginal_weighs_the_prompts_in_flight_and_their_mean(state: State) -> None:
+async def test_marginal_weighs_the_prompts_in_flight_and_the_least_of_the_pool(state: State) -> None:
     await state.reserve(rid(1), [Candidate(A, 1)], context=Context(10_000))
     await state.reserve(rid(2), [Candidate(B, 1)], context=Context(50))
     # 21 x 10,200 = 214,200 against 801 x 250 = 200,250
-    near = await state.reserve(rid(3), candidates(20, 800), context=Context(100, Marginal(1, 0.0)))
+    near = await state.reserve(rid(3), candidates(20, 800), context=Context(100, Marginal(1, 0)))
     assert (near.index, near.load) == (1, Load(1, 1))
     state.release(rid(3))
     # 21 x 10,300 = 216,300 against 801 x 350 = 280,350
-    far = await state.reserve(rid(4), candidates(20, 800), context=Context(100, Marginal(1, 100.0)))
+    far = await state.reserve(rid(4), candidates(20, 800), context=Context(100, Marginal(1, 100)))
     assert far.index == 0
 
 
@@ -251,13 +251,13 @@ async def test_marginals_price_counts_new_tokens_more_than_queued_ones(state: St
     await state.reserve(rid(1), [Candidate(A, 100)], context=Context(1))
     # (100 + 10) x (1 + 20) = 2,310 against 220 x 10; new tokens three times: 130 x 21 = 2,730 against 6,600
     pair = [Candidate(A, 10), Candidate(B, 220)]
-    assert (await state.reserve(rid(2), pair, context=Context(10, Marginal(1, 0.0)))).index == 1
+    assert (await state.reserve(rid(2), pair, context=Context(10, Marginal(1, 0)))).index == 1
     state.release(rid(2))
-    assert (await state.reserve(rid(3), pair, context=Context(10, Marginal(3, 0.0)))).index == 0
+    assert (await state.reserve(rid(3), pair, context=Context(10, Marginal(3, 0)))).index == 0
 
 
 async def test_for_marginal_what_no_reservation_explains_is_as_long_as_the_prompt(state: State) -> None:
-    weighing = Context(100, Marginal(1, 0.0))
+    weighing = Context(100, Marginal(1, 0))
     # Two such requests: contexts of 200, and two that this one slows: 10 x 500 against 49 x 100
     crowded = [Candidate(A, 10, unexplained_in_flight=2), Candidate(B, 49)]
     assert (await state.reserve(rid(1), crowded, context=weighing)).index == 1
@@ -273,7 +273,7 @@ async def test_contexts_are_shared(replica: Callable[[], Awaitable[State]], even
     one, two = await replica(), await replica()
     await one.reserve(rid(1), [Candidate(A, 1)], context=Context(10_000))
     await two.reserve(rid(2), [Candidate(B, 1)], context=Context(50))
-    reserved = await two.reserve(rid(3), candidates(20, 800), context=Context(100, Marginal(1, 0.0)))
+    reserved = await two.reserve(rid(3), candidates(20, 800), context=Context(100, Marginal(1, 0)))
     assert reserved.index == 1, "two may not have heard of what one charged: the store has"
     await eventually(lambda: two.load(A) == Load(1, 1, 10_000, 1))
     await eventually(lambda: one.load(B) == Load(801, 2, 150, 2))

@@ -53,7 +53,7 @@ ACTS = st.builds(
     st.integers(0, 5),
     st.integers(0, 3),
     st.integers(1, 1000),
-    st.sampled_from([None, Context(700), Context(1, Marginal(1, 0.0)), Context(5000, Marginal(3, 1234.5))]),
+    st.sampled_from([None, Context(700), Context(1, Marginal(1, 0)), Context(5000, Marginal(3, 1234))]),
 )
 
 

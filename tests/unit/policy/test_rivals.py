@@ -185,8 +185,8 @@ def test_seconds_stand_for_tokens_where_pods_are_not_equal() -> None:
 
 def test_marginal_multiplies_the_prefill_and_the_decode_traffic_that_a_request_adds() -> None:
     snapshot = view([0, 500], [100, 900], [4, 1], context_tokens=[2000, 7000])
-    # M = 2000 + 5 * 1000, 7000 + 2 * 1000; their mean is 8000; nobody is known to wait
-    assert scores(marginal, snapshot) == [1100 * 15_000, 1400 * 17_000]
+    # M = 2000 + 5 * 1000, 7000 + 2 * 1000, of which the first is the least; nobody is known to wait
+    assert scores(marginal, snapshot) == [1100 * 14_000, 1400 * 16_000]
     # Two requests wait for their first token wherever it goes: new tokens count three times.
-    assert scores(marginal, replace(snapshot, prefilling=[2, 3])) == [3100 * 15_000, 2400 * 17_000]
-    assert scores(marginal, replace(snapshot, prefilling=[0, 3])) == [1100 * 15_000, 1400 * 17_000]
+    assert scores(marginal, replace(snapshot, prefilling=[2, 3])) == [3100 * 14_000, 2400 * 16_000]
+    assert scores(marginal, replace(snapshot, prefilling=[0, 3])) == [1100 * 14_000, 1400 * 16_000]

@@ -107,8 +107,8 @@ def reserve_step(
 
 
 def _packed(context: Context) -> bytes:
-    price, mean_traffic = context.marginal or (0, 0.0)
-    return struct.pack("<3d", context.prompt_tokens, price, mean_traffic)
+    price, least_traffic = context.marginal or (0, 0)
+    return struct.pack("<3d", context.prompt_tokens, price, least_traffic)
 
 
 class _Reserves:

@@ -28,7 +28,7 @@ local function contexts_of(names)
   return redis.call('HMGET', load, unpack(fields))
 end
 
-local function cheapest(names, new, unexplained, length, price, mean_traffic)
+local function cheapest(names, new, unexplained, length, price, least_traffic)
   local count = #names
   local loads = redis.call('HMGET', load, unpack(names))
   local contexts = price > 0 and contexts_of(names)
@@ -43,7 +43,7 @@ local function cheapest(names, new, unexplained, length, price, mean_traffic)
     if contexts then  -- what is not explained counts as long as this prompt
       local _, context = parts_of(contexts[i])
       local traffic = context + (in_flight + 2 * elsewhere + 1) * length
-      score = (queued + new[i] * price) * (traffic + mean_traffic)
+      score = (queued + new[i] * price) * (traffic + least_traffic)
     else
       score = (queued + new[i]) * (in_flight + elsewhere + 1)
     end
@@ -74,7 +74,7 @@ end
 -- Charges the cheapest candidate of one request. `figures`: the candidates' new tokens, then the new tokens where an
 -- equal prompt went; `ends`: the candidates' names, each ended by a zero; `prompt`: empty where it is not to be compared;
 -- `explained`: the candidates' unexplained queued tokens, then their unexplained in flight, empty where there are none;
--- `context`: the prompt's tokens, and price and mean traffic for policy `marginal`, else 0; empty where contexts are not
+-- `context`: the prompt's tokens, and price and least traffic for policy `marginal`, else 0; empty where contexts are not
 -- accounted for.
 local function reserve(figures, ends, prompt, explained, context)
   local count = #figures / 8 - 1
@@ -92,11 +92,11 @@ local function reserve(figures, ends, prompt, explained, context)
     end
   end
 
-  local length, price, mean_traffic = 0, 0, 0
+  local length, price, least_traffic = 0, 0, 0
   if context ~= '' then
-    length, price, mean_traffic = struct.unpack('<ddd', context)
+    length, price, least_traffic = struct.unpack('<ddd', context)
   end
-  local winner, its_load = cheapest(names, new, unexplained, length, price, mean_traffic)
+  local winner, its_load = cheapest(names, new, unexplained, length, price, least_traffic)
   charge(names[winner], IN_FLIGHT + new[winner])
   if length > 0 then
     charge(names[winner] .. CONTEXTS, IN_FLIGHT + length)
