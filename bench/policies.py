@@ -12,7 +12,6 @@ result is written as soon as it is there, in the place of an earlier one in the 
 import argparse
 import json
 import platform
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -107,7 +106,8 @@ def ratios(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     ours = {(each.arm.load, each.arm.seed): each for each in outcomes if each.arm.policy == "lmetric"}
     groups: dict[tuple[float, str], list[tuple[Outcome, Outcome]]] = {}
     for each in outcomes:
-        groups.setdefault((each.arm.load, each.arm.policy), []).append((each, ours[each.arm.load, each.arm.seed]))
+        if our := ours.get((each.arm.load, each.arm.seed)):  # else it was interrupted before
+            groups.setdefault((each.arm.load, each.arm.policy), []).append((each, our))
     return [
         {
             "policy": policy,
@@ -127,7 +127,6 @@ def _tpot(outcome: Outcome) -> float:
 
 def run(part: Part, jobs: int) -> tuple[dict[str, Any], bool]:
     """The figures, of what was done by then where it is interrupted; and whether it was."""
-    started = time.monotonic()
     capacity = capacity_of(part.study) if part.study.needs_capacity else None
     arms = [arm for arm in part.study.arms(capacity) if arm.seed == 0 or not _says_it_all(part.study, arm)]
     outcomes: list[Outcome] = []
@@ -149,7 +148,6 @@ def run(part: Part, jobs: int) -> tuple[dict[str, Any], bool]:
         "requests": outcomes[0].requests,
         "seeds": max(row.seeds for row in summary),
         "capacity": capacity,
-        "wall_s": round(time.monotonic() - started),
         "setup": asdict(part.study.setup),
         "rows": [asdict(row) for row in summary],
         "by_lmetric": ratios(outcomes),
