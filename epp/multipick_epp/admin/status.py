@@ -54,5 +54,5 @@ class PickerStatus(msgspec.Struct, frozen=True):
     prompts: Mapping[str, str] = {}
     hotspots: Sequence[HotPrefix] = ()  # prefixes of which more is asked than their holders' part of the pool
     capture: str | None = None  # why own traffic is not captured; None while it is, or is not to be
-    workers: WorkerCounts | None = None  # where there are several: the rest is the worst of what each says
     refused: Mapping[str, str] = {}  # why connections of gateways were cut in the last minutes, and whose the last was
+    workers: WorkerCounts | None = None  # where there are several: the rest is the worst of what each says
