@@ -26,19 +26,22 @@ class _Card(msgspec.Struct):
 
 
 class _Cards(msgspec.Struct):
-    data: list[_Card]
+    data: list[msgspec.Raw]
 
 
+_UNREADABLE = msgspec.DecodeError, UnicodeDecodeError, RecursionError
 _cards = msgspec.json.Decoder(_Cards)
+_one_card = msgspec.json.Decoder(_Card)
 
 
 def parse(body: bytes) -> ServedModels | None:
-    """None for what is no such answer."""
+    """None for what is no such answer. A card that is none costs itself, where others can be read."""
     try:
-        cards = _cards.decode(body).data
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _cards.decode(body).data
+    except _UNREADABLE:
         return None
-    if len(cards) > bounds.MODELS:
+    cards = [card for each in found[: bounds.MODELS] if (card := _card(each)) is not None]
+    if len(found) > bounds.MODELS or (found and not cards):
         return None
     cards = [card for card in cards if len(card.id) <= bounds.NAME_CHARS]
     base = [card for card in cards if card.parent is None]
@@ -49,3 +52,10 @@ def parse(body: bytes) -> ServedModels | None:
         frozenset(card.id for card in cards if card.parent is not None),
         next((length for length in lengths if 0 < length <= bounds.MODEL_TOKENS), None),
     )
+
+
+def _card(data: msgspec.Raw) -> _Card | None:
+    try:
+        return _one_card.decode(data)
+    except _UNREADABLE:
+        return None

@@ -25,6 +25,10 @@ from multipick_epp.engines.models import ServedModels
         (b'{"data": [{"id": "a", "max_model_len": 99999999999}]}', ServedModels(["a"])),
         (b'{"data": [{"id": "a"}, {"id": "' + b"b" * 70_000 + b'"}]}', ServedModels(["a"])),
         (b'{"data": []}', ServedModels([])),
+        (
+            b'{"data": [{"id": "a"}, {"id": 1}, null, {"id": "b", "parent": {}}, {"id": "l", "parent": "a"}]}',
+            ServedModels(["a"], adapters=frozenset({"l"})),
+        ),
         (b'{"data": [{"id": 1}]}', None),
         (b'{"data": [' + b'{"id": "a"},' * 20_000 + b'{"id": "a"}]}', None),
         (b"[]", None),
