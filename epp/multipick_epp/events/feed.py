@@ -28,8 +28,10 @@ _RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for 
 _TAKE_OVER_PAUSE_S = 0.25  # while the index is away
 NOTE_S = 1.0
 """Batches that change nothing are noted at most so often: a successor would have to replay that much more."""
-HAND_OVER_S = 2.0
-"""What the last owner said of an endpoint stands for so long, while we look whether its engine is still the same."""
+HAND_OVER_S = 1.7
+"""What the last owner said of an endpoint stands for so long from the moment we want it on: while we take it over, read
+what is left of it, and look whether its engine is still the same. Meanwhile nobody tells what its engine does.
+"""
 _WHY_CHARS = 200
 _LOG_S = 10.0  # between two warnings about one endpoint
 
@@ -77,6 +79,7 @@ class Feed:
         self.touched = False  # something happened since this was last set to False
         self.fenced_off = False  # somebody else has taken the endpoint over
         self.epoch = 0
+        self.taking = False  # it is being taken over: the owner before us may follow it no longer
         self.task: asyncio.Task[None] | None = None
         self.telling: asyncio.Task[None] | None = None  # the index, of what happened
         self._root = root
@@ -97,10 +100,15 @@ class Feed:
         self._quiet_until_s = 0.0
 
     def start(
-        self, index: Index, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports
+        self,
+        index: Index,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        engines: EngineClient,
+        ports: Ports,
+        taking: asyncio.Semaphore,
     ) -> None:
-        """Take the endpoint over, find its publisher and subscribe, in the background."""
-        following = self._follow(index, context, engines, ports)
+        """Take the endpoint over when it is its turn, find its publisher and subscribe, in the background."""
+        following = self._follow(index, context, engines, ports, taking)
         self.task = asyncio.create_task(following, name=f"events {self.spec.endpoint}")
 
     def stop(self) -> None:
@@ -228,17 +236,27 @@ class Feed:
         )
 
     async def _follow(
-        self, index: Index, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports
+        self,
+        index: Index,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        engines: EngineClient,
+        ports: Ports,
+        taking: asyncio.Semaphore,
     ) -> None:
         while not self.epoch:
             try:
-                if tenure := await index.take_over(self.spec.endpoint):
-                    await self.take_over(index, tenure)
-                    break
+                async with taking:
+                    self._left_until_s = asyncio.get_running_loop().time() + HAND_OVER_S
+                    self.taking = True
+                    if tenure := await index.take_over(self.spec.endpoint):
+                        await self.take_over(index, tenure)
+                        break
                 self._say("the index is away")
             except Exception as error:
                 log.exception("endpoint not taken over", extra={"endpoint": self.spec.endpoint})
                 self._say(f"failed: {type(error).__name__}: {error}")
+            finally:
+                self.taking = False
             await asyncio.sleep(_TAKE_OVER_PAUSE_S)
         await self._subscribe(context, engines, ports)
 
@@ -253,7 +271,6 @@ class Feed:
         if left is not None and tracker is not None:
             self.incarnation = Incarnation(tracker, tenure.epoch, tenure.last + 1, tenure.last, False)
             self._left = self.incarnation.noted = left.position
-            self._left_until_s = asyncio.get_running_loop().time() + HAND_OVER_S
         elif self.mode_uploaded is Mode.EXACT:
             self.mode_uploaded = Mode.APPROX
             await index.set_mode(self.spec.endpoint, self.epoch, Mode.APPROX)

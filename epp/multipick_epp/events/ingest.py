@@ -29,11 +29,15 @@ REST_S = 1.0
 """An endpoint that somebody else took over is not taken back before both had the time to hear of each other."""
 LEAVE_S = 1.0
 """So long may it take to tell the last of an endpoint that is left to another."""
-HAND_OVER_S = 1.5
-"""Who ends follows on for so long, until others have taken over: else the events of that time are nobody's."""
+HAND_OVER_S = 4.0
+"""Who ends follows on until others have taken over, so long at most: else the events of that time are nobody's. Mostly
+it takes half a second; on a machine that is busy with the same elsewhere, some.
+"""
 ASK_S = 0.1  # between two looks whether they have
 MAX_ALL_ENTRIES = 1 << 25
 """Of all endpoints together, see `Tracker.entries`: 16 million blocks, 4 GB. Beyond, the largest one starts afresh."""
+TAKE_AT_ONCE = 2
+"""Endpoints that are taken over at one time. The others' owners follow on meanwhile, if they live."""
 WHOLE_AT_ONCE = 4
 """Endpoints of which the index is told everything at one time: each costs a copy of all its keys."""
 
@@ -59,6 +63,7 @@ class Ingest:
         self._ending: dict[Endpoint, asyncio.Task[None]] = {}  # left to others, or dropped
         self._rests_until: dict[Endpoint, float] = {}  # loop time; fenced off
         self._changed = asyncio.Event()
+        self._taking = asyncio.Semaphore(TAKE_AT_ONCE)
         self._whole = asyncio.Semaphore(WHOLE_AT_ONCE)
         self._owned_s = 0.0  # loop time at which ownership is looked at again
         self._task: asyncio.Task[None] | None = None
@@ -223,7 +228,7 @@ class Ingest:
                 self._rests_until[endpoint] = now_s + REST_S
                 log.info("endpoint left", extra={"endpoint": endpoint, "why": "somebody else has taken it over"})
             is_elsewhere = replace(spec, started_ms=None) != replace(feed.spec, started_ms=None)
-            nothing_known = endpoint not in wanted and feed.incarnation is None
+            nothing_known = endpoint not in wanted and feed.incarnation is None and not feed.taking
             if feed.fenced_off or is_elsewhere or nothing_known:
                 self._end(self._feeds.pop(endpoint), self._leave)
                 continue
@@ -235,7 +240,7 @@ class Ingest:
         for endpoint in wanted - self._feeds.keys() - self._ending.keys() - self._rests_until.keys():
             feed = Feed(self._specs[endpoint], self._root, self._changed.set, media=self._media)
             self._feeds[endpoint] = feed
-            feed.start(self._index, self._context, self._engines, self._ports)
+            feed.start(self._index, self._context, self._engines, self._ports, self._taking)
 
 
 def _allow_descriptors() -> None:

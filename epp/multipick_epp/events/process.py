@@ -17,6 +17,8 @@ from multipick_epp.events.feed import FeedStats
 from multipick_epp.tasks.process import KeptProcess, write
 from multipick_epp.types import ReplicaId
 
+CLOSE_S = 8.0
+"""It hands over within `ingest.HAND_OVER_S`, and tells the last."""
 UP_WITHIN_S = 10.0
 """An interpreter that starts takes a second; on a machine that is busy with the same elsewhere, some."""
 
@@ -26,7 +28,7 @@ class IngestProcess:
 
     def __init__(self, settings: IngestOptions, reported: Callable[[Report], None] = lambda _: None) -> None:
         """`reported` hears each report, too."""
-        self._process = KeptProcess("ingest", "multipick_epp.events.child", self)
+        self._process = KeptProcess("ingest", "multipick_epp.events.child", self, CLOSE_S)
         self._settings = settings
         self._reported = reported
         self._replica: ReplicaId | None = None  # of the process that ran last

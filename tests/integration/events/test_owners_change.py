@@ -24,6 +24,7 @@ from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.owners import owner_of
+from multipick_epp.state.redis import calls
 from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import cache_name, unpack_keys
@@ -298,6 +299,22 @@ async def test_an_owner_follows_on_until_the_next_one_has_taken_over(
     await eventually(one.owns)
     engine.work(3)
     await pool.is_exact(engine)
+    assert await pool.records(b"begin") == 1
+
+
+async def test_what_takes_long_to_be_read_is_not_called_exact_meanwhile(
+    owner: Start, engine: Engine, pool: Pool, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the take-over and the end of the reading nobody follows the engine."""
+    one = await first(owner, engine, pool)
+    monkeypatch.setattr(calls, "INHERIT_S", 0.0)
+    pool.watch()
+    await one.leave()
+    two = await owner(engine)
+    await eventually(two.owns)
+    await eventually(lambda: (Mode.APPROX, 8) in pool.seen)
+    await pool.is_exact(engine)
+    assert {tokens for _, tokens in pool.seen} == {8}
     assert await pool.records(b"begin") == 1
 
 

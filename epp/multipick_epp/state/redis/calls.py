@@ -22,6 +22,8 @@ _TRIES: Final = 5
 MID_WRITE_S: Final = 0.5
 """Blocks and what belongs to them are written one after the other: a living owner is through with both within this."""
 _LOOK_S: Final = 0.01
+INHERIT_S: Final = 0.7
+"""So long does the mode that an endpoint had stand while what was left of it is read: nobody writes there meanwhile."""
 
 
 class Taken(NamedTuple):
@@ -31,6 +33,10 @@ class Taken(NamedTuple):
     last: int
     position: Position | None
     mode: Mode | None
+
+    def tenure(self, left: Inheritance | None) -> Tenure:
+        """With what its notes say."""
+        return Tenure(self.epoch, self.last, self.mode, left)
 
 
 class Calls:
@@ -63,10 +69,7 @@ class Calls:
         `keeps`: the last one still followed it, so that what he said of it stands.
         """
         taken = await self._take(endpoint, keeps)
-        left: Inheritance | None = None
-        if taken.position is not None:
-            left = await inherit(self._connected(), self._keys, endpoint, taken.position, self._malformed)
-        return Tenure(taken.epoch, taken.last, taken.mode, left)
+        return taken.tenure(None) if taken.position is None else await self._inherit(endpoint, taken, taken.position)
 
     def apply(self, parts: Sequence[Part]) -> "asyncio.Future[Any]":
         """Write one call's parts. Gives an outcome for each."""
@@ -134,6 +137,17 @@ class Calls:
                 return _taken(reply)
             await asyncio.sleep(_LOOK_S)
         return _taken(await self._call("take", keys, *fixed, 0))
+
+    async def _inherit(self, endpoint: Endpoint, taken: Taken, position: Position) -> Tenure:
+        reading = asyncio.ensure_future(inherit(self._connected(), self._keys, endpoint, position, self._malformed))
+        try:
+            done, _ = await asyncio.wait([reading], timeout=INHERIT_S)
+            if not done and taken.mode is Mode.EXACT:
+                taken = taken._replace(mode=Mode.APPROX)
+                await self.mode(endpoint, taken.epoch, Mode.APPROX)
+            return taken.tenure(await reading)
+        finally:
+            reading.cancel()
 
     async def _caches(self, endpoint: Endpoint) -> list[bytes]:
         return await fences.cache_names(self._connected(), self._keys, endpoint, self._malformed)

@@ -22,7 +22,7 @@ OWNER_LEASE_S = 3.5
 """A replica that was not seen to renew for so long ingests nothing any more: hand-over within 5 s."""
 NEWCOMER_S = 0.6
 """A name that has appeared counts for so long without a renewal: two more looks."""
-LEAVING_S = 2.0
+LEAVING_S = 5.0
 """Who gives up its lease follows its endpoints for so long at most."""
 FORGET_OWNER_S = 60.0
 LEASES_AT_MOST = 1024
