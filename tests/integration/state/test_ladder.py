@@ -158,6 +158,7 @@ async def test_restarted_empty(server: Valkey, replica: Start, eventually: Event
     assert set(told) == {A}
     late = await replica(server.url)
     assert tokens(late) == 48
+    await late.settled()
     assert late.mode(A) is Mode.EXACT
     assert list(await owner.apply([Delta(CACHE, 1, 5, 5, CHAIN[3:])])) == [Applied.NEW]
     await eventually(lambda: tokens(late) == tokens(other) == 80)
