@@ -117,6 +117,7 @@ class Listener:
             peer.close()
         if self._ticking is not None:
             self._ticking.cancel()
+            self._ticking = None
 
     def _begin(self) -> None:
         if self._ticking is None:
