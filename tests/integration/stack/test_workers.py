@@ -5,10 +5,11 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from multipick_sim.texts import fixed_text
 from multipick_sim.traffic.sse import Answer
@@ -87,10 +88,23 @@ def connections(pid: int, port: int) -> int:
     return sum(f"socket:[{inode}]" in links for inode in open_ones)
 
 
-async def counted(stack: "Stack") -> int:
+def decisions(page: str) -> float:
+    return sum(float(each) for each in re.findall(r"^multipick_decisions_total\{.*\} (\S+)$", page, re.MULTILINE))
+
+
+async def counted(stack: "Stack") -> float:
     """Decisions, by the picker's page."""
-    page = await stack.metrics(stack.pickers[0])
-    return sum(int(float(each)) for each in re.findall(r"^multipick_decisions_total\{.*\} (\S+)$", page, re.MULTILINE))
+    return decisions(await stack.metrics(stack.pickers[0]))
+
+
+async def counted_by_each(stack: "Stack") -> list[float]:
+    """Decisions of each worker that runs, by its own page."""
+    counts = []
+    for port in re.findall(r'"a worker serves".*"admin": ?(\d+)', stack.pickers[0].said()):
+        with suppress(aiohttp.ClientError):  # one that has ended
+            async with stack.admin.get(f"http://127.0.0.1:{port}/metrics") as response:
+                counts.append(decisions(await response.text()))
+    return counts
 
 
 async def test_workers_share_connections_and_are_one_picker_to_who_asks(start_stack: "StartStack") -> None:
@@ -102,11 +116,9 @@ async def test_workers_share_connections_and_are_one_picker_to_who_asks(start_st
     assert sum(own) >= THREADS
     assert min(own) >= THREADS // 2, own
     assert await counted(stack) == AT_ONCE
-    listening = re.findall(r'"a worker serves".*"admin": ?(\d+)', picker.said())
-    pages = [await (await stack.admin.get(f"http://127.0.0.1:{port}/metrics")).text() for port in listening]
-    parts = [re.findall(r"^multipick_decisions_total\{.*\} (\S+)$", page, re.MULTILINE) for page in pages]
-    assert all(parts), "both have decided"
-    assert sum(float(each) for part in parts for each in part) == AT_ONCE
+    parts = await counted_by_each(stack)
+    assert (len(parts), sum(parts)) == (2, AT_ONCE)
+    assert min(parts) > 0
     for name in names:  # whoever decided it
         explained = await stack.get(f"{picker.url}/explain/{name}")
         assert explained["request"] == name
@@ -146,12 +158,13 @@ async def test_a_worker_that_ends_costs_no_request_and_comes_again(
 
     clients = [asyncio.create_task(traffic(client)) for client in range(16)]
 
-    async def uneven() -> object:
-        found = [connections(pid, picker.port) for pid in workers(picker)]
+    async def without() -> object:
+        """What each has decided, while one has nothing."""
         assert not any(client.done() for client in clients), [client for client in clients if client.done()]
-        return found if len(found) < 2 or min(found) < 2 else None
+        parts = await counted_by_each(stack)
+        return parts if len(parts) < 2 or min(parts) == 0 else None
 
-    await eventually(uneven)
+    await eventually(without)
     before = await counted(stack)
     victim, other = workers(picker)
     os.kill(victim, number)
@@ -161,7 +174,7 @@ async def test_a_worker_that_ends_costs_no_request_and_comes_again(
     assert [each["task"] for each in failing] == ["worker"]
     assert re.fullmatch(why, failing[0]["why"])
     assert await counted(stack) >= before
-    await eventually(uneven)  # what the dead one had comes again, and not all to the other one
+    await eventually(without)  # what the dead one had comes again, and not all to the other one
     ended.set()
     assert min(await asyncio.gather(*clients)) > 0
     await stack.idle()
