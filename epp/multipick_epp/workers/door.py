@@ -6,11 +6,11 @@ import socket
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from multipick_epp.extproc.listening import listening
 from multipick_epp.workers.spread import Share, by_turn
 
 log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 1024
 _AT_ONCE: Final = 64  # connections, before others have their turn of the loop
 _PAUSE_S: Final = 1.0  # where the system lets nobody accept
 
@@ -46,12 +46,7 @@ class Door:
 
     def open(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            both = host == "::" and socket.has_dualstack_ipv6()
-            self._listening = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
-        except OSError as error:
-            raise RuntimeError(f"can't listen on {host}, port {port}: {error.strerror or error}") from error
+        self._listening = listening(host, port)
         self._listening.setblocking(False)
         self._go_on()
         bound: int = self._listening.getsockname()[1]
@@ -72,16 +67,16 @@ class Door:
         if self._listening is not None:
             asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, port: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
-                connection, _ = listening.accept()
+                connection, _ = port.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError as error:  # no descriptors, no memory: it would be called again at once
                 log.warning("no connection can be accepted", extra={"why": str(error), "again_in_s": _PAUSE_S})
                 loop = asyncio.get_running_loop()
-                loop.remove_reader(listening)
+                loop.remove_reader(port)
                 self._pausing = loop.call_later(_PAUSE_S, self._go_on)
                 return
             with connection:  # who was given it has its own descriptor

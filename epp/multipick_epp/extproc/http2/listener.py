@@ -15,11 +15,11 @@ from multipick_epp.extproc.http2.frames import Code
 from multipick_epp.extproc.http2.protocol import Http2Protocol, Refusal
 from multipick_epp.extproc.http2.refusals import Refusals
 from multipick_epp.extproc.http2.streams import Serve
+from multipick_epp.extproc.listening import BACKLOG, listening
 
 log = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0
-_BACKLOG: Final = 1024
 _RECENT_S: Final = 2.0  # since its last stream, or since it came, a connection counts as in use
 
 
@@ -57,16 +57,11 @@ class Listener:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            both = host == "::" and socket.has_dualstack_ipv6()
-            listening = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
-        except OSError as error:
-            raise RuntimeError(f"can't listen on {host}, port {port}: {error.strerror or error}") from error
+        port_socket = listening(host, port)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, sock=listening, backlog=_BACKLOG)
+        self._server = await loop.create_server(self._protocol, sock=port_socket, backlog=BACKLOG)
         self._begin()
-        bound: int = listening.getsockname()[1]
+        bound: int = port_socket.getsockname()[1]
         return bound
 
     async def adopt(self, accepted: socket.socket) -> None:
