@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tokenizers import Tokenizer as Backend
 
 from multipick_epp.requests.prompt import Chat
+from multipick_epp.tokens.fast import Encode
 from multipick_epp.tokens.segments import Ids, Segment
 from multipick_epp.tokens.settings import EngineSettings, TokenizerMode
 
@@ -73,11 +74,14 @@ def own_tokenizer(folder: Path, mode: TokenizerMode) -> Path | None:
     return files[0] if own else None
 
 
-def chats_of(family: Family, backend: Backend, settings: EngineSettings) -> Chats | None:
-    """The family's own code; None where there is none. Raises ValueError where the tokenizer is another one."""
+def chats_of(family: Family, backend: Backend, encode: Encode, settings: EngineSettings) -> Chats | None:
+    """The family's own code; None where there is none. `encode`: how the ids of texts are made.
+
+    Raises ValueError where the tokenizer is another one.
+    """
     if family is Family.HARMONY:
         # Only here, for it takes 60 MB and half a second.
         from multipick_epp.tokens.harmony import Harmony
 
-        return Harmony(backend, settings)
+        return Harmony(backend, encode, settings)
     return None

@@ -3,10 +3,12 @@
 Theory of operation: a chat becomes lines, `<|start|>header<|message|>text<|end|>`. Headers, system texts and the
 description of tools come from the `openai_harmony` library, which the engine uses too. Texts are tokenised by the
 model's own tokenizer, with no special token recognised in them, in pieces that are kept: the library's own encoder
-takes 2.6 us a token and holds up the whole process meanwhile. `Harmony.load` checks that both make the same ids.
+takes 2.6 us a token and holds up the whole process meanwhile. Loading checks that both make the same ids. Nearly no
+text has a special token in it: so the model's usual way with texts does, which is quick, and another for the others.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -17,6 +19,7 @@ from tokenizers import Tokenizer as Backend
 
 from multipick_epp.requests.prompt import Api, Chat
 from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
+from multipick_epp.tokens.fast import Encode
 from multipick_epp.tokens.harmony_lines import Line, chat_lines, response_lines, without_old_thoughts
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.segments import Ids, Literal, Segment, as_ids
@@ -26,6 +29,7 @@ from multipick_epp.tokens.texts import check_unicode
 _EFFORTS = {effort.value.lower(): effort for effort in library.ReasoningEffort}
 _START, _CHANNEL, _MESSAGE, _END, _CALL = "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>"
 _PROBE = "In 2024,  1,234.5 people's\n\n\tdef f(x):\r\n  # naïve 東京 \u0301e <|end|> DON'T \U0001f469\u200d\U0001f467 "
+_PLAIN_PROBE = _PROBE.replace(_END, "")
 _ANSWER = f"{_START}assistant"
 _HEADER_TOKENS = 3  # `<|start|>developer<|message|>`
 _KEPT_TOOLS = 16  # descriptions of the tools of a request
@@ -49,22 +53,26 @@ class CallOpening(NamedTuple):
 class Harmony:
     """Writes chats. Calls from several threads don't meet."""
 
-    def __init__(self, backend: Backend, settings: EngineSettings) -> None:
-        """`backend` is the model's tokenizer.
+    def __init__(self, backend: Backend, encode: Encode, settings: EngineSettings) -> None:
+        """`backend` is the model's tokenizer, `encode` its way with texts.
 
         Raises ValueError where the tokenizer is not Harmony's.
         """
         self._hides_tools = settings.exclude_tools_when_tool_choice_none
         self._least_effort = settings.disabled_thinking_effort or "low"  # Harmony knows no "none"
         self._library = library.load_harmony_encoding(library.HarmonyEncodingName.HARMONY_GPT_OSS)
+        self._encode = encode
         self._plain = Backend.from_str(backend.to_str())
         self._plain.encode_special_tokens = True
+        added = (token.content for token in backend.get_added_tokens_decoder().values())
+        self._find_special = re.compile("|".join(map(re.escape, added))).search
         self._chunk_chars = CHUNK_CHARS if allows_chunks(self._plain) else None
         self.cuts: Mapping[Segment, Ids] = {
             text: as_ids(self._library.encode(text, allowed_special="all")) for text in (_END, _CALL, _ANSWER)
         }
         self._tools_text = lru_cache(maxsize=_KEPT_TOOLS)(self._describe)
-        if self._encode([_PROBE])[0] != self._library.encode(_PROBE, disallowed_special=()):
+        probes = [_PROBE, _PLAIN_PROBE]
+        if self._ids(probes) != [self._library.encode(probe, disallowed_special=()) for probe in probes]:
             raise ValueError("tokenizer.json is not that of gpt-oss: it makes other ids than Harmony's own")
 
     def segments(self, chat: Chat) -> list[Segment]:
@@ -95,7 +103,7 @@ class Harmony:
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of openings and texts. Raises NoText."""
         texts = [segment for segment in segments if isinstance(segment, Literal)]
-        ids = self._encode([text.text for text in texts])
+        ids = self._ids([text.text for text in texts])
         found: dict[Segment, Ids] = {text: as_ids(each) for text, each in zip(texts, ids, strict=True)}
         for segment in segments:
             if isinstance(segment, Opening):
@@ -126,11 +134,17 @@ class Harmony:
             raise NoText("refused by Harmony") from error
         return ids
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts in which no special token is recognised. Raises NoText."""
+        usual = [text for text in texts if not self._find_special(text)]
+        others = [text for text in texts if self._find_special(text)]
         try:
-            return [each.ids for each in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+            found = dict(zip(usual, self._encode(usual), strict=True)) if usual else {}
+            encodings = self._plain.encode_batch_fast(others, add_special_tokens=False) if others else ()
         except Exception as error:  # the library raises many, and none that it names
             raise NoText("not a text") from error
+        found |= {text: encoding.ids for text, encoding in zip(others, encodings, strict=True)}
+        return [found[text] for text in texts]
 
     def _texts(self, texts: Sequence[str]) -> list[Segment]:
         """Each text by itself: the engine joins no tokens over their borders."""

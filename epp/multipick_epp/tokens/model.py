@@ -50,13 +50,9 @@ def load_model(folder: Path, settings: EngineSettings, max_chars: int) -> Model:
         return _mistral(own, settings, max_chars)
     files = read_model(folder)
     templates = ChatText(files.templates, files.special_tokens, settings, max_chars)
-    return Model(
-        files.family,
-        best_segmenter(files.backend, _usual_tokens(files, templates)),
-        surround_of(files.backend),
-        templates,
-        chats_of(files.family, files.backend, settings),
-    )
+    texts = best_segmenter(files.backend, _usual_tokens(files, templates))
+    chats = chats_of(files.family, files.backend, texts.encode, settings)
+    return Model(files.family, texts, surround_of(files.backend), templates, chats)
 
 
 def _mistral(file: Path, settings: EngineSettings, max_chars: int) -> Model:

@@ -82,7 +82,7 @@ class Segmenter:
         `encode` makes the ids; by default what is best for this tokenizer. `adds_space`: it puts a space before each
         piece of text, whether it begins with one or not.
         """
-        self._encode = encode or encode_of(backend)
+        self.encode = encode or encode_of(backend)
         self._chunk_chars = chunk_chars
         self._adds_space = adds_space
         added = backend.get_added_tokens_decoder()
@@ -99,7 +99,7 @@ class Segmenter:
     @property
     def library(self) -> str:
         """What makes the ids."""
-        return self._encode.name
+        return self.encode.name
 
     def split(self, text: str, start: int = 0) -> list[Segment]:
         """The text from `start` on, where one of its segments begins, as segments and the `cuts` between them."""
@@ -120,7 +120,7 @@ class Segmenter:
         lead = 1 if self._lead else 0
         return {
             segment: as_ids(ids if isinstance(segment, First) else ids[lead:])
-            for segment, ids in zip(segments, self._encode([*map(self._as_it_stands, segments)]), strict=True)
+            for segment, ids in zip(segments, self.encode([*map(self._as_it_stands, segments)]), strict=True)
         }
 
     def _chunks(self, piece: str) -> list[Segment]:
