@@ -2,6 +2,7 @@ from collections import Counter
 from statistics import fmean
 
 import pytest
+from multipick_epp.policy.hotspot import GUARDED
 from multipick_epp.policy.registry import policy
 from multipick_sim.replay.capacity import full_load
 from multipick_sim.replay.keys import key_maker
@@ -175,6 +176,13 @@ def test_the_guard_mends_what_a_hot_prefix_does_to_multiplication() -> None:
 @pytest.mark.parametrize("name", ["chat", "api"])
 def test_the_guard_is_silent_where_prefixes_are_cached_as_they_are_popular(name: str) -> None:
     assert replay(GENERATORS[name](600, 0), setup=Setup(pods=8)).avoided == 0
+
+
+@pytest.mark.parametrize("name", sorted(GUARDED))
+def test_every_rule_that_multiplies_is_guarded(name: str) -> None:
+    make = generator("hot-prefix:16384:0.6:800")
+    assert make is not None
+    assert replay(make(400, 0), name, Setup(pods=8)).hot > 0
 
 
 def test_other_projects_rules_have_no_guard() -> None:
