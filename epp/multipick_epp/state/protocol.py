@@ -67,7 +67,7 @@ class Marginal(NamedTuple):
     """What the whole pool adds to the score of policy `marginal`, by the caller's view: see `policy.marginal`."""
 
     price: int  # of a new token, in tokens: 1 + z
-    least_traffic: int  # the least M, tokens
+    least_traffic: float  # the least M, tokens
 
 
 class Context(NamedTuple):

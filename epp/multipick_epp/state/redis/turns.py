@@ -107,7 +107,7 @@ def reserve_step(
 
 
 def _packed(context: Context) -> bytes:
-    price, least_traffic = context.marginal or (0, 0)
+    price, least_traffic = context.marginal or (0, 0.0)
     return struct.pack("<3d", context.prompt_tokens, price, least_traffic)
 
 
