@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import hiredis
 import pytest
 import pytest_asyncio
 from multipick_epp.state.redis import connection as connection_module
@@ -247,3 +248,44 @@ async def test_a_server_that_refuses_at_once_is_told_as_such(server: tuple[FakeS
     connection = await connect(port)
     connection.data_received(b"-ERR max number of clients reached\r\n")
     assert (await connection.lost).reason == "clients"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"*4294967295\r\n"],
+        [b"*1\r\n*", b"2147", b"483647\r", b"\n"],
+        [b":1\r\n%10000000\r\n"],
+        [b"$1\r\nx\r\n~99999999999999999999\r\n"],
+    ],
+)
+async def test_a_reply_that_announces_more_parts_than_there_is_room_for_makes_none(
+    server: tuple[FakeServer, int], monkeypatch: pytest.MonkeyPatch, pieces: list[bytes]
+) -> None:
+    fake, port = server
+    connection = await connect(port)
+    fed = bytearray()
+    monkeypatch.setattr(connection, "_reader", Watched(connection._reader, fed))
+    replies = [connection.call("GET", "a") for _ in range(2)]
+    await fake.got(b"GET")
+    for piece in pieces:
+        fake.say(piece)
+        await asyncio.sleep(0.01)
+    with pytest.raises(TooLongError):
+        await replies[1]
+    assert not connection_module._TOO_MANY.search(b"\r\n" + fed)
+
+
+class Watched:
+    """A reader, and what it was fed."""
+
+    def __init__(self, reader: hiredis.Reader, fed: bytearray) -> None:
+        self._reader = reader
+        self._fed = fed
+
+    def feed(self, data: bytes) -> None:
+        self._fed += data
+        self._reader.feed(data)
+
+    def gets(self) -> object:
+        return self._reader.gets()

@@ -6,6 +6,7 @@ a call. Replies come in the order of the calls, so a queue of futures is all the
 """
 
 import asyncio
+import re
 from collections import deque
 from typing import Any, Final, Protocol, cast
 
@@ -19,6 +20,11 @@ REPLY_BYTES: Final = 64 << 20
 LATER_S: Final = 0.002
 """What nobody waits for may wait so long for a call to go with: a write of its own costs a tenth of a decision. Other
 replicas look at loads only every 25 ms."""
+_TOO_MANY: Final = re.compile(rb"\r\n[*%~>|]\d{8,}\r\n")
+"""A reply that announces ten million parts or more: hiredis makes room for all of them at once. No text of ours has a
+line break.
+"""
+_HEADER_BYTES: Final = 32
 _MORE = object()
 _NOBODY: Final = 0.0, None, False
 
@@ -67,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._waiting: deque[tuple[float, Waiter | None, bool]] = deque()
         self._out: list[bytes] = []
+        self._before = b"\r\n"  # the end of what came before
         self._unread = 0  # bytes of the reply that is not complete yet
         self._soon = False  # the write comes at the end of this turn
         self._turn_s = 0.0  # when the first of `_out` was written
@@ -135,6 +142,11 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         waiting = self._waiting
         self._unread += len(data)
+        whole = self._before + data
+        if _TOO_MANY.search(whole):
+            self.close(TooLongError(PROTOCOL, "a reply of ten million parts or more"))
+            return
+        self._before = whole[-_HEADER_BYTES:]
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _MORE:

@@ -1,28 +1,15 @@
-"""Asks Sentinels, or the nodes of a Cluster, where the store is. redis-py asks: it knows how these want to be asked.
+"""Asks Sentinels, or the nodes of a Cluster, where the store is."""
 
-Imported only where there is something to ask: redis-py takes 11 MB and 80 ms.
-"""
-
-import ssl
 from binascii import crc_hqx
 from typing import Any
-
-from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.address import Server
 from multipick_epp.state.redis.connection import LostError
-from multipick_epp.state.redis.reasons import AWAY, DENIED, PROTOCOL, SLOW, reason_of
+from multipick_epp.state.redis.dial import dial
+from multipick_epp.state.redis.reasons import AWAY, PROTOCOL
 
-_DENIED = (
-    exceptions.AuthenticationError,
-    exceptions.AuthorizationError,
-    exceptions.AuthenticationWrongNumberOfArgsError,
-    exceptions.NoPermissionError,
-)
+_STALL_S = 5.0  # the caller waits less
 SLOTS = 16384
 
 
@@ -48,36 +35,12 @@ async def node_of(server: Server, seed: tuple[str, int], tag: str) -> tuple[str,
 
 
 async def _ask(server: Server, seed: tuple[str, int], *command: str) -> Any:
-    sentinel = server.kind == "sentinel"
-    password = server.sentinel_password if sentinel else server.password
-    tls = server.tls
-    client = Redis(
-        host=seed[0],
-        port=seed[1],
-        username=server.username if password else None,
-        password=password,
-        ssl=tls is not None,
-        ssl_ca_certs=tls.ca if tls else None,
-        ssl_certfile=tls.cert if tls else None,
-        ssl_keyfile=tls.key if tls else None,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-    )
+    password = server.sentinel_password if server.kind == "sentinel" else server.password
+    connection = await dial(server, *seed, password, _STALL_S)
     try:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
-    except _DENIED as error:
-        raise LostError(DENIED, str(error)) from error
-    except (exceptions.TimeoutError, TimeoutError) as error:
-        raise LostError(SLOW, str(error)) from error
-    except exceptions.ResponseError as error:
-        raise LostError(reason_of(str(error)), str(error)) from error
-    except (exceptions.ConnectionError, OSError) as error:
-        denied = isinstance(error.__cause__, ssl.SSLError)
-        raise LostError(DENIED if denied else AWAY, str(error)) from error
-    except Exception as error:  # whatever its parser makes of bytes that are no reply
-        raise LostError(PROTOCOL, repr(error)) from error
+        return await connection.call(*command)
     finally:
-        await client.aclose()
+        connection.close()
 
 
 def _address(host: bytes, port: bytes) -> tuple[str, int]:

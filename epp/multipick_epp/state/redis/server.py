@@ -1,12 +1,13 @@
 """A connection to the store: one server, the master that Sentinels know, or the node of a Cluster that has the keys."""
 
 import asyncio
-import ssl
 
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.address import Server
 from multipick_epp.state.redis.connection import Connection, LostError
-from multipick_epp.state.redis.reasons import AWAY, DENIED, SLOW
+from multipick_epp.state.redis.dial import dial
+from multipick_epp.state.redis.discovery import master_of, node_of
+from multipick_epp.state.redis.reasons import DENIED, SLOW
 
 OPEN_S = 2.0
 """For a usable connection to a server: its name, TCP, TLS, password."""
@@ -38,37 +39,20 @@ async def _by_seed(server: Server, seed: tuple[str, int], tag: str, stall_s: flo
         raise LostError(SLOW, f"{seed[0]}:{seed[1]} does not answer within {SEED_S:g} s") from error
     try:
         async with asyncio.timeout(OPEN_S):
-            return await _dial(server, host, port, stall_s)
+            return await _usable(server, host, port, stall_s)
     except TimeoutError as error:
         raise LostError(SLOW, f"no connection within {OPEN_S:g} s") from error
-    except ssl.SSLError as error:
-        raise LostError(DENIED, f"TLS: {error.reason or error}") from error
-    except (OSError, UnicodeError) as error:  # the latter of a host name that is too long to be one
-        if isinstance(error, LostError):
-            raise
-        raise LostError(AWAY, str(error)) from error
 
 
 async def _address(server: Server, seed: tuple[str, int], tag: str) -> tuple[str, int]:
     if not server.kind:
         return seed
-    from multipick_epp.state.redis import discovery  # takes 11 MB, which one server does not need
-
-    if server.kind == "sentinel":
-        return await discovery.master_of(server, seed)
-    return await discovery.node_of(server, seed, tag)
+    return await (master_of(server, seed) if server.kind == "sentinel" else node_of(server, seed, tag))
 
 
-async def _dial(server: Server, host: str, port: int, stall_s: float) -> Connection:
-    loop = asyncio.get_running_loop()
-    if server.unix is not None:
-        _, connection = await loop.create_unix_connection(lambda: Connection(stall_s), server.unix)
-    else:
-        tls = server.tls.context if server.tls else None
-        _, connection = await loop.create_connection(lambda: Connection(stall_s), host, port, ssl=tls)
+async def _usable(server: Server, host: str, port: int, stall_s: float) -> Connection:
+    connection = await dial(server, host, port, server.password, stall_s)
     try:
-        if server.password is not None:
-            await connection.call("AUTH", *([server.username] if server.username else []), server.password)
         if server.database:
             await connection.call("SELECT", server.database)
         if server.kind == "sentinel" and replies.at_least(await connection.call("ROLE"), 1)[0] != b"master":
