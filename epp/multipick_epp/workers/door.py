@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 64  # connections, before others have their turn of the loop
 _PAUSE_S: Final = 1.0  # where the system lets nobody accept
+_FULL_S: Final = 0.02  # where workers have not taken yet what they were given: a burst of hundreds
 
 
 class Taker(Protocol):
@@ -35,13 +36,16 @@ class Taker(Protocol):
 
 
 class Door:
-    """One listening socket. No connection stays here: a worker has it, or it is closed."""
+    """One listening socket. No connection stays here, but for one that all workers are too busy to take: the next ones
+    wait in the system's queue then.
+    """
 
     def __init__(self, workers: Mapping[int, Taker]) -> None:
         """Workers by their numbers."""
         self._workers = workers
         self._listening: socket.socket | None = None
         self._turn = 0
+        self._waiting: socket.socket | None = None  # the one that nobody took yet
         self._pausing: asyncio.TimerHandle | None = None
 
     def open(self, host: str, port: int) -> int:
@@ -57,6 +61,9 @@ class Door:
         if self._pausing is not None:
             self._pausing.cancel()
             self._pausing = None
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None
         if self._listening is not None:
             asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
@@ -64,8 +71,18 @@ class Door:
 
     def _go_on(self) -> None:
         self._pausing = None
+        if self._waiting is not None:
+            connection, self._waiting = self._waiting, None
+            if not self._hand_over(connection):
+                return
         if self._listening is not None:
             asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
+
+    def _pause(self, pause_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._listening is not None:
+            loop.remove_reader(self._listening)
+        self._pausing = loop.call_later(pause_s, self._go_on)
 
     def _accept(self, port: socket.socket) -> None:
         for _ in range(_AT_ONCE):
@@ -75,18 +92,24 @@ class Door:
                 return
             except OSError as error:  # no descriptors, no memory: it would be called again at once
                 log.warning("no connection can be accepted", extra={"why": str(error), "again_in_s": _PAUSE_S})
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(port)
-                self._pausing = loop.call_later(_PAUSE_S, self._go_on)
+                self._pause(_PAUSE_S)
                 return
-            with connection:  # who was given it has its own descriptor
-                self._hand_over(connection)
+            if not self._hand_over(connection):
+                return
 
-    def _hand_over(self, connection: socket.socket) -> None:
-        """Where nobody takes it, its peer sees it end, as of a picker that is gone."""
+    def _hand_over(self, connection: socket.socket) -> bool:
+        """Whether it is off our hands; else we pause. Where nobody serves, it is closed: its peer sees it end, as of a
+        picker that is gone.
+        """
         serving = [worker for worker in self._workers.values() if worker.serving]
         heard = [worker for worker in serving if not worker.silent] or serving
         self._turn += 1
-        for number in by_turn([worker.share for worker in heard]):
-            if self._workers[number].give(connection, self._turn):
-                return
+        given = any(
+            self._workers[number].give(connection, self._turn) for number in by_turn([each.share for each in heard])
+        )
+        if given or not serving:
+            connection.close()  # who was given it has its own descriptor
+            return True
+        self._waiting = connection
+        self._pause(_FULL_S)
+        return False

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from multipick_epp.events.child import Report
 from multipick_epp.events.discover import FeedSpec
@@ -12,6 +13,8 @@ from multipick_epp.events.feed import FeedStats
 from multipick_epp.events.process import UP_WITHIN_S
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 64  # connections, before others have their turn of the loop
 
 
 class SharedIngest:
@@ -80,19 +83,20 @@ class GivenConnections:
         self._channel.close()
 
     def _next(self) -> None:
-        try:
-            byte, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            log.error("no more connections can be received", extra={"why": str(error)})
-            self.end()  # the front gives them to others then
-            return
-        if not byte:  # the front is gone, as the end of the input tells, too
-            asyncio.get_running_loop().remove_reader(self._channel)
-            return
-        self.taken += 1
-        for descriptor in descriptors:
-            connection = socket.socket(fileno=descriptor)
-            connection.set_inheritable(False)
-            self._take(connection)
+        for _ in range(_AT_ONCE):
+            try:
+                byte, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                log.error("no more connections can be received", extra={"why": str(error)})
+                self.end()  # the front gives them to others then
+                return
+            if not byte:  # the front is gone, as the end of the input tells, too
+                asyncio.get_running_loop().remove_reader(self._channel)
+                return
+            self.taken += 1
+            for descriptor in descriptors:
+                connection = socket.socket(fileno=descriptor)
+                connection.set_inheritable(False)
+                self._take(connection)

@@ -52,6 +52,7 @@ class Worker:
         self._turn = 0
         self._load = _HAS_NONE
         self._heard_at = 0.0
+        self._closing = False
 
     def start(self) -> None:
         """Start it, and keep it running."""
@@ -59,6 +60,7 @@ class Worker:
 
     async def close(self) -> None:
         """Let it drain and end; kill it where it doesn't in time."""
+        self._closing = True
         await self._process.close()
         self._forget()
 
@@ -75,7 +77,8 @@ class Worker:
     @property
     def serving(self) -> bool:
         """It decides what comes on its connections, by what it said last."""
-        return self._load.serving and time.monotonic() - self._heard_at < _LOST_S
+        # One that drains is not listened to any more, and takes connections until it ends.
+        return self._load.serving and (self._closing or time.monotonic() - self._heard_at < _LOST_S)
 
     @property
     def silent(self) -> bool:

@@ -1,11 +1,13 @@
 """Connections that are accepted in one place and served in another."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 
 import pytest
+from multipick_epp.workers import door
 from multipick_epp.workers.door import Door
 from multipick_epp.workers.shared import GivenConnections
 from multipick_epp.workers.spread import Share
@@ -112,7 +114,65 @@ async def test_where_nobody_takes_it_a_connection_ends_at_once(open_door: Open) 
     writer.close()
 
 
+async def test_where_all_have_their_hands_full_connections_wait(open_door: Open) -> None:
+    workers, port = open_door(2)
+    for each in workers.values():
+        each.takes = False
+    clients = [await connect(port) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert await served(workers, 0) == [0, 0]
+    for each in workers.values():
+        each.takes = True
+    assert sorted(await served(workers, len(clients))) == [2, 3]
+    workers[0].found[0].sendall(b"hello")
+    workers[1].found[0].sendall(b"hello")
+    done, _ = await asyncio.wait(
+        [asyncio.create_task(reader.readexactly(5)) for reader, _ in clients], return_when=asyncio.FIRST_COMPLETED
+    )
+    assert done.pop().result() == b"hello"
+
+
+async def test_one_that_waits_when_nobody_serves_any_more_ends(open_door: Open) -> None:
+    workers, port = open_door(1)
+    workers[0].takes = False
+    reader, writer = await connect(port)
+    await asyncio.sleep(0.05)
+    workers[0].serving = False
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_a_port_that_is_taken_is_named(open_door: Open) -> None:
     _, port = open_door(1)
     with pytest.raises(RuntimeError, match=f"port {port}: Address already in use"):
         Door({}).open("127.0.0.1", port)
+
+
+class Starved(socket.socket):
+    """A port of a process that has no descriptors left, for a while."""
+
+    fails = 3
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.fails:
+            self.fails -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_where_nobody_can_accept_it_is_tried_again_after_a_pause(
+    open_door: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def starved(host: str, port: int) -> Starved:
+        made = Starved()
+        made.bind((host, port))
+        made.listen()
+        return made
+
+    monkeypatch.setattr(door, "listening", starved)
+    monkeypatch.setattr(door, "_PAUSE_S", 0.05)
+    workers, port = open_door(1)
+    clients = [await connect(port)]
+    assert await served(workers, len(clients)) == [1]
+    assert len(caplog.records) == 3, "one a pause, and no turn of the loop in between"
