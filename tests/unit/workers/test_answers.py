@@ -38,6 +38,7 @@ UNWELL: dict[str, Any] = {
     "prompts": {"chats": "engine"},
     "hotspots": [HotPrefix("0a41", 1024, 0.7, [A])],
     "capture": "the disk is full",
+    "refused": {"tls_on_plaintext": "10.0.0.9"},
 }
 
 
