@@ -15,7 +15,7 @@ _TAIL = 64
 """Items at a stride's end that it is found by. Of two strides that are alike there and in what is before them, the
 later is kept."""
 
-_ENTRY_BYTES = 500
+_ENTRY_BYTES = 700
 """What an entry costs besides its stride and value: keys, numbers, and places in the table and in the order."""
 
 V = TypeVar("V")

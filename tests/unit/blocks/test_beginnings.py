@@ -129,7 +129,7 @@ def test_the_bound_holds_and_every_value_is_the_texts_own(asked: list[tuple[int,
 
 @pytest.mark.parametrize("kept", [1, 3])
 def test_what_was_dropped_since_it_was_found_harms_nothing(kept: int) -> None:
-    beginnings: Beginnings[str] = Beginnings(kept * 700, lambda value: 1)
+    beginnings: Beginnings[str] = Beginnings(kept * 900, lambda value: 1)
     text = random_text(400)
     put(beginnings, text)
     known = beginnings.find(ROOT, text, STRIDE)
