@@ -98,7 +98,7 @@ def parts(trace: str, requests: int) -> Iterator[Part]:
     for name, setup in POOLS.items():
         yield Part(f"conversation, {name}", "marginal", Study(spread, setup, OURS, ONE, 3))
     for name in MADE:
-        yield Part(name, "marginal", Study(Source(name, 1500), Setup(block_size=COARSE), OURS, BUSY, 3))
+        yield Part(name, "marginal", Study(Source(name, 1500), Setup(block_size=COARSE), OURS, BUSY, 6))
 
 
 def ratios(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
