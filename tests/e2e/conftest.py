@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.apiserver import ApiServer
 from cluster.build import UnavailableError
 from cluster.client import Namespace, until
 from cluster.homes import NAMESPACES, SYSTEM, Home, home
+from cluster.istio import istiod
 from cluster.load import PATIENCE_S, Gateway
 from cluster.pools import POOL, serves, spec
 from cluster.release import Release, release
@@ -78,6 +80,22 @@ def gateway(cluster: Home, multipick: Release, namespace: Namespace) -> Iterator
 def neighbours_gateway(cluster: Home, multipick: Release, neighbours: Namespace) -> Iterator[Release]:
     with release("side", multipick.namespace, _gateway(cluster, neighbours)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def istio(cluster: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Istio's control plane, in front of the suite's own node."""
+    if not isinstance(cluster.server, ApiServer):
+        pytest.skip("istiod runs beside the suite's own node only")
+    made = istiod(cluster.server, tmp_path_factory.mktemp("istiod"), cluster.values["gateway"]["image"])
+    try:
+        made.__enter__()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield cluster.server
+    finally:
+        made.__exit__(None, None, None)
 
 
 @pytest.fixture

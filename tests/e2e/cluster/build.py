@@ -1,4 +1,4 @@
-"""Kubernetes' own programs, containerd and CoreDNS, built from Go modules into a cache outside the tree.
+"""Programs of Kubernetes, containerd, CoreDNS and Istio, built from Go modules into a cache outside the tree.
 
 `go.mod` and `go.sum` in the folders beside name every version; the cache's folders are keyed by their contents, so that
 a build is made once a machine. Run this file to build with progress; tests call `binaries`.
@@ -28,10 +28,12 @@ class Module:
     name: str
     packages: Mapping[str, str]
     flags: tuple[str, ...]
+    verb: tuple[str, ...] = ("build",)
 
 
 _, MAJOR, MINOR = VERSION.replace("v", ".").split(".")[:3]
 _SET = "-X k8s.io/component-base/version"
+_GATEWAY_API = "sigs.k8s.io/gateway-api"
 MODULES = (
     Module(
         "controlplane",
@@ -58,6 +60,9 @@ MODULES = (
         ("-tags", "no_btrfs,no_zfs,no_devmapper", "-ldflags", "-s -w"),
     ),
     Module("coredns", {"coredns": "github.com/coredns/coredns"}, ("-ldflags", "-s -w")),
+    Module("istiod", {"pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery"}, ("-ldflags", "-s -w")),
+    Module("extension", {"echo-basic": f"{_GATEWAY_API}/conformance/echo-basic"}, ("-ldflags", "-s -w")),
+    Module("extension", {"gie-conformance": f"{_GATEWAY_API}-inference-extension/conformance"}, (), ("test", "-c")),
 )
 
 
@@ -108,7 +113,7 @@ def _folder(module: Module) -> Path:
 def _go() -> str:
     go = shutil.which("go")
     if go is None:
-        raise UnavailableError("no Go here to build Kubernetes with, and KUBEBUILDER_ASSETS doesn't have it")
+        raise UnavailableError("no Go here to build a cluster's programs with, and KUBEBUILDER_ASSETS lacks them")
     return go
 
 
@@ -139,7 +144,7 @@ def _build(module: Module, source: Path, target: Path) -> None:
     loaded = go("list", "-deps", package)  # downloads what the package imports
     if loaded.returncode:
         raise UnavailableError(f"the modules of {target.name} can't be had: {loaded.stderr[-500:]}")
-    done = go("build", *module.flags, "-o", str(part), package)
+    done = go(*module.verb, *module.flags, "-o", str(part), package)
     if done.returncode:
         raise RuntimeError(f"{target.name} can't be built: {done.stderr[-500:]}")
     part.rename(target)

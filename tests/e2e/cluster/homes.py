@@ -33,7 +33,7 @@ OURS = f"{CRDS}/inferencepools.multipick.dev"
 GPU = "nvidia.com/gpu"
 STAND_IN = "multipick.dev/e2e-accelerator"  # on a cluster that is not ours no test takes a GPU
 ACCELERATORS = 4
-EXTENSION = ("sigs.k8s.io/gateway-api-inference-extension", "v1.5.0")
+EXTENSION = ("sigs.k8s.io/gateway-api-inference-extension", "v1.6.0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Gateway:
     namespace: Namespace
     service: str
     image: str
+    prefix: str = ""  # of the pool's paths
 
     async def answers(self) -> bool:
         """It leads to an engine."""
@@ -34,7 +35,7 @@ class Gateway:
 
     async def models(self) -> list[str]:
         """What the engines behind it say that they serve."""
-        path = self.namespace.path("services", f"{self.service}:80") + "/proxy/v1/models"
+        path = self.namespace.path("services", f"{self.service}:80") + f"/proxy{self.prefix}/v1/models"
         return [one["id"] for one in (await self.namespace.call("GET", path))["data"]]
 
 
@@ -91,7 +92,7 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _pod(name: str, gateway: Gateway, model: str) -> dict[str, Any]:
-    url = f"http://{gateway.service}.{gateway.namespace.name}.svc"
+    url = f"http://{gateway.service}.{gateway.namespace.name}.svc{gateway.prefix}"
     container = {
         "name": "load",
         "image": gateway.image,

@@ -1,0 +1,189 @@
+"""Two pools behind one Gateway of Istio: its real control plane, and stock Envoys as it programs them.
+
+The pickers of one speak plaintext, those of the other TLS; the operator tells Istio by a DestinationRule. Each pool has
+two pickers, and no request may be lost while pickers and engines come and go.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from cluster.apiserver import ApiServer
+from cluster.client import Namespace, until
+from cluster.homes import Home
+from cluster.istio import ADMIN_PORT
+from cluster.kill import kill
+from cluster.load import PATIENCE_S, Gateway, load
+from cluster.pools import PICKER, engines, identities, pods, serves, spec
+from cluster.release import Release
+
+SAMPLE = Path(__file__).parents[2] / "manifests/gateways/istio/gateway.yaml"
+NAME = "multipick-e2e-istio"
+LARGE = 20 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A pool behind the Gateway; its model has its name."""
+
+    pool: str
+    prefix: str
+    picker_tls: str
+    tls: bool
+    gateway: Gateway
+
+    @property
+    def namespace(self) -> Namespace:
+        return self.gateway.namespace
+
+
+@pytest.fixture(scope="module")
+def shared(istio: ApiServer, multipick: Release) -> Iterator[Namespace]:
+    """A namespace with the sample's Gateway in it."""
+    path = f"/api/v1/namespaces/{NAME}"
+    istio.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})
+    found, gateway = Namespace(istio, NAME), sample("Gateway")
+    istio.apply(found.path("gateways", gateway["metadata"]["name"], "gateway.networking.k8s.io/v1"), gateway)
+    yield found
+    istio.request("DELETE", path)
+
+
+@pytest.fixture(params=["plaintext", "tls"])
+async def front(request: pytest.FixtureRequest, cluster: Home, shared: Namespace) -> Front:
+    return await made(cluster, shared, "secure" if request.param == "tls" else "demo")
+
+
+async def made(cluster: Home, namespace: Namespace, pool: str) -> Front:
+    """It serves, with two engines and two pickers."""
+    tls = pool == "secure"
+    prefix = "/secure" if tls else ""
+    service = f"{sample('Gateway')['metadata']['name']}-istio"
+    gateway = Gateway(namespace, service, cluster.image, prefix)
+    found = Front(pool, prefix, "SelfSigned" if tls else "Auto", tls, gateway)
+    await namespace.apply(pool, **behind(found))
+    await serves(namespace, pool=pool)
+    await namespace.reaches("RouteReady", "True", "Accepted", pool, PATIENCE_S)
+    await until(gateway.answers, bool, PATIENCE_S)
+    return found
+
+
+def behind(front: Front, **picker: Any) -> dict[str, Any]:
+    """The sample's route, to the pool of the other tests; its engines ask for no accelerator."""
+    routing = sample("InferencePool")["spec"]["routing"]
+    routing["gateway"]["pickerTLS"] = front.picker_tls
+    routing["gateway"]["httpRoute"]["pathPrefix"] = f"{front.prefix}/v1"
+    wanted = spec("", model={"uri": "/simulated", "name": front.pool})
+    del wanted["resources"]
+    return wanted | {"routing": routing | {"picker": wanted["routing"]["picker"] | {"replicas": 2} | picker}}
+
+
+def sample(kind: str) -> Any:
+    return next(one for one in yaml.safe_load_all(SAMPLE.read_text()) if one["kind"] == kind)
+
+
+async def pickers(front: Front) -> list[dict[str, Any]]:
+    return await pods(front.namespace, f"multipick.dev/pool={front.pool},{PICKER}")
+
+
+async def test_engines_scaled_up_and_down_and_deleted_lose_nothing(front: Front) -> None:
+    namespace, pool = front.namespace, front.pool
+    scale = namespace.pool_path(pool) + "/scale"
+    async with load(front.gateway, pool) as tally:
+        await namespace.patch(scale, {"spec": {"replicas": 4}})
+        await serves(namespace, 4, pool)
+        deleted = (await engines(namespace, pool))[0]["metadata"]["name"]
+        await namespace.call("DELETE", namespace.path("pods", deleted))
+
+        def is_gone(found: list[dict[str, Any]]) -> bool:
+            return deleted not in [pod["metadata"]["name"] for pod in found]
+
+        await until(lambda: engines(namespace, pool), is_gone, PATIENCE_S)
+        await serves(namespace, 4, pool)
+        await namespace.patch(scale, {"spec": {"replicas": 2}})
+        await serves(namespace, 2, pool)
+        await tally.more()
+    assert not tally.lost, tally.lost[:5]
+
+
+async def test_pickers_that_are_rolled_lose_nothing(front: Front) -> None:
+    old = identities(await pickers(front))
+    async with load(front.gateway, front.pool) as tally:
+        await front.namespace.apply(front.pool, **behind(front, logLevel="Warning"))
+        await until(lambda: pickers(front), lambda found: not identities(found).keys() & old.keys(), PATIENCE_S)
+        await serves(front.namespace, pool=front.pool)
+        await tally.more(100)
+    assert not tally.lost, tally.lost[:5]
+
+
+async def test_a_picker_that_is_killed_loses_nothing(cluster: Home, multipick: Release, front: Front) -> None:
+    async with load(front.gateway, front.pool) as tally:
+        victim, _ = await pickers(front)
+        await kill(multipick.namespace, victim, cluster.image)
+        await until(lambda: pickers(front), lambda found: all(map(is_ready, found)), PATIENCE_S)
+        await tally.more(100)
+    assert not tally.lost, tally.lost[:5]
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+
+
+async def test_istio_follows_the_rule_that_the_operator_writes(front: Front) -> None:
+    namespace = front.namespace
+    (envoy,) = await pods(namespace, f"gateway.networking.k8s.io/gateway-name={sample('Gateway')['metadata']['name']}")
+    admin = namespace.path("pods", f"{envoy['metadata']['name']}:{ADMIN_PORT}") + "/proxy"
+    name = f"outbound|9002||{front.pool}-epp.{namespace.name}.svc.cluster.local"
+
+    async def cluster_of_pickers() -> Any:
+        found = await namespace.call("GET", f"{admin}/config_dump?resource=dynamic_active_clusters")
+        return next((one["cluster"] for one in found["configs"] if one["cluster"]["name"] == name), None)
+
+    found = await until(cluster_of_pickers, bool, PATIENCE_S)
+    assert found["connect_timeout"] == "1s"
+    assert found["outlier_detection"]["consecutive_5xx"] == 1
+    assert found["outlier_detection"]["base_ejection_time"] == "5s"
+    assert found["outlier_detection"]["max_ejection_percent"] == 100
+    assert ("tls" in json.dumps(found.get("transport_socket", {}))) == front.tls
+    stats = (await namespace.call("GET", f"{admin}/stats?format=json&filter=ssl.handshake"))["stats"]
+    assert any(one["value"] > 0 for one in stats if name in one["name"]) == front.tls
+
+
+async def test_bodies_of_20_mb_and_streams_that_clients_leave(front: Front) -> None:
+    path = front.namespace.path("services", front.gateway.service)
+    address = (await front.namespace.call("GET", path))["spec"]["clusterIP"]
+    body = {"model": front.pool, "max_tokens": 4, "messages": [{"role": "user", "content": "a question"}]}
+    url = f"http://{address}{front.prefix}/v1/chat/completions"
+    async with aiohttp.ClientSession() as http:
+        async with http.post(url, json=body) as answer:
+            small = await answer.json()
+        async with http.post(url, json={"metadata": {"padding": "x" * LARGE}} | body) as answer:
+            assert answer.status == 200, await answer.text()
+            read = (await answer.json())["usage"]["prompt_tokens"]
+            assert read == small["usage"]["prompt_tokens"]  # what stands behind the 20 MB arrived
+        for _ in range(10):
+            async with http.post(url, json=body | {"stream": True, "max_tokens": 2000}) as answer:
+                assert answer.status == 200
+                assert (await answer.content.readline()).startswith(b"data:")
+                answer.close()
+    await until(lambda: in_flight(front), lambda found: found == 0, PATIENCE_S)
+
+
+async def in_flight(front: Front) -> int:
+    """Requests on all engines, as the pickers know them together."""
+    picker = (await pickers(front))[0]["metadata"]["name"]
+    rows = await front.namespace.call("GET", front.namespace.path("pods", f"{picker}:9090") + "/proxy/endpoints")
+    return sum(int(row["in_flight"]) for row in rows)
+
+
+async def test_two_pools_of_one_gateway_answer_their_own_models(cluster: Home, shared: Namespace) -> None:
+    plain, secure = await made(cluster, shared, "demo"), await made(cluster, shared, "secure")
+    async with load(plain.gateway, "demo") as tally, load(secure.gateway, "secure") as other:
+        assert (await plain.gateway.models(), await secure.gateway.models()) == (["demo"], ["secure"])
+        await asyncio.gather(tally.more(50), other.more(50))
+    assert not tally.lost + other.lost, (tally.lost[:5], other.lost[:5])
