@@ -14,8 +14,19 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 
 {{- define "multipick.selector" -}}
 app.kubernetes.io/name: multipick
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Metadata of a pod template: the selector's labels, which no other may replace, and those of `values`; call with
+(dict "root" $ "component" "operator" "values" values "annotations" (dict ...)). */}}
+{{- define "multipick.podMeta" -}}
+labels:
+  {{- toYaml (merge (include "multipick.selector" . | fromYaml) (.values.podLabels | default dict)) | nindent 2 }}
+{{- with merge (.annotations | default dict) (.values.podAnnotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "multipick.image" -}}

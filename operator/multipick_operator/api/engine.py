@@ -28,13 +28,6 @@ ArtifactUri = Annotated[
     ),
 ]
 VolumeUri = Annotated[str, Meta(max_length=1024, pattern=r"^((pvc|oci)://[^\s]+|/[^\s]*)$")]
-AdapterUri = Annotated[
-    str,
-    Meta(
-        max_length=1024,
-        pattern=r"^((hf|pvc|oci)://[^\s]+|/[^\s]*|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?)$",
-    ),
-]
 
 
 class EngineType(StrEnum):
@@ -61,7 +54,7 @@ class Model(Spec, frozen=True):
             ArtifactUri,
             Meta(
                 description="hf://org/name (or org/name), pvc://claim/path, oci://image, s3://bucket/path, or a path "
-                "inside the engine's image."
+                "inside the engine's image. May be not given for existingPods alone."
             ),
         ]
         | None
@@ -70,8 +63,17 @@ class Model(Spec, frozen=True):
         Annotated[ShortText, Meta(description="Name that clients ask for; the pool's name where not given.")] | None
     ) = None
     aliases: Annotated[tuple[ShortText, ...], Meta(max_length=16, description="More names of the same model.")] = ()
-    revision: Annotated[ShortText, Meta(description="Branch, tag or commit on the Hugging Face hub.")] | None = None
-    hf_token_secret_ref: Annotated[SecretKey, Meta(description="Token for gated models.")] | None = None
+    revision: (
+        Annotated[
+            ShortText,
+            Meta(description="Branch, tag or commit on the Hugging Face hub; its main branch where not given."),
+        ]
+        | None
+    ) = None
+    hf_token_secret_ref: (
+        Annotated[SecretKey, Meta(description="Token for gated models of the Hugging Face hub; none where not given.")]
+        | None
+    ) = None
     tokenizer_uri: (
         Annotated[
             VolumeUri,
@@ -82,7 +84,13 @@ class Model(Spec, frozen=True):
         ]
         | None
     ) = None
-    max_model_len: Annotated[int, Meta(ge=1, description="Longest request in tokens, prompt and answer.")] | None = None
+    max_model_len: (
+        Annotated[
+            int,
+            Meta(ge=1, description="Longest request in tokens, prompt and answer; the model's own where not given."),
+        ]
+        | None
+    ) = None
 
 
 class KvEvents(Spec, frozen=True):
@@ -91,7 +99,9 @@ class KvEvents(Spec, frozen=True):
     enabled: Annotated[bool, Meta(description="Let engines publish what they cache.")] = True
     port: Annotated[Port, Meta(description="ZMQ PUB port of rank 0.")] = 5557
     replay_port: Annotated[Port, Meta(description="ZMQ ROUTER port of rank 0, for missed events.")] = 5657
-    topic: Annotated[str, Meta(max_length=253, description="ZMQ topic.")] = ""
+    topic: Annotated[
+        str, Meta(max_length=253, description="ZMQ topic that engines publish under; empty where not given.")
+    ] = ""
     media: Annotated[
         dict[str, Annotated[int, Meta(ge=0, le=100)]],
         Meta(
@@ -166,7 +176,7 @@ class Accelerator(Spec, frozen=True):
         Meta(
             max_length=253,
             pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
-            description="Its name as an extended resource of nodes.",
+            description="The accelerator's name as an extended resource of nodes.",
         ),
     ] = "nvidia.com/gpu"
     count: (
@@ -186,8 +196,16 @@ class DeviceClaim(Spec, frozen=True):
     """Devices by dynamic resource allocation, for each engine container of a pod."""
 
     name: Annotated[ObjectName, Meta(description="Name of the claim within the pod.")]
-    template_name: Annotated[ObjectName, Meta(description="ResourceClaimTemplate: a claim for each pod.")] | None = None
-    claim_name: Annotated[ObjectName, Meta(description="ResourceClaim: one for all pods.")] | None = None
+    template_name: (
+        Annotated[
+            ObjectName, Meta(description="ResourceClaimTemplate: a claim for each pod. Where not given, claimName is.")
+        ]
+        | None
+    ) = None
+    claim_name: (
+        Annotated[ObjectName, Meta(description="ResourceClaim: one for all pods. Where not given, templateName is.")]
+        | None
+    ) = None
 
 
 class Resources(Spec, frozen=True):
@@ -199,7 +217,10 @@ class Resources(Spec, frozen=True):
     )
     limits: Annotated[
         dict[str, Quantity],
-        Meta(max_length=16, description="Likewise. Without a CPU limit an engine may use what its node has left."),
+        Meta(
+            max_length=16,
+            description="The most of each, by name. Without one for CPU an engine may use what its node has left.",
+        ),
     ] = field(default_factory=dict)
     device_claims: Annotated[
         tuple[DeviceClaim, ...],
@@ -210,7 +231,10 @@ class Resources(Spec, frozen=True):
         ),
     ] = ()
     shared_memory: Annotated[Quantity, Meta(description='Size of /dev/shm; "0": the runtime\'s default.')] = "8Gi"
-    runtime_class_name: Annotated[ObjectName, Meta(description="RuntimeClass of the pods.")] | None = None
+    runtime_class_name: (
+        Annotated[ObjectName, Meta(description="RuntimeClass of the pods; the nodes' own runtime where not given.")]
+        | None
+    ) = None
 
 
 class Scheduling(Spec, frozen=True):
@@ -222,54 +246,19 @@ class Scheduling(Spec, frozen=True):
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=32, description="Taints that the pods accept.")] = (
         Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),
     )
-    priority_class_name: Annotated[ObjectName, Meta(description="PriorityClass of the pods.")] | None = None
+    priority_class_name: (
+        Annotated[ObjectName, Meta(description="PriorityClass of the pods; the cluster's default where not given.")]
+        | None
+    ) = None
     scheduler_name: (
         Annotated[ShortText, Meta(description="Scheduler that places them; the cluster's default where not given.")]
         | None
     ) = None
 
 
-class Adapter(Spec, frozen=True):
-    """One LoRA adapter that is loaded at start."""
-
-    name: Annotated[ShortText, Meta(description="Name that clients ask for.")]
-    uri: Annotated[AdapterUri, Meta(description="hf://, pvc://, oci:// or a path in the engine's image.")]
-
-
-class Lora(Spec, frozen=True):
-    """Whether engines serve LoRA adapters, and those that they start with: changing these restarts the pods."""
-
-    max_loras: Annotated[int, Meta(ge=1, le=256, description="Adapters in one batch.")] = 4
-    max_rank: Annotated[int, Meta(ge=1, le=512, description="Largest rank of an adapter.")] = 16
-    adapters: Annotated[
-        tuple[Adapter, ...],
-        Meta(max_length=64, extra_json_schema=LIST_MAP, description="Adapters that every engine serves."),
-    ] = ()
-    allow_runtime_updates: Annotated[
-        bool,
-        Meta(
-            description="Engines load and unload adapters while they run: for `adapters`, and for whoever reaches them."
-        ),
-    ] = False
-
-
-class RuntimeAdapter(Spec, frozen=True):
-    """One LoRA adapter that comes and goes while engines run."""
-
-    name: Annotated[ShortText, Meta(description="Name that clients ask for.")]
-    uri: Annotated[
-        str,
-        Meta(
-            max_length=1024,
-            pattern=r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+|/[^\s]*)$",
-            description="hf://org/name, or a path that every engine has: in its image, or on a volume of podTemplate.",
-        ),
-    ]
-
-
 class Probes(Spec, frozen=True):
     """How long an engine may take to load."""
 
     startup_timeout_seconds: Annotated[
-        int, Meta(ge=10, le=86400, description="Then the kubelet restarts the engine.")
+        int, Meta(ge=10, le=86400, description="Time to load the model. Then the kubelet restarts the engine.")
     ] = 1800

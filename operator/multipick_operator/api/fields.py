@@ -59,7 +59,13 @@ class EnvVar(Spec, frozen=True):
     """One environment variable of the engine."""
 
     name: Annotated[ShortText, Meta(description="Name of the variable.")]
-    value: Annotated[Text, Meta(description="Its value; $(OTHER) is expanded.")] | None = None
+    value: (
+        Annotated[
+            Text,
+            Meta(description="Its value, in which $(OTHER) is expanded; empty where it is not given, nor valueFrom."),
+        ]
+        | None
+    ) = None
     value_from: EnvSource | None = None
 
 
@@ -73,7 +79,9 @@ class ObjectRef(Spec, frozen=True):
 class EnvFrom(Spec, frozen=True):
     """All keys of a Secret or ConfigMap as environment variables; exactly one."""
 
-    prefix: Annotated[str, Meta(max_length=253, description="Put before each name.")] | None = None
+    prefix: (
+        Annotated[str, Meta(max_length=253, description="Put before each name; nothing where not given.")] | None
+    ) = None
     secret_ref: ObjectRef | None = None
     config_map_ref: ObjectRef | None = None
 
@@ -82,10 +90,13 @@ class Toleration(Spec, frozen=True):
     """A taint that the pods accept."""
 
     key: Annotated[str, Meta(max_length=316, description="Key of the taint; all where not given.")] | None = None
-    operator: Annotated[str, Meta(pattern="^(Exists|Equal)$", description="Exists, or Equal with a value.")] | None = (
-        None
-    )
-    value: Annotated[LabelValue, Meta(description="Value of the taint.")] | None = None
+    operator: (
+        Annotated[
+            str, Meta(pattern="^(Exists|Equal)$", description="Exists, or Equal with a value; Equal where not given.")
+        ]
+        | None
+    ) = None
+    value: Annotated[LabelValue, Meta(description="Value of the taint; empty where not given.")] | None = None
     effect: (
         Annotated[
             str,
@@ -96,4 +107,6 @@ class Toleration(Spec, frozen=True):
         ]
         | None
     ) = None
-    toleration_seconds: Annotated[int, Meta(description="With NoExecute: how long a pod may stay.")] | None = None
+    toleration_seconds: (
+        Annotated[int, Meta(description="With NoExecute: how long a pod may stay; for ever where not given.")] | None
+    ) = None

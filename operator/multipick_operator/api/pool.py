@@ -1,5 +1,6 @@
 """The whole spec of a pool."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -9,12 +10,10 @@ from msgspec import Meta, field
 
 from multipick_operator.api.engine import (
     Engine,
-    Lora,
     Model,
     Parallelism,
     Probes,
     Resources,
-    RuntimeAdapter,
     Scheduling,
 )
 from multipick_operator.api.fields import (
@@ -27,8 +26,11 @@ from multipick_operator.api.fields import (
     Spec,
     Text,
 )
+from multipick_operator.api.lora import Lora, RuntimeAdapter
 from multipick_operator.api.routing import Routing
 from multipick_operator.api.storage import Storage
+
+MAX_NESTING = 64  # no field of a pod template lies half as deep
 
 
 class SpecError(Exception):
@@ -78,7 +80,15 @@ class Autoscaling(Spec, frozen=True):
     )
     targets: Targets = Targets()
     prometheus_url: (
-        Annotated[str, Meta(max_length=1024, pattern="^https?://", description="Prometheus that KEDA asks.")] | None
+        Annotated[
+            str,
+            Meta(
+                max_length=1024,
+                pattern="^https?://",
+                description="Prometheus that KEDA asks. Where not given, KEDA needs triggers.",
+            ),
+        ]
+        | None
     ) = None
     scale_up_stabilization_seconds: Annotated[
         int, Meta(ge=0, le=3600, description="The load must be that high for so long before a pod is added.")
@@ -91,7 +101,15 @@ class Autoscaling(Spec, frozen=True):
         Meta(max_length=16, description="KEDA triggers, as in a ScaledObject, in the place of `targets`."),
     ] = ()
     cooldown_seconds: (
-        Annotated[int, Meta(ge=0, le=86400, description="KEDA: time without load before it scales to zero.")] | None
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=86400,
+                description="KEDA: time without load before it scales to zero; KEDA's own 300 where not given.",
+            ),
+        ]
+        | None
     ) = None
     idle_to_zero: Annotated[
         bool, Meta(description="KEDA: no pods without load. Requests are not held meanwhile: they get 503.")
@@ -141,16 +159,21 @@ class Disruption(Spec, frozen=True):
     """The PodDisruptionBudget of the engines."""
 
     enabled: Annotated[bool, Meta(description="Limit how many engines node drains take away at a time.")] = True
-    max_unavailable: Annotated[int, Meta(ge=1, le=1000, description="So many.")] = 1
+    max_unavailable: Annotated[int, Meta(ge=1, le=1000, description="How many engines may be away at a time.")] = 1
 
 
 class Index(Spec, frozen=True):
     """The pickers' shared state; where not given, the operator's Valkey."""
 
     url: Annotated[
-        str, Meta(max_length=1024, pattern="^(redis|rediss|redis\\+sentinel)://", description="Without a password.")
+        str,
+        Meta(
+            max_length=1024,
+            pattern="^(redis|rediss|redis\\+sentinel)://",
+            description="redis://, rediss:// or redis+sentinel://, with a user where one is needed, and no password.",
+        ),
     ]
-    password_secret_ref: SecretKey | None = None
+    password_secret_ref: Annotated[SecretKey, Meta(description="The password; none where not given.")] | None = None
 
 
 class PodMonitor(Spec, frozen=True):
@@ -176,7 +199,10 @@ class NetworkPolicy(Spec, frozen=True):
 class ServiceAccount(Spec, frozen=True):
     """The identity of the engine pods."""
 
-    name: Annotated[ObjectName, Meta(description="Use this one; where not given, one is made.")] | None = None
+    name: (
+        Annotated[ObjectName, Meta(description="ServiceAccount that the pods use; where not given, one is made.")]
+        | None
+    ) = None
     annotations: Annotated[
         dict[str, Text], Meta(max_length=32, description="Annotations of the one that is made, such as a cloud's role.")
     ] = field(default_factory=dict)
@@ -220,11 +246,34 @@ class PoolSpec(Spec, frozen=True):
 
 
 def decode(spec: object) -> PoolSpec:
-    """The spec as types. Raises SpecError for what the CRD would not admit either."""
+    """The spec as types. Raises SpecError for what the CRD would not admit either, or can't know."""
     try:
-        return msgspec.convert(spec, PoolSpec)
+        read = msgspec.convert(spec, PoolSpec)
     except msgspec.ValidationError as error:
         raise SpecError(str(error)) from error
+    unchecked = {
+        "podTemplate": read.pod_template,
+        "routing.picker.podTemplate": read.routing.picker.pod_template,
+        "autoscaling.triggers": read.autoscaling.triggers if read.autoscaling else (),
+    }
+    for name, value in unchecked.items():
+        if _is_nested(value, MAX_NESTING):
+            raise SpecError(f"{name}: nested more than {MAX_NESTING} deep")
+    return read
+
+
+def _is_nested(value: object, most: int) -> bool:
+    """Whether it has more levels. Told without recursion, since what follows has to be able to recur."""
+    level = [value]
+    for _ in range(most):
+        level = [one for outer in level for one in _within(outer)]
+    return bool(level)
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class PickerResources(Spec, frozen=True):
     requests: Annotated[dict[str, Quantity], Meta(max_length=16, description="CPU, memory and the like, by name.")] = (
         field(default_factory=lambda: {"cpu": "500m", "memory": "512Mi"})
     )
-    limits: Annotated[dict[str, Quantity], Meta(max_length=16, description="Likewise.")] = field(
+    limits: Annotated[dict[str, Quantity], Meta(max_length=16, description="The most of each, by name.")] = field(
         default_factory=lambda: {"memory": "2Gi"}
     )
 
@@ -51,8 +51,10 @@ class PickerResources(Spec, frozen=True):
 class Capture(Spec, frozen=True):
     """Own traffic, kept as a trace that `multipick replay` reads: no text, ids that nobody can turn back."""
 
-    file_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32, description="Of one file, then comes another.")] = 64 << 20
-    files: Annotated[int, Meta(ge=2, le=10_000, description="In the folder; the oldest are deleted.")] = 16
+    file_bytes: Annotated[
+        int, Meta(ge=1 << 16, le=1 << 32, description="Bytes of one file. Then another is begun.")
+    ] = 64 << 20
+    files: Annotated[int, Meta(ge=2, le=10_000, description="Files that are kept; the oldest are deleted.")] = 16
     claim_name: (
         Annotated[ObjectName, Meta(description="Volume that keeps them; gone with the picker's pod where not given.")]
         | None
@@ -62,7 +64,7 @@ class Capture(Spec, frozen=True):
 class Picker(Spec, frozen=True):
     """The endpoint picker of the pool."""
 
-    image: Annotated[ShortText, Meta(description="Where not given: the operator's.")] | None = None
+    image: Annotated[ShortText, Meta(description="Image of the pickers; the operator's where not given.")] | None = None
     image_pull_policy: (
         Annotated[PullPolicy, Meta(description="When the kubelet pulls it; Kubernetes' own rule where not given.")]
         | None
@@ -70,7 +72,9 @@ class Picker(Spec, frozen=True):
     image_pull_secrets: Annotated[
         tuple[ObjectName, ...], Meta(max_length=8, description="Names of registry Secrets.")
     ] = ()
-    replicas: Annotated[int, Meta(ge=1, le=64, description="More than 1 needs shared state (`index`).")] = 1
+    replicas: Annotated[
+        int, Meta(ge=1, le=64, description="Pickers that share the work. More than 1 needs shared state (`index`).")
+    ] = 1
     workers: Annotated[
         int,
         Meta(
@@ -101,7 +105,7 @@ class Picker(Spec, frozen=True):
     failure_mode: Annotated[
         FailureMode, Meta(description="FailOpen: a gateway routes without a picker where none answers.")
     ] = FailureMode.OPEN
-    log_level: Annotated[LogLevel, Meta(description="From which level on it logs.")] = LogLevel.INFO
+    log_level: Annotated[LogLevel, Meta(description="The least grave of what it logs.")] = LogLevel.INFO
     drain_timeout_seconds: Annotated[Seconds, Meta(description="Time for its streams to end when it leaves.")] = 30
     pod_template: Annotated[
         dict[str, Any],
@@ -144,14 +148,17 @@ class HttpRoute(Spec, frozen=True):
         Meta(max_length=16, description="Hosts that it answers to; the listeners' where none is given."),
     ] = ()
     path_prefix: Annotated[str, Meta(max_length=1024, pattern="^/", description="Paths that it answers to.")] = "/v1"
-    request_timeout_seconds: Annotated[Seconds, Meta(description="0: none; answers may take minutes.")] = 0
+    request_timeout_seconds: Annotated[
+        Seconds, Meta(description="Time from a request to the end of its answer, which may take minutes; 0: any.")
+    ] = 0
     rewrite_path_prefix: (
         Annotated[
             str,
             Meta(
                 max_length=1024,
                 pattern="^/",
-                description="What engines get in its place; by default / or /v1.",
+                description="What engines get in the place of pathPrefix. Where not given: /v1 for one that ends so, / "
+                "for another that no engine knows.",
             ),
         ]
         | None

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import DeviceClaim, KvEvents, Model, Parallelism, RuntimeAdapter
+from multipick_operator.api.engine import DeviceClaim, KvEvents, Model, Parallelism, Resources, Scheduling
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
-from multipick_operator.api.pool import Autoscaling, PoolSpec, Rollout
-from multipick_operator.api.routing import HttpRoute, Picker
+from multipick_operator.api.lora import RuntimeAdapter
+from multipick_operator.api.pool import Autoscaling, ExistingPods, Index, PodMonitor, PoolSpec, Rollout
+from multipick_operator.api.routing import HeaderMatch, HttpRoute, Picker, PickerResources
 from multipick_operator.api.storage import Cache
 
 MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
@@ -51,6 +52,27 @@ WITH_PARAMETER = ("linear",)  # a number after a colon
 def _known(policy: str) -> str:
     return f"({policy} in {list(POLICIES)} || {policy}.matches('^({'|'.join(WITH_PARAMETER)}):[0-9.]+$'))"
 
+
+_LABEL = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+
+
+def _labelled(field: str) -> Rule:
+    """A map whose keys are labels of Kubernetes: such a key is no pattern of the schema."""
+    rule = f"!has(self.{field}) || self.{field}.all(key, key.matches('{_LABEL}'))"
+    return Rule(
+        rule, f"{field}: the name of a label has letters, digits, '-', '_' and '.', perhaps after a domain and '/'"
+    )
+
+
+_HOST = r"^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_RESOURCE = r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+_RESOURCES = tuple(
+    Rule(
+        f"!has(self.{field}) || self.{field}.all(key, key.matches('{_RESOURCE}'))",
+        f"{field}: names of resources, such as cpu or nvidia.com/gpu",
+    )
+    for field in ("requests", "limits")
+)
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
@@ -102,6 +124,12 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "engine.port + rank overlaps the ports of engine.kvEvents",
         ),
         Rule(
+            "self.engine.port + self.parallelism.data <= 65536 && (!self.engine.kvEvents.enabled ||"
+            " (self.engine.kvEvents.port + self.parallelism.data <= 65536"
+            " && self.engine.kvEvents.replayPort + self.parallelism.data <= 65536))",
+            "rank r uses port + r: of engine.port or of engine.kvEvents' ports the last one is above 65535",
+        ),
+        Rule(
             "!self.routing.gateway.httpRoute.create || self.routing.gateway.createInferencePool",
             "httpRoute.create needs createInferencePool: the route leads to that object",
         ),
@@ -148,6 +176,12 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "triggers, cooldownSeconds and idleToZero are KEDA's",
         ),
     ),
+    Index: (
+        Rule(
+            "!self.url.matches('^[^:]+://[^/?@]*:[^/?]*@')",
+            "index.url: everybody who may see the pool would see its password: that is in passwordSecretRef",
+        ),
+    ),
     KvEvents: (
         Rule(
             "!has(self.media) || self.media.all(name, name.matches('^[A-Za-z][A-Za-z0-9_]{0,31}$')"
@@ -174,6 +208,10 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
     Parallelism: (
         Rule("self.data == 1 || self.nodes == 1", "data > 1 and nodes > 1 don't go together yet"),
         Rule("(self.tensor * self.pipeline) % self.nodes == 0", "tensor * pipeline must be a multiple of nodes"),
+        Rule(
+            "(self.nodes == 1) == (oldSelf.nodes == 1)",
+            "nodes can't change between 1 and more, since pods of both kinds can't serve side by side: make a new pool",
+        ),
     ),
     Rollout: (
         Rule(
@@ -183,16 +221,34 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "maxSurge and maxUnavailable can't both be 0: no pod could ever be replaced",
         ),
     ),
-    DeviceClaim: (Rule("has(self.templateName) != has(self.claimName)", "exactly one of templateName and claimName"),),
+    DeviceClaim: (
+        Rule("has(self.templateName) != has(self.claimName)", "exactly one of templateName and claimName"),
+        Rule(
+            "self.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",
+            "name: a claim's name within a pod is at most 63 lower-case letters, digits and hyphens",
+        ),
+    ),
+    Resources: _RESOURCES,
+    PickerResources: _RESOURCES,
     Cache: (
         Rule("self.type != 'ExistingClaim' || has(self.claimName)", "type ExistingClaim needs claimName"),
         Rule("self.type != 'HostPath' || has(self.hostPath)", "type HostPath needs hostPath"),
     ),
+    HeaderMatch: (
+        Rule('self.name.matches("^[A-Za-z0-9!#$%&\'*+.^_`|~-]+$")', "headers: a name has neither spaces nor colons"),
+    ),
     HttpRoute: (
+        Rule(
+            f"!has(self.hostnames) || self.hostnames.all(one, one.matches('{_HOST}'))",
+            "hostnames: names of hosts in lower case, of which the first part may be *",
+        ),
         Rule(
             "!self.create || (has(self.parentRefs) && size(self.parentRefs) > 0)", "httpRoute.create needs parentRefs"
         ),
     ),
+    ExistingPods: (_labelled("matchLabels"),),
+    Scheduling: (_labelled("nodeSelector"),),
+    PodMonitor: (_labelled("labels"),),
     EnvVar: (Rule("!(has(self.value) && has(self.valueFrom))", "value and valueFrom exclude each other"),),
     EnvSource: (
         Rule(

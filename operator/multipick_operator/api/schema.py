@@ -64,7 +64,7 @@ def _object(info: types.StructType) -> Schema:
         default = _default(field, schema)
         if default is not None:
             schema |= {"default": default}
-            if not isinstance(default, dict):  # `kubectl explain` doesn't show defaults
+            if "properties" not in schema:  # `kubectl explain` shows no defaults; a record's are its fields' own
                 told = json.dumps(default).strip('"')
                 schema |= {"description": f"{schema.get('description', '')} Default: {told}.".strip()}
         properties[field.encode_name] = schema

@@ -64,11 +64,19 @@ class Cache(Spec, frozen=True):
         Retention,
         Meta(description="PVC: Retain keeps the claim when the cache's type changes or the pool is deleted."),
     ] = Retention.RETAIN
-    claim_name: Annotated[ObjectName, Meta(description="ExistingClaim: its name.")] | None = None
-    host_path: (
-        Annotated[str, Meta(max_length=1024, pattern="^/", description="HostPath: folder of the node.")] | None
+    claim_name: (
+        Annotated[ObjectName, Meta(description="ExistingClaim: name of the claim. Not given for other types.")] | None
     ) = None
-    mount_path: Annotated[str, Meta(max_length=253, pattern="^/", description="Where the engine finds it.")] = "/models"
+    host_path: (
+        Annotated[
+            str,
+            Meta(max_length=1024, pattern="^/", description="HostPath: folder of the node. Not given for other types."),
+        ]
+        | None
+    ) = None
+    mount_path: Annotated[str, Meta(max_length=253, pattern="^/", description="Where the engine finds the cache.")] = (
+        "/models"
+    )
 
 
 class Fetch(Spec, frozen=True):
@@ -78,8 +86,8 @@ class Fetch(Spec, frozen=True):
         Annotated[
             ShortText,
             Meta(
-                description="With Python 3.9 or later, and huggingface_hub for hf:// or boto3 for s3://; the engine's "
-                "where not given."
+                description="Image of the step: with Python 3.9 or later, and huggingface_hub for hf:// or boto3 for "
+                "s3://; the engine's where not given."
             ),
         ]
         | None
@@ -87,7 +95,10 @@ class Fetch(Spec, frozen=True):
     secret_name: (
         Annotated[
             ObjectName,
-            Meta(description="Secret whose keys are the step's environment: HF_TOKEN, AWS_ACCESS_KEY_ID, ..."),
+            Meta(
+                description="Secret whose keys are the step's environment: HF_TOKEN, AWS_ACCESS_KEY_ID, ...; none "
+                "where not given."
+            ),
         ]
         | None
     ) = None

@@ -31,6 +31,11 @@ def refusal(api: ApiServer, spec: dict[str, Any], name: str = "p") -> str:
     return message
 
 
+def route(**asked: Any) -> dict[str, Any]:
+    parents = {"create": True, "parentRefs": [{"name": "g"}]}
+    return {**URI, "routing": {"gateway": {"httpRoute": parents | asked}}}
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
     sample = yaml.safe_load(path.read_text())
@@ -78,6 +83,21 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "engine": {"env": [{"name": "A", "valueFrom": {}}]}}, "exactly one source"),
         ({**URI, "engine": {"envFrom": [{}]}}, "exactly one of secretRef and configMapRef"),
         ({"model": {"uri": "ftp://x"}}, "spec.model.uri"),
+        ({**URI, "resources": {"requests": {"a b": 1}}}, "requests: names of resources"),
+        ({**URI, "routing": {"picker": {"resources": {"limits": {"/gpu": 1}}}}}, "limits: names of resources"),
+        ({**URI, "resources": {"deviceClaims": [{"name": "a.b", "claimName": "c"}]}}, "a claim's name within a pod"),
+        (route(hostnames=["not a host"]), "hostnames: names of hosts in lower case"),
+        (route(hostnames=["a.test", "A.test"]), "hostnames: names of hosts in lower case"),
+        (route(headers=[{"name": "x y", "value": "v"}]), "headers: a name has neither spaces nor colons"),
+        ({"existingPods": {"matchLabels": {"a b": "x"}}}, "matchLabels: the name of a label has letters"),
+        ({"existingPods": {"matchLabels": {"/app": "x"}}}, "matchLabels: the name of a label has letters"),
+        ({"existingPods": {"matchLabels": {"app": "x y"}}}, "spec.existingPods.matchLabels.app"),
+        ({**URI, "scheduling": {"nodeSelector": {"a/b/c": "x"}}}, "nodeSelector: the name of a label has letters"),
+        ({**URI, "monitoring": {"podMonitor": {"labels": {"": "x"}}}}, "labels: the name of a label has letters"),
+        ({**URI, "engine": {"port": 65535}, "parallelism": {"data": 2}}, "is above 65535"),
+        ({**URI, "engine": {"kvEvents": {"replayPort": 65534}}, "parallelism": {"data": 3}}, "is above 65535"),
+        ({**URI, "index": {"url": "redis://:secret@host"}}, "would see its password"),
+        ({**URI, "index": {"url": "rediss://user:secret@host:1/0"}}, "would see its password"),
         ({**URI, "replicas": -1}, "spec.replicas"),
         ({**URI, "resources": {"requests": {"memory": "lots"}}}, "spec.resources.requests.memory"),
         ({**URI, "resources": {"limits": {"memory": "64GB"}}}, "spec.resources.limits.memory"),
@@ -135,6 +155,8 @@ def test_own_pods_stay_own_pods(api: ApiServer) -> None:
         ({}, {"model": {"name": "new"}}, "model.name can't change"),
         ({"model": {"name": "old"}}, {"model": {"name": "new"}}, "model.name can't change"),
         ({"engine": {"type": "VLLM"}}, {"engine": {"type": "SGLang"}}, "engine.type can't change"),
+        ({}, {"parallelism": {"tensor": 2, "nodes": 2}}, "nodes can't change between 1 and more"),
+        ({"parallelism": {"tensor": 2, "nodes": 2}}, {}, "nodes can't change between 1 and more"),
         (
             LORA | {"adapters": [ADAPTER]},
             LORA | {"adapters": [ADAPTER | {"uri": "hf://org/b"}]},
@@ -211,6 +233,16 @@ def test_what_the_picker_can_be_told_is_admitted(api: ApiServer) -> None:
     media = {"kvEvents": {"media": {"CPU": 50, "STORAGE": 10}}}
     made = create(api, {**URI, **LORA, "adapters": [ADAPTER], "routing": {"picker": picker}, "engine": media})
     assert made["spec"]["engine"]["kvEvents"]["media"] == {"CPU": 50, "STORAGE": 10}
+
+
+@pytest.mark.parametrize("key", ["app", "app.kubernetes.io/name", "a_b.C-d", "9", "x" * 63, "example.com/x"])
+def test_every_label_is_admitted(api: ApiServer, key: str) -> None:
+    assert create(api, {**PODS, "existingPods": {"matchLabels": {key: "x"}}})
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://user@h:6380/0", "redis+sentinel://a:1,b:2/m?x=user:p@h"])
+def test_a_store_is_named_with_a_user_or_without(api: ApiServer, url: str) -> None:
+    assert create(api, {**URI, "index": {"url": url}})
 
 
 @pytest.mark.parametrize("policy", ["lmetric", "vllm-032", "linear", "linear:0.7"])

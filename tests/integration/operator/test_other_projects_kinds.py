@@ -105,10 +105,12 @@ async def test_pools_that_need_other_projects_get_their_objects(
         await namespace.reaches("ScalingActive", "False", "TriggerError")
         await namespace.patch(groups + "/status", {"status": {"readyReplicas": 3, "replicas": 3, "updatedReplicas": 3}})
         await namespace.reaches("Available", "True", "MinimumReplicasAvailable")
-        await namespace.apply()
-        gone = (groups, namespace.path("scaledobjects", "p-engine", KEDA), *monitors)
+        await namespace.apply(**MULTI_NODE, engine={"image": "example.com/vllm:1"}, replicas=2)
+        gone = (namespace.path("scaledobjects", "p-engine", KEDA), *monitors)
         await until(there(namespace, *gone), lambda found: not any(found))
-        await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+        await until(lambda: namespace.find(groups), lambda found: found["spec"]["replicas"] == 2)
+        await namespace.call("DELETE", namespace.pool_path())
+        await until(there(namespace, groups), lambda found: not any(found))
 
 
 def there(namespace: Namespace, *paths: str) -> Callable[[], Any]:

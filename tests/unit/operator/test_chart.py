@@ -16,10 +16,10 @@ GATEWAY = {"gateway": {"enabled": True, "pool": {"name": "demo", "namespace": "m
 EVERYTHING = GATEWAY | {"networkPolicy": {"enabled": True}, "podMonitor": {"enabled": True, "labels": {"a": "b"}}}
 
 
-def render(values: dict[str, Any], name: str = "multipick") -> list[dict[str, Any]]:
+def render(values: dict[str, Any], name: str = "multipick", namespace: str = "system") -> list[dict[str, Any]]:
     with helm.Chart.load(str(CHART)) as chart:
         chart.validate_schema(values)
-        files = chart.render(values, name=name, namespace="system")
+        files = chart.render(values, name=name, namespace=namespace)
     return [one for name, text in files.items() if name.endswith(".yaml") for one in yaml.safe_load_all(text) if one]
 
 
@@ -137,6 +137,28 @@ def test_an_image_may_be_named_by_digest_and_a_pod_labelled() -> None:
     assert template["metadata"]["labels"]["team"] == "x"
     assert variable in template["spec"]["containers"][0]["env"]
     assert "team" not in operator["spec"]["selector"]["matchLabels"]
+
+
+def test_pods_of_every_part_carry_labels_and_annotations_and_none_leaves_its_selector() -> None:
+    more = {"podLabels": {"team": "x", "app.kubernetes.io/name": "y"}, "podAnnotations": {"a": "b"}}
+    parts = {"operator": more, "valkey": more, "gateway": GATEWAY["gateway"] | more}
+    made = [one for one in render(parts) if one["kind"] in ("Deployment", "StatefulSet")]
+    assert len(made) == 3
+    for one in made:
+        meta, selected = one["spec"]["template"]["metadata"], one["spec"]["selector"]["matchLabels"]
+        assert meta["labels"] == selected | {"team": "x"}
+        assert meta["annotations"]["a"] == "b"
+    with pytest.raises(helm.HelmError):
+        render({"valkey": {"podLabels": {"team": 1}}})
+
+
+@pytest.mark.parametrize("name", ["on", "null", "1e3", "123"])
+def test_a_name_that_looks_like_something_else_is_a_name(name: str) -> None:
+    values = EVERYTHING | {"operator": {"namespaces": [name]}, "crds": {"install": False}}
+    for one in render(values, name, name):
+        meta = one["metadata"]
+        assert (meta["namespace"], meta["labels"]["app.kubernetes.io/instance"]) == (name, name)
+        assert all(isinstance(value, str) for value in meta["labels"].values())
 
 
 def test_a_long_release_name_is_cut_so_that_no_two_meet() -> None:

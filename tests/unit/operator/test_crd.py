@@ -48,6 +48,17 @@ def test_unknown_fields_are_kept_in_the_pod_template_and_keda_s_triggers_alone()
     assert keeping == [f"{spec}.autoscaling.properties.triggers.items", picker, f"{spec}.podTemplate"]
 
 
+def optional_scalars(node: dict[str, Any], path: str) -> list[str]:
+    """Fields that may be left out, and that the API server fills nothing into."""
+    found = []
+    for name, child in node.get("properties", {}).items():
+        scalar = child.get("type") in ("string", "integer", "boolean") or "x-kubernetes-int-or-string" in child
+        if scalar and "default" not in child and name not in node.get("required", []):
+            found.append(f"{path}.{name}")
+        found += optional_scalars(child, f"{path}.{name}")
+    return found + (optional_scalars(node["items"], f"{path}[]") if "items" in node else [])
+
+
 def test_every_field_of_the_spec_says_what_it_does_and_what_it_is_by_default() -> None:
     def fields(node: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
         found = []
@@ -55,12 +66,16 @@ def test_every_field_of_the_spec_says_what_it_does_and_what_it_is_by_default() -
             found += [(f"{path}.{name}", child), *fields(child, f"{path}.{name}")]
         return found + (fields(node["items"], f"{path}[]") if "items" in node else [])
 
-    found = fields(schema()["properties"]["spec"], "spec")
+    spec = schema()["properties"]["spec"]
+    found = fields(spec, "spec")
     assert len(found) > 150
     assert [path for path, node in found if len(node.get("description", "")) < 8] == []
-    plain = [(path, node) for path, node in found if "default" in node and not isinstance(node["default"], dict)]
+    plain = [(path, node) for path, node in found if "default" in node and "properties" not in node]
     assert [path for path, node in plain if "Default: " not in node["description"]] == []
+    assert [path for path in optional_scalars(spec, "spec") if "ot given" not in dict(found)[path]["description"]] == []
     assert dict(found)["spec.engine.port"]["description"].endswith("Default: 8000.")
+    requests = dict(found)["spec.routing.picker.resources.requests"]["description"]
+    assert requests.endswith('Default: {"cpu": "500m", "memory": "512Mi"}.')
 
 
 def test_no_field_is_a_float() -> None:
