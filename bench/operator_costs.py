@@ -30,14 +30,17 @@ from cluster.apiserver import ApiServer
 from cluster.client import Namespace, until
 from cluster.rights import EVERYTHING, account, allow
 from multipick_operator.api.crd import crd
-from multipick_operator.children.picker import ADMIN_PORT
+from multipick_operator.children.configuration import ADMIN_PORT
 from multipick_sim.local.processes import running
 
 MULTIPICK: Final = (sys.executable, "-c", "import sys; from multipick_cli.main import main; sys.exit(main())")
 BAR: Final = 5.0  # requests a pool and minute
 PATIENCE_S: Final = 300.0
 AT_ONCE: Final = 16
-READY: Final = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+READY: Final = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+}
 CRASHED: Final = {
     "name": "engine",
     "image": "i",

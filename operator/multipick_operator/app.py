@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from multipick_operator.adapters import Adapters
-from multipick_operator.api.crd import GROUP, PLURAL
+from multipick_operator.api.crd import GROUP, KIND, PLURAL
 from multipick_operator.children.context import Defaults
 from multipick_operator.children.names import POOL_LABEL, Manifest
 from multipick_operator.cluster.client import UNREACHABLE, ApiError, Kube
@@ -190,9 +190,10 @@ class Operator:
     def _child_changed(self, child: Manifest) -> None:
         """Of what a pool owned that is not ours, or no longer there, nothing is to be done."""
         meta = child["metadata"]
-        key = (meta["namespace"], meta.get("labels", {}).get(POOL_LABEL, ""))
-        if self._view.is_pool(key):
-            self._queue.add(key)
+        owners = [one["name"] for one in meta.get("ownerReferences", ()) if one["kind"] == KIND]
+        for name in {meta.get("labels", {}).get(POOL_LABEL), *owners}:  # anybody may have taken the label away
+            if self._view.is_pool(key := (meta["namespace"], name)):
+                self._queue.add(key)
 
     def _all_changed(self, watch: Watch) -> None:
         """A kind came or went."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import aiohttp
 
 from multipick_operator.bounded import body_of
-from multipick_operator.children.picker import ADMIN_PORT
+from multipick_operator.children.configuration import ADMIN_PORT
 from multipick_operator.status.fetching import progress
 from multipick_operator.status.pickers import MAX_ANSWER_BYTES, PickerReport, read
 from multipick_operator.weights import PORT as WEIGHTS_PORT

@@ -107,7 +107,12 @@ def _serve(progress: Progress, port: int) -> None:
         def log_message(self, format: str, *args: Any) -> None:
             """Nobody reads these lines."""
 
-    threading.Thread(target=ThreadingHTTPServer(("", port), Page).serve_forever, daemon=True).start()
+    try:
+        server = ThreadingHTTPServer(("", port), Page)
+    except OSError as error:  # taken by another pod, where pods have the network of their node
+        print(f"how far this is can't be asked: {error}")
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def _size(folder: Path) -> int:

@@ -107,7 +107,8 @@ def _sglang(pool: Pool, rank: int, worker: bool) -> list[str]:
     if spec.lora:
         line += ["--enable-lora", "--max-loras-per-batch", str(spec.lora.max_loras)]
         line += ["--max-lora-rank", str(spec.lora.max_rank)]
-        line += ["--lora-paths", *_adapters(pool)] if spec.lora.adapters else []
+        # without any to start with it can't tell which modules they will change, and does not start
+        line += ["--lora-paths", *_adapters(pool)] if spec.lora.adapters else ["--lora-target-modules", "all"]
     return line
 
 

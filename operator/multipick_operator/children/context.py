@@ -31,6 +31,7 @@ class Context:
     claim_modes: tuple[str, ...] = ()  # access modes of the cache's claim, where there is one
     other_ports: tuple[int, ...] = ()  # of engine pods that are not gone yet, besides those of the spec
     gateway_classes: tuple[str, ...] = ()  # of the Gateways that the route names and that exist
+    other_event_ports: tuple[int, ...] = ()  # of KV events and their replay, as `other_ports`
 
     def ports(self, pool: Pool) -> tuple[int, ...]:
         """Every HTTP port of an engine of the pool: those of the spec first, then those of older pods."""

@@ -1,44 +1,49 @@
-"""The pickers: their configuration, Deployment, Service, identity and rights."""
+"""The pickers: their Deployment, Services, Secret, identity and rights."""
 
 import base64
 import hashlib
 import hmac
-from typing import Any
 
 import yaml
 
-from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
 from multipick_operator.children import capture
-from multipick_operator.children.artifacts import Artifact, artifact
-from multipick_operator.children.commands import given_arguments, has_kv_connector
+from multipick_operator.children.configuration import (
+    ADMIN_PORT,
+    EXT_PROC_PORT,
+    HEALTH_PORT,
+    configuration,
+    tokenizer_of,
+    variables,
+)
 from multipick_operator.children.context import Context
 from multipick_operator.children.merge import merge
 from multipick_operator.children.names import (
-    ENGINE,
     PICKER,
     Manifest,
-    endpoint_labels,
     manifest,
     picker_name,
     picker_pods_name,
     selector,
     without_nothing,
 )
-from multipick_operator.children.pod import LOCKED_DOWN, grace_seconds
-from multipick_operator.children.store_user import user_password, user_url
+from multipick_operator.children.pod import LOCKED_DOWN, SHUTDOWN_MARGIN_S, grace_seconds
+from multipick_operator.children.store_user import user_password
 from multipick_operator.children.tls import speaks_tls
-from multipick_operator.children.token_options import TokenOptions, of_sglang, of_vllm
 from multipick_operator.quantities import times
 
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
-EXT_PROC_PORT = 9002
-HEALTH_PORT = 9003
-ADMIN_PORT = 9090
 USER = 65532
 CONFIG_FOLDER = "/etc/multipick"
-PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
-SEED_ENV = "MULTIPICK_KEY_SEED"
+
+GATEWAYS_LEARN_S = 10
+"""From a new picker's readiness until gateways ask it: the chart's Envoy resolves names each 2 s, name servers keep
+them for 5 s, a first health check follows. A pool's only picker would be gone before its successor is known.
+(What pickers know of caches needs no pause: who is ready can take over, and who ends waits until others have.)
+"""
+
+GATEWAYS_FORGET_S = 5
+"""From a picker's deletion until gateways that watch the API server ask it nothing more; only then SIGTERM."""
 
 
 def pickers(pool: Pool, context: Context) -> list[Manifest]:
@@ -55,90 +60,6 @@ def pickers(pool: Pool, context: Context) -> list[Manifest]:
         *_services(pool, context),
         _deployment(pool, context, name, _stamp(context.secret_version, *[str(one["data"]) for one in secrets])),
     ]
-
-
-def configuration(pool: Pool, context: Context) -> dict[str, Any]:
-    """`epp.yaml`: fields as in `multipick_epp.config`."""
-    spec, picker = pool.spec, pool.spec.routing.picker
-    events = spec.engine.kv_events
-    tokenizer = _tokenizer(pool)
-    token_options = _token_options(pool)
-    own_state = context.state_url(pool) is None
-    return {
-        "pool": without_nothing(
-            {
-                "name": f"{pool.namespace}/{pool.name}",
-                "models": [pool.model_name, *spec.model.aliases],
-                "tokenizer": tokenizer and tokenizer.source,
-                "block_size": spec.engine.block_size,
-                "secret_env": None if spec.index or not context.defaults.state_password else SEED_ENV,
-                **token_options.fields,
-                "unread_options": [*token_options.unread],
-            }
-        ),
-        "kubernetes": {
-            "namespace": pool.namespace,
-            "selector": endpoint_labels(pool),
-            "ports": list(pool.ports),  # the endpoint of rank r has ports[r], events.port + r, events.replay_port + r
-            # restarts of this container make a new epoch; pods that somebody else made may name it anyhow
-            "container": None if spec.existing_pods else ENGINE,
-        },
-        "state": _state(pool, context),
-        "state_password_env": None if own_state or not _password(pool, context) else PASSWORD_ENV,
-        "events": {
-            "enabled": events.enabled,
-            "port": events.port,
-            "replay_port": events.replay_port,
-            "media": {name: percent / 100 for name, percent in events.media.items()},
-        },
-        "metrics_path": spec.engine.metrics_path,
-        "policy": picker.policy,
-        "hotspot_guard": picker.hotspot_guard,
-        "shadow": list(picker.shadow),
-        **({"workers": picker.workers} if picker.workers > 1 else {}),  # an older image knows no such field
-        **({"capture": capture.configuration(picker.capture)} if picker.capture else {}),
-        "explain_headers": picker.explain_headers,
-        "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT}
-        | ({"tls": {"mode": "self-signed"}} if speaks_tls(pool, context) else {}),
-        "limits": {
-            # with a KV connector, fields of a request that was not read would reach engines that obey them
-            "max_body_bytes": picker.max_read_bytes if has_kv_connector(pool) else picker.max_body_bytes,
-            "max_read_bytes": picker.max_read_bytes,
-            "drain_s": float(max(1, picker.drain_timeout_seconds)),
-        },
-        "log_level": picker.log_level.value.lower(),
-        "log_format": "json",
-    }
-
-
-def _token_options(pool: Pool) -> TokenOptions:
-    args = given_arguments(pool)
-    match pool.spec.engine.type:
-        case EngineType.VLLM:
-            model = artifact(pool.spec.model.uri or "", "model").source
-            return of_vllm(args, model, lambda path: _template_at(pool, path))
-        case EngineType.SGLANG:
-            return of_sglang(args)
-        case EngineType.SIMULATED:
-            return TokenOptions({}, ())
-
-
-def _template_at(pool: Pool, path: str) -> str | None:
-    """The engine's file, where the pickers have the same volume."""
-    uri, model = pool.spec.model.uri, artifact(pool.spec.model.uri or "", "model")
-    tokenizer = _tokenizer(pool)
-    if tokenizer is None or tokenizer.mount is None or model.mount is None or tokenizer.volume is None:
-        return None
-    same = artifact(uri or "", "tokenizer").volume == tokenizer.volume
-    below = f"{model.mount['mountPath']}/"
-    return f"{tokenizer.mount['mountPath']}/{path.removeprefix(below)}" if same and path.startswith(below) else None
-
-
-def _state(pool: Pool, context: Context) -> str:
-    url = context.state_url(pool)
-    if url is None:
-        return "memory"
-    return user_url(url, pool) if user_password(pool, context) else url
 
 
 def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manifest:
@@ -161,6 +82,7 @@ def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manife
         "replicas": picker.replicas,
         "selector": {"matchLabels": selector(pool, PICKER)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "minReadySeconds": GATEWAYS_LEARN_S,
         "revisionHistoryLimit": 0,  # an older one's configuration is gone
         "progressDeadlineSeconds": ROLLOUT_S,
         "template": template,
@@ -170,14 +92,14 @@ def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manife
 
 def _pod(pool: Pool, context: Context, config: str) -> Manifest:
     picker = pool.spec.routing.picker
-    tokenizer = _tokenizer(pool)
+    tokenizer = tokenizer_of(pool)
     container = {
         "name": PICKER,
         "image": picker.image or context.defaults.picker_image,
         "imagePullPolicy": picker.image_pull_policy and picker.image_pull_policy.value,
         "command": ["multipick", "epp"],
         "args": ["--config", f"{CONFIG_FOLDER}/epp.yaml"],
-        "env": _password(pool, context) + _seed(pool, context),
+        "env": variables(pool, context),
         "ports": [
             {"name": "grpc-ext-proc", "containerPort": EXT_PROC_PORT, "protocol": "TCP"},
             {"name": "grpc-health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
@@ -191,6 +113,7 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
         ),
         "readinessProbe": _probe("readiness") | {"periodSeconds": 2},
         "livenessProbe": _probe("liveness") | {"periodSeconds": 10, "failureThreshold": 5, "initialDelaySeconds": 10},
+        "lifecycle": {"preStop": {"sleep": {"seconds": GATEWAYS_FORGET_S}}},
         "securityContext": LOCKED_DOWN | {"readOnlyRootFilesystem": True},
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
@@ -206,7 +129,9 @@ def _pod(pool: Pool, context: Context, config: str) -> Manifest:
             "automountServiceAccountToken": True,  # it watches the pool's pods
             "enableServiceLinks": False,
             # streams end with their answers: a picker outlives the pods that it sent them to
-            "terminationGracePeriodSeconds": max(grace_seconds(pool), picker.drain_timeout_seconds) + 15,
+            "terminationGracePeriodSeconds": GATEWAYS_FORGET_S
+            + max(grace_seconds(pool), picker.drain_timeout_seconds)
+            + SHUTDOWN_MARGIN_S,
             "securityContext": {
                 "runAsNonRoot": True,
                 **(dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), USER) if context.defaults.fixed_ids else {}),
@@ -285,30 +210,6 @@ def _secret(pool: Pool, context: Context) -> list[Manifest]:
     seed = hmac.new(password.encode(), f"block keys of {pool.uid}".encode(), hashlib.sha256).hexdigest()
     data = {"password": _base64(user_password(pool, context) or password), "seed": _base64(seed)}
     return [manifest(pool, "v1", "Secret", picker_name(pool), PICKER, type="Opaque", data=data)]
-
-
-def _password(pool: Pool, context: Context) -> list[Manifest]:
-    if index := pool.spec.index:
-        return [_from_secret(PASSWORD_ENV, ref.name, ref.key)] if (ref := index.password_secret_ref) else []
-    own = context.defaults.state_url and context.defaults.state_password
-    return [_from_secret(PASSWORD_ENV, picker_name(pool), "password")] if own else []
-
-
-def _seed(pool: Pool, context: Context) -> list[Manifest]:
-    own = not pool.spec.index and context.defaults.state_password
-    return [_from_secret(SEED_ENV, picker_name(pool), "seed")] if own else []
-
-
-def _tokenizer(pool: Pool) -> Artifact | None:
-    """Where it lies on a volume or in the image; None: the engines are asked."""
-    uri = pool.spec.model.tokenizer_uri
-    if uri is None and (pool.spec.model.uri or "").startswith(("pvc://", "oci://")):
-        uri = pool.spec.model.uri
-    return artifact(uri, "tokenizer") if uri else None
-
-
-def _from_secret(variable: str, name: str, key: str) -> Manifest:
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
 
 
 def _probe(service: str) -> Manifest:

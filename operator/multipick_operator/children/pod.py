@@ -42,6 +42,13 @@ def container_name(rank: int) -> str:
     return ENGINE if rank == 0 else f"{ENGINE}-{rank}"
 
 
+def event_ports(pool: Pool) -> tuple[int, ...]:
+    """Of KV events and their replay, of all data-parallel ranks."""
+    events = pool.spec.engine.kv_events
+    bases = (events.port, events.replay_port) if events.enabled else ()
+    return tuple(base + rank for base in bases for rank in range(pool.spec.parallelism.data))
+
+
 def grace_seconds(pool: Pool) -> int:
     """From deletion to SIGKILL."""
     return pool.spec.drain.propagation_seconds + pool.spec.drain.timeout_seconds + SHUTDOWN_MARGIN_S

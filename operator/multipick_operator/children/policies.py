@@ -3,6 +3,7 @@
 from typing import Any
 
 from multipick_operator.api.pool import Pool
+from multipick_operator.children.configuration import ADMIN_PORT, EXT_PROC_PORT, HEALTH_PORT
 from multipick_operator.children.context import Context
 from multipick_operator.children.names import (
     ENGINE,
@@ -15,7 +16,7 @@ from multipick_operator.children.names import (
     picker_name,
     selector,
 )
-from multipick_operator.children.picker import ADMIN_PORT, EXT_PROC_PORT, HEALTH_PORT
+from multipick_operator.children.pod import event_ports
 from multipick_operator.children.scaling import needs_metrics
 from multipick_operator.weights import PORT
 
@@ -52,16 +53,10 @@ def _network(pool: Pool, context: Context) -> list[Manifest]:
     """KV events are neither encrypted nor authenticated: only the pool's pickers may connect to them."""
     if not pool.spec.network_policy.enabled:
         return []
-    events = pool.spec.engine.kv_events
-    ranks = range(pool.spec.parallelism.data)
     engine_rules: list[Manifest] = [{"ports": [_tcp(port) for port in context.ports(pool)]}]
-    if events.enabled:
-        engine_rules.append(
-            {
-                "from": [{"podSelector": {"matchLabels": selector(pool, PICKER)}}],
-                "ports": [_tcp(base + rank) for base in (events.port, events.replay_port) for rank in ranks],
-            }
-        )
+    if event := [*event_ports(pool), *context.other_event_ports]:
+        pickers = {"podSelector": {"matchLabels": selector(pool, PICKER)}}
+        engine_rules.append({"from": [pickers], "ports": [_tcp(port) for port in event]})
     if pool.spec.storage.fetch:
         engine_rules.append({"ports": [_tcp(PORT)]})  # how far it is: the operator asks
     if pool.spec.parallelism.nodes > 1:

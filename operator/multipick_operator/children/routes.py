@@ -1,6 +1,7 @@
 """Gateway API: the object that gateways know the pool by, and a route to it."""
 
 from multipick_operator.api.pool import Pool
+from multipick_operator.children.configuration import EXT_PROC_PORT
 from multipick_operator.children.context import Context
 from multipick_operator.children.names import (
     PICKER,
@@ -10,7 +11,6 @@ from multipick_operator.children.names import (
     picker_name,
     without_nothing,
 )
-from multipick_operator.children.picker import EXT_PROC_PORT
 
 GIE_GROUP = "inference.networking.k8s.io"
 _ENGINES_OWN = frozenset(

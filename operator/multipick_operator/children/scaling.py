@@ -39,11 +39,13 @@ def scalers(pool: Pool) -> list[Manifest]:
             "pollingInterval": 15,
             "cooldownPeriod": wanted.cooldown_seconds,
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(wanted)}},
-            # without metrics the pool stays as large as it is
-            "fallback": {"failureThreshold": 3, "replicas": wanted.min_replicas, "behavior": "currentReplicasIfHigher"},
             "triggers": list(wanted.triggers) or own,
         }
     )
+    if any(map(_can_fall_back, spec["triggers"])):
+        # without metrics the pool stays as large as it is
+        least = {"replicas": wanted.min_replicas, "behavior": "currentReplicasIfHigher"}
+        spec["fallback"] = {"failureThreshold": 3, **least}
     if wanted.idle_to_zero:
         spec["idleReplicaCount"] = 0
     return [manifest(pool, "keda.sh/v1alpha1", "ScaledObject", engine_name(pool), ENGINE, spec=spec)]
@@ -105,6 +107,12 @@ def _trigger(pool: Pool, wanted: Autoscaling, name: str, thousandths: int) -> Ma
             "ignoreNullValues": "false",  # a missing series is no load of zero: see fallback
         },
     }
+
+
+def _can_fall_back(trigger: Manifest) -> bool:
+    """KEDA refuses `fallback` where no trigger has a metric of its own (`CheckFallbackValid`, 2.20)."""
+    of_its_own = trigger.get("type") not in ("cpu", "memory")
+    return of_its_own and (trigger.get("metricType") or "AverageValue") == "AverageValue"
 
 
 def _behavior(wanted: Autoscaling) -> Manifest:

@@ -4,18 +4,20 @@ In: a `Pool`, an `Observed`, the last `Status`, the time. Out: the new `Status` 
 reconciler calls `status` and `notes`, and writes only what differs.
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import Condition, ModelStatus, PickerStatus, Status
+from multipick_operator.children.configuration import EXT_PROC_PORT
 from multipick_operator.children.names import Manifest, endpoint_labels, picker_name, selector_text
-from multipick_operator.children.picker import EXT_PROC_PORT
 from multipick_operator.status.conditions import counts, judge, rollout_done
 from multipick_operator.status.observed import Observed
 from multipick_operator.status.url import url
 
+_REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # what the schema takes; other projects' may be anything
 MAX_MESSAGE = 1024  # the schema allows 32768; nobody reads that
 _NOTHING = Status(
     observed_generation=0,
@@ -95,7 +97,7 @@ def _conditions(pool: Pool, seen: Observed, before: Status | None, now: str) -> 
         Condition(
             type=name,
             status=verdict.status,
-            reason=verdict.reason,
+            reason=verdict.reason[:256] if _REASON.fullmatch(verdict.reason[:256]) else "Unspecified",
             message=verdict.message[:MAX_MESSAGE],
             last_transition_time=old[name].last_transition_time
             if name in old and old[name].status == verdict.status

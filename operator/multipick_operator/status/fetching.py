@@ -1,14 +1,18 @@
 """How far an init step is with the weights: its own answer (`weights.py`) in words. No I/O."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 _GB = 1e9
+_Bytes = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
 class _Progress(msgspec.Struct):
     state: str
-    done: int = 0
-    total: int = 0  # 0: not known yet
+    done: _Bytes = 0
+    total: _Bytes = 0  # 0: not known yet
 
 
 def progress(body: bytes) -> str:
@@ -19,7 +23,7 @@ def progress(body: bytes) -> str:
         return ""
     if found.state == "waiting":
         return "waits for another pod that fetches"
-    if found.state != "fetching" or found.total <= 0:
+    if found.state != "fetching" or found.total == 0:
         return "asks what there is"
-    share = min(max(found.done, 0) / found.total, 1.0)
+    share = min(found.done / found.total, 1.0)
     return f"{found.done / _GB:.1f} of {found.total / _GB:.1f} GB ({share:.0%})"

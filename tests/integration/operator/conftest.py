@@ -1,6 +1,9 @@
 """A real kube-apiserver for the tests of this folder; they are skipped, with the reason, where it can't be had."""
 
 import asyncio
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,6 +20,9 @@ from multipick_operator.api.crd import crd
 from multipick_operator.api.engine import EngineType
 from multipick_operator.app import Operator, Settings
 from multipick_operator.children.context import Defaults
+from multipick_sim.local.processes import running as process
+
+MULTIPICK = (sys.executable, "-c", "import sys; from multipick_cli.main import main; sys.exit(main())")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -115,9 +121,32 @@ def running(api: ApiServer, settings: Settings, caplog: pytest.LogCaptureFixture
 
 
 @pytest.fixture
+def program(api: ApiServer, namespace: Namespace, tmp_path: Path) -> Callable[..., Any]:
+    """The operator of the test's namespace as a process of its own, as a context manager: the process and its log."""
+
+    @asynccontextmanager
+    async def run(name: str = "operator", kubeconfig: Path | None = None) -> AsyncIterator[tuple[Any, Path]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        words = ["operator", "--picker-image", "example.com/m:1", "--vllm-image", "example.com/vllm:1"]
+        words += ["--namespaces", namespace.name, "--lease-namespace", namespace.name, "--lease-name", "operator"]
+        words += ["--host", "127.0.0.1", "--port", str(port), "--log-format", "text"]
+        log = tmp_path / f"{name}.log"
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig or api.kubeconfig)}
+        async with process([*MULTIPICK, *words], log=log, env=environment) as child:
+            yield child, log
+
+    return run
+
+
+@pytest.fixture
 def serve(namespace: Namespace) -> Callable[[int], Any]:
     """What a kubelet would say: so many engines, and one picker, are ready."""
-    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    ready = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+    }
 
     async def pods(role: str) -> Any:
         selector = f"multipick.dev/pool=p,multipick.dev/role={role}"

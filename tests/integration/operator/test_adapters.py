@@ -76,7 +76,10 @@ async def ready(namespace: Namespace, addresses: list[str], restarts: int = 0) -
         pod = known.get(address) or fresh.pop()
         named.append(pod["metadata"]["name"])
         container = {"name": "engine", "image": "i", "imageID": "", "ready": True, "restartCount": restarts}
-        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        status = {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+        }
         status |= {"podIP": address, "podIPs": [{"ip": address}], "containerStatuses": [container]}
         await namespace.patch(namespace.path("pods", named[-1]) + "/status", {"status": status})
     return named

@@ -22,7 +22,10 @@ FAILING = {
         }
     ],
 }
-READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+READY = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+}
 
 
 async def configs(namespace: Namespace) -> dict[str, Any]:

@@ -116,7 +116,12 @@ async def test_a_valkey_image_that_can_not_be_had_is_healed_by_the_next_upgrade(
 
     with release(namespace, values | {"valkey": {"image": "example.com/valkey:1"}}) as config:
         await until(images, lambda found: found == ["example.com/valkey:1"])
-        ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        ready = {
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+            }
+        }
         await namespace.patch(namespace.path("pods", "multipick-valkey-0") + "/status", ready)
         await upgrade("example.com/no-such:1")  # no kubelet: like one whose image can't be had, it never becomes ready
         await upgrade("example.com/valkey:2")

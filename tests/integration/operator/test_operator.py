@@ -3,13 +3,12 @@
 There is no kubelet: what pods come to is written into their status by the tests.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from cluster.client import Namespace, until
-from multipick_operator.app import LeaseLostError, Operator, Settings
+from multipick_operator.app import Operator, Settings
 
 Running = Callable[..., Any]
 
@@ -38,7 +37,7 @@ async def set_pods(namespace: Namespace, role: str, status: dict[str, Any], coun
 
 READY = {
     "phase": "Running",
-    "conditions": [{"type": "Ready", "status": "True"}],
+    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
     "containerStatuses": [
         {"name": "engine", "image": "i", "imageID": "i", "ready": True, "restartCount": 0, "state": {"running": {}}}
     ],
@@ -166,6 +165,17 @@ async def test_what_others_change_is_put_right_and_what_they_add_is_left(
         await until(
             lambda: engine(namespace), lambda found: found and found["metadata"]["uid"] != first["metadata"]["uid"]
         )
+
+
+async def test_a_label_that_somebody_takes_away_is_put_back_at_once(namespace: Namespace, running: Running) -> None:
+    service = namespace.path("services", "p-epp")
+    async with running(resync_s=1000.0):
+        await namespace.apply()
+        await namespace.reaches("Available", "False", "NoReadyReplicas")
+        labels = (await namespace.find(service))["metadata"]["labels"]
+        for label in ("multipick.dev/pool", "app.kubernetes.io/managed-by"):
+            await namespace.patch(service, {"metadata": {"labels": {label: None}}})
+            await until(lambda: namespace.find(service), lambda found: found["metadata"].get("labels") == labels)
 
 
 async def test_a_section_that_goes_takes_its_child_along(namespace: Namespace, running: Running) -> None:
@@ -381,42 +391,6 @@ async def test_a_new_operator_changes_no_engine(namespace: Namespace, running: R
         assert "RolloutStarted" not in [reason for reason, _ in told]
 
 
-async def test_of_two_operators_one_acts_and_the_other_takes_over(namespace: Namespace, running: Running) -> None:
-    async with running(identity="two", lease_s=3.0) as second:
-        async with running(identity="one", lease_s=3.0) as first:
-            await until(lambda: asyncio.sleep(0, [leads(first), leads(second)]), lambda found: sum(found) == 1)
-            await namespace.apply()
-            await made(namespace)
-            assert leads(first) + leads(second) == 1
-        await until(lambda: asyncio.sleep(0, leads(second)))
-        await namespace.apply(replicas=3)
-        await until(lambda: engine(namespace), lambda found: found["spec"]["replicas"] == 3)
-
-
-async def test_the_lease_of_a_dead_operator_runs_out(namespace: Namespace, running: Running) -> None:
-    lease = {
-        "metadata": {"name": "operator"},
-        "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 2, "renewTime": "2026-11-22T08:00:00.000000Z"},
-    }
-    await namespace.call("POST", namespace.path("leases", group="coordination.k8s.io/v1"), lease)
-    async with running(lease_s=2.0) as operator:
-        await namespace.apply()
-        await made(namespace)
-        assert leads(operator)
-
-
-async def test_an_operator_that_lost_its_lease_ends(namespace: Namespace, running: Running) -> None:
-    async def lose() -> None:
-        async with running(lease_s=3.0) as operator:
-            await until(lambda: asyncio.sleep(0, leads(operator)))
-            path = namespace.path("leases", "operator", "coordination.k8s.io/v1")
-            await namespace.patch(path, {"spec": {"holderIdentity": "another", "leaseDurationSeconds": 600}})
-            await until(lambda: asyncio.sleep(0, not leads(operator)))
-
-    with pytest.raises(LeaseLostError):
-        await lose()
-
-
 async def test_pickers_and_simulated_engines_run_where_pods_are_restricted(
     namespace: Namespace, running: Running
 ) -> None:
@@ -426,11 +400,6 @@ async def test_pickers_and_simulated_engines_run_where_pods_are_restricted(
         await namespace.apply(engine={"type": "Simulated"})
         await until(lambda: pods(namespace, "engine"))
         await until(lambda: pods(namespace, "picker"))
-
-
-def leads(operator: Any) -> float:
-    value: float = operator.metrics.registry.get_sample_value("multipick_operator_leader")
-    return value
 
 
 async def test_an_operator_keeps_to_its_namespaces(namespace: Namespace, running: Running, settings: Settings) -> None:

@@ -62,7 +62,10 @@ async def set_ready(namespace: Namespace, role: str, address: str) -> None:
         return (await namespace.call("GET", namespace.path("pods") + f"?labelSelector={selector}"))["items"]
 
     [pod] = await until(pods)
-    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    status = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+    }
     status |= {"podIP": address, "podIPs": [{"ip": address}]}
     await namespace.patch(namespace.path("pods", pod["metadata"]["name"]) + "/status", {"status": status})
 

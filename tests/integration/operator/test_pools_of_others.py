@@ -15,7 +15,10 @@ from multipick_epp.pods.inference_pool import InferencePoolWatch
 from multipick_epp.pods.registry import Registry
 
 GIE = "inference.networking.k8s.io"
-READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+READY = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T08:00:00Z"}],
+}
 
 
 @pytest.fixture

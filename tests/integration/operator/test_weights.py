@@ -157,6 +157,17 @@ async def test_a_model_that_is_not_there_is_the_steps_last_words(hub: Hub, tmp_p
         assert "404" in errors.decode()[-1000:]
 
 
+async def test_a_port_that_another_pod_of_the_node_has_stops_no_step(hub: Hub, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        async with step(hub, tmp_path / "weights" / "m", tmp_path / "home", taken.getsockname()[1]) as process:
+            words, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()[-2000:]
+    assert "how far this is can't be asked" in words.decode()
+    assert {name: (tmp_path / "weights" / "m" / name).read_bytes() for name in FILES} == FILES
+
+
 async def test_a_bucket_is_fetched_by_its_prefix(tmp_path: Path) -> None:
     pytest.importorskip("boto3", reason="it brings an older dateutil than the Kubernetes client takes: not among ours")
     asked: list[str] = []

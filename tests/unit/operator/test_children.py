@@ -6,7 +6,6 @@ import pytest
 import yaml
 from multipick_operator.api.pool import Pool, SpecError
 from multipick_operator.children import catalogue, desired, ref_of
-from multipick_operator.children.artifacts import Artifact, artifact, claim_of
 from multipick_operator.children.context import Context
 
 MakePool = Callable[..., Pool]
@@ -56,6 +55,18 @@ def test_the_kubelet_waits_longer_than_the_farewell_and_the_drain(make_pool: Mak
     assert arguments[arguments.index("--shutdown-timeout") + 1] == "300"
     picker = child(make_pool(drain={"timeoutSeconds": 300}), context, "Deployment", "p-epp")
     assert picker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 300
+
+
+def test_a_picker_goes_when_gateways_know_the_next_one_and_have_forgotten_it(
+    make_pool: MakePool, context: Context
+) -> None:
+    picker = child(make_pool(drain={"propagationSeconds": 0, "timeoutSeconds": 0}), context, "Deployment", "p-epp")
+    assert picker["spec"]["minReadySeconds"] == 10
+    assert picker["spec"]["progressDeadlineSeconds"] > picker["spec"]["minReadySeconds"]
+    pod = picker["spec"]["template"]["spec"]
+    forgotten_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain_s = configuration(make_pool(), context)["limits"]["drain_s"]
+    assert pod["terminationGracePeriodSeconds"] > forgotten_s + drain_s
 
 
 def test_a_user_argument_comes_last(make_pool: MakePool, context: Context) -> None:
@@ -151,6 +162,21 @@ def test_sglang_is_told_nothing_of_vllms(make_pool: MakePool, context: Context) 
     assert "--enable-cache-report" in arguments
 
 
+def test_sglang_without_adapters_to_start_with_is_told_what_later_ones_may_change(
+    make_pool: MakePool, context: Context
+) -> None:
+    def arguments(**lora: Any) -> list[str]:
+        return list(engine(make_pool(engine={"type": "SGLang"}, lora=lora), context)["args"])
+
+    later = arguments(allowRuntimeUpdates=True)
+    assert later[later.index("--lora-target-modules") + 1] == "all"
+    assert later[later.index("--max-lora-rank") + 1] == "16"
+    assert "--lora-paths" not in later
+    first = arguments(adapters=[{"name": "a", "uri": "hf://org/a"}])
+    assert first[first.index("--lora-paths") + 1] == "a=org/a"
+    assert "--lora-target-modules" not in first
+
+
 def test_a_new_default_image_is_for_new_pools(make_pool: MakePool, context: Context) -> None:
     assert engine(make_pool(), context)["image"] == "example.com/vllm:1"
     running = replace(context, pin="VLLM example.com/vllm:0")
@@ -196,12 +222,6 @@ def test_a_section_that_is_switched_on_brings_its_child_and_the_catalogue_knows_
     assert ("ScaledObject", "p-engine") in kinds(keda, context)
 
 
-def test_the_autoscaler_moves_the_pool_itself(make_pool: MakePool, context: Context) -> None:
-    scaler = child(make_pool(autoscaling={"maxReplicas": 4}), context, "HorizontalPodAutoscaler", "p-engine")
-    assert scaler["spec"]["scaleTargetRef"]["kind"] == "InferencePool"
-    assert scaler["spec"]["behavior"]["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
-
-
 def test_a_changed_configuration_rolls_the_pickers_and_no_engine(make_pool: MakePool, context: Context) -> None:
     def stamp(pool: Pool, context: Context) -> str:
         return str(child(pool, context, "Deployment", "p-epp")["spec"]["template"])
@@ -226,13 +246,14 @@ def test_a_configuration_is_never_changed_but_replaced(make_pool: MakePool, cont
 
 
 def test_ports_of_pods_that_are_not_gone_yet_stay_open(make_pool: MakePool, context: Context) -> None:
-    pool = make_pool(engine={"port": 9000}, networkPolicy={"enabled": True})
-    rolling = replace(context, other_ports=(8000,))
+    pool = make_pool(engine={"port": 9000, "kvEvents": {"port": 6000}}, networkPolicy={"enabled": True})
+    rolling = replace(context, other_ports=(8000,), other_event_ports=(5557,))
     numbers = [one["number"] for one in child(pool, rolling, "InferencePool", "p")["spec"]["targetPorts"]]
     assert numbers == [9000, 8000]
     assert [one["port"] for one in child(pool, rolling, "Service", "p-engine")["spec"]["ports"]] == [9000, 8000]
-    rule = child(pool, rolling, "NetworkPolicy", "p-engine")["spec"]["ingress"][0]
+    rule, events = child(pool, rolling, "NetworkPolicy", "p-engine")["spec"]["ingress"]
     assert [one["port"] for one in rule["ports"]] == [9000, 8000]
+    assert [one["port"] for one in events["ports"]] == [6000, 5657, 5557]
     assert configuration(pool, rolling)["kubernetes"]["ports"] == [9000]
 
 
@@ -261,94 +282,3 @@ def test_kv_events_are_for_the_pickers_alone(make_pool: MakePool, context: Conte
     assert "from" not in open_to_all
     assert [p["port"] for p in events["ports"]] == [5557, 5657]
     assert events["from"][0]["podSelector"]["matchLabels"]["multipick.dev/role"] == "picker"
-
-
-def test_weights_that_an_init_step_fetches_are_a_folder_to_the_engine(make_pool: MakePool, context: Context) -> None:
-    fetched = {"cache": {"type": "PVC", "mountPath": "/cache"}, "fetch": {"secretName": "keys"}}
-    hub = {"uri": "hf://org/m", "revision": "v2", "hfTokenSecretRef": {"name": "hf"}}
-    pod = engine_pod(make_pool(model=hub, storage=fetched), context)["spec"]
-    (step,), (main,) = pod["initContainers"], pod["containers"]
-    uri, folder, revision = step["args"]
-    assert (uri, revision) == ("hf://org/m", "v2")
-    assert folder.startswith("/cache/weights/org--m-")
-    assert main["args"][:2] == ["serve", folder]
-    assert "--revision" not in main["args"]
-    assert step["image"] == main["image"]
-    assert [one["name"] for one in step["env"]] == ["HF_TOKEN"]
-    assert step["envFrom"] == [{"secretRef": {"name": "keys"}}]
-    mounts = {one["name"] for one in step["volumeMounts"]}
-    assert mounts == {"cache", "weights-script"}
-    assert mounts <= {one["name"] for one in pod["volumes"]}
-    other = engine_pod(make_pool(model=hub | {"revision": "v3"}, storage=fetched), context)["spec"]
-    assert other["initContainers"][0]["args"][1] != folder
-    bucket = engine(make_pool(model={"uri": "s3://bucket/m"}, storage=fetched), context)
-    assert bucket["args"][1].startswith("/cache/weights/bucket--m-")
-    assert "--load-format" not in bucket["args"]
-    assert "initContainers" not in engine_pod(make_pool(model=hub), context)["spec"]
-
-
-def test_what_the_init_step_runs_may_change_without_a_restart(
-    make_pool: MakePool, context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pool = make_pool(storage={"fetch": {}})
-    script = child(pool, context, "ConfigMap", "p-weights")["data"]["weights.py"]
-    compile(script, "weights.py", "exec")
-    before = engine_pod(pool, context)
-    monkeypatch.setattr("inspect.getsource", lambda _: "other")
-    assert child(pool, context, "ConfigMap", "p-weights")["data"]["weights.py"] == "other"
-    assert engine_pod(pool, context) == before
-
-
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [
-        ("hf://org/m", Artifact("org/m")),
-        ("org/m", Artifact("org/m")),
-        ("/in/image", Artifact("/in/image")),
-        ("s3://bucket/m", Artifact("s3://bucket/m")),
-        (
-            "pvc://claim/a/b",
-            Artifact(
-                "/mnt/model/a/b",
-                {"name": "model", "persistentVolumeClaim": {"claimName": "claim", "readOnly": True}},
-                {"name": "model", "mountPath": "/mnt/model", "readOnly": True},
-            ),
-        ),
-        (
-            "oci://registry/m:1",
-            Artifact(
-                "/mnt/model",
-                {"name": "model", "image": {"reference": "registry/m:1"}},
-                {"name": "model", "mountPath": "/mnt/model", "readOnly": True},
-            ),
-        ),
-    ],
-)
-def test_a_uri_becomes_what_the_engine_is_told(uri: str, expected: Artifact) -> None:
-    assert artifact(uri, "model") == expected
-    assert claim_of(uri) == ("claim" if uri.startswith("pvc") else None)
-
-
-@pytest.mark.parametrize(
-    ("prefix", "told", "engines_get"),
-    [
-        ("/v1", None, None),
-        ("/", None, None),
-        ("/v1/chat", None, None),
-        ("/generate", None, None),
-        ("/demo", None, "/"),
-        ("/demo/", None, "/"),
-        ("/team/demo/v1", None, "/v1"),
-        ("/v1beta", None, "/"),
-        ("/demo", "/demo", "/demo"),
-        ("/demo", "/v2", "/v2"),
-    ],
-)
-def test_a_prefix_that_no_engine_knows_is_rewritten(
-    prefix: str, told: str | None, engines_get: str | None, make_pool: MakePool, context: Context
-) -> None:
-    route = {"create": True, "parentRefs": [{"name": "g"}], "pathPrefix": prefix}
-    pool = make_pool(routing={"gateway": {"httpRoute": route | ({"rewritePathPrefix": told} if told else {})}})
-    (rule,) = child(pool, context, "HTTPRoute", "p")["spec"]["rules"]
-    found = [one["urlRewrite"]["path"]["replacePrefixMatch"] for one in rule.get("filters", [])]
-    assert found == ([engines_get] if engines_get else [])

@@ -19,8 +19,9 @@ from multipick_operator import weights
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.rules import POLICIES, WITH_PARAMETER
 from multipick_operator.children.commands import command
+from multipick_operator.children.configuration import configuration
 from multipick_operator.children.context import Context
-from multipick_operator.children.picker import configuration, pickers
+from multipick_operator.children.picker import pickers
 from multipick_operator.children.store_user import COMMANDS
 from multipick_operator.references import references
 from multipick_operator.status.fetching import progress
@@ -114,7 +115,8 @@ def test_the_operator_reads_how_far_an_init_step_is(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     os.truncate(tmp_path / "a", 500_000_000)
     assert progress(step.told()) == "0.5 of 2.0 GB (25%)"
-    for odd in (b"", b"[]", b'{"state": "fetching", "total": -1}', b'{"state": 1}', b"[" * 100_000):
+    endless = b'{"state": "fetching", "total": 1, "done": ' + b"9" * 400 + b"}"
+    for odd in (b"", b"[]", b'{"state": "fetching", "total": -1}', b'{"state": 1}', b"[" * 100_000, endless):
         assert progress(odd) in ("", "asks what there is")
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from multipick_operator import probe as probe_module
-from multipick_operator.children.picker import ADMIN_PORT
+from multipick_operator.children.configuration import ADMIN_PORT
 from multipick_operator.probe import PodProbe
 from multipick_operator.status.pickers import Endpoints, Mismatch, PickerReport
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from multipick_epp import config
 from multipick_operator.api.pool import Pool
+from multipick_operator.children.configuration import configuration
 from multipick_operator.children.context import Context
-from multipick_operator.children.picker import configuration
 
 MakePool = Callable[..., Pool]
 
