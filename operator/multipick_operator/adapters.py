@@ -23,7 +23,7 @@ ASK_S = 5.0
 LOAD_S = 120.0  # the engine goes on loading after that, and tells when it is asked again
 RETRY_S = 10.0  # an engine that has not what it should is asked again after so long
 AT_ONCE = 16  # engines of all pools
-FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError)  # the last: of a nested answer
 
 
 class Known(NamedTuple):
@@ -159,6 +159,7 @@ def _message(body: bytes) -> str:
     try:
         found = json.loads(body)
         error = found.get("error") if isinstance(found.get("error"), dict) else found
-        return str(error.get("message") or error.get("error_message") or found)
+        words = str(error.get("message") or error.get("error_message") or found)
+        return words.encode(errors="replace").decode()  # JSON can say what no text can be
     except (ValueError, AttributeError, RecursionError):
         return body[:1000].decode(errors="replace")

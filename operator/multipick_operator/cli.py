@@ -17,6 +17,7 @@ from multipick_operator.cluster.login import LoginError, login
 
 log = logging.getLogger(__name__)
 
+NESTED = 25_000  # levels of JSON that are read: the API server takes 10,000, and one such object would blind us to all
 STATE_PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
 
 
@@ -24,6 +25,7 @@ def command(argv: Sequence[str]) -> int:
     """Run until SIGTERM; 2 without access to a cluster, 1 where another operator took the lease."""
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
+    sys.setrecursionlimit(NESTED)
     try:
         asyncio.run(_run(settings(options)))
     except LoginError as error:
@@ -80,7 +82,7 @@ def settings(options: argparse.Namespace) -> Settings:
         lease_namespace=options.lease_namespace,
         lease_name=options.lease_name,
         identity=f"{os.environ.get('POD_NAME', 'local')}-{uuid4().hex[:8]}",
-        namespaces=tuple(name for name in options.namespaces.split(",") if name),
+        namespaces=tuple(dict.fromkeys(name for one in options.namespaces.split(",") if (name := one.strip()))),
         pool_selector=options.pool_selector,
         resync_s=options.resync,
         host=options.host,
@@ -89,6 +91,7 @@ def settings(options: argparse.Namespace) -> Settings:
 
 
 async def _run(chosen: Settings) -> None:
+    await login()  # who has no credentials at the start is told so; those that fail later are read again
     stop = asyncio.Event()
 
     def signals() -> None:

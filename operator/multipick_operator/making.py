@@ -1,8 +1,10 @@
 """A pool's children, made as they should be: what differs is applied, what is no longer wanted is deleted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from multipick_operator.api.crd import API_VERSION, KIND
 from multipick_operator.api.pool import Pool
 from multipick_operator.applied import Applied, fingerprint
 from multipick_operator.children import Ref, ref_of
@@ -15,7 +17,11 @@ from multipick_operator.references import LookUps, Reference
 from multipick_operator.status.observed import Missing, Refusal
 from multipick_operator.status.pods import is_rolled_out
 
-FORBIDDEN_S = 30.0  # quotas and rights change without a word
+Found = TypeVar("Found")
+INVALID = "InvalidSpec"
+CONFLICT = "Conflict"
+AGAIN_S = 30.0  # quotas, rights and webhooks change without a word
+CONFLICT_S = 1.0
 WORKLOADS = ("Deployment", "LeaderWorkerSet")
 TRANSIENT = (401, 408, 425, 429, 502, 503, 504)  # the API server's own trouble: not the pool's fault
 
@@ -52,12 +58,26 @@ class Turn:
         """Look again after so long, or earlier."""
         self.retry_s = min(delay_s, self.retry_s or delay_s)
 
-    def refuse(self, ref: Ref, status: int, message: str) -> None:
+    def refuse(self, ref: Ref, reason: str, message: str) -> None:
         """Note why a child is not as it should be, once."""
-        if (refusal := Refusal(ref.kind, ref.name, status, message)) not in self.refusals:
+        if (refusal := Refusal(ref.kind, ref.name, reason, message)) not in self.refusals:
             self.refusals.append(refusal)
-        if status not in (400, 422):  # these are the spec's fault, and only its change helps
-            self.again(FORBIDDEN_S)
+        if reason != INVALID:  # that is the spec's fault, and only its change helps
+            self.again(CONFLICT_S if reason == CONFLICT else AGAIN_S)
+
+    def refused(self, ref: Ref, error: ApiError, about: str = "") -> None:
+        """Likewise, in the API server's words."""
+        self.refuse(ref, _reason(error), f"{about}{error.message}")
+
+    async def unless_refused(self, ref: Ref, reading: Awaitable[Found], otherwise: Found) -> Found:
+        """What is read; `otherwise`, and a note, where it may not be. Raises where the API server is in trouble."""
+        try:
+            return await reading
+        except ApiError as error:
+            if error.status in TRANSIENT:
+                raise
+            self.refused(ref, error)
+            return otherwise
 
 
 class Maker:
@@ -83,8 +103,10 @@ class Maker:
                 if error.status in TRANSIENT:
                     raise
                 turn.unread[ref] = error
-        for one in await self._view.of_pool("v1", "ConfigMap", pool.namespace, pool.name):
-            turn.live[Ref("v1", "ConfigMap", one["metadata"]["name"])] = one
+        config = Ref("v1", "ConfigMap", "")
+        listed = self._view.of_pool(config.api_version, config.kind, pool.namespace, pool.name)
+        for one in await turn.unless_refused(config, listed, []):
+            turn.live[config._replace(name=one["metadata"]["name"])] = one
         return turn
 
     async def make(self, pool: Pool, wanted: Sequence[Manifest], turn: Turn, memory: Memory) -> None:
@@ -116,7 +138,7 @@ class Maker:
             if error.status in TRANSIENT:
                 raise
             if error.status not in (404, 409):  # gone, or another object by now
-                turn.refuse(ref, error.status, f"not deleted: {error.message}")
+                turn.refused(ref, error, "not deleted: ")
                 return
         memory.applied.forget(ref)
         memory.looked_up.forget(Reference(ref, live["metadata"]["namespace"]))
@@ -126,12 +148,15 @@ class Maker:
     async def _apply(self, pool: Pool, ref: Ref, manifest: Manifest, turn: Turn, memory: Memory) -> bool:
         """Whether the child is there as wanted. A refusal by the API server is noted, and doesn't stop the others."""
         if unread := turn.unread.get(ref):
-            turn.refuse(ref, unread.status, unread.message)
+            turn.refused(ref, unread)
             return False
         try:
             live = turn.live.get(ref) or await self._view.ask(ref, pool.namespace)  # no watch has what is not ours
             if live is not None and not is_owned(pool, live) and not _is_orphan(pool, live):
-                turn.refuse(ref, 409, "exists and is not this pool's: delete or rename one of them")
+                if _is_predecessors(pool, live):
+                    turn.refuse(ref, CONFLICT, "is an earlier pool's of this name, and not yet gone")
+                else:
+                    turn.refuse(ref, "NameTaken", "exists and is not this pool's: delete or rename one of them")
                 return False
             if memory.applied.is_current(ref, manifest, live):
                 return True
@@ -141,7 +166,7 @@ class Maker:
             self._metrics.applies.labels(ref.kind, "error" if transient else "refused").inc()
             if transient:
                 raise
-            turn.refuse(ref, error.status, error.message)
+            turn.refused(ref, error)
             return False
         self._metrics.applies.labels(ref.kind, "ok").inc()
         memory.applied.remember(ref, manifest, result)
@@ -166,9 +191,26 @@ def first(live: Mapping[Ref, Manifest | None], name: str, *kinds: str) -> Manife
     return next((one for ref, one in live.items() if one and ref.name == name and ref.kind in kinds), None)
 
 
+def _is_predecessors(pool: Pool, live: Manifest) -> bool:
+    """A pool of this name owned it, that was deleted: the garbage collector is about to."""
+    owners = live["metadata"].get("ownerReferences", [])
+    return any((one["apiVersion"], one["kind"], one["name"]) == (API_VERSION, KIND, pool.name) for one in owners)
+
+
 def _is_orphan(pool: Pool, live: Manifest) -> bool:
     """An earlier pool of this name made it and was deleted without it: `kubectl delete --cascade=orphan`."""
     meta = live["metadata"]
     labels = meta.get("labels", {})
     ours = labels.get(POOL_LABEL) == pool.name and labels.get("app.kubernetes.io/managed-by") == MANAGER
     return ours and not meta.get("ownerReferences")
+
+
+def _reason(error: ApiError) -> str:
+    """Whose fault it is that the API server refused a write.
+
+    A manifest that has not its kind's form gets 500 from server-side apply, as does one whose webhook does not answer;
+    409 is a quota, or the object, that others wrote at the same moment.
+    """
+    if error.status >= 500 and not error.message.startswith("failed to "):
+        return "ServerError"
+    return {403: "Forbidden", 404: "NotFound", 409: CONFLICT}.get(error.status, INVALID)

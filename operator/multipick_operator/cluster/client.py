@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ import aiohttp
 from multipick_operator.children import Ref
 from multipick_operator.children.names import MANAGER, Manifest
 from multipick_operator.cluster.kinds import ref_of, resource_of
-from multipick_operator.cluster.login import Login
+from multipick_operator.cluster.login import Login, LoginError
 
 if TYPE_CHECKING:
     from kubernetes.aio.dynamic import DynamicClient, Resource
@@ -20,11 +21,12 @@ CALL_S = 30.0
 PAGE = 500  # objects of one answer to a list
 WATCH_S = 270  # the API server ends a watch then, and it goes on from where it was
 SILENCE_S = WATCH_S + 15  # nothing may be told for as long: bookmarks come only where something happened
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")  # of an object; whatever else stood in a path would be another's
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a dead peer is noticed after a minute
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 MERGE = "application/merge-patch+json"
-UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
+UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError, LoginError)
 
 
 class ApiError(Exception):
@@ -57,7 +59,9 @@ class Kube:
         self._connecting = asyncio.Lock()
 
     async def get(self, ref: Ref, namespace: str, timeout_s: float = CALL_S) -> Manifest | None:
-        """An object, None where there is none; of a Secret only its metadata."""
+        """An object, None where there is none, or can be none; of a Secret only its metadata."""
+        if not NAME.fullmatch(ref.name):
+            return None
         accept = METADATA_ONLY if ref.kind == "Secret" else JSON
         try:
             found: Manifest = await self._call(

@@ -29,7 +29,7 @@ async def login() -> "Configuration":
     except config.ConfigException as in_cluster:
         try:
             await config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError, TypeError, ValueError) as kubeconfig:
+        except Exception as kubeconfig:  # of a user's file, and of programs that it names: whatever can be wrong
             raise LoginError(
                 f"neither a service account ({in_cluster}) nor a kubeconfig ({kubeconfig}) gives access to a cluster"
             ) from kubeconfig

@@ -15,12 +15,10 @@ from multipick_operator.status.pods import (
     is_ready,
     is_rolled_out,
     not_created,
+    overdue,
     worst,
 )
 from multipick_operator.status.verdict import Verdict
-
-# the API server's status of a write that it refused -> reason; any other is taken for a mistake in the spec
-_REFUSED = {403: "Forbidden", 404: "NotFound", 409: "NameTaken"}
 
 
 class Counts(NamedTuple):
@@ -60,8 +58,8 @@ def accepted(pool: Pool, seen: Observed) -> Verdict:
     """The spec can be carried out."""
     spec = pool.spec
     if seen.refusals:
-        told = "; ".join(f"{one.kind} {one.name}: {one.message}" for one in seen.refusals)
-        return Verdict("False", _REFUSED.get(seen.refusals[0].status, "InvalidSpec"), told)
+        told = "; ".join(f"{f'{one.kind} {one.name}'.strip()}: {one.message}" for one in seen.refusals)
+        return Verdict("False", seen.refusals[0].reason, told)
     if seen.sharing:
         message = f"its pods are also those of {', '.join(seen.sharing)}: neither picker sees the other's load"
         return Verdict("False", "PodsShared", message)
@@ -125,9 +123,10 @@ def progressing(pool: Pool, seen: Observed) -> Verdict:
         state = f"{state}; {cause.message}"
     if cause and cause.reason in FAILURES:
         return Verdict("False", cause.reason, f"{state}; {cause.message}{_advice(pool, seen, cause.reason)}")
-    for condition in (seen.workload or {}).get("status", {}).get("conditions", []):
-        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return Verdict("False", "ProgressDeadlineExceeded", f"{state}; {condition.get('message', '')}")
+    if late := overdue(seen.workload):
+        return Verdict("False", late.reason, f"{state}; {late.message}")
+    if failed := _picker_failure(seen):
+        return _failed_pickers(failed)
     return Verdict("True", "RolloutInProgress", state)
 
 
@@ -141,18 +140,22 @@ def _engine_trouble(seen: Observed) -> Trouble | None:
 def _picker_progress(seen: Observed) -> Verdict:
     """The engines are as they should be; so may be the pickers."""
     if failed := _picker_failure(seen):
-        return Verdict("False", "PickerRolloutFailed", f"{failed.message}; pickers that are ready go on serving")
+        return _failed_pickers(failed)
     if seen.picker and not is_rolled_out(seen.picker):
         return Verdict("True", "RolloutInProgress", "the pickers are being replaced")
     return Verdict("True", "RolloutComplete", "")
 
 
 def _picker_failure(seen: Observed) -> Trouble | None:
-    """Why the pickers' last version can't be had."""
+    """Why the pickers' last version can't be had, or is not ready when it should have been for long."""
     if is_rolled_out(seen.picker):
         return None
     cause = not_created(seen.picker) or worst(seen.picker_pods)
-    return cause if cause and cause.reason in FAILURES else None
+    return cause if cause and cause.reason in FAILURES else overdue(seen.picker)
+
+
+def _failed_pickers(failed: Trouble) -> Verdict:
+    return Verdict("False", "PickerRolloutFailed", f"{failed.message}; pickers that are ready go on serving")
 
 
 def picker_ready(pool: Pool, seen: Observed) -> Verdict:
@@ -233,7 +236,8 @@ def scaling_active(pool: Pool, seen: Observed) -> Verdict | None:
         for condition in (seen.scaler or {}).get("status", {}).get("conditions", []):
             if condition["type"] == name:
                 reason = condition.get("reason") or name
-                return Verdict(condition["status"], reason, condition.get("message", ""))
+                status = condition["status"] if condition["status"] in ("True", "False") else "Unknown"
+                return Verdict(status, reason, condition.get("message") or "")
     return Verdict("Unknown", "Pending", "the autoscaler has not looked yet")
 
 

@@ -21,7 +21,7 @@ class Refusal(NamedTuple):
 
     kind: str
     name: str
-    status: int  # of HTTP
+    reason: str  # of the condition Accepted
     message: str
 
 

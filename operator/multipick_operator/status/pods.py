@@ -15,6 +15,7 @@ FETCHING = "FetchingWeights"
 LOADING = "LoadingModel"
 WAITING = "NoReadyReplicas"
 NOT_CREATED = "PodsNotCreated"
+OVERDUE = "ProgressDeadlineExceeded"
 
 _SEVERITY = (IMAGE, CRASH, CONFIG, CAPACITY, FETCHING, LOADING, WAITING)
 FAILURES = frozenset((IMAGE, CRASH, CONFIG, CAPACITY, NOT_CREATED))  # won't pass by waiting
@@ -82,6 +83,14 @@ def not_created(workload: Manifest | None) -> Trouble | None:
     for condition in (workload or {}).get("status", {}).get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return Trouble(NOT_CREATED, condition.get("message", ""))
+    return None
+
+
+def overdue(deployment: Manifest | None) -> Trouble | None:
+    """It has made no progress for as long as its deadline, in the words of its controller."""
+    for condition in (deployment or {}).get("status", {}).get("conditions", []):
+        if condition["type"] == "Progressing" and condition.get("reason") == OVERDUE:
+            return Trouble(OVERDUE, condition.get("message", ""))
     return None
 
 

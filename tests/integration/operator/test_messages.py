@@ -48,6 +48,17 @@ async def test_two_pools_of_the_same_pods_name_each_other(namespace: Namespace, 
         assert "those of p" in await message(namespace, "Accepted", "q")
 
 
+async def test_no_template_learns_what_another_namespace_has(namespace: Namespace, running: Running) -> None:
+    """The operator may read more than who writes the pool: a name that is a path must not be followed."""
+    other = Namespace(namespace.server, f"{namespace.name}-other")
+    await namespace.call("POST", "/api/v1/namespaces", {"metadata": {"name": other.name}})
+    await namespace.call("POST", other.path("secrets"), {"metadata": {"name": "theirs"}})
+    secret = {"secretName": f"../../{other.name}/secrets/theirs"}
+    async with running():
+        await namespace.apply(podTemplate={"spec": {"volumes": [{"name": "v", "secret": secret}]}})
+        await namespace.reaches("ResolvedRefs", "False", "SecretNotFound")
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "name", "made"),
     [

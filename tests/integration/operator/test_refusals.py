@@ -33,6 +33,14 @@ async def told(namespace: Namespace, reason: str) -> str:
         ({"spec": {"containers": [{"name": "Sidecar!", "image": "x"}]}}, "Sidecar!"),
         ({"metadata": {"labels": {"a": "not a label!"}}}, "not a label!"),
         ({"spec": None}, "spec"),
+        ({"spec": {"containers": [ENGINE | {"ports": [{"containerPort": 70000}]}]}}, "containerPort"),
+        ({"spec": {"containers": [ENGINE | {"env": [{"name": "A", "value": 1}]}]}}, "value"),
+        ({"spec": {"volumes": [{"name": "shm", "hostPath": "/x"}]}}, "hostPath"),
+        ({"spec": {"tolerations": {"key": "a"}}}, "tolerations"),
+        ({"spec": {"containers": None}}, "containers"),
+        ({"spec": {"containers": [ENGINE | {"$patch": "replace"}]}}, "$patch"),
+        ({"metadata": {"annotations": "none"}}, "annotations"),
+        ({"kind": "Pod"}, "kind"),
         ({"spec": []}, "podTemplate.spec: must be an object"),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
@@ -97,6 +105,35 @@ async def test_pods_that_can_not_be_made_are_the_pools_trouble(
         assert words in await told(namespace, "PodsNotCreated")
 
 
+async def test_a_webhook_that_does_not_answer_is_not_the_specs_fault_and_is_got_over(
+    namespace: Namespace, running: Running
+) -> None:
+    """As of a policy engine that is down."""
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["*"]}
+    hook = {
+        "name": "policy.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/validate"},
+        "rules": [rule],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    await namespace.call("POST", hooks, {"metadata": {"name": namespace.name}, "webhooks": [hook]})
+    try:
+        async with running():
+            await namespace.apply()
+            await namespace.reaches("Accepted", "False", "ServerError")
+            assert "failed calling webhook" in await message(namespace, "Accepted")
+            assert ("services", "p-engine") in await namespace.children()
+            await namespace.call("DELETE", f"{hooks}/{namespace.name}")
+            await namespace.reaches("Accepted", "True", "Accepted", patience_s=60)
+    finally:
+        if await namespace.find(f"{hooks}/{namespace.name}"):
+            await namespace.call("DELETE", f"{hooks}/{namespace.name}")
+
+
 async def test_a_quota_of_objects_is_told_and_kept_to_until_it_is_lifted(
     namespace: Namespace, running: Running
 ) -> None:
@@ -112,6 +149,28 @@ async def test_a_quota_of_objects_is_told_and_kept_to_until_it_is_lifted(
         await namespace.call("DELETE", path)
         await namespace.apply(replicas=2)
         await namespace.reaches("Accepted", "True", "Accepted")
+
+
+async def test_a_pool_that_is_made_anew_waits_for_the_earlier_ones_children_to_go(
+    namespace: Namespace, running: Running
+) -> None:
+    state = {
+        "state_url": "redis://r:6379",
+        "state_password": "pw",
+    }  # so that the pool has a Secret, which nobody watches
+    async with running(defaults_changes=state, resync_s=1000.0):
+        await namespace.apply()
+        await namespace.reaches("Accepted", "True", "Accepted")
+        await namespace.call("DELETE", namespace.pool_path())
+        made = await namespace.apply()
+        await namespace.reaches("Accepted", "True", "Accepted")
+
+        async def owners() -> set[str]:
+            found = await namespace.children()
+            return {owner["uid"] for one in found.values() for owner in one["metadata"]["ownerReferences"]}
+
+        await until(owners, lambda found: found == {made["metadata"]["uid"]})
+        assert "exists and is not this pool's" not in str(await namespace.events())
 
 
 async def test_children_that_a_deleted_pool_left_behind_are_taken_over(namespace: Namespace, running: Running) -> None:

@@ -80,6 +80,32 @@ async def test_a_pools_password_opens_its_own_keys_alone_also_after_a_restart_of
             await until(shut_out)
 
 
+async def test_a_pool_that_leaves_the_selector_keeps_its_user_of_the_store(
+    namespace: Namespace, running: Running
+) -> None:
+    async with valkey({"requirepass": "admin"}) as store:
+        defaults = {"state_url": store.url, "state_password": "admin", "state_users": True}
+        async with running(defaults_changes=defaults, pool_selector="tier=gold", resync_s=0.2) as operator:
+            await namespace.apply()
+            await namespace.patch(namespace.pool_path(), {"metadata": {"labels": {"tier": "gold"}}})
+            who = {"username": f"{namespace.name}.p", "password": (await secret(namespace))["password"]}
+
+            async def let_in() -> bool:
+                return await answers(store.url, **who)
+
+            async def rounds() -> Any:
+                return operator.resyncs
+
+            await until(let_in)
+            await namespace.patch(namespace.pool_path(), {"metadata": {"labels": {"tier": "silver"}}})
+            begun = await rounds()
+            await until(rounds, lambda found: found >= begun + 5)
+            assert await let_in()
+            await store.kill()
+            await store.start()
+            await until(let_in)
+
+
 async def test_a_store_with_a_file_for_users_knows_them_after_a_restart_without_an_operator(
     namespace: Namespace, running: Running, tmp_path: Path
 ) -> None:

@@ -140,6 +140,32 @@ async def test_a_missing_right_on_one_kind_leaves_no_pool_without_a_status(
         await until(lambda: asyncio.sleep(0, not failing(operator, "Service", namespace.name)), patience_s=60)
 
 
+@pytest.mark.parametrize("resource", ["pods", "configmaps", "secrets", "deployments", "roles"])
+async def test_whatever_may_not_be_read_the_pool_has_a_status_that_says_so(
+    namespace: Namespace, running: Running, resource: str
+) -> None:
+    token = await account(namespace)
+    groups = {"": "v1", "apps": "apps/v1", "rbac.authorization.k8s.io": "rbac.authorization.k8s.io/v1"}
+    whole = ["multipick.dev", "policy", "networking.k8s.io", "autoscaling", "coordination.k8s.io", "keda.sh"]
+    whole += ["inference.networking.k8s.io", "gateway.networking.k8s.io", "leaderworkerset.x-k8s.io"]
+    rules = [{"apiGroups": whole, "resources": ["*"], "verbs": ["*"]}]
+    for group, version in groups.items():
+        served = await namespace.call("GET", f"/apis/{version}" if group else "/api/v1")
+        names = [one["name"] for one in served["resources"] if one["name"].partition("/")[0] != resource]
+        rules.append({"apiGroups": [group], "resources": names, "verbs": ["*"]})
+    await allow(namespace, namespace, rules)
+    async with running(token=token) as operator:
+        await namespace.apply(model={"uri": "hf://org/m", "hfTokenSecretRef": {"name": "hf"}})
+        await namespace.reaches("Accepted", "False", "Forbidden")
+        pool = await namespace.call("GET", namespace.pool_path())
+        (told,) = [one["message"] for one in pool["status"]["conditions"] if one["type"] == "Accepted"]
+        assert f'resource "{resource}"' in told
+        assert operator.inability() is None
+        await until(lambda: namespace.find(namespace.path("services", "p-epp")))
+        await allow(namespace, namespace)
+        await namespace.reaches("Accepted", "True", "Accepted", patience_s=60)
+
+
 async def test_without_any_right_on_pools_the_operator_says_that_it_can_do_nothing(
     namespace: Namespace, running: Running
 ) -> None:

@@ -84,6 +84,7 @@ FETCH_FAILED = pod(
         | {"lastState": ended(1, "RepositoryNotFoundError: 404")}
     ]
 )
+LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
 LOADING = pod({"name": "engine", "state": {"running": {}}, "ready": False, "started": False, "restartCount": 0})
 
 
@@ -121,7 +122,7 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
     [
         (
             {},
-            serving(refusals=[Refusal("Deployment", "e", 422, "bad")]),
+            serving(refusals=[Refusal("Deployment", "e", "InvalidSpec", "bad")]),
             "Accepted",
             ("False", "InvalidSpec"),
         ),
@@ -177,7 +178,7 @@ def test_a_pool_that_serves_is_ready(make_pool: MakePool) -> None:
         ({}, serving(picker=REPLACED, picker_pods=[PULLING]), "Progressing", ("False", "PickerRolloutFailed")),
         ({}, serving(workload=FAILED), "Available", ("False", "PodsNotCreated")),
         ({}, serving(workload=FAILED), "Progressing", ("False", "PodsNotCreated")),
-        ({}, serving(refusals=[Refusal("Service", "s", 403, "no")]), "Ready", ("True", "Serving")),
+        ({}, serving(refusals=[Refusal("Service", "s", "Forbidden", "no")]), "Ready", ("True", "Serving")),
         ({}, serving(picker=None, picker_pods=[PULLING]), "PickerReady", ("False", "ImagePullFailed")),
         ({"engine": {"kvEvents": {"enabled": False}}}, serving(), "IndexReady", ("False", "EventsDisabled")),
         (
@@ -245,11 +246,39 @@ def test_a_deadline_that_passed_is_said(make_pool: MakePool) -> None:
     assert outcome(make_pool(), serving(workload=late), "Progressing") == ("False", "ProgressDeadlineExceeded")
 
 
+def test_pickers_that_never_become_ready_are_said_to_have_failed_also_while_engines_roll(make_pool: MakePool) -> None:
+    late = REPLACED | {"status": REPLACED["status"] | {"conditions": [LATE]}}
+    for engines in (workload(1), workload(1, updatedReplicas=0)):
+        seen = serving(picker=late, workload=engines)
+        assert outcome(make_pool(), seen, "Progressing") == ("False", "PickerRolloutFailed")
+        assert outcome(make_pool(), seen, "Ready") == ("True", "Serving")
+    told = condition(status(make_pool(), serving(picker=late), None, NOW), "PickerReady")
+    assert told.message == "1 of 1 ready; the next version fails: timed out"
+
+
 def test_a_rollout_without_a_spare_gpu_says_what_to_set(make_pool: MakePool) -> None:
     surge = workload(2, updatedReplicas=1, availableReplicas=1)
     found = status(make_pool(), serving(workload=surge, engine_pods=[UNSCHEDULABLE]), None, NOW)
     assert "rollout.maxUnavailable: 1" in condition(found, "Progressing").message
     assert "Insufficient nvidia.com/gpu" in condition(found, "Progressing").message
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"status": "False", "reason": "Trigger Error!"}, ("False", "Unspecified")),
+        ({"status": "False", "reason": ""}, ("False", "ScalingActive")),
+        ({"status": "no", "reason": "R", "message": None}, ("Unknown", "R")),
+        ({"status": "True", "reason": "x" * 2000}, ("True", "x" * 256)),
+    ],
+)
+def test_what_other_projects_say_never_freezes_the_status(
+    make_pool: MakePool, said: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    seen = serving(scaler={"status": {"conditions": [{"type": "ScalingActive"} | said]}})
+    assert outcome(make_pool(autoscaling={"maxReplicas": 2}), seen, "ScalingActive") == expected
+    found = status(make_pool(autoscaling={"maxReplicas": 2}), seen, None, NOW)
+    assert last_status({"status": msgspec.to_builtins(found)}) == found
 
 
 def route(gateway: str = "g", **conditions: str) -> dict[str, Any]:
