@@ -11,7 +11,7 @@ from multipick_operator.children import Ref
 from multipick_operator.children.context import MAX_PORTS, Context, Defaults
 from multipick_operator.children.engine import PIN
 from multipick_operator.children.names import ENGINE, PICKER, Manifest, engine_name, picker_name
-from multipick_operator.children.pod import cache_claim, event_ports
+from multipick_operator.children.pod import cache_claim, event_ports, http_ports
 from multipick_operator.cluster.client import ApiError
 from multipick_operator.cluster.view import View
 from multipick_operator.making import TRANSIENT, WORKLOADS, Memory, Turn, first, is_owned
@@ -74,9 +74,9 @@ class Observer:
             _pin(pool, turn.live),
             version,
             modes,
-            _other_ports(pool, pods, "http", pool.ports),
+            _others(pool, [port for pod in pods for port in http_ports(pod)], pool.ports),
             classes,
-            _other_ports(pool, pods, "kv", event_ports(pool)),
+            _others(pool, [port for pod in pods for port in _event_ports(pod)], event_ports(pool)),
         )
 
     async def observe(
@@ -151,18 +151,14 @@ def _address(url: str | None) -> str:
     return (url or "").partition("?")[0].rpartition("@")[2].rpartition("//")[2]
 
 
-def _other_ports(pool: Pool, pods: Sequence[Manifest], kind: str, known: Sequence[int]) -> tuple[int, ...]:
-    """Ports of this kind (the first part of their names) that pods have who were made before the spec's changed."""
-    if pool.spec.existing_pods:
-        return ()
-    found = {
-        port["containerPort"]
-        for pod in pods
-        for container in pod["spec"]["containers"]
-        for port in container.get("ports", [])
-        if port.get("name", "").partition("-")[0] == kind
-    }
-    return tuple(sorted(found - set(known))[: 2 * MAX_PORTS])
+def _others(pool: Pool, found: Sequence[int], known: Sequence[int]) -> tuple[int, ...]:
+    """Ports of pods that were made before the spec's changed."""
+    return () if pool.spec.existing_pods else tuple(sorted(set(found) - set(known))[: 2 * MAX_PORTS])
+
+
+def _event_ports(pod: Manifest) -> list[int]:
+    ports = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
+    return [port["containerPort"] for port in ports if port.get("name", "").startswith(("kv-events", "kv-replay"))]
 
 
 def _revision(workload: Manifest | None) -> str:

@@ -46,11 +46,12 @@ POLICIES = (
     *("linear", "dynamo", "aibrix", "smg", "llm-d", "dualmap", "preble"),
     *("lmetric-seconds", "p-token", "lmetric-no-queue", "hit-ratio-batch", "p-token-total-tokens"),
 )
-WITH_PARAMETER = ("linear",)  # a number after a colon
+WITH_PARAMETER = ("linear",)  # a number from 0 to 1 after a colon
+_SHARE = "(0([.][0-9]*)?|1([.]0*)?|[.][0-9]+)"
 
 
 def _known(policy: str) -> str:
-    return f"({policy} in {list(POLICIES)} || {policy}.matches('^({'|'.join(WITH_PARAMETER)}):[0-9.]+$'))"
+    return f"({policy} in {list(POLICIES)} || {policy}.matches('^({'|'.join(WITH_PARAMETER)}):{_SHARE}$'))"
 
 
 _LABEL = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"

@@ -19,7 +19,7 @@ from multipick_operator.children.names import (
     weights_name,
     without_nothing,
 )
-from multipick_operator.children.pod import cache_claim, pod_template
+from multipick_operator.children.pod import cache_claim, pod_template, port_name
 
 PIN = f"{GROUP}/default-image"
 CLAIM_SIZE = "100Gi"
@@ -81,7 +81,7 @@ def _group(pool: Pool, image: str) -> Manifest:
 def _service(pool: Pool, context: Context) -> Manifest:
     """Headless: for a gateway that resolves names instead of reading the Gateway API."""
     ports = [
-        {"name": f"http-{rank}" if rank else "http", "port": port, "targetPort": port, "protocol": "TCP"}
+        {"name": port_name(rank), "port": port, "targetPort": port, "protocol": "TCP"}
         for rank, port in enumerate(context.ports(pool))
     ]
     spec = {"clusterIP": "None", "selector": endpoint_labels(pool), "ports": ports}

@@ -37,6 +37,25 @@ def pod_template(pool: Pool, image: str, worker: bool = False) -> Manifest:
     return merged
 
 
+def port_name(rank: int) -> str:
+    """Of the HTTP port of a data-parallel rank: `http`, `http-1`, …"""
+    return f"http-{rank}" if rank else "http"
+
+
+def http_ports(pod: Manifest) -> list[int]:
+    """As the pod itself names them, in the order of its ranks: it may have been made before the pool's changed.
+
+    Those of its other containers are none, whatever they are called, as a mesh's `http-envoy-prom`.
+    """
+    named = {
+        (container["name"], port.get("name")): int(port["containerPort"])
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+    }
+    ranks = range(len(pod["spec"]["containers"]))
+    return [port for rank in ranks if (port := named.get((container_name(rank), port_name(rank))))]
+
+
 def container_name(rank: int) -> str:
     """Container of a data-parallel rank: `engine`, `engine-1`, …"""
     return ENGINE if rank == 0 else f"{ENGINE}-{rank}"
@@ -146,13 +165,13 @@ def _serving(pool: Pool, rank: int) -> Manifest:
     """What only a container that answers requests has: ports, probes, a farewell."""
     suffix = f"-{rank}" if rank else ""
     events = pool.spec.engine.kv_events
-    ports = [{"name": f"http{suffix}", "containerPort": pool.ports[rank], "protocol": "TCP"}]
+    ports = [{"name": port_name(rank), "containerPort": pool.ports[rank], "protocol": "TCP"}]
     if events.enabled:
         ports += [
             {"name": f"kv-events{suffix}", "containerPort": events.port + rank, "protocol": "TCP"},
             {"name": f"kv-replay{suffix}", "containerPort": events.replay_port + rank, "protocol": "TCP"},
         ]
-    health = {"httpGet": {"path": "/health", "port": f"http{suffix}"}, "timeoutSeconds": 5}
+    health = {"httpGet": {"path": "/health", "port": port_name(rank)}, "timeoutSeconds": 5}
     starts = -(-pool.spec.probes.startup_timeout_seconds // PROBE_PERIOD_S)
     return {
         "ports": ports,

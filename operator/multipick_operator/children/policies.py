@@ -16,7 +16,7 @@ from multipick_operator.children.names import (
     picker_name,
     selector,
 )
-from multipick_operator.children.pod import event_ports
+from multipick_operator.children.pod import event_ports, port_name
 from multipick_operator.children.scaling import needs_metrics
 from multipick_operator.weights import PORT
 
@@ -88,9 +88,7 @@ def _monitors(pool: Pool) -> list[Manifest]:
     wanted = pool.spec.monitoring.pod_monitor
     if not wanted.enabled and not needs_metrics(pool):
         return []
-    engine_ports = [
-        (f"http-{rank}" if rank else "http", pool.spec.engine.metrics_path) for rank in range(len(pool.ports))
-    ]
+    engine_ports = [(port_name(rank), pool.spec.engine.metrics_path) for rank in range(len(pool.ports))]
     roles = [(PICKER, picker_name(pool), [("admin", "/metrics")])]
     if not pool.spec.existing_pods:
         roles.append((ENGINE, engine_name(pool), engine_ports))

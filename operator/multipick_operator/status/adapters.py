@@ -7,6 +7,7 @@ from multipick_operator.api.engine import EngineType
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import AdapterStatus, Status
 from multipick_operator.children.names import Manifest, endpoint_labels
+from multipick_operator.children.pod import http_ports
 from multipick_operator.status.pods import is_leaving, is_ready
 from multipick_operator.status.verdict import Verdict
 
@@ -56,7 +57,7 @@ def engines_of(pool: Pool, pods: Sequence[Manifest]) -> list[Engine]:
         Engine(pod["metadata"]["name"], f"{_host(pod)}:{port}", _start(pod))
         for pod in pods
         if is_ready(pod) and _host(pod) and endpoint_labels(pool).items() <= pod["metadata"].get("labels", {}).items()
-        for port in _ports(pool, pod)
+        for port in (pool.ports if pool.spec.existing_pods else http_ports(pod))
     ]
 
 
@@ -103,15 +104,3 @@ def _host(pod: Manifest) -> str:
 def _start(pod: Manifest) -> str:
     started = sorted((one["name"], one.get("restartCount", 0)) for one in pod["status"].get("containerStatuses", []))
     return f"{pod['metadata']['uid']} {started}"
-
-
-def _ports(pool: Pool, pod: Manifest) -> list[int]:
-    """As the pod itself names them, since it may have been made before the pool's ports changed."""
-    if pool.spec.existing_pods:
-        return list(pool.ports)
-    return [
-        port["containerPort"]
-        for container in pod["spec"]["containers"]
-        for port in container.get("ports", [])
-        if port.get("name", "").partition("-")[0] == "http"
-    ]

@@ -106,6 +106,9 @@ def test_every_sample_is_admitted(api: ApiServer, path: Path) -> None:
         ({**URI, "storage": {"cache": {"size": "1 Gi"}}}, "spec.storage.cache.size"),
         ({**URI, "routing": {"picker": {"resources": {"limits": {"memory": "2gb"}}}}}, "limits.memory"),
         ({**URI, "routing": {"picker": {"policy": "lmetric:2"}}}, "policy is one of"),
+        ({**URI, "routing": {"picker": {"policy": "linear:0.7.7"}}}, "policy is one of"),
+        ({**URI, "routing": {"picker": {"policy": "linear:1.5"}}}, "policy is one of"),
+        ({**URI, "routing": {"picker": {"shadow": ["linear:."]}}}, "shadow: each is one of"),
         ({**URI, "routing": {"picker": {"policy": "lmetrics"}}}, "policy is one of lmetric, marginal"),
         ({**URI, "engine": {"type": "vllm"}}, "Unsupported value"),
         ({**URI, "routing": {"picker": {"shadow": ["vllm-v1", "lmetrics"]}}}, "shadow: each is one of lmetric"),
@@ -245,7 +248,7 @@ def test_a_store_is_named_with_a_user_or_without(api: ApiServer, url: str) -> No
     assert create(api, {**URI, "index": {"url": url}})
 
 
-@pytest.mark.parametrize("policy", ["lmetric", "vllm-032", "linear", "linear:0.7"])
+@pytest.mark.parametrize("policy", ["lmetric", "vllm-032", "linear", "linear:0.7", "linear:1", "linear:.5"])
 def test_every_policy_is_admitted(api: ApiServer, policy: str) -> None:
     assert create(api, {**URI, "routing": {"picker": {"policy": policy}}})
 

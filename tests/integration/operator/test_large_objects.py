@@ -31,6 +31,18 @@ async def test_a_large_pool_is_followed_like_any_other(
     assert not [one for one in caplog.records if one.message == "watch fails"]
 
 
+async def test_any_character_comes_to_the_engine_as_it_was_written(namespace: Namespace, running: Running) -> None:
+    """A chat template may have emojis: written as two escapes, the API server would refuse them in an apply."""
+    words = ["\U0001f600 \u2028 \x85 \x7f \ufeff \u00e4", "\\ud83d", "\"'\n{{ x }}: #"]
+    manifest = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "p"}}
+    spec = {"model": {"uri": "hf://org/m"}, "engine": {"args": words}}
+    async with running():
+        await namespace.call("POST", namespace.pool_path("").rstrip("/"), manifest | {"spec": spec})
+        engine = await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+        assert engine["spec"]["template"]["spec"]["containers"][0]["args"][-3:] == words
+        await namespace.reaches("Accepted", "True", "Accepted")
+
+
 @pytest.fixture
 def nesting() -> Iterator[None]:
     """This process reads and writes what is nested deeply, too."""

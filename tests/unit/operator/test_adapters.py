@@ -14,15 +14,28 @@ LABELS = {"multipick.dev/pool": "p", "multipick.dev/role": "engine"}
 
 
 def pod(name: str, *ports: int, ready: bool = True, restarts: int = 0, group: str = "") -> dict[str, Any]:
-    named = [{"name": f"http-{rank}" if rank else "http", "containerPort": port} for rank, port in enumerate(ports)]
+    suffixes = ["", *(f"-{rank}" for rank in range(1, len(ports)))]
+    containers: list[dict[str, Any]] = [
+        {"name": f"engine{suffix}", "ports": [{"name": f"http{suffix}", "containerPort": port}]}
+        for suffix, port in zip(suffixes, ports, strict=False)
+    ]
     status = {
         "podIP": "10.0.0.1",
         "conditions": [{"type": "Ready", "status": str(ready)}],
         "containerStatuses": [{"name": "engine", "restartCount": restarts}],
     }
-    containers = [{"name": "engine", "ports": [*named, {"name": "kv-events", "containerPort": 5557}]}]
+    for container in containers:
+        container["ports"].append({"name": "kv-events", "containerPort": 5557})
     meta = {"name": name, "uid": f"u-{name}", "labels": LABELS | ({INDEX: group} if group else {})}
     return {"metadata": meta, "spec": {"containers": containers}, "status": status}
+
+
+def test_a_port_of_another_container_is_no_engine(make_pool: MakePool) -> None:
+    """A mesh's sidecar has one that is called http-envoy-prom."""
+    meshed = pod("a", 9000, 9001)
+    sidecar = {"name": "istio-proxy", "ports": [{"name": "http-envoy-prom", "containerPort": 15090}]}
+    meshed["spec"]["containers"] += [sidecar, {"name": "plain"}]
+    assert [one.address for one in engines_of(make_pool(), [meshed])] == ["10.0.0.1:9000", "10.0.0.1:9001"]
 
 
 def status(*names: str) -> Status:
