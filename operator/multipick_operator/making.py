@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 INVALID = "InvalidSpec"
 CONFLICT = "Conflict"
 AGAIN_S = 30.0  # quotas, rights and webhooks change without a word
-CONFLICT_S = 1.0
+CONFLICT_S = 5.0  # what others do at the moment is soon over
 WORKLOADS = ("Deployment", "LeaderWorkerSet")
 TRANSIENT = (401, 408, 425, 429, 502, 503, 504)  # the API server's own trouble: not the pool's fault
 

@@ -30,6 +30,7 @@ class Changes:
 
 # a condition that turns to this reason -> the warning; "" stands for any reason with status False
 _WARNINGS: Mapping[tuple[str, str], str] = {
+    ("Accepted", "ServerError"): "ServerError",
     ("Accepted", ""): "InvalidSpec",
     ("ResolvedRefs", ""): "RefNotFound",
     ("RouteReady", ""): "RouteRejected",
@@ -51,7 +52,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     ("PickerReady", "CrashLoop"): "PickerFailed",
     ("PickerReady", "ConfigurationError"): "PickerFailed",
 }
-_QUIET = {"Pending", "EventsDisabled"}
+_QUIET = {"Pending", "EventsDisabled", "Conflict"}
 
 
 def notes(pool: Pool, before: Status | None, after: Status, changes: Changes) -> list[Note]:

@@ -20,7 +20,7 @@ SCHEMA = "failed to create typed patch object (ml/p-engine; apps/v1, Kind=Deploy
         (500, "etcdserver: request timed out", "ServerError", 30.0),
         (403, "exceeded quota: few", "Forbidden", 30.0),
         (404, "namespaces not found", "NotFound", 30.0),
-        (409, "Operation cannot be fulfilled on resourcequotas: the object has been modified", "Conflict", 1.0),
+        (409, "Operation cannot be fulfilled on resourcequotas: the object has been modified", "Conflict", 5.0),
     ],
 )
 def test_a_refusal_says_whose_fault_it_is_and_is_tried_again_unless_it_is_the_specs(

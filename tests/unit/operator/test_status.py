@@ -416,6 +416,22 @@ def test_events_tell_changes_and_never_states(make_pool: MakePool) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "event"),
+    [
+        ("InvalidSpec", ["InvalidSpec"]),
+        ("ServerError", ["ServerError"]),
+        ("Conflict", []),
+        ("Forbidden", ["InvalidSpec"]),
+    ],
+)
+def test_a_refusal_is_an_event_unless_it_passes_by_itself(make_pool: MakePool, reason: str, event: list[str]) -> None:
+    pool = make_pool()
+    well = status(pool, serving(), None, NOW)
+    refused = status(pool, serving(refusals=[Refusal("Service", "s", reason, "no")]), well, LATER)
+    assert [note.reason for note in notes(pool, well, refused, Changes())] == event
+
+
 def test_a_prefix_that_becomes_hot_is_an_event_that_names_it_and_its_holders_once(make_pool: MakePool) -> None:
     pool = make_pool()
     calm = status(pool, serving(reports=[WELL]), None, NOW)
