@@ -154,6 +154,7 @@ class Maker:
             live = turn.live.get(ref) or await self._view.ask(ref, pool.namespace)  # no watch has what is not ours
             if live is not None and not is_owned(pool, live) and not _is_orphan(pool, live):
                 if _is_predecessors(pool, live):
+                    memory.looked_up.forget(Reference(ref, pool.namespace))  # it may be gone by now
                     turn.refuse(ref, CONFLICT, "is an earlier pool's of this name, and not yet gone")
                 else:
                     turn.refuse(ref, "NameTaken", "exists and is not this pool's: delete or rename one of them")
