@@ -82,7 +82,7 @@ def parse(arguments: Sequence[str]) -> Options:
         metavar="S",
         help="between two looks at the engines' gauges (default %(default)s)",
     )
-    add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of lmetric and marginal (default on)")
+    add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of rules that multiply (default on)")
     add("--jobs", type=_whole(1024), default=cores(), metavar="N", help="processes (default: %(default)s cores)")
     add("--json", type=_writable, metavar="FILE", help="write all figures and curves there")
     add("--report", type=_writable, default=Path("replay.html"), metavar="FILE", help="default %(default)s")
