@@ -22,7 +22,8 @@ ROWS = pytest.StashKey[list[Row]]()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.timeout(240))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(240))
             if not os.environ.get("MULTIPICK_FAULTS"):
                 item.add_marker(pytest.mark.skip(reason="takes twenty minutes: make faults"))
 

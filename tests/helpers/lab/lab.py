@@ -27,8 +27,8 @@ POD: Final = ("--speed", 20, "--num-gpu-blocks", 2500, "--max-model-len", 4096, 
 SAVES: Final = {"save": "3600 1", "enable-protected-configs": "yes"}  # so that a disk can be full
 BEFORE_S: Final = 2.0  # of traffic, before anything breaks
 AFTER_S: Final = 2.0  # of traffic, once all holds again
-RECOVERY_S: Final = 30.0  # a pool that needs longer has not recovered
-FAULT_S: Final = 60.0  # no fault takes longer
+RECOVERY_S: Final = 30.0
+FAULT_S: Final = 60.0  # few faults take longer
 MOMENT_S: Final = 0.6  # a scrape, and events on their way
 SURE: Final = 3  # probes in a row that were answered, and decided as exact
 
@@ -69,8 +69,20 @@ class Trial:
 class Lab:
     """A pool of one style; anew after a fault that it did not recover from."""
 
-    def __init__(self, style: Style, folder: Path, rows: list[Row]) -> None:
+    def __init__(
+        self,
+        style: Style,
+        folder: Path,
+        rows: list[Row],
+        pods: int = PODS,
+        flags: Sequence[object] = POD,
+        recovers_in_s: float = RECOVERY_S,
+    ) -> None:
+        """`flags`: of each of the `pods`. A pool that needs longer than `recovers_in_s` has not recovered."""
         self.style = style
+        self._pods = pods
+        self._flags = flags
+        self._recovers_in_s = recovers_in_s
         self.tokenizer = folder / "tokenizer"
         self._folder = folder
         self._rows = rows
@@ -84,10 +96,14 @@ class Lab:
             self._running = None
             await running.aclose()
 
+    async def stack(self) -> Stack:
+        """The pool, whose pickers all know every pod."""
+        return self._stack or await self._start()
+
     @asynccontextmanager
-    async def fault(self, name: str) -> AsyncIterator[Trial]:
+    async def fault(self, name: str, within_s: float = FAULT_S) -> AsyncIterator[Trial]:
         """Break something in the body, and mend it again at its end. Asserts all that must hold, then and meanwhile."""
-        stack = self._stack or await self._start()
+        stack = await self.stack()
         traffic = Traffic(stack.http, len(self._rows))
         trial = Trial(stack, traffic)
         loop = asyncio.get_running_loop()
@@ -96,23 +112,23 @@ class Lab:
         try:
             await asyncio.sleep(BEFORE_S)
             try:
-                async with asyncio.timeout(FAULT_S):
+                async with asyncio.timeout(within_s):
                     yield trial
             except TimeoutError:
-                trial.wrong.append(f"not mended within {FAULT_S:g} s")
+                trial.wrong.append(f"not mended within {within_s:g} s")
             except (AssertionError, RuntimeError, OSError, aiohttp.ClientError) as error:
                 trial.wrong.append(f"not mended: {error!r}"[:600])
             mended_s = loop.time()
             trial.ailing = replace(trial.ailing, until_s=mended_s)
             await traffic.calm()
-            if missing := await _healthy(stack, traffic, mended_s):
-                trial.wrong.append(f"not recovered in {RECOVERY_S:g} s: {missing}"[:600])
+            if missing := await _healthy(stack, traffic, mended_s, self._recovers_in_s):
+                trial.wrong.append(f"not recovered in {self._recovers_in_s:g} s: {missing}"[:600])
             else:
                 recovered_s = loop.time() - mended_s
                 traffic.start()
                 await asyncio.sleep(AFTER_S)
                 await traffic.calm()
-                if missing := await _healthy(stack, traffic, loop.time()):
+                if missing := await _healthy(stack, traffic, loop.time(), self._recovers_in_s):
                     trial.wrong.append(f"fell ill again: {missing}"[:600])
         finally:
             await traffic.stop()
@@ -145,7 +161,7 @@ class Lab:
         shutil.copytree(MODEL_DIR, self.tokenizer)
         self._running = running = AsyncExitStack()
         each: list[Sequence[object]] = []
-        for _ in range(PODS):
+        for _ in range(self._pods):
             ports: list[object] = []
             for flag in ("--port", "--events-port", "--replay-port"):  # the same ones when it is started again
                 port, keeper = held_port()
@@ -154,19 +170,19 @@ class Lab:
             each.append(ports)
         pool = {"name": POOL, "models": [MODEL], "tokenizer": str(self.tokenizer)}
         config = {"pool": pool, "destinations": 3, "limits": {"decision_s": 1.0}}
-        plan = Plan(self.style, PODS, PICKERS, POD, each, config, SAVES, retries=2)
+        plan = Plan(self.style, self._pods, PICKERS, self._flags, each, config, SAVES, retries=2)
         self._stack = stack = await running.enter_async_context(running_stack(folder, plan))
         await stack.known()
         return stack
 
 
-async def _healthy(stack: Stack, traffic: Traffic, since_s: float) -> str | None:
-    """Wait for all that must hold while nothing but probes is asked. None, or what still doesn't after RECOVERY_S."""
+async def _healthy(stack: Stack, traffic: Traffic, since_s: float, within_s: float) -> str | None:
+    """Wait for all that must hold while nothing but probes is asked. None, or what still doesn't after `within_s`."""
     loop = asyncio.get_running_loop()
     while True:
         async with traffic.between_probes:
             missing = await _missing(stack) or _doubt([e for e in traffic.sent if e.probe and e.sent_s >= since_s])
-        if missing is None or loop.time() > since_s + RECOVERY_S:
+        if missing is None or loop.time() > since_s + within_s:
             return missing
         await asyncio.sleep(0.1)
 
