@@ -70,11 +70,24 @@ class Stack:
     async def records(self, kind: bytes) -> int:
         """How many of a kind are in the store's log."""
         connection = await open_connection(parse_url(self.store.url), "", PATIENCE_S)
+        found, start = 0, b"-"
         try:
-            entries = await connection.call("XRANGE", keys_of(POOL).log, "-", "+")
+            while entries := await connection.call("XRANGE", keys_of(POOL).log, start, "+", "COUNT", 1000):
+                found += sum(fields[::2].count(kind) for _, fields in entries)
+                start = b"(" + entries[-1][0]
         finally:
             connection.close()
-        return sum(fields[::2].count(kind) for _, fields in entries)
+        return found
+
+    async def batches(self, endpoint: Endpoint) -> int:
+        """How many batches of an endpoint's events its owner has noted."""
+        connection = await open_connection(parse_url(self.store.url), "", PATIENCE_S)
+        try:
+            position = await connection.call("HGET", keys_of(POOL).notes(endpoint), "position")
+        finally:
+            connection.close()
+        noted = re.fullmatch(rb"\d+ \[(\d+),.*", position or b"")
+        return int(noted[1]) + 1 if noted else 0
 
     async def cached(self, pod: Pod) -> dict[Endpoint, set[BlockKey]]:
         """What each rank of a pod really holds, as our keys; by its own account, which is not made of events."""
