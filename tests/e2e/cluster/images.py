@@ -10,18 +10,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.build import UnavailableError, binaries, cache
+from cluster.build import UnavailableError, cache
 
 ROOT = Path(__file__).parents[3]
 BASE = "localhost/python:3.11"
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "cli", "epp", "operator", "sim", "docker", ".dockerignore")
-# as the manifests of the conformance suite v1.6.0 name them
-ECHO = "gcr.io/k8s-staging-gateway-api/echo-basic:v20251106-v1.3.0-263-g47c3435c"
-LWEPP = "registry.k8s.io/gateway-api-inference-extension/lwepp:v1.6.0"
 _ENVIRONMENT = {"STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"}
 
 
@@ -37,22 +34,14 @@ def archives(tag: str) -> list[Path]:
     _base()
     return [
         *programs(tag, ROOT),
-        _binary("localhost/envoy:wheel", _envoy(), "envoy"),
-        _binary("localhost/valkey:wheel", _valkey(), "valkey-server"),
+        _binary("envoy", _envoy(), ["envoy"]),
+        _binary("valkey", _valkey(), ["valkey-server"]),
     ]
 
 
 def programs(tag: str, root: Path) -> list[Path]:
     """`multipick/operator` and `multipick/epp` of the sources below `root`. Raises as `archives` does."""
     return [_program(name, tag, root) for name in ("operator", "epp")]
-
-
-def conformance(tag: str) -> list[Path]:
-    """Under the names that the suite of the inference extension asks for: its echo server, and our picker for its own.
-
-    Raises as `archives` does.
-    """
-    return [_binary(ECHO, binaries(["echo-basic"])["echo-basic"], "echo-basic"), _stand_in(tag)]
 
 
 def _base() -> None:
@@ -104,27 +93,14 @@ def _wheels(context: Path) -> Path:
     return wheels
 
 
-def _stand_in(tag: str) -> Path:
-    """Our picker, where a manifest gives nothing but the flags of the extension's own."""
-    ours = _program("epp", tag, ROOT)
-    archive = cache() / "images" / f"lwepp-{ours.stem.rpartition('-')[2]}.tar"
-    if archive.exists():
-        return archive
-    container = _buildah("from", "--quiet", f"docker-archive:{ours}").strip()
-    _buildah("config", "--entrypoint", '["multipick", "epp", "--conformance"]', "--cmd", "", container)
-    _buildah("commit", "--quiet", "--rm", container, LWEPP)
-    _buildah("rmi", f"localhost/multipick/epp:{tag}")
-    return _save(LWEPP, archive)
-
-
-def _binary(image: str, program: Path, command: str) -> Path:
-    name = image.rpartition("/")[2].partition(":")[0]
+def _binary(name: str, program: Path, entrypoint: Sequence[str]) -> Path:
+    image = f"localhost/{name}:wheel"
     archive = cache() / "images" / f"{name}-{program.stat().st_size}.tar"
     if archive.exists():
         return archive
     container = _buildah("from", BASE).strip()
-    _buildah("copy", "--quiet", "--chmod", "755", container, str(program), f"/usr/local/bin/{command}")
-    _buildah("config", "--entrypoint", f'["{command}"]', container)
+    _buildah("copy", "--quiet", "--chmod", "755", container, str(program), f"/usr/local/bin/{entrypoint[0]}")
+    _buildah("config", "--entrypoint", f'["{entrypoint[0]}"]', container)
     _buildah("commit", "--quiet", "--rm", container, image)
     return _save(image, archive)
 
