@@ -1,6 +1,5 @@
 """The whole spec of a pool."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -27,6 +26,7 @@ from multipick_operator.api.fields import (
     Text,
 )
 from multipick_operator.api.lora import Lora, RuntimeAdapter
+from multipick_operator.api.nesting import is_nested
 from multipick_operator.api.routing import Routing
 from multipick_operator.api.storage import Storage
 
@@ -257,23 +257,9 @@ def decode(spec: object) -> PoolSpec:
         "autoscaling.triggers": read.autoscaling.triggers if read.autoscaling else (),
     }
     for name, value in unchecked.items():
-        if _is_nested(value, MAX_NESTING):
+        if is_nested(value, MAX_NESTING):
             raise SpecError(f"{name}: nested more than {MAX_NESTING} deep")
     return read
-
-
-def _is_nested(value: object, most: int) -> bool:
-    """Whether it has more levels. Told without recursion, since what follows has to be able to recur."""
-    level = [value]
-    for _ in range(most):
-        level = [one for outer in level for one in _within(outer)]
-    return bool(level)
-
-
-def _within(value: object) -> Iterable[object]:
-    if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, list | tuple) else ()
 
 
 @dataclass(frozen=True, slots=True)
