@@ -95,11 +95,11 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     arguments = [
         "chat",
         "--requests",
-        "600",
+        "1500",
         "--policies",
         "round-robin,lmetric",
         "--seeds",
-        "50",
+        "100",
         "--load",
         "1",
         *POOL,
@@ -118,7 +118,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     assert process.stderr
     seen = ""
     try:
-        while not re.search(r"^[1-9]\d* of 100 runs", seen, re.MULTILINE):
+        while not re.search(r"^[1-9]\d* of 200 runs", seen, re.MULTILINE):
             line = process.stderr.readline()
             assert line, f"ended by itself: {seen}"
             seen += line
@@ -127,7 +127,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130, err
-    done = re.search(r"interrupted: (\d+) of 100 runs were done", err)
+    done = re.search(r"interrupted: (\d+) of 200 runs were done", err)
     assert done, err
     assert len(json.loads((tmp_path / "r.json").read_text())["outcomes"]) == int(done[1]) > 0
     assert "runs are missing" in (tmp_path / "r.html").read_text()
