@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from itertools import filterfalse
 
+from multipick_epp.decision.adapters import adapter_of
 from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.pods.columns import Columns
@@ -27,7 +28,7 @@ class Eligible:
             every = self._registry.ready(request.subset)
             if has_it := self._responses.address_of(prompt.stored.continues, every.endpoints):
                 return self._registry.ready([has_it])
-        return self._registry.ready(request.subset, self._other_model(prompt))
+        return self._registry.ready(request.subset, adapter_of(prompt.model, self._models))
 
     def undirected(self, path: str, ready: Columns) -> Collection[Endpoint]:
         """Of the ports with several ranks those whose engine chooses among them itself, for a request of this path."""
@@ -40,7 +41,7 @@ class Eligible:
 
     def asked(self, prompt: Known | Blind) -> Asked:
         """What the request asks of an engine, for those who judge its failures."""
-        if self._other_model(prompt) is not None:
+        if adapter_of(prompt.model, self._models) is not None:
             return Asked.OTHER_MODEL
         return Asked.OWN_MODEL if isinstance(prompt, Known) or prompt.read else Asked.UNKNOWN
 
@@ -49,10 +50,6 @@ class Eligible:
         if request.body is None or not (prompt.stored and prompt.stored.nameless):
             return None
         return with_name(request.body, self._responses.name(endpoint))
-
-    def _other_model(self, prompt: Known | Blind) -> str | None:
-        """An adapter that the request asks for: a name that is not the base model's."""
-        return prompt.model if prompt.model is not None and prompt.model not in self._models else None
 
 
 def rank_told(endpoint: Endpoint, undirected: Collection[Endpoint]) -> int | None:

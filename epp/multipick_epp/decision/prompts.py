@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multipick_epp.blocks import Chains, encode_extra, root_key
+from multipick_epp.decision.adapters import adapter_of
 from multipick_epp.decision.grown_keys import Begun, GrownKeys
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
@@ -184,7 +185,8 @@ class PromptReader:
 
     def _begin(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> _Begun:
         """Of all prompts together, as many tokens are hashed as of one at most: the rest counts as new everywhere."""
-        root = root_key(self._secret, self._base, self._lora(prompt.model))
+        adapter = adapter_of(prompt.model, self._models) if self._models else None
+        root = root_key(self._secret, self._base, adapter)
         extras = {0: encode_extra([prompt.cache_salt])} if prompt.cache_salt else {}
         sizes = self._block_sizes()
         begun, left = [], longest
@@ -194,10 +196,6 @@ class PromptReader:
             tokens = min(len(ids) + prompt.guessed_tokens, longest)
             begun.append((tokens, {size: self._grown.begin(root, hashed, size, extras) for size in sizes}))
         return begun
-
-    def _lora(self, model: str | None) -> str | None:
-        """A name that is not the base model's can only be an adapter's: engines refuse any other."""
-        return None if model is None or not self._models or model in self._models else model
 
 
 def _parse(request: PickRequest, body: bytes) -> tuple[Prompt | Unread, Stored | None]:
