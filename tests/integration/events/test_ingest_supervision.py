@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from multipick_epp.events import process as ingest_process
 from multipick_epp.events.child import IngestOptions
 from multipick_epp.events.discover import Ports
 from multipick_epp.events.process import IngestProcess
@@ -38,6 +39,7 @@ def gone(pid: int) -> bool:
 async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
     """Starts the supervisor, with a script in the place of the process's program."""
     monkeypatch.setattr(process, "CLOSE_S", 0.1)
+    monkeypatch.setattr(ingest_process, "CLOSE_S", 0.1)
     python, started = sys.executable, []
 
     async def start(script: str) -> IngestProcess:
