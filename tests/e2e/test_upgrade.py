@@ -91,19 +91,15 @@ async def test_a_rollout_of_the_gateway_cuts_no_client_that_keeps_its_connection
     gateway: Release, namespace: Namespace, pool: Gateway
 ) -> None:
     drain = {"drainSeconds": DRAIN_S}
-    old = {pod["metadata"]["uid"] for pod in await gateway.pods("gateway")}
     try:
-        await gateway.upgrade(gateway=drain)
-        await gone(old, lambda: gateway.pods("gateway"))
+        await gateway.replace("gateway", gateway=drain)
         await until(pool.answers, bool, PATIENCE_S)
         async with load(pool, POOL) as tally:
-            old = {pod["metadata"]["uid"] for pod in await gateway.pods("gateway")}
-            await gateway.upgrade(gateway=drain | {"retries": 3})
-            await gone(old, lambda: gateway.pods("gateway"))
+            await gateway.replace("gateway", gateway=drain | {"retries": 3})
             await tally.more(100)
         assert not tally.lost, tally.lost[:5]
     finally:
-        await gateway.upgrade()
+        await gateway.replace("gateway")
 
 
 async def gone(old: set[str], look: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:

@@ -67,22 +67,11 @@ async def test_a_rollout_of_the_operator_under_constant_changes_leaves_nobody_wa
     assert not tally.lost, tally.lost[:5]
 
 
-async def replaced(gateway: Release, ports: list[int]) -> None:
-    """The gateway knows these ports, and no Envoy is left that doesn't: it would cut its streams as it ends."""
-    old = {pod["metadata"]["uid"] for pod in await gateway.pods("gateway")}
-    settings = gateway.values["gateway"]
-    await gateway.upgrade(gateway={"pool": settings["pool"] | {"ports": ports}})
-    await until(
-        lambda: gateway.pods("gateway"),
-        lambda found: found and not old & {pod["metadata"]["uid"] for pod in found},
-        PATIENCE_S,
-    )
-
-
 async def test_a_changed_port_loses_nothing(
     cluster: Home, gateway: Release, namespace: Namespace, pool: Gateway
 ) -> None:
-    await replaced(gateway, ports=[8000, NEW_PORT])
+    known = gateway.values["gateway"]["pool"]
+    await gateway.replace("gateway", gateway={"pool": known | {"ports": [8000, NEW_PORT]}})
     await until(pool.answers, bool, PATIENCE_S)
     async with load(pool, POOL) as tally:
         old = identities(await engines(namespace))
@@ -92,7 +81,7 @@ async def test_a_changed_port_loses_nothing(
         await tally.more(100)
         await namespace.apply(POOL, **spec(cluster.accelerator))
         await serves(namespace)
-    await gateway.upgrade()
+    await gateway.replace("gateway")
     await until(pool.answers, bool, PATIENCE_S)
     assert not tally.lost, tally.lost[:5]
 

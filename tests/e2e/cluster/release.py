@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.client import Namespace
+from cluster.client import Namespace, until
+from cluster.load import PATIENCE_S
 
 CHART = str(Path(__file__).parents[3] / "charts/multipick")
 
@@ -32,6 +33,16 @@ class Release:
     async def upgrade(self, chart: str = CHART, **changes: Any) -> None:
         """To the first values with these changes, a level deep."""
         await asyncio.to_thread(self.config.upgrade, chart, self.name, self._changed(changes))
+
+    async def replace(self, part: str, /, **changes: Any) -> None:
+        """The same, by which this part is replaced; until none of before is left: an Envoy cuts streams as it ends."""
+        old = {pod["metadata"]["uid"] for pod in await self.pods(part)}
+        await self.upgrade(**changes)
+        await until(
+            lambda: self.pods(part),
+            lambda found: found and not old & {pod["metadata"]["uid"] for pod in found},
+            PATIENCE_S,
+        )
 
     async def pods(self, part: str) -> list[dict[str, Any]]:
         """Of the operator, Valkey or the gateway; they may be leaving."""
