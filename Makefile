@@ -9,7 +9,7 @@ REGISTRY ?= multipick
 TAG ?= dev
 CODE := cli epp sim operator manifests tests bench
 
-.PHONY: demo test conformance parity mutations faults large-restart e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
+.PHONY: demo test conformance parity mutations faults e2e e2e-kind e2e-cluster lint fmt proto manifests images clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml
@@ -34,11 +34,7 @@ mutations: $(VENV)/.ready  ## 100,000 requests with something wrong in them, to 
 	PYTHONPATH=tests/helpers $(BIN)/python -m mutations $(ARGS)
 
 faults: $(VENV)/.ready  ## everything that can break, broken under traffic; bench/results/faults.json
-	MULTIPICK_FAULTS=1 $(BIN)/python -m pytest tests/faults --ignore=$(LARGE) $(ARGS)
-
-LARGE = tests/faults/test_rolling_restart.py
-large-restart: $(VENV)/.ready  ## every picker restarted on pods of 28,000 blocks, after a day's events; into the same file
-	MULTIPICK_FAULTS=1 $(BIN)/python -m pytest $(LARGE) $(ARGS)
+	MULTIPICK_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 e2e: $(VENV)/.ready  ## whole pools on a real one-node cluster (Linux, root), or on the one that KUBECONFIG names
 	MULTIPICK_E2E=1 $(BIN)/python -m pytest tests/e2e
