@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cluster.homes import Home
 from cluster.images import programs
 from cluster.load import PATIENCE_S, Gateway, load
 from cluster.pools import PICKER, POOL, engines, identities, pods, serves, spec
-from cluster.release import CHART, Release
+from cluster.release import CHART, Release, gone
 
 ROOT = Path(__file__).parents[2]
 BEFORE = os.environ.get("MULTIPICK_E2E_BEFORE", "bf07a03")  # a commit: the last one of the hand-written client
@@ -100,11 +100,6 @@ async def test_a_rollout_of_the_gateway_cuts_no_client_that_keeps_its_connection
         assert not tally.lost, tally.lost[:5]
     finally:
         await gateway.replace("gateway")
-
-
-async def gone(old: set[str], look: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
-    """There are pods, and none of those."""
-    await until(look, lambda found: found and not old & {pod["metadata"]["uid"] for pod in found}, PATIENCE_S)
 
 
 async def pickers(namespace: Namespace) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ class Seat:
         while line := await lines.readline():
             order = msgspec.json.decode(line, type=Order)
             if isinstance(order, Ingested):
-                self._ingest.hear(order.report)
+                self._ingest.take(order.report)
             else:
                 self._listener.shed()
 

@@ -58,6 +58,17 @@ class FeedStats:
     limit: str = ""  # the bound that it goes beyond, and why less is known of it than it tells; "" for none
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all feeds share."""
+
+    index: Index
+    context: "zmq.Context[zmq.Socket[bytes]]"
+    engines: EngineClient
+    ports: Ports
+    taking: asyncio.Semaphore  # for as many endpoints as are taken over at one time
+
+
 class Feed:
     """Invariants: `incarnation` is None until the first thing is known of the engine, and replaced with each restart;
     what is written is written under `epoch`, 0 before the endpoint was taken over.
@@ -99,17 +110,9 @@ class Feed:
         self._limit = ""
         self._quiet_until_s = 0.0
 
-    def start(
-        self,
-        index: Index,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        engines: EngineClient,
-        ports: Ports,
-        taking: asyncio.Semaphore,
-    ) -> None:
+    def start(self, common: Common) -> None:
         """Take the endpoint over when it is its turn, find its publisher and subscribe, in the background."""
-        following = self._follow(index, context, engines, ports, taking)
-        self.task = asyncio.create_task(following, name=f"events {self.spec.endpoint}")
+        self.task = asyncio.create_task(self._follow(common), name=f"events {self.spec.endpoint}")
 
     def stop(self) -> None:
         """Follow no longer. What was heard can still be told."""
@@ -235,21 +238,14 @@ class Feed:
             (incarnation.tracker.limit if incarnation else "") or self._limit,
         )
 
-    async def _follow(
-        self,
-        index: Index,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        engines: EngineClient,
-        ports: Ports,
-        taking: asyncio.Semaphore,
-    ) -> None:
+    async def _follow(self, common: Common) -> None:
         while not self.epoch:
             try:
-                async with taking:
+                async with common.taking:
                     self._left_until_s = asyncio.get_running_loop().time() + HAND_OVER_S
                     self.taking = True
-                    if tenure := await index.take_over(self.spec.endpoint):
-                        await self.take_over(index, tenure)
+                    if tenure := await common.index.take_over(self.spec.endpoint):
+                        await self.take_over(common.index, tenure)
                         break
                 self._say("the index is away")
             except Exception as error:
@@ -258,7 +254,7 @@ class Feed:
             finally:
                 self.taking = False
             await asyncio.sleep(_TAKE_OVER_PAUSE_S)
-        await self._subscribe(context, engines, ports)
+        await self._subscribe(common)
 
     async def take_over(self, index: Index, tenure: Tenure) -> None:
         """Go on from where the owner before us was, if that is possible."""
@@ -280,7 +276,7 @@ class Feed:
         before, now = position.started_ms, self.spec.started_ms
         return before is not None and now is not None and before < now
 
-    async def _subscribe(self, context: "zmq.Context[zmq.Socket[bytes]]", engines: EngineClient, ports: Ports) -> None:
+    async def _subscribe(self, common: Common) -> None:
         """Also later: an engine that was started again may publish elsewhere."""
         followed: Addresses | None = None
         pause_s, longest_s = _RETRY_S
@@ -290,12 +286,12 @@ class Feed:
                 self._source = followed = None
             elif self._source is None or not self._source.connected:
                 try:
-                    found = await discover(engines, self.spec, ports)
+                    found = await discover(common.engines, self.spec, common.ports)
                     if isinstance(found, NoEvents):
                         self._say(found.reason)
                     elif found != followed:
                         followed = None
-                        self._open(context, found)
+                        self._open(common.context, found)
                         followed = found
                 except Unreachable as error:
                     self._say(f"unreachable: {error}")

@@ -16,7 +16,7 @@ import zmq
 
 from multipick_epp.engines import EngineClient
 from multipick_epp.events.discover import FeedSpec, Ports
-from multipick_epp.events.feed import MAX_ENTRIES, Feed, FeedStats
+from multipick_epp.events.feed import MAX_ENTRIES, Common, Feed, FeedStats
 from multipick_epp.events.upload import upload
 from multipick_epp.state.protocol import Index
 from multipick_epp.types import BlockKey, Endpoint
@@ -237,10 +237,11 @@ class Ingest:
             if endpoint not in wanted:
                 feed.mode_uploaded = None  # said again, it tells whether the endpoint is still ours
         assert self._context is not None
+        common = Common(self._index, self._context, self._engines, self._ports, self._taking)
         for endpoint in wanted - self._feeds.keys() - self._ending.keys() - self._rests_until.keys():
             feed = Feed(self._specs[endpoint], self._root, self._changed.set, media=self._media)
             self._feeds[endpoint] = feed
-            feed.start(self._index, self._context, self._engines, self._ports, self._taking)
+            feed.start(common)
 
 
 def _allow_descriptors() -> None:

@@ -17,6 +17,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
+from multipick_epp.tasks.backoff import Backoff
+
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
@@ -77,7 +79,7 @@ class KeptProcess:
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s, longest_s = _PAUSE_S
+        backoff = Backoff(*_PAUSE_S)
         while True:
             started = loop.time()
             try:
@@ -86,11 +88,11 @@ class KeptProcess:
                 why = f"{type(error).__name__}: {error}"
             self.restarts += 1
             if loop.time() - started >= _LONG_ENOUGH_S:
-                pause_s = _PAUSE_S[0]
+                backoff.reset()
+            pause_s = backoff.next_s()
             log.error("%s process ended", self._name, extra={"why": why, "again_in_s": pause_s})
             self._work.ended(why)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
 
     async def _run(self) -> str:
         """One process, from start to end. Returns why it ended. Raises OSError where none can be started."""

@@ -1,31 +1,27 @@
 """A worker's side of what it has in common with the others: the port, whose connections it is given, and the ingest."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from multipick_epp.events.child import Report
 from multipick_epp.events.discover import FeedSpec
-from multipick_epp.events.feed import FeedStats
-from multipick_epp.events.process import UP_WITHIN_S
+from multipick_epp.events.told import Told
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 64  # connections, before others have their turn of the loop
 
 
-class SharedIngest:
+class SharedIngest(Told):
     """The ingest of all workers: told of the pool's endpoints by each, telling each how it does."""
 
     def __init__(self, tell: Callable[[Sequence[FeedSpec]], None]) -> None:
+        super().__init__()
         self._tell = tell
         self._feeds: Sequence[FeedSpec] = ()
         self._known = False  # the pool, whole
-        self._report = Report((), "not started")
-        self._up = asyncio.Event()
 
     async def start(self) -> None:
         """It has been, by the front."""
@@ -37,30 +33,13 @@ class SharedIngest:
         """The pool is known from now on. Returns when the ingest takes its part; after UP_WITHIN_S anyway."""
         self._known = True
         self._tell(self._feeds)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(UP_WITHIN_S):
-                await self._up.wait()
+        await super().up()
 
     def follow(self, feeds: Iterable[FeedSpec]) -> None:
         """The pool consists of these endpoints, or will once it is known: half a pool is not told on."""
         self._feeds = list(feeds)
         if self._known:
             self._tell(self._feeds)
-
-    def hear(self, report: Report) -> None:
-        """How it does."""
-        self._report = report
-        if report.degraded is None:
-            self._up.set()
-
-    def stats(self) -> Sequence[FeedStats]:
-        """Of each endpoint that it follows, as of the last report."""
-        return self._report.feeds
-
-    @property
-    def degraded(self) -> str | None:
-        """Why the store doesn't get what the engines say; None while it does."""
-        return self._report.degraded
 
 
 class GivenConnections:

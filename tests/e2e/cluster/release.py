@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,7 @@ class Release:
         """The same, by which this part is replaced; until none of before is left: an Envoy cuts streams as it ends."""
         old = {pod["metadata"]["uid"] for pod in await self.pods(part)}
         await self.upgrade(**changes)
-        await until(
-            lambda: self.pods(part),
-            lambda found: found and not old & {pod["metadata"]["uid"] for pod in found},
-            PATIENCE_S,
-        )
+        await gone(old, lambda: self.pods(part))
 
     async def pods(self, part: str) -> list[dict[str, Any]]:
         """Of the operator, Valkey or the gateway; they may be leaving."""
@@ -54,6 +50,11 @@ class Release:
 
     def _changed(self, changes: dict[str, Any]) -> dict[str, Any]:
         return self.values | {section: self.values.get(section, {}) | to for section, to in changes.items()}
+
+
+async def gone(old: set[str], look: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
+    """There are pods, and none of those."""
+    await until(look, lambda found: found and not old & {pod["metadata"]["uid"] for pod in found}, PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pytest
 from multipick_epp.blocks import root_key
 from multipick_epp.events import feed as feeds
 from multipick_epp.events.discover import FeedSpec, Ports, Unreachable
-from multipick_epp.events.feed import Feed
+from multipick_epp.events.feed import Common, Feed
 from multipick_epp.types import Endpoint
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def subscribing(monkeypatch: pytest.MonkeyPatch) -> "tuple[Feed, Subscribe
 
     async def subscribe() -> None:
         nobody: Any = None
-        await feed._subscribe(nobody, nobody, Ports())
+        await feed._subscribe(Common(nobody, nobody, nobody, Ports(), asyncio.Semaphore()))
 
     return feed, source, subscribe
 

@@ -2,7 +2,8 @@
 
 import pytest
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.redis.trust import ALIVE_S, HEARD_S, Trust
+from multipick_epp.state.redis.leases import ALIVE_S
+from multipick_epp.state.redis.trust import HEARD_S, Trust
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import Endpoint, Mode
 

@@ -16,7 +16,7 @@ async def test_only_a_whole_pool_is_told_on() -> None:
     ingest.follow([])
     ingest.follow([ONE])
     assert told == [], "who follows half a pool would forget the other half"
-    ingest.hear(Report((), None))
+    ingest.take(Report((), None))
     await ingest.up()
     ingest.follow([ONE, TWO])
     assert told == [[ONE], [ONE, TWO]]
@@ -26,9 +26,9 @@ async def test_it_is_up_once_it_reports_that_it_does_its_work() -> None:
     ingest = SharedIngest(lambda _: None)
     up = asyncio.create_task(ingest.up())
     await asyncio.sleep(0)
-    ingest.hear(Report((), "writer: away"))
+    ingest.take(Report((), "writer: away"))
     await asyncio.sleep(0.05)
     assert (up.done(), ingest.degraded) == (False, "writer: away")
-    ingest.hear(Report((), None))
+    ingest.take(Report((), None))
     await up
     assert ingest.degraded is None

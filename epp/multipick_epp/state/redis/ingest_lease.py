@@ -12,9 +12,8 @@ from uuid import uuid4
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.keys import Keys
-from multipick_epp.state.redis.leases import Leases
+from multipick_epp.state.redis.leases import ALIVE_S, Leases
 from multipick_epp.state.redis.scripts import load
-from multipick_epp.state.redis.trust import ALIVE_S
 from multipick_epp.types import ReplicaId
 
 RENEW_S = 0.25
@@ -70,8 +69,7 @@ class IngestLease:
         now = asyncio.get_running_loop().time()
         quiet_s = self._leases.see(dict(replies.pairs(leases)), now)
         renewed = self._leases.renewed
-        seen = self._renewed | {name: now - quiet_s[name] for name in renewed}
-        self._renewed = {name: at for name, at in seen.items() if now - at < ALIVE_S}
+        self._renewed = self._leases.alive(self._renewed, now)
         self._unproven = {name for name, quiet in quiet_s.items() if name not in renewed and quiet < ALIVE_S}
         known = renewed | self._leases.at_first
         living = {

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
+ALIVE_S: Final = 1.5
+"""An owner that was not seen to renew its lease for so long is not there. It renews four times a second, and we look
+twice; one that leaves is followed by another within this time.
+"""
 LOOKED_AWAY_S: Final = 2.5
 """Leases are looked at once a second. Whoever did not look for so long knows nothing of what happened meanwhile."""
 
@@ -35,3 +39,8 @@ class Leases:
             for name, stamp in stamps.items()
         }
         return {name: now - since for name, (_, since) in self._since.items()}
+
+    def alive(self, before: Mapping[bytes, float], now: float) -> dict[bytes, float]:
+        """When each was last seen to renew its lease, by `before` and since; nobody for whom that is ALIVE_S ago."""
+        renewed = {name: max(self._since[name][1], before.get(name, float("-inf"))) for name in self.renewed}
+        return {name: at for name, at in {**before, **renewed}.items() if now - at < ALIVE_S}

@@ -8,13 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from multipick_epp.state.index import LocalIndex
-from multipick_epp.state.redis.leases import Leases
+from multipick_epp.state.redis.leases import ALIVE_S, Leases
 from multipick_epp.types import Endpoint, Mode
 
-ALIVE_S: Final = 1.5
-"""An owner that was not seen to renew its lease for so long is not there. It renews four times a second, and we look
-twice; one that leaves is followed by another within this time.
-"""
 HEARD_S: Final = 1.5
 """So old may be what we know of the log. In a quiet pool we hear of it twice a second."""
 
@@ -75,12 +71,9 @@ class Trust:
     def saw(self, stamps: Mapping[bytes, bytes]) -> None:
         """The leases of all who ingest."""
         now = self._clock()
-        quiet_s = self._leases.see(stamps, now)
-        before = set(self._renewed)
-        for name in self._leases.renewed:
-            self._renewed[name] = max(now - quiet_s[name], self._renewed.get(name, float("-inf")))
-        self._renewed = {name: at for name, at in self._renewed.items() if now - at < ALIVE_S}
-        if before != self._renewed.keys():
+        self._leases.see(stamps, now)
+        before, self._renewed = self._renewed, self._leases.alive(self._renewed, now)
+        if before.keys() != self._renewed.keys():
             self._judge_all()
 
     # --- what is made of it
