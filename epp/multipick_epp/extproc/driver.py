@@ -123,6 +123,7 @@ class Conversation:
         self._settings = settings
         self._stream = Stream(settings.bounds, kept, hooks=settings.conformance, counts_output=settings.counts_output)
         self._decision: asyncio.Task[None] | None = None  # while the picker is asked
+        self._asked: PickRequest | None = None  # what about, as long as its answer is waited for
         self._guard: asyncio.TimerHandle | None = None  # the same
         self._body: bytes | None = None  # what goes on instead of the client's body, where that had reserved fields
         self._checked = False  # for them
@@ -136,7 +137,8 @@ class Conversation:
 
     def message(self, data: bytes) -> None:
         """The gateway said this."""
-        self._heard()
+        if self._silence is not None:
+            self._heard()
         if (chunk := read_chunk(data)) and (answer := self._stream.pass_on(*chunk)) is not None:
             self._transport.send(answer)
             return
@@ -212,6 +214,7 @@ class Conversation:
     def _ask(self, request: PickRequest, unread: bool) -> None:
         self._lap(Stage.RECEIVE)
         self._count_unread(unread)
+        self._asked = request
         self._begin(self._decide(request), lambda: self._give_up(request))
 
     def _count_unread(self, unread: bool) -> None:
@@ -225,9 +228,9 @@ class Conversation:
         self._decision = loop.create_task(work)
 
     async def _decide(self, request: PickRequest) -> None:
-        refused, request = await self._check(request)
-        outcome = refused or await self._pick(request)
-        if self._decision is asyncio.current_task():
+        refused, checked = await self._check(request)
+        outcome = refused or await self._pick(checked)
+        if self._asked is request:
             self._decision = None
             self._decided(outcome)
         else:  # nobody waits any more
@@ -310,6 +313,7 @@ class Conversation:
         if self._decision is not None:
             self._decision.cancel()
             self._decision = None
+        self._asked = None
 
     def _hang_up(self) -> None:
         self._observer.failed(Failure.SILENT)

@@ -182,7 +182,9 @@ class Outliers:
     def _record(self, endpoint: Endpoint) -> tuple[_Record, float]:
         """The record as it stands now, and now."""
         now_s = self._clock()
-        record = self._records.setdefault(endpoint, _Record())
+        record = self._records.get(endpoint)
+        if record is None:
+            record = self._records[endpoint] = _Record()
         if record.standing in (_Standing.OUT, _Standing.TRYING) and now_s >= record.until_s:
             self._stand(record, _Standing.TRIAL, now_s)
         return record, now_s

@@ -78,8 +78,9 @@ def without_reserved(body: bytes) -> bytes:
 def _suspect(text: bytes) -> bool:
     for start in range(0, len(text), SLICE_BYTES):  # the search for what is nearly there everywhere is slow
         piece = text[start : start + SLICE_BYTES + _LONGEST_SIGN]
-        if any(sign in piece for sign in _SIGNS):
-            return True
+        for sign in _SIGNS:
+            if sign in piece:
+                return True
         if b"\\u00" in piece and _ESCAPED_LETTER.search(piece):
             return True
     return False

@@ -16,7 +16,8 @@ from multipick_epp.extproc.http2.frames import WINDOW_DEFAULT, WINDOW_MAX, Code,
 if TYPE_CHECKING:
     from multipick_epp.extproc.http2.stream import Stream
 
-_WRITE_BYTES = 1 << 20  # of messages in one write
+WRITE_BYTES = 1 << 20
+"""Of messages in one write; what is beyond it waits for the next."""
 
 
 class Output:
@@ -115,7 +116,7 @@ class Output:
 
     def flow(self) -> None:
         """Let the waiting streams go on, as far as windows and the bound of one write take it."""
-        if not (self._waiting and self.writable and self._window > 0 and self._size < _WRITE_BYTES):
+        if not (self._waiting and self.writable and self._window > 0 and self._size < WRITE_BYTES):
             return
         self._choked = False
         while self._waiting and not self._choked:
@@ -126,5 +127,5 @@ class Output:
         stream.credit -= size
         self._window -= size
         self._size += size
-        if self._size >= _WRITE_BYTES or not self.writable:
+        if self._size >= WRITE_BYTES or not self.writable:
             self._choked = True
