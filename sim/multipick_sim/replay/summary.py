@@ -40,8 +40,8 @@ class Row:
     ttft_p50: Mean
     ttft_p95: Mean
     ttft_p99: Mean
-    tpot_mean: Mean
-    tpot_p95: Mean
+    tpot_mean: Mean | None  # None where no answer has a second token: classifiers, embeddings
+    tpot_p95: Mean | None
     e2e_mean: Mean
     e2e_p99: Mean
     hit_rate: Mean
@@ -61,6 +61,7 @@ def rows(outcomes: Sequence[Outcome]) -> Sequence[Row]:
 
 def _row(group: Sequence[Outcome]) -> Row:
     arm = group[0].arm
+    tpots = [each.tpot_s for each in group if each.tpot_s is not None]
     return Row(
         policy=arm.policy,
         load=arm.load,
@@ -69,8 +70,8 @@ def _row(group: Sequence[Outcome]) -> Row:
         ttft_p50=Mean.of([each.ttft_s.p50 for each in group]),
         ttft_p95=Mean.of([each.ttft_s.p95 for each in group]),
         ttft_p99=Mean.of([each.ttft_s.p99 for each in group]),
-        tpot_mean=Mean.of([each.tpot_s.mean if each.tpot_s else 0.0 for each in group]),
-        tpot_p95=Mean.of([each.tpot_s.p95 if each.tpot_s else 0.0 for each in group]),
+        tpot_mean=Mean.of([each.mean for each in tpots]) if tpots else None,
+        tpot_p95=Mean.of([each.p95 for each in tpots]) if tpots else None,
         e2e_mean=Mean.of([each.e2e_s.mean for each in group]),
         e2e_p99=Mean.of([each.e2e_s.p99 for each in group]),
         hit_rate=Mean.of([each.hit_rate for each in group]),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from multipick_sim.replay.summary import Mean, Row
 
-COLUMNS: Sequence[tuple[str, Callable[[Row], Mean], float, int]] = (
+COLUMNS: Sequence[tuple[str, Callable[[Row], Mean | None], float, int]] = (
     ("TTFT mean ms", lambda row: row.ttft_mean, 1000, 0),
     ("p50", lambda row: row.ttft_p50, 1000, 0),
     ("p99", lambda row: row.ttft_p99, 1000, 0),
@@ -30,7 +30,9 @@ def table(rows: Sequence[Row], label: Callable[[float], str]) -> Iterator[str]:
             yield "  ".join([line[0].ljust(widths[0]), *(text.rjust(widths[i + 1]) for i, text in enumerate(line[1:]))])
 
 
-def cell(mean: Mean, scale: float, digits: int) -> str:
-    """A figure, and half of its interval where there are several seeds."""
+def cell(mean: Mean | None, scale: float, digits: int) -> str:
+    """A figure, and half of its interval where there are several seeds; a dash where there is none."""
+    if mean is None:
+        return "-"
     text = f"{mean.value * scale:.{digits}f}"
     return text if mean.half is None else f"{text}±{mean.half * scale:.{digits}f}"

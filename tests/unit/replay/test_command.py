@@ -16,12 +16,10 @@ from multipick_sim.replay.options import parse
 POOL = ["--pods", "2", "--preset", "a10-qwen2.5-7b", "--jobs", "1"]
 
 
-def trace(folder: Path, requests: int) -> Path:
+def trace(folder: Path, requests: int, output_length: int = 20) -> Path:
     path = folder / "own.jsonl"
-    lines = [
-        {"timestamp": 50 * n, "input_length": 700, "output_length": 20, "hash_ids": [n % 5, 100 + n], "block_size": 512}
-        for n in range(requests)
-    ]
+    common = {"input_length": 700, "output_length": output_length, "block_size": 512}
+    lines = [{"timestamp": 50 * n, "hash_ids": [n % 5, 100 + n], **common} for n in range(requests)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -42,6 +40,21 @@ def test_a_trace_becomes_a_table_figures_and_a_page(tmp_path: Path, capsys: pyte
     assert "multipick replay" in page
     assert "--policies lmetric,linear:0.7" in page
     assert not re.search(r"(src|href)=|url\(|@import|https?://", page)
+
+
+@pytest.mark.parametrize("output_length", [0, 1])
+def test_answers_without_a_second_token_have_no_tpot(
+    output_length: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, figures = tmp_path / "r.html", tmp_path / "r.json"
+    arguments = [str(trace(tmp_path, 20, output_length)), "--policies", "lmetric", "--load", "1,2"]
+    assert command([*arguments, *POOL, "--report", str(report), "--json", str(figures)]) == 0
+    heads, row, *_ = (re.split(r"  +", line) for line in capsys.readouterr().out.splitlines() if "  " in line)
+    assert row[heads.index("TPOT mean ms")] == "-"
+    assert {each["tpot_mean"] for each in json.loads(figures.read_text())["rows"]} == {None}
+    page = report.read_text()
+    assert "TTFT: share of requests within" in page
+    assert "TPOT: share of requests within" not in page
 
 
 def test_the_same_command_gives_the_same_figures(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from multipick_sim.replay.outcome import CURVE_POINTS, Outcome
 from multipick_sim.replay.report.charts import Axis, Line, line_chart
 from multipick_sim.replay.report.style import COLOURS, SCRIPT, STYLE
 from multipick_sim.replay.setup import Setup
-from multipick_sim.replay.summary import Row, rows
+from multipick_sim.replay.summary import Mean, Row, rows
 from multipick_sim.replay.table import COLUMNS, cell
 
 CDF_ENDS = 0.99  # the last percent would squeeze all others
@@ -115,20 +115,20 @@ def _over_load(
         "load" + (", of round-robin's capacity" if about.levels[0].endswith("c") else ""), about.short, ticks=loads
     )
 
-    def chart(title: str, read: Callable[[Row], float], y: Axis) -> str:
-        lines = [
-            Line(policy, kinds[policy], [(row.load, read(row)) for row in summary if row.policy == policy])
-            for policy in policies
-        ]
+    def chart(title: str, read: Callable[[Row], Mean | None], y: Axis) -> str:
+        lines = []
+        for policy in policies:
+            means = [(row.load, read(row)) for row in summary if row.policy == policy]
+            lines.append(Line(policy, kinds[policy], [(load, mean.value) for load, mean in means if mean is not None]))
         return line_chart(title, lines, x, y, dots=True)
 
     charts = [
-        chart("TTFT, mean", lambda row: row.ttft_mean.value, Axis("", _seconds, log=True)),
-        chart("TPOT, mean", lambda row: row.tpot_mean.value, Axis("", _seconds, log=True)),
-        chart("E2E, mean", lambda row: row.e2e_mean.value, Axis("", _seconds, log=True)),
-        chart("TTFT, 99th percentile", lambda row: row.ttft_p99.value, Axis("", _seconds, log=True)),
-        chart("Hit rate", lambda row: row.hit_rate.value, Axis("", _percent, low=0)),
-        chart("Imbalance of prefilled tokens", lambda row: row.imbalance.value, Axis("", _number, low=1)),
+        chart("TTFT, mean", lambda row: row.ttft_mean, Axis("", _seconds, log=True)),
+        chart("TPOT, mean", lambda row: row.tpot_mean, Axis("", _seconds, log=True)),
+        chart("E2E, mean", lambda row: row.e2e_mean, Axis("", _seconds, log=True)),
+        chart("TTFT, 99th percentile", lambda row: row.ttft_p99, Axis("", _seconds, log=True)),
+        chart("Hit rate", lambda row: row.hit_rate, Axis("", _percent, low=0)),
+        chart("Imbalance of prefilled tokens", lambda row: row.imbalance, Axis("", _number, low=1)),
     ]
     return f'<section><h2>Over load</h2><div class="charts">{"".join(charts)}</div></section>'
 
@@ -149,6 +149,8 @@ def _at_load(
         lines = []
         for policy in shown:
             curves = [read(each) for each in outcomes if each.arm.policy == policy and read(each)]
+            if not curves:
+                continue
             means = [fmean(values) for values in zip(*curves, strict=True)]
             points = [(value, step) for value, step in zip(means, steps, strict=True) if step <= CDF_ENDS]
             lines.append(Line(policy, kinds[policy], [(max(value, 1e-4), step) for value, step in points]))
