@@ -7,8 +7,18 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
+ListenPort = Annotated[int, Meta(ge=0, le=65535)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 40)]
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+PoolName = Annotated[
+    str, Meta(pattern=r"\A[^\s{}\x00-\x1f]{1,512}\Z")
+]  # part of the store's key names, and of their tag
+HttpPath = Annotated[str, Meta(pattern=r"\A/[!-~]{0,1023}\Z")]
+EventsUrl = Annotated[
+    str, Meta(pattern=r"\A(tcp://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}|ipc://[!-~]{1,100})\Z")
+]
 Medium = Annotated[str, Meta(min_length=1, max_length=32)]
 
 GATEWAY_PATIENCE_S: Final = 30
@@ -26,8 +36,8 @@ class ConfigError(Exception):
 class Pool(Struct, frozen=True, forbid_unknown_fields=True):
     """What all endpoints have in common."""
 
-    name: str
-    models: tuple[str, ...] = ()  # names of the base model; any other name in a request is a LoRA adapter's
+    name: PoolName
+    models: tuple[Name, ...] = ()  # names of the base model; any other name in a request is a LoRA adapter's
     tokenizer: str | None = None  # folder with tokenizer.json and tokenizer_config.json; None: the engine's /tokenize
     block_size: Annotated[int, Meta(ge=1)] | None = None  # tokens, as the engines were told; another one is reported
     # Options of the engines' command line that change token ids; each is named after vLLM's.
@@ -46,8 +56,8 @@ class StaticEndpoint(Struct, frozen=True, forbid_unknown_fields=True):
     """One endpoint that is named rather than found. Its event ports are asked of the engine where not given."""
 
     address: str  # ip:port
-    events: str | None = None  # tcp://ip:port of the PUB socket
-    replay: str | None = None  # tcp://ip:port of the replay ROUTER
+    events: EventsUrl | None = None  # tcp://ip:port of the PUB socket
+    replay: EventsUrl | None = None  # tcp://ip:port of the replay ROUTER
 
 
 class Kubernetes(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,9 +114,9 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     """Ports of the picker; 0 takes a free one and logs it."""
 
     host: str = "0.0.0.0"
-    ext_proc: Port = 9002
-    health: Port = 9003
-    admin: Port = 9090  # /metrics, /endpoints
+    ext_proc: ListenPort = 9002
+    health: ListenPort = 9003
+    admin: ListenPort = 9090  # /metrics, /endpoints
     transport: Literal["h2", "grpc"] = "h2"  # of ext_proc and health: our own server, or grpc.aio, the reference
     tls: ListenTls = ListenTls()
 
@@ -114,9 +124,9 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what requests may cost."""
 
-    max_body_bytes: int = 64 << 20  # larger: 413
-    max_read_bytes: int = 16 << 20  # larger: routed by load, unread; a chat with a few images in base64 fits
-    max_kept_bytes: int = 256 << 20  # of all requests whose body is awaited; beyond it, routed by load, unread
+    max_body_bytes: Bytes = 64 << 20  # larger: 413
+    max_read_bytes: Bytes = 16 << 20  # larger: routed by load, unread; a chat with a few images in base64 fits
+    max_kept_bytes: Bytes = 256 << 20  # of all requests whose body is awaited; beyond it, routed by load, unread
     decision_s: Annotated[float, Meta(gt=0, le=MAX_DECISION_S)] = 0.1  # past it, load alone decides
     drain_s: Seconds = 30.0
 
@@ -143,7 +153,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     endpoints_file: str | None = None  # YAML list of endpoints, re-read when it changes
     kubernetes: Kubernetes | None = None  # instead of named endpoints
     inference_pool: InferencePoolName | None = None  # instead of both: what the object says, and as it changes
-    metrics_path: str = "/metrics"  # of the engines
+    metrics_path: HttpPath = "/metrics"  # of the engines
     state: str = "memory"  # or redis://, rediss://, redis+sentinel://: shared with the pool's other pickers
     state_password_env: str | None = None
     events: Events = Events()
@@ -155,7 +165,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Listen = Listen()
     limits: Limits = Limits()
     requests: Requests = Requests()
-    scrape_s: Seconds = 0.5  # seconds between two looks at an engine's /metrics
+    scrape_s: Annotated[float, Meta(ge=0.01, le=3600)] = 0.5  # seconds between two looks at an engine's /metrics
     destinations: Annotated[int, Meta(ge=1, le=8)] = 1  # endpoints in the answer to the gateway, the pick first
     conformance: bool = False  # the two hooks of GIE's conformance suite, by which any client chooses; never in use
     explain_headers: bool = False  # x-multipick-* on the response: endpoint, hit tokens, mode

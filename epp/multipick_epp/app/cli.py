@@ -21,6 +21,7 @@ from multipick_epp.config import Config, ConfigError
 from multipick_epp.pods import static
 from multipick_epp.policy.registry import policy
 from multipick_epp.telemetry import logs
+from multipick_epp.tokens.families import tokenizer_file
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def command(argv: Sequence[str]) -> int:
 def check(config: Config) -> None:
     """Raises ConfigError for what only shows when the parts look at it: names, addresses, secrets, files."""
     try:
-        policy(config.policy)
+        for name in (config.policy, *config.shadow):
+            policy(name)
         logs.check(config.log_level, config.log_format)
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -73,8 +75,9 @@ def check(config: Config) -> None:
     if server(config) is None and config.workers > 1:
         raise ConfigError("workers: more than one need a state that they share: state: redis://...")
     certificate(config.listen.tls)
-    if config.pool.tokenizer is not None and not (Path(config.pool.tokenizer) / "tokenizer.json").is_file():
-        raise ConfigError(f"pool.tokenizer: no tokenizer.json in {config.pool.tokenizer}")
+    folder = config.pool.tokenizer
+    if folder is not None and tokenizer_file(Path(folder), config.pool.tokenizer_mode) is None:
+        raise ConfigError(f"pool.tokenizer: no tokenizer.json in {folder}, nor a tokenizer of Mistral's own")
 
 
 async def run(config: Config) -> None:

@@ -60,6 +60,12 @@ def family_of(config: Mapping[str, Any]) -> Family:
     return Family.ENGINE if by_engine else Family.TEMPLATE
 
 
+def tokenizer_file(folder: Path, mode: TokenizerMode) -> Path | None:
+    """What makes the ids of the model's texts; None where the folder has no such file."""
+    usual = folder / "tokenizer.json"
+    return own_tokenizer(folder, mode) or (usual if usual.is_file() else None)
+
+
 def own_tokenizer(folder: Path, mode: TokenizerMode) -> Path | None:
     """Mistral's own file, where it makes the ids of the model's texts and chats, and not tokenizer.json.
 
