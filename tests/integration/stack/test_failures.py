@@ -55,6 +55,7 @@ async def test_a_drained_picker_ends_its_streams_whole_and_finds_its_index_again
     assert await stack.load() == {}
     await picker.stop()
     await picker.serve()
+    await stack.known()
     response, answer = await again(stack, chat(7, 100))
     assert response.headers["x-multipick-mode"] == "exact"
     hit = int(response.headers["x-multipick-hit-tokens"])
