@@ -10,8 +10,11 @@ from multipick_sim.engine.values import Cleared, Event, Removed, Stored
 class BlockPool:
     """Blocks 1 … num_gpu_blocks - 1; block 0 is vLLM's null block and is never handed out.
 
+    Free blocks are handed out in this order: first the blank ones (without a hash), of which the last to come back goes
+    first, then the idle ones (cached, and held by nobody), of which the first to come back does.
+
     Invariants, which `check` asserts:
-    - a block is in the free queue exactly when its ref count is 0; it may be cached all the same;
+    - a block is blank, idle or held; `_further` counts the holders beyond the first of those that have several;
     - `_first` holds, for each cached hash, the copy that was inserted first, and `_copies` the others, oldest first;
     - a block with a hash is one of that hash's copies.
     """
@@ -19,8 +22,9 @@ class BlockPool:
     def __init__(self, num_gpu_blocks: int) -> None:
         self.usable = num_gpu_blocks - 1
         self.frees = 0  # how often blocks came back: while it stands still, there are no more free blocks than before
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_gpu_blocks))  # next to go first
-        self._refs = [0] * num_gpu_blocks
+        self._blank = list(range(self.usable, 0, -1))  # the next to go last
+        self._idle: OrderedDict[int, None] = OrderedDict()  # the next to go first
+        self._further: dict[int, int] = {}
         self._hashes: list[int | None] = [None] * num_gpu_blocks
         self._first: dict[int, int] = {}
         self._copies: dict[int, list[int]] = {}
@@ -29,7 +33,7 @@ class BlockPool:
     @property
     def free(self) -> int:
         """Blocks that no request holds, cached or not."""
-        return len(self._free)
+        return len(self._blank) + len(self._idle)
 
     def cached(self) -> dict[int, int]:
         """The true cache: copies by hash."""
@@ -51,40 +55,30 @@ class BlockPool:
         return blocks
 
     def unheld(self, blocks: Iterable[int]) -> int:
-        """How many of these blocks are in the free queue: taking them uses up free blocks."""
-        refs = self._refs
-        return sum(1 for block in blocks if not refs[block])
+        """How many of these blocks, which a lookup gave, nobody holds: taking them uses up free blocks."""
+        return sum(map(self._idle.__contains__, blocks))
 
     def touch(self, blocks: Iterable[int]) -> None:
         """Hold blocks that a lookup gave."""
-        refs, free = self._refs, self._free
+        idle, further = self._idle, self._further
         for block in blocks:
-            if not refs[block]:
-                del free[block]
-            refs[block] += 1
+            if block in idle:
+                del idle[block]
+            else:
+                further[block] = further.get(block, 0) + 1
 
     def allocate(self, count: int) -> list[int]:
-        """Hold `count` blocks from the head of the free queue; cached ones are evicted.
+        """Hold the next `count` free blocks; cached ones are evicted.
 
         There must be as many: the caller has looked at `free`.
         """
-        popitem, refs, hashes, copies = self._free.popitem, self._refs, self._hashes, self._copies
-        blocks: list[int] = []
-        evicted: list[int] = []
-        for _ in range(count):
-            block, _ = popitem(last=False)
-            refs[block] = 1
-            hash_ = hashes[block]
-            if hash_ is not None:
-                hashes[block] = None
-                evicted.append(hash_)
-                if hash_ in copies:
-                    self._forget_copy(block, hash_)
-                else:
-                    del self._first[hash_]
-            blocks.append(block)
-        if evicted:
-            self._events.append(Removed(evicted))
+        blank = self._blank
+        kept = max(0, len(blank) - count)
+        blocks = blank[kept:]
+        blocks.reverse()
+        del blank[kept:]
+        if len(blocks) < count:
+            blocks += self._evict(count - len(blocks))
         return blocks
 
     def cache(
@@ -105,25 +99,28 @@ class BlockPool:
     def release(self, blocks: Sequence[int]) -> None:
         """A request gives its blocks back, deepest first.
 
-        Blocks without a hash go to the front of the free queue, cached ones to its end, so that the least recently
-        used go first and a prefix outlives what was built on it (vLLM 0.24 and later).
+        Those without a hash, which are its last and no other request's, are the next to be handed out; cached ones wait
+        behind all others, so that the least recently used go first and a prefix outlives what was built on it (vLLM
+        0.24 and later).
         """
-        refs, hashes, free = self._refs, self._hashes, self._free
-        unhashed: list[int] = []
-        for block in reversed(blocks):
-            refs[block] -= 1
-            if not refs[block]:
-                free[block] = None
-                if hashes[block] is None:
-                    unhashed.append(block)
-        for block in reversed(unhashed):
-            free.move_to_end(block, last=False)
+        hashes, idle, further = self._hashes, self._idle, self._further
+        cached = len(blocks)
+        while cached and hashes[blocks[cached - 1]] is None:
+            cached -= 1
+        self._blank += blocks[cached:]
+        for block in reversed(blocks[:cached]):
+            if block in further:
+                self._leave_to_others(block)
+            else:
+                idle[block] = None
         self.frees += 1
 
     def reset(self) -> bool:
         """Drop the cache; only where no request holds a block, else False and nothing changes."""
-        if len(self._free) != self.usable:
+        if self.free != self.usable:
             return False
+        self._blank = [*reversed(self._idle), *self._blank]
+        self._idle.clear()
         self._first.clear()
         self._copies.clear()
         self._hashes = [None] * len(self._hashes)
@@ -139,12 +136,34 @@ class BlockPool:
 
     def check(self) -> None:
         """Assert the invariants; for tests."""
-        assert set(self._free) == {block for block in range(1, self.usable + 1) if not self._refs[block]}
+        apart = [*self._blank, *self._idle, *self._further]
+        assert len(apart) == len(set(apart))
+        assert all(self._hashes[block] is None for block in self._blank)
+        assert all(self._hashes[block] is not None for block in (*self._idle, *self._further))
+        assert all(self._further.values())
         copies = {hash_: [first, *self._copies.get(hash_, ())] for hash_, first in self._first.items()}
         assert self._copies.keys() <= self._first.keys()
         assert all(self._copies.values())
         held = {(block, hash_) for block, hash_ in enumerate(self._hashes) if hash_ is not None}
         assert held == {(block, hash_) for hash_, blocks in copies.items() for block in blocks}
+
+    def _evict(self, count: int) -> list[int]:
+        idle, hashes, first, copies = self._idle, self._hashes, self._first, self._copies
+        blocks = list(islice(idle, count))
+        assert len(blocks) == count, "there were not as many"
+        evicted: list[int] = []
+        for block in blocks:
+            del idle[block]
+            hash_ = hashes[block]
+            assert hash_ is not None, "idle blocks are cached"
+            hashes[block] = None
+            evicted.append(hash_)
+            if hash_ in copies:
+                self._forget_copy(block, hash_)
+            else:
+                del first[hash_]
+        self._events.append(Removed(evicted))
+        return blocks
 
     def _forget_copy(self, block: int, hash_: int) -> None:
         others = self._copies[hash_]
@@ -154,3 +173,8 @@ class BlockPool:
             others.remove(block)
         if not others:
             del self._copies[hash_]
+
+    def _leave_to_others(self, block: int) -> None:
+        self._further[block] -= 1
+        if not self._further[block]:
+            del self._further[block]

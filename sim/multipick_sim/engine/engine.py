@@ -40,7 +40,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether there is a step to do."""
-        return not self._scheduler.paused and (self.running > 0 or self.waiting > 0)
+        return self._scheduler.busy
 
     def submit(self, request: Request, at: float) -> None:
         """Queue a request that arrives at `at`. Raises ValueError for one that can't be served, or comes too early."""
@@ -95,7 +95,7 @@ class Engine:
         return Step(
             start_s=start,
             end_s=self.now,
-            count=1,
+            steps=1,
             computed_tokens=batch.computed_tokens,
             sampled_tokens=batch.decodes + len(batch.prefilled),
             admitted=batch.admitted,
@@ -108,14 +108,15 @@ class Engine:
     def _decode_stretch(self, quiet: int, until: float) -> Step:
         """At most `quiet` steps of plain decoding, of which the last begins before `until`."""
         decodes, context = self._scheduler.decode_load(self._step)
-        start, most = self.now, quiet
-        count = 1  # invariant: step number `count` begins before `until`, step `most + 1` is not ours or begins later
-        while count < most:
-            middle = (count + most + 1) // 2
-            if start + self.costs.decode_steps_s(middle - 1, decodes, context) < until:
-                count = middle
-            else:
-                most = middle - 1
+        start, costs, count = self.now, self.costs, quiet
+        if start + costs.decode_steps_s(quiet - 1, decodes, context) >= until:
+            count, most = 1, quiet - 1  # invariant: step number `count` begins before `until`, step `most + 1` does not
+            while count < most:
+                middle = (count + most + 1) // 2
+                if start + costs.decode_steps_s(middle - 1, decodes, context) < until:
+                    count = middle
+                else:
+                    most = middle - 1
         self._step += count
-        self.now = start + self.costs.decode_steps_s(count, decodes, context)
+        self.now = start + costs.decode_steps_s(count, decodes, context)
         return Step(start, self.now, count, computed_tokens=0, sampled_tokens=count * decodes)

@@ -54,6 +54,11 @@ class Scheduler:
         # fit before a block comes back or that hash is cached, so the lookup need not be repeated until then.
         self._blocked: tuple[Seq, int, int | None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is a step to do."""
+        return not self.paused and bool(self.running or self.waiting)
+
     def submit(self, request: Request) -> None:
         """Queue a request. Raises ValueError for one that could never be served."""
         limits = self.limits
@@ -132,20 +137,19 @@ class Scheduler:
         """The request takes a block, fills one or ends in this step."""
         size = self.limits.block_size
         position = seq.position(step)
-        if position % size == 0 and not self._grow(seq, position + 1, step, batch):
+        place = position % size
+        if place == 0 and not self._grow(seq, position + 1, step, batch):
             return
-        if (position + 1) % size == 0:
+        if place == size - 1:
             self._cache(seq, position + 1)
         if step == seq.last_step():
             batch.ending.append(seq)
         else:
-            self._agenda.add(seq, self._next_due(seq, step + 1))
+            self._agenda.add(seq, self._next_due(seq, step + 1, (place + 1) % size))
 
-    def _next_due(self, seq: Seq, step: int) -> int:
-        """The first step from `step` on that `_decode` has to see."""
-        size = self.limits.block_size
-        place = seq.position(step) % size
-        return step if place == 0 else min(step + size - 1 - place, seq.last_step())
+    def _next_due(self, seq: Seq, step: int, place: int) -> int:
+        """The first step from `step` on that `_decode` has to see; `place` in its block has the token of `step`."""
+        return step if place == 0 else min(step + self.limits.block_size - 1 - place, seq.last_step())
 
     def _prefill(self, seq: Seq, step: int, batch: Batch) -> None:
         """Compute as much of a running request's prompt as the budget allows."""
@@ -240,7 +244,7 @@ class Scheduler:
         seq.decodes_from = step
         self._decoding += 1
         self._decoding_base += seq.position(step) + 1 - step
-        self._agenda.add(seq, self._next_due(seq, step))
+        self._agenda.add(seq, self._next_due(seq, step, seq.position(step) % self.limits.block_size))
 
     def _leave(self, seq: Seq, step: int) -> None:
         """Out of the running ones before `step`, with all its blocks back in the pool."""

@@ -1,7 +1,8 @@
-"""The values that go into an engine and come out of it."""
+"""The values that go into an engine and come out of it. (What comes out are tuples: a trace makes a million.)"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,7 @@ class Request:
     report_hits: bool = False  # also report the blocks it hit as stored (vLLM: kv_cache_report_mode "full")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Blocks `first`, `first` + 1, … of a request came into the prefix cache."""
 
     request_id: str
@@ -60,8 +60,7 @@ class Stored:
     parent: int | None  # hash of the block before; None for the request's first
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(NamedTuple):
     """Cached blocks were handed out again, one copy each, in this order."""
 
     hashes: Sequence[int]
@@ -75,21 +74,19 @@ class Cleared:
 Event = Stored | Removed | Cleared
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A request got its blocks for the first time."""
 
     request_id: str
     hit_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One engine step, or a stretch of `count` steps in which each decoding request got one token and no more."""
+class Step(NamedTuple):
+    """One engine step, or a stretch of `steps` steps in which each decoding request got one token and no more."""
 
     start_s: float
     end_s: float  # when tokens and events go out
-    count: int
+    steps: int
     computed_tokens: int  # prompt tokens that were computed
     sampled_tokens: int  # tokens that came out, of all requests
     admitted: Sequence[Admission] = ()

@@ -117,3 +117,10 @@ def test_a_reset_needs_all_blocks_free() -> None:
     assert pool.take_events() == [Cleared()]
     assert pool.cached() == {}
     pool.check()
+
+
+def test_a_reset_leaves_the_order_in_which_blocks_go() -> None:
+    pool, held = pool_with(10, 11, blocks=4)
+    pool.release(held)
+    pool.reset()
+    assert pool.allocate(4) == [3, 4, 2, 1]

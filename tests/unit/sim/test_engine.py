@@ -298,7 +298,7 @@ def test_advance_does_the_steps_that_begin_in_time_and_leaves_the_last_one_to_en
     model = engine(blocks=40, model_len=128)
     model.submit(request("a", prompt=4, output=100), 0.0)
     steps = model.advance(10.5)
-    assert sum(step.count for step in steps) == 11
+    assert sum(step.steps for step in steps) == 11
     assert model.now == 11.0
     assert model.generated("a") == 11
 
@@ -399,6 +399,7 @@ def test_looking_only_at_steps_that_matter_gives_what_looking_at_every_request_g
     while model.busy:
         compare(model, naive)
     assert not naive.running
+    assert model.pool.free == model.pool.usable, "every block came back"
 
 
 def compare(model: Engine, naive: Naive) -> None:
