@@ -10,6 +10,7 @@ decodes attend to. In a stretch of pure decoding only `context` changes, by one 
 time of many steps has a closed form.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -35,7 +36,7 @@ class Costs:
             + self.context_s * context
         )
 
-    def decode_steps_s(self, steps: int, decodes: int, context: int) -> float:
-        """`steps` steps of pure decoding in a row; `context` is the first one's."""
-        grown = decodes * steps * (steps - 1) // 2
-        return steps * self.step_s(0, 0, decodes, context) + self.context_s * grown
+    def decoding_s(self, decodes: int, context: int) -> Callable[[int], float]:
+        """Steps of pure decoding in a row -> how long so many of them take; `context` is the first one's."""
+        first_s, token_s = self.step_s(0, 0, decodes, context), self.context_s
+        return lambda steps: steps * first_s + token_s * (decodes * steps * (steps - 1) // 2)

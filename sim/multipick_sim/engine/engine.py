@@ -1,5 +1,7 @@
 """One engine: requests in, steps out, and the time at which each of them ends."""
 
+from bisect import bisect_left
+
 from multipick_sim.engine.block_pool import BlockPool
 from multipick_sim.engine.costs import Costs
 from multipick_sim.engine.scheduler import Scheduler
@@ -108,15 +110,8 @@ class Engine:
     def _decode_stretch(self, quiet: int, until: float) -> Step:
         """At most `quiet` steps of plain decoding, of which the last begins before `until`."""
         decodes, context = self._scheduler.decode_load(self._step)
-        start, costs, count = self.now, self.costs, quiet
-        if start + costs.decode_steps_s(quiet - 1, decodes, context) >= until:
-            count, most = 1, quiet - 1  # invariant: step number `count` begins before `until`, step `most + 1` does not
-            while count < most:
-                middle = (count + most + 1) // 2
-                if start + costs.decode_steps_s(middle - 1, decodes, context) < until:
-                    count = middle
-                else:
-                    most = middle - 1
+        start, seconds = self.now, self.costs.decoding_s(decodes, context)
+        count = 1 + bisect_left(range(1, quiet), until, key=lambda steps: start + seconds(steps))
         self._step += count
-        self.now = start + costs.decode_steps_s(count, decodes, context)
+        self.now = start + seconds(count)
         return Step(start, self.now, count, computed_tokens=0, sampled_tokens=count * decodes)

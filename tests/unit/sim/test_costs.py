@@ -15,7 +15,7 @@ def test_a_small_step_waits_for_the_weights_and_a_large_one_for_the_products() -
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_a_stretch_of_decoding_costs_what_its_steps_cost(steps: int) -> None:
     each = [COSTS.step_s(0, 0, 3, 100 + 3 * number) for number in range(steps)]
-    assert COSTS.decode_steps_s(steps, 3, 100) == pytest.approx(sum(each))
+    assert COSTS.decoding_s(3, 100)(steps) == pytest.approx(sum(each))
 
 
 @pytest.mark.parametrize("name", PRESETS)
