@@ -86,8 +86,8 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def load_plot(parts: Sequence[dict[str, Any]]) -> str:
-    """Mean TTFT of the rules over load."""
-    part = next(part for part in parts if part["kind"] == "spread")
+    """Mean TTFT of the rules over load, by the whole trace."""
+    part = next(part for part in parts if part["kind"] == "whole")
     lines = []
     for number, policy in enumerate(PLOTTED):
         points = [
