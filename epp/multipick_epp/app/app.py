@@ -177,7 +177,6 @@ class App:
         )
         self.monitor = Monitor(
             self.registry,
-            self.engines,
             self.supervisor,
             self.state.load,
             lambda: self.picker.mean_new_tokens,

@@ -6,6 +6,7 @@ engine says or doesn't. `bounds` has every size, range and time; no redirect is 
 """
 
 from multipick_epp.engines.client import EngineClient
+from multipick_epp.engines.metrics_looks import MetricsLooks
 from multipick_epp.engines.unanswered import Unanswered, Why
 
-__all__ = ["EngineClient", "Unanswered", "Why"]
+__all__ = ["EngineClient", "MetricsLooks", "Unanswered", "Why"]

@@ -9,6 +9,8 @@ METRICS_SAMPLES: Final = 1024
 """Of one name: an engine process behind the port has one each."""
 INLINE_BYTES: Final = 256 << 10
 """A page up to this size is read at once, in 0.1 ms; a longer one in a thread."""
+AROUND_BODY_BYTES: Final = 64 << 10
+"""What of an answer is not its body: headers, sizes of chunks, trailers, interim answers. Engines send 0.2 KB of it."""
 
 REQUESTS: Final = 1_000_000
 """Requests that one engine may say are waiting, or running."""

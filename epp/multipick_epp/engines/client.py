@@ -4,7 +4,6 @@ Answers come uncompressed (a small one could unpack to gigabytes), whole or not 
 engine itself: a redirect is an answer like any other that is not 200.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,13 +48,9 @@ class EngineClient:
             await self._session.close()
 
     async def metrics(self, endpoint: Endpoint, path: str) -> Gauges | Unanswered:
-        """The engine's Prometheus page."""
+        """The engine's Prometheus page, once: see `MetricsLooks`."""
         page = await self._ask("GET", endpoint, path, bounds.METRICS_BYTES, bounds.METRICS_S)
-        if isinstance(page, Unanswered):
-            return page
-        if len(page) <= bounds.INLINE_BYTES:
-            return metrics_page.parse(page)
-        return await asyncio.to_thread(metrics_page.parse, page)
+        return page if isinstance(page, Unanswered) else await metrics_page.read(page)
 
     async def models(self, endpoint: Endpoint) -> ServedModels | Unanswered:
         """`GET /v1/models`."""

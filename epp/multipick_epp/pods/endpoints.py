@@ -96,7 +96,8 @@ def endpoints_of(engine: Engine) -> Sequence[PodEndpoint]:
     """
     pod, numbers = engine.pod, engine.ranks.numbers
     if len(numbers) < 2:
-        return [replace(pod, rank=max((pod.rank, *numbers)))]
+        rank = max((pod.rank, *numbers))
+        return [pod if rank == pod.rank else replace(pod, rank=rank)]
     return [
         replace(
             pod,

@@ -6,10 +6,11 @@ connection means not ready at once; a slow page only after several, since a busy
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from contextlib import suppress
 
-from multipick_epp.engines import EngineClient, Unanswered, Why
+from multipick_epp.engines import MetricsLooks, Unanswered, Why
 from multipick_epp.engines.bounds import METRICS_S
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.pods.each import EachEngine
@@ -33,7 +34,6 @@ class Monitor:
     def __init__(
         self,
         registry: Registry,
-        engines: EngineClient,
         supervisor: Supervisor,
         load: Callable[[Endpoint], Load],
         tokens_a_request: Callable[[], float],
@@ -45,7 +45,6 @@ class Monitor:
     ) -> None:
         """`looked` is told of each look whether the engine could be reached, `arrived` of each page."""
         self._registry = registry
-        self._engines = engines
         self._load = load
         self._tokens_a_request = tokens_a_request
         self._interval_s = interval_s
@@ -75,9 +74,12 @@ class Monitor:
 
     async def _watch(self, address: Endpoint) -> None:
         slow = 0
+        # Engines that were found together are not all looked at in the same moment for ever: requests would wait.
+        pause_s = random.uniform(0.0, self._interval_s)
+        metrics = MetricsLooks(address, self._path)
         try:
             while True:
-                page = await self._engines.metrics(address, self._path)
+                page = await metrics.look()
                 if not isinstance(page, Unanswered):
                     slow = 0
                     self._tell(address, True)
@@ -92,8 +94,10 @@ class Monitor:
                         self._mark(address, False, "its metrics are late")
                 self._looks.add(address)
                 self._looked.set()
-                await asyncio.sleep(self._interval_s)
+                await asyncio.sleep(pause_s)
+                pause_s = self._interval_s
         finally:
+            metrics.close()
             self._looks.discard(address)
 
     def _arrived(self, address: Endpoint, page: Gauges) -> None:

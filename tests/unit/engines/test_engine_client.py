@@ -7,13 +7,24 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
-from multipick_epp.engines import EngineClient, Unanswered, Why, bounds
+from multipick_epp.engines import EngineClient, MetricsLooks, Unanswered, Why, bounds
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.types import Endpoint
 
 Question = Callable[[EngineClient, Endpoint], Awaitable[object]]
+
+
+async def look(_: EngineClient, endpoint: Endpoint) -> object:
+    looks = MetricsLooks(endpoint, "/metrics")
+    try:
+        return await looks.look()
+    finally:
+        looks.close()
+
+
 QUESTIONS: dict[str, Question] = {
     "metrics": lambda engines, endpoint: engines.metrics(endpoint, "/metrics"),
+    "metrics again and again": look,
     "models": lambda engines, endpoint: engines.models(endpoint),
     "event sources": lambda engines, endpoint: engines.event_sources(endpoint),
     "version": lambda engines, endpoint: engines.version(endpoint),

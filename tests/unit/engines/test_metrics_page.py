@@ -1,4 +1,7 @@
+from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
+from random import Random
 
 import pytest
 from multipick_epp.engines.metrics_page import Gauges, parse
@@ -119,3 +122,58 @@ def test_an_engines_own_count_of_hits_is_read() -> None:
     assert (parse(sglang).cache_queries, parse(sglang).cache_hits) == (1000.0, 400.0)
     assert (parse(b"").cache_queries, parse(b"").cache_hits) == (0.0, 0.0)
     assert parse(b"vllm:prefix_cache_hits_total -5\n").cache_hits == 0.0
+
+
+PAGES = [SGLANG, *(path.read_bytes() for path in sorted(FIXTURES.glob("*/metrics_*.txt")))]
+ODD = [b"\n", b"{", b"}", b" ", b"\t", b"\r", b'"', b"\x00", b"\xff", b"-1", b"1e999", b"nan", b"vllm:", b'engine="1",']
+
+
+def values(page: bytes, *names: bytes) -> Iterator[float]:
+    """Line by line, as the format says it: no scan, no regular expression."""
+    for line in page.split(b"\n"):
+        for name in names:
+            rest = line[len(name) :]
+            if line.startswith(name) and rest[:1] in (b"{", b" ", b"\t"):
+                words = (rest[1:].rpartition(b"}")[2] if rest[:1] == b"{" else rest).split()
+                try:
+                    value = float(words[0])
+                except (ValueError, IndexError):
+                    continue
+                if isfinite(value) and value >= 0:
+                    yield value
+
+
+def compare(page: bytes) -> None:
+    found = parse(page)
+    requests = (value for value in values(page, b"vllm:num_requests_waiting", b"sglang:num_queue_reqs") if value <= 1e6)
+    assert found.waiting == sum(requests)
+    requests = (
+        value for value in values(page, b"vllm:num_requests_running", b"sglang:num_running_reqs") if value <= 1e6
+    )
+    assert found.running == sum(requests)
+    used = values(page, b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:token_usage")
+    assert found.kv_usage == max((value for value in used if value <= 1), default=0.0)
+    queries = values(page, b"vllm:prefix_cache_queries_total", b"sglang:prompt_tokens_total")
+    assert found.cache_queries == sum(value for value in queries if value <= 1e18)
+    generated = values(page, b"vllm:generation_tokens_total", b"sglang:generation_tokens_total")
+    assert found.generated == sum(value for value in generated if value <= 1e18)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_recorded_page_says_the_same_line_by_line(page: bytes) -> None:
+    compare(page)
+    compare(page + SGLANG)
+
+
+def test_a_page_that_is_damaged_says_the_same_line_by_line() -> None:
+    random = Random(1)
+    for _ in range(400):
+        lines = [
+            line for line in random.choice(PAGES).split(b"\n") if not line.startswith(b"#") and b"_bucket" not in line
+        ]
+        random.shuffle(lines)
+        page = bytearray(b"\n".join(lines))
+        for _ in range(random.randrange(60)):
+            at = random.randrange(len(page))
+            page[at : at + random.randrange(4)] = random.choice(ODD)
+        compare(bytes(page))

@@ -3,7 +3,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from multipick_epp.engines import EngineClient
 from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.monitor import Monitor
 from multipick_epp.pods.registry import Registry
@@ -37,9 +36,9 @@ async def engine(pages: Callable[[], web.Response]) -> AsyncIterator[Endpoint]:
         await runner.cleanup()
 
 
-async def test_an_engine_is_ready_while_its_metrics_can_be_read(engines: EngineClient) -> None:
+async def test_an_engine_is_ready_while_its_metrics_can_be_read() -> None:
     registry = Registry()
-    monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
+    monitor = Monitor(registry, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         monitor.start()
         registry.set([PodEndpoint(endpoint)])
@@ -53,10 +52,10 @@ async def test_an_engine_is_ready_while_its_metrics_can_be_read(engines: EngineC
     await monitor.close()
 
 
-async def test_a_sleeping_engine_is_not_ready(engines: EngineClient) -> None:
+async def test_a_sleeping_engine_is_not_ready() -> None:
     page = ['vllm:engine_sleep_state{sleep_state="awake"} 1.0\n']
     registry = Registry()
-    monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
+    monitor = Monitor(registry, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01)
     async with engine(lambda: web.Response(text=page[0])) as endpoint:
         registry.set([PodEndpoint(endpoint)])
         monitor.start()
@@ -66,11 +65,9 @@ async def test_a_sleeping_engine_is_not_ready(engines: EngineClient) -> None:
         await monitor.close()
 
 
-async def test_where_kubernetes_decides_pages_change_gauges_only(engines: EngineClient) -> None:
+async def test_where_kubernetes_decides_pages_change_gauges_only() -> None:
     registry = Registry()
-    monitor = Monitor(
-        registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01, readiness=False
-    )
+    monitor = Monitor(registry, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01, readiness=False)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint)])
         monitor.start()
@@ -79,9 +76,9 @@ async def test_where_kubernetes_decides_pages_change_gauges_only(engines: Engine
         await monitor.close()
 
 
-async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it(engines: EngineClient) -> None:
+async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it() -> None:
     registry = Registry()
-    monitor = Monitor(registry, engines, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=60)
+    monitor = Monitor(registry, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=60)
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint), PodEndpoint(Endpoint("127.0.0.1:1"))])
         monitor.start()

@@ -315,7 +315,7 @@ async def test_one_look_gives_each_rank_its_own_figures(server: Server, engines:
     server.page = page(8, 9)
     first, second = registry.endpoints_at(server.address)
     loads = {first: Load(0, 9), second: Load(0, 4)}
-    monitor = Monitor(registry, engines, Supervisor(), loads.__getitem__, lambda: 100.0, interval_s=0.005)
+    monitor = Monitor(registry, Supervisor(), loads.__getitem__, lambda: 100.0, interval_s=0.005)
     monitor.start()
     await until(lambda: registry.ready().running == [9, 10])
     loads[first] = Load(0, 12)  # charged to one, served by the other: nobody's requests are strangers'
