@@ -245,7 +245,7 @@ class Ingest:
 
 
 def _allow_descriptors() -> None:
-    """As many open files as may be: an endpoint needs up to ten, and many systems allow 1,024 unless one asks."""
+    """As many open files as may be: an endpoint needs up to 15, and many systems allow 1,024 unless one asks."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):

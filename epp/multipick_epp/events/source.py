@@ -1,12 +1,13 @@
-"""The sockets of one publisher: SUB for live batches, its monitor for connections, a DEALER for replays.
+"""The links to one publisher: SUB for live batches, a DEALER for replays.
 
 Plain sockets on the event loop's reader, not `zmq.asyncio`: a message costs half as much, and everything that one
 wake-up brings is handled in one go, in the order in which it happened. ZMQ's descriptor tells only that something
 changed, so each wake-up reads until nothing is left, with a pause for others after TURN_S.
 
-A publisher can send faster than anybody reads. So sockets queue QUEUED_MESSAGES at most: beyond, ZMQ stops reading the
+A publisher can send faster than anybody reads. So links queue QUEUED_MESSAGES at most: beyond, ZMQ stops reading the
 connection, what the publisher then drops is a gap, and a gap is replayed, or makes the endpoint approximate. A replay
-whose reader lags loses batches too (vLLM before 0.33); it is asked again for what is missing, and gets on each time.
+whose reader lags loses batches too (vLLM before 0.33); it is asked again for what is missing, and gets on each time. A
+message may have no end: each tick looks whether one is too long by now.
 """
 
 import asyncio
@@ -17,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from multipick_epp.events.decode import MAX_PAYLOAD_BYTES
+from multipick_epp.events.link import MAX_MESSAGE_BYTES, QUEUED_MESSAGES, Context, Link
 from multipick_epp.events.sequence import Ask, BatchSequence, Begin, Effect, Lost, Take
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ TURN_S = 0.005
 """One publisher is attended to for so long, and for the message that it is at, before it is another's turn."""
 TURN_MESSAGES = 100
 TURN_BYTES = 1 << 20
-QUEUED_MESSAGES = 64
-"""By one socket: ZMQ counts messages, not bytes, and each may have MAX_PAYLOAD_BYTES."""
 TICK_S = 0.25
 REPLAY_TIMEOUT_S = 2.0  # without an answer; a publisher looks at its replay socket every 0.1 s at least
 DOUBT_S = 0.5  # the same: from then on what came last may be missing
@@ -37,14 +36,9 @@ PROBE_S = 0.75
 """After the last batch, or probe. With DOUBT_S and two ticks that is less than 2 s: so long does a publisher that is
 silent, and can't be asked, pass for one that has nothing to say. A probe costs 140 us.
 """
-_RECONNECT_MS = (100, 5000)  # first pause, longest pause
-_HEARTBEAT_MS = (5000, 15000)  # interval, silence after which the connection counts as broken
 _END = b"\xff" * 8
-_MAX_FRAMES = 8  # of one message; vLLM sends 4 at most
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 Sink = Callable[[Take | Begin | Lost], None]
-_Context = zmq.Context[zmq.Socket[bytes]]
 
 
 class Source:
@@ -55,7 +49,7 @@ class Source:
 
     def __init__(
         self,
-        context: _Context,
+        context: Context,
         events: str,
         replay: str | None,
         sink: Sink,
@@ -81,19 +75,14 @@ class Source:
         self._again: asyncio.Handle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._arrived: deque[list[bytes]] = deque()  # live messages that are not handled yet
-        self._dealer: zmq.Socket[bytes] | None = None
+        self._dealer: Link | None = None
         self._asked = False  # an answer is to come on it
-        self._descriptors: dict[int, int] = {}  # that the loop watches, by the identity of their socket
         self._answered_s = 0.0  # loop time of the last thing that came of the replay
         self._heard_s = 0.0  # loop time of the last live message, connection or probe
-        self._sub = _socket(context, zmq.SUB)
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._live = Link(context, zmq.SUB, events)
         try:
-            self._sub.setsockopt(zmq.SUBSCRIBE, b"")
-            self._monitor = self._sub.get_monitor_socket(_WATCHED)
-            self._sub.connect(events)
-            self._read(self._monitor)
-            self._read(self._sub)
+            self._read(self._live.descriptor_of_changes)
+            self._read(self._live.descriptor)
         except BaseException:
             self.close()
             raise
@@ -113,12 +102,7 @@ class Source:
         self.connected = False
         self._arrived.clear()
         self._end_replay()
-        if not self._sub.closed:
-            with suppress(zmq.ZMQError):
-                self._sub.disable_monitor()
-        for socket in (self._monitor, self._sub):
-            if socket is not None:
-                self._end(socket)
+        self._end(self._live)
 
     def restarted(self) -> None:
         """The engine's process is a new one, says somebody who knows."""
@@ -126,15 +110,18 @@ class Source:
 
     def _guard(self, work: Callable[[], object]) -> None:
         """Whatever `work` raises ends this subscription, and no other: see `failure`."""
-        if self._sub.closed:
+        if self._live.closed:
             return
         try:
             work()
         except Exception as error:
             log.exception("subscription failed", extra={"events": self.events})
-            self.failure = f"{type(error).__name__}: {error}"[:200]
-            self.close()
+            self._fail(f"{type(error).__name__}: {error}")
         self._activity()
+
+    def _fail(self, why: str) -> None:
+        self.failure = why[:200]
+        self.close()
 
     # --- turns
 
@@ -150,7 +137,7 @@ class Source:
         start = time.perf_counter()
         more = self._receive()
         # A connection is noted before what comes over it, so nothing that arrived is from one that isn't noted by now.
-        self._read_monitor()
+        self._read_changes()
         more |= self._handle_replay(start + TURN_S / 2)
         more |= self._handle_live(start + TURN_S)
         if more:
@@ -163,18 +150,16 @@ class Source:
         size = 0
         with suppress(zmq.Again):
             while len(self._arrived) < TURN_MESSAGES and size < TURN_BYTES:
-                frames = _message(self._sub)
+                frames = self._live.receive()
                 size += sum(map(len, frames))
                 self._arrived.append(frames)
             return True
         return False
 
-    def _read_monitor(self) -> None:
-        assert self._monitor is not None
-        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
-            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            if self.connected:
+    def _read_changes(self) -> None:
+        for connected in self._live.changes():
+            self.connected = connected
+            if connected:
                 self._heard()
                 if self._replay is not None:
                     self._skip_arrived()
@@ -189,7 +174,7 @@ class Source:
         self._arrived.clear()
         with suppress(zmq.Again):
             for _ in range(2 * QUEUED_MESSAGES):  # of the queues of both connections, in turn
-                _message(self._sub)
+                self._live.receive()
 
     def _handle_live(self, until: float) -> bool:
         """What was held, then what arrived. Whether some is left."""
@@ -200,12 +185,12 @@ class Source:
             if time.perf_counter() >= until:
                 return True
         while self._arrived:
-            self._live(self._arrived.popleft())
+            self._take(self._arrived.popleft())
             if time.perf_counter() >= until:
                 break
         return bool(self._arrived)
 
-    def _live(self, frames: list[bytes]) -> None:
+    def _take(self, frames: list[bytes]) -> None:
         if len(frames) < 2 or len(frames[-2]) != 8:
             self.malformed += 1
             return
@@ -227,11 +212,10 @@ class Source:
         try:
             if self._asked or self._dealer is None:  # what still comes answers an earlier question
                 self._end_replay()
-                self._dealer = _socket(self._context, zmq.DEALER)
-                self._dealer.connect(self._replay)
-                self._read(self._dealer)
+                self._dealer = Link(self._context, zmq.DEALER, self._replay)
+                self._read(self._dealer.descriptor)
             self._asked = True
-            self._dealer.send_multipart([b"", start.to_bytes(8, "big")], zmq.NOBLOCK)
+            self._dealer.send([b"", start.to_bytes(8, "big")])
         except (zmq.ZMQError, OSError) as error:
             log.warning("no replay", extra={"replay": self._replay, "why": str(error)})
             self._end_replay()
@@ -243,7 +227,7 @@ class Source:
         """Answers to the last question. Whether there may be more."""
         while self._dealer is not None:
             try:
-                frames = _message(self._dealer)
+                frames = self._dealer.receive()
             except zmq.Again:
                 return False
             self._replayed(frames)
@@ -274,6 +258,13 @@ class Source:
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+        if self._overlong():
+            self._fail(f"a message of more than {MAX_MESSAGE_BYTES} bytes, whose end has not come")
+        elif self._live.given_up:
+            self._fail(f"it broke ZMQ's protocol, or sent a frame of more than {MAX_PAYLOAD_BYTES} bytes")
+        if self.failure is not None:
+            self._activity()
+            return
         now = self._loop.time()
         if self.sequence.asking:
             if now - self._answered_s >= DOUBT_S and self._again is None:
@@ -294,40 +285,19 @@ class Source:
             if self._again is None:
                 self._again = self._loop.call_soon(self._go_on)
 
-    # --- sockets
+    # --- links
 
-    def _read(self, socket: "zmq.Socket[bytes]") -> None:
-        descriptor = socket.FD
+    def _read(self, descriptor: int) -> None:
         self._loop.add_reader(descriptor, self._wake)
-        self._descriptors[id(socket)] = descriptor
 
-    def _end(self, socket: "zmq.Socket[bytes]") -> None:
-        descriptor = self._descriptors.pop(id(socket), None)
-        if descriptor is not None:
-            self._loop.remove_reader(descriptor)
-        socket.close(linger=0)
+    def _end(self, link: Link) -> None:
+        if not link.closed:
+            self._loop.remove_reader(link.descriptor)
+            self._loop.remove_reader(link.descriptor_of_changes)
+        link.close()
 
-
-def _message(socket: "zmq.Socket[bytes]") -> list[bytes]:
-    """The frames of one message. Raises zmq.Again where there is none, ValueError for more than a message may have:
-    the rest of them goes with the socket.
-    """
-    frames = [socket.recv(zmq.NOBLOCK)]
-    while socket.getsockopt(zmq.RCVMORE):
-        if len(frames) == _MAX_FRAMES:
-            raise ValueError(f"a message of more than {_MAX_FRAMES} frames")
-        frames.append(socket.recv(zmq.NOBLOCK))
-    return frames
-
-
-def _socket(context: _Context, kind: int) -> "zmq.Socket[bytes]":
-    socket = context.socket(kind)
-    socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
-    socket.setsockopt(zmq.IPV6, 1)
-    socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS[0])
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS[1])
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS[0])
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_MS[1])
-    return socket
+    def _overlong(self) -> bool:
+        if self._dealer is not None:
+            for _ in self._dealer.changes():
+                pass  # an answer that fails to come tells as much
+        return self._live.overlong() or (self._dealer is not None and self._dealer.overlong())

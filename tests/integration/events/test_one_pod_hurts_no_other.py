@@ -322,7 +322,7 @@ async def test_an_endpoint_without_a_socket_left_waits_and_the_others_go_on(
 ) -> None:
     picker = await start()
     assert picker.ingest._context is not None
-    picker.ingest._context.set(zmq.MAX_SOCKETS, 4)  # three for a subscription and its monitor, one for a replay
+    picker.ingest._context.set(zmq.MAX_SOCKETS, 6)  # three for each of a subscription and a replay, with their monitors
     good, bad = publisher(), publisher()
     await picker.follow(spec(good, GOOD))
     await eventually(picker.knows(GOOD, 0))
