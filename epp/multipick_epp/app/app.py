@@ -108,6 +108,7 @@ class App:
             lambda stage, seconds: stages.labels(stage).observe(seconds),
             lambda: self.registry.max_model_len,
             counts_turns=config.capture is not None,
+            lora_paths=lambda: self.registry.sglang,
         )
         options = DecisionOptions(
             config.policy,

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multipick_epp.blocks import Chains, encode_extra, root_key
-from multipick_epp.decision.adapters import adapter_of
+from multipick_epp.decision.adapters import adapter_of, by_lora_path
 from multipick_epp.decision.grown_keys import Begun, GrownKeys
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.body import is_light
@@ -99,12 +99,14 @@ class PromptReader:
         max_model_len: Callable[[], int | None] = lambda: None,
         *,
         counts_turns: bool = False,
+        lora_paths: Callable[[], bool] = lambda: False,
     ) -> None:
         """`observe(stage, seconds)` is told how long parsing, tokenising and hashing took. `counts_turns`: somebody
         wants to know `Known.turn`.
 
         `max_model_len` is the longest prompt that the engines take, in tokens; None: they did not say, and it is
-        `MAX_TOKENS`. What is longer they refuse, so it is charged and hashed as far as that only.
+        `MAX_TOKENS`. What is longer they refuse, so it is charged and hashed as far as that only. `lora_paths`: the
+        engines are SGLang's, and go by the field `lora_path`.
         """
         self._encoder = encoder
         self._models = frozenset(models)
@@ -114,6 +116,7 @@ class PromptReader:
         self._observe = observe
         self._max_model_len = max_model_len
         self._counts_turns = counts_turns
+        self._lora_paths = lora_paths
         self._worker = Worker(threads=1, max_waiting=MAX_WAITING_BYTES)
         self._grown = GrownKeys(KNOWN_KEYS_BYTES)
 
@@ -136,6 +139,8 @@ class PromptReader:
         started = time.perf_counter()
         prompt, kept = await self._run(is_light(body), len(body), partial(_parse, request, body))
         self._observe("parse", time.perf_counter() - started)
+        if isinstance(prompt, Prompt) and prompt.lora_names and self._lora_paths():
+            prompt = by_lora_path(prompt, self._models)
         found = await self._keys(request, prompt, longest)
         return found if kept is None else replace(found, stored=kept)
 

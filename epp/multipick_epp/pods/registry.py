@@ -15,8 +15,8 @@ from multipick_epp.types import Endpoint, Mode, address_of, host_of
 class Registry:
     """Invariants: `_states` has exactly the endpoints of `_engines`, as `endpoints_of` gives them; `_ready` has exactly
     the ready ones that are not left out, with their figures, in the order they came, and `_row_of` says where. Where
-    all would be left out, none is. `_block_sizes` and `_max_model_len` are what all engines told, summed up anew
-    whenever one of them tells another.
+    all would be left out, none is. `_block_sizes`, `_max_model_len` and `_sglang` are what all engines told, summed up
+    anew whenever one of them tells another.
 
     What holds for a port as a whole (readiness, models, who is left out) is told by its address; an endpoint does, too.
     """
@@ -34,6 +34,7 @@ class Registry:
         self._row_of: dict[Endpoint, int] = {}
         self._block_sizes: Mapping[int, int] = {}
         self._max_model_len: int | None = None
+        self._sglang = False
         self._listeners: list[Callable[[Sequence[PodEndpoint]], None]] = []
         self._gone: list[Callable[[Endpoint], None]] = []
         self._anew: list[Callable[[Endpoint], None]] = []
@@ -58,7 +59,7 @@ class Registry:
             return
         for address in self._engines.keys() - wanted.keys():
             del self._engines[address]
-        self._sum_up_lengths()
+        self._sum_up_served()
         for address, pod in wanted.items():
             if engine := self._engines.get(address):
                 before, engine.pod = engine.pod, pod
@@ -101,7 +102,7 @@ class Registry:
         engine = self.engine(address)
         if engine is not None and engine.served != served:
             engine.served = served
-            self._sum_up_lengths()
+            self._sum_up_served()
 
     def scraped(self, endpoint: Endpoint, gauges: Gauges, unexplained: Unexplained) -> None:
         """A look at the engine's metrics came back."""
@@ -168,6 +169,11 @@ class Registry:
         """The longest context of any engine, tokens; None before one has said so."""
         return self._max_model_len
 
+    @property
+    def sglang(self) -> bool:
+        """Engines are SGLang's, one at least; a pool has one kind."""
+        return self._sglang
+
     def mode(self, endpoint: Endpoint, known: Mode) -> Mode:
         """How well a decision for the endpoint knows it, whose cache is `known` so well."""
         state = self._states.get(endpoint)
@@ -191,7 +197,7 @@ class Registry:
     def _begins_anew(self, engine: Engine) -> None:
         engine.incarnation += 1
         engine.served = None
-        self._sum_up_lengths()
+        self._sum_up_served()
         engine.told = not self._asks_ranks
         for endpoint in self.endpoints_at(engine.pod.endpoint):
             if state := self._states.get(endpoint):
@@ -234,9 +240,10 @@ class Registry:
         told = {(s.engine.pod.endpoint, s.gauges.block_size) for s in states if s.gauges and s.gauges.block_size}
         self._block_sizes = Counter(size for _, size in told)
 
-    def _sum_up_lengths(self) -> None:
-        lengths = (engine.served.max_model_len for engine in self._engines.values() if engine.served)
-        self._max_model_len = max((length for length in lengths if length), default=None)
+    def _sum_up_served(self) -> None:
+        served = [engine.served for engine in self._engines.values() if engine.served]
+        self._max_model_len = max((each.max_model_len for each in served if each.max_model_len), default=None)
+        self._sglang = any(each.takes_any for each in served)
 
 
 def _columns(states: Sequence[EndpointState]) -> Columns:

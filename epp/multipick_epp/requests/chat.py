@@ -6,6 +6,7 @@ import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, lenient_bool, salt
 from multipick_epp.requests.chat_fields import Function, find_media, truncation_of
+from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
 
@@ -90,6 +91,7 @@ class Body(msgspec.Struct):
     echo: Any = False
     cache_salt: str | None = None
     extra_key: Scalar = None
+    lora_path: msgspec.Raw = msgspec.Raw()
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -123,6 +125,7 @@ def parse(body: bytes) -> Prompt:
         guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
         max_tokens=truncation and truncation.tokens,
+        lora_names=lora_names(sent.lora_path),
     )
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, flag, is_given, lenient_bool, salt
 from multipick_epp.requests.chat_fields import truncation_of
+from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Prompt
 from multipick_epp.requests.token_ids import sources
 
@@ -23,6 +24,7 @@ class Body(msgspec.Struct):
     echo: Scalar = False
     cache_salt: str | None = None
     extra_key: Scalar = None
+    lora_path: msgspec.Raw = msgspec.Raw()
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -44,4 +46,5 @@ def parse(body: bytes) -> Prompt:
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         reads_cache=sent.prompt_logprobs is None and not (lenient_bool(sent.echo) and sent.logprobs is not None),
         max_tokens=truncation and truncation.tokens,
+        lora_names=lora_names(sent.lora_path),
     )

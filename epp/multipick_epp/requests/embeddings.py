@@ -7,6 +7,7 @@ import msgspec
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, is_given, salt
 from multipick_epp.requests.chat import SentMessage, message
 from multipick_epp.requests.chat_fields import find_media, truncation_of
+from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent, Truncation
 from multipick_epp.requests.token_ids import sources
 
@@ -27,6 +28,7 @@ class Body(msgspec.Struct):
     padding: str | None = None
     cache_salt: str | None = None
     extra_key: Scalar = None
+    lora_path: msgspec.Raw = msgspec.Raw()
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -51,6 +53,7 @@ def parse(body: bytes) -> Prompt:
         batch=batch,
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         max_tokens=truncation and truncation.tokens,
+        lora_names=lora_names(sent.lora_path),
     )
 
 
@@ -73,4 +76,5 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], truncation: Trunca
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
         max_tokens=truncation and truncation.tokens,
+        lora_names=lora_names(sent.lora_path),
     )

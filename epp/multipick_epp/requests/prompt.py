@@ -114,6 +114,7 @@ class Prompt:
     guessed_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
     reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
     max_tokens: int | None = None  # that the engine keeps of each, where the request says so
+    lora_names: frozenset[str | None] = frozenset()  # of SGLang's `lora_path`; None: the base model, for some prompts
 
 
 @dataclass(frozen=True, slots=True)

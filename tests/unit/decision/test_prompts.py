@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from multipick_epp.blocks import block_keys, root_key
 from multipick_epp.decision import prompts
+from multipick_epp.decision.adapters import adapter_of
 from multipick_epp.decision.prompts import MAX_KNOWN_PROMPTS, Blind, Known, PromptReader
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.prompt import TokenIds, TokenSource
@@ -137,3 +138,36 @@ async def test_how_many_answers_a_chat_has_in_it_is_counted_for_who_wants_it(
     assert isinstance(found, Known)
     assert isinstance(uncounted, Known)
     assert (found.turn, uncounted.turn) == (turn, None)
+
+
+@pytest.mark.parametrize(
+    ("sglang", "model", "lora_path", "adapter"),
+    [
+        (True, "m", "sql", "sql"),
+        (True, "m:python", "sql", "python"),
+        (True, "m", ["sql", "sql"], "sql"),
+        (True, "m", None, None),
+        (True, "m", 7, None),
+        (False, "m", "sql", None),
+        (False, "python", "sql", "python"),
+    ],
+)
+async def test_sglangs_lora_path_has_keys_and_holders_of_its_own(
+    sglang: bool, model: str, lora_path: Any, adapter: str | None
+) -> None:
+    reading = PromptReader(Letters(), ["m"], b"", lambda: [16], lambda stage, seconds: None, lora_paths=lambda: sglang)
+    body = json.dumps({"prompt": [*range(64)], "model": model, "lora_path": lora_path}).encode()
+    found = await reading.read(PickRequest("POST", PATH, {}, body, len(body)))
+    reading.close()
+    assert isinstance(found, Known), found
+    assert found.chains[0].by_size == {16: block_keys(root_key(b"", "m", adapter), range(64), 16)}
+    assert adapter_of(found.model, ["m"]) == adapter
+
+
+@pytest.mark.parametrize("sglang", [True, False])
+async def test_prompts_with_adapters_of_their_own_are_routed_by_load_where_sglang_serves_them(sglang: bool) -> None:
+    reading = PromptReader(Letters(), ["m"], b"", lambda: [16], lambda stage, seconds: None, lora_paths=lambda: sglang)
+    body = json.dumps({"prompt": ["a", "b"], "lora_path": ["sql", None]}).encode()
+    found = await reading.read(PickRequest("POST", PATH, {}, body, len(body)))
+    reading.close()
+    assert isinstance(found, Blind) == sglang

@@ -139,3 +139,14 @@ def test_a_surplus_that_comes_and_goes_counts_as_skew() -> None:
     state = unexplained(state, quiet, Load(), 100.0)
     state = unexplained(state, busy, Load(), 100.0)
     assert state.in_flight == 0
+
+
+def test_it_tells_whether_sglang_serves_the_pool() -> None:
+    registry = Registry()
+    registry.set([PodEndpoint(A), PodEndpoint(B)])
+    seen = [registry.sglang]
+    for endpoint, takes_any in ((A, False), (B, True)):
+        registry.serves(endpoint, ServedModels(["m"], takes_any))
+        seen.append(registry.sglang)
+    registry.set([PodEndpoint(A)])
+    assert [*seen, registry.sglang] == [False, False, True, False]
