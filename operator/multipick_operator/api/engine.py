@@ -19,15 +19,7 @@ from multipick_operator.api.fields import (
     Strings,
     Toleration,
 )
-
-ArtifactUri = Annotated[
-    str,
-    Meta(
-        max_length=1024,
-        pattern=r"^((hf|pvc|oci)://[^\s]+|s3://[^\s]+|/[^\s]*|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?)$",
-    ),
-]
-VolumeUri = Annotated[str, Meta(max_length=1024, pattern=r"^((pvc|oci)://[^\s]+|/[^\s]*)$")]
+from multipick_operator.api.texts import ArtifactUri, ImageName, Revision, ServedName, Topic, UrlPath, VolumeUri
 
 
 class EngineType(StrEnum):
@@ -60,12 +52,12 @@ class Model(Spec, frozen=True):
         | None
     ) = None
     name: (
-        Annotated[ShortText, Meta(description="Name that clients ask for; the pool's name where not given.")] | None
+        Annotated[ServedName, Meta(description="Name that clients ask for; the pool's name where not given.")] | None
     ) = None
-    aliases: Annotated[tuple[ShortText, ...], Meta(max_length=16, description="More names of the same model.")] = ()
+    aliases: Annotated[tuple[ServedName, ...], Meta(max_length=16, description="More names of the same model.")] = ()
     revision: (
         Annotated[
-            ShortText,
+            Revision,
             Meta(description="Branch, tag or commit on the Hugging Face hub; its main branch where not given."),
         ]
         | None
@@ -99,9 +91,7 @@ class KvEvents(Spec, frozen=True):
     enabled: Annotated[bool, Meta(description="Let engines publish what they cache.")] = True
     port: Annotated[Port, Meta(description="ZMQ PUB port of rank 0.")] = 5557
     replay_port: Annotated[Port, Meta(description="ZMQ ROUTER port of rank 0, for missed events.")] = 5657
-    topic: Annotated[
-        str, Meta(max_length=253, description="ZMQ topic that engines publish under; empty where not given.")
-    ] = ""
+    topic: Annotated[Topic, Meta(description="ZMQ topic that engines publish under; empty where not given.")] = ""
     media: Annotated[
         dict[str, Annotated[int, Meta(ge=0, le=100)]],
         Meta(
@@ -118,7 +108,7 @@ class Engine(Spec, frozen=True):
     type: Annotated[EngineType, Meta(description="Which model server.")] = EngineType.VLLM
     image: (
         Annotated[
-            ShortText,
+            ImageName,
             Meta(
                 description="Image of the engine. Where not given: the operator's default at the time the pool is made."
             ),
@@ -151,9 +141,7 @@ class Engine(Spec, frozen=True):
         str, Meta(max_length=10, pattern="^[0-9]*$", description="PYTHONHASHSEED of the engine; empty: not set.")
     ] = "0"
     kv_events: KvEvents = KvEvents()
-    metrics_path: Annotated[
-        str, Meta(max_length=253, pattern="^/", description="Where the engine serves Prometheus metrics.")
-    ] = "/metrics"
+    metrics_path: Annotated[UrlPath, Meta(description="Where the engine serves Prometheus metrics.")] = "/metrics"
 
 
 class Parallelism(Spec, frozen=True):

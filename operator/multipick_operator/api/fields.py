@@ -10,9 +10,10 @@ LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z
 ShortText = Annotated[str, Meta(min_length=1, max_length=253)]
 Text = Annotated[str, Meta(max_length=4096)]
 Seconds = Annotated[int, Meta(ge=0, le=86400)]
-_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?$"
+"""Of a pod with an exponent of ten digits an API server (1.36) makes no end."""
 Quantity = Annotated[
-    Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=_QUANTITY)],
+    Annotated[int, Meta(ge=0)] | Annotated[str, Meta(max_length=32, pattern=_QUANTITY)],
     Meta(description="A Kubernetes quantity, such as 500m or 8Gi."),
 ]
 Share = Annotated[int, Meta(ge=0, le=1000)] | Annotated[str, Meta(pattern=r"^(100|[1-9]?[0-9])%$")]

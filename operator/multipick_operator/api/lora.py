@@ -5,20 +5,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from multipick_operator.api.fields import LIST_MAP, ShortText, Spec
-
-AdapterUri = Annotated[
-    str,
-    Meta(
-        max_length=1024,
-        pattern=r"^((hf|pvc|oci)://[^\s]+|/[^\s]*|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?)$",
-    ),
-]
+from multipick_operator.api.texts import AdapterUri, LoadedName
 
 
 class Adapter(Spec, frozen=True):
     """One LoRA adapter that is loaded at start."""
 
-    name: Annotated[ShortText, Meta(description="Name that clients ask for.")]
+    name: Annotated[LoadedName, Meta(description="Name that clients ask for.")]
     uri: Annotated[AdapterUri, Meta(description="hf://, pvc://, oci:// or a path in the engine's image.")]
 
 

@@ -29,6 +29,7 @@ from multipick_operator.api.lora import Lora, RuntimeAdapter
 from multipick_operator.api.nesting import is_nested
 from multipick_operator.api.routing import Routing
 from multipick_operator.api.storage import Storage
+from multipick_operator.api.texts import HttpUrl, StoreUrl
 
 MAX_NESTING = 64  # no field of a pod template lies half as deep
 
@@ -81,10 +82,8 @@ class Autoscaling(Spec, frozen=True):
     targets: Targets = Targets()
     prometheus_url: (
         Annotated[
-            str,
+            HttpUrl,
             Meta(
-                max_length=1024,
-                pattern="^https?://",
                 description="Prometheus that KEDA asks. Where not given, KEDA needs triggers.",
             ),
         ]
@@ -166,10 +165,8 @@ class Index(Spec, frozen=True):
     """The pickers' shared state; where not given, the operator's Valkey."""
 
     url: Annotated[
-        str,
+        StoreUrl,
         Meta(
-            max_length=1024,
-            pattern="^(redis|rediss|redis\\+sentinel)://",
             description="redis://, rediss:// or redis+sentinel://, with a user where one is needed, and no password.",
         ),
     ]

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from multipick_operator.api.engine import PullPolicy
-from multipick_operator.api.fields import ObjectName, Port, Quantity, Seconds, ShortText, Spec, Text
+from multipick_operator.api.fields import ObjectName, Port, Quantity, Seconds, ShortText, Spec
+from multipick_operator.api.texts import HeaderValue, ImageName, UrlPath
 
 
 class FailureMode(StrEnum):
@@ -64,7 +65,7 @@ class Capture(Spec, frozen=True):
 class Picker(Spec, frozen=True):
     """The endpoint picker of the pool."""
 
-    image: Annotated[ShortText, Meta(description="Image of the pickers; the operator's where not given.")] | None = None
+    image: Annotated[ImageName, Meta(description="Image of the pickers; the operator's where not given.")] | None = None
     image_pull_policy: (
         Annotated[PullPolicy, Meta(description="When the kubelet pulls it; Kubernetes' own rule where not given.")]
         | None
@@ -126,7 +127,7 @@ class HeaderMatch(Spec, frozen=True):
     """A header that a request must have."""
 
     name: Annotated[ShortText, Meta(description="Name of the header.")]
-    value: Annotated[Text, Meta(description="Its value, whole.")]
+    value: Annotated[HeaderValue, Meta(description="Its value, whole.")]
 
 
 class Canary(Spec, frozen=True):
@@ -147,16 +148,14 @@ class HttpRoute(Spec, frozen=True):
         tuple[ShortText, ...],
         Meta(max_length=16, description="Hosts that it answers to; the listeners' where none is given."),
     ] = ()
-    path_prefix: Annotated[str, Meta(max_length=1024, pattern="^/", description="Paths that it answers to.")] = "/v1"
+    path_prefix: Annotated[UrlPath, Meta(description="Paths that it answers to.")] = "/v1"
     request_timeout_seconds: Annotated[
         Seconds, Meta(description="Time from a request to the end of its answer, which may take minutes; 0: any.")
     ] = 0
     rewrite_path_prefix: (
         Annotated[
-            str,
+            UrlPath,
             Meta(
-                max_length=1024,
-                pattern="^/",
                 description="What engines get in the place of pathPrefix. Where not given: /v1 for one that ends so, / "
                 "for another that no engine knows.",
             ),

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from multipick_operator.api.engine import DeviceClaim, KvEvents, Model, Parallelism, Resources, Scheduling
+from multipick_operator.api.engine import DeviceClaim, Engine, KvEvents, Model, Parallelism, Resources, Scheduling
 from multipick_operator.api.fields import EnvFrom, EnvSource, EnvVar
-from multipick_operator.api.lora import RuntimeAdapter
+from multipick_operator.api.lora import Adapter, RuntimeAdapter
 from multipick_operator.api.pool import Autoscaling, ExistingPods, Index, PodMonitor, PoolSpec, Rollout
 from multipick_operator.api.routing import HeaderMatch, HttpRoute, Picker, PickerResources
-from multipick_operator.api.storage import Cache
+from multipick_operator.api.storage import Cache, Fetch
+from multipick_operator.api.texts import ADAPTER, ARTIFACT, HTTP_URL, IMAGE, STORE_URL, VOLUME
 
 MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
 
@@ -74,6 +75,15 @@ _RESOURCES = tuple(
     )
     for field in ("requests", "limits")
 )
+
+
+def _form(field: str, pattern: str, words: str) -> Rule:
+    """What the schema's pattern refuses, in words."""
+    quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")
+    return Rule(f"!has(self.{field}) || self.{field}.matches('{quoted}')", f"{field}: {words}")
+
+
+_IMAGE_FORM = _form("image", IMAGE, "the name of an image, such as registry.example.com/vllm:v1, without https://")
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
@@ -159,13 +169,21 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "an adapter's uri can't change, since what is cached of it goes by its name: give the new one a new name",
         ),
     ),
+    Adapter: (_form("uri", ADAPTER, "hf://org/name, pvc://claim/path, oci://image, or a path, without = and comma"),),
     Model: (
+        _form("uri", ARTIFACT, "hf://org/name, pvc://claim/path, oci://image, s3://bucket/path, or a path"),
+        _form("tokenizerUri", VOLUME, "pvc://claim/path, oci://image, or a path"),
         Rule(
             "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)",
             "model.name can't change, since running pods answer to it: add it to aliases, or make a new pool",
         ),
     ),
     Autoscaling: (
+        _form(
+            "prometheusUrl",
+            HTTP_URL,
+            "http:// or https://, host[:port] and a path, without user and password: KEDA has triggers for these",
+        ),
         Rule("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),
         Rule(
             "self.backend != 'KEDA' || has(self.prometheusUrl) || (has(self.triggers) && size(self.triggers) > 0)",
@@ -178,9 +196,23 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
         ),
     ),
     Index: (
+        _form(
+            "url",
+            STORE_URL,
+            "redis://[user@]host[:port][/database], rediss:// for TLS, perhaps with ?ca=FILE, or "
+            "redis+sentinel://[user@]host[:port],host[:port].../service[/database]",
+        ),
+        Rule("!self.url.matches('[?&]key=') || self.url.matches('[?&]cert=')", "url: key goes with cert"),
         Rule(
             "!self.url.matches('^[^:]+://[^/?@]*:[^/?]*@')",
             "index.url: everybody who may see the pool would see its password: that is in passwordSecretRef",
+        ),
+    ),
+    Engine: (
+        _IMAGE_FORM,
+        Rule(
+            "self.hashSeed == '' || int(self.hashSeed) <= 4294967295",
+            "engine.hashSeed: Python takes none above 4294967295",
         ),
     ),
     KvEvents: (
@@ -191,7 +223,9 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
             "media: the engine's name of where, each once; a token on the GPU is worth 100",
         ),
     ),
+    Fetch: (_IMAGE_FORM,),
     Picker: (
+        _IMAGE_FORM,
         Rule(
             f"{_known('self.policy')} || has(self.image)",
             f"policy is one of {', '.join(POLICIES)}, or one that an image of your own brings (image)",
@@ -232,6 +266,10 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
     Resources: _RESOURCES,
     PickerResources: _RESOURCES,
     Cache: (
+        Rule(
+            "!self.mountPath.matches('(^|/)[.][.]?(/|$)|^/(dev|proc|sys)(/|$)')",
+            "mountPath: a folder by itself, without . and .., and not of /dev, /proc or /sys",
+        ),
         Rule("self.type != 'ExistingClaim' || has(self.claimName)", "type ExistingClaim needs claimName"),
         Rule("self.type != 'HostPath' || has(self.hostPath)", "type HostPath needs hostPath"),
     ),

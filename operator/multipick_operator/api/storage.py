@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from multipick_operator.api.fields import ObjectName, Quantity, ShortText, Spec
+from multipick_operator.api.fields import ObjectName, Quantity, Spec
+from multipick_operator.api.texts import ImageName, MountPath
 
 
 class CacheType(StrEnum):
@@ -74,9 +75,7 @@ class Cache(Spec, frozen=True):
         ]
         | None
     ) = None
-    mount_path: Annotated[str, Meta(max_length=253, pattern="^/", description="Where the engine finds the cache.")] = (
-        "/models"
-    )
+    mount_path: Annotated[MountPath, Meta(description="Where the engine finds the cache.")] = "/models"
 
 
 class Fetch(Spec, frozen=True):
@@ -84,7 +83,7 @@ class Fetch(Spec, frozen=True):
 
     image: (
         Annotated[
-            ShortText,
+            ImageName,
             Meta(
                 description="Image of the step: with Python 3.9 or later, and huggingface_hub for hf:// or boto3 for "
                 "s3://; the engine's where not given."

@@ -243,7 +243,84 @@ def test_every_label_is_admitted(api: ApiServer, key: str) -> None:
     assert create(api, {**PODS, "existingPods": {"matchLabels": {key: "x"}}})
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://user@h:6380/0", "redis+sentinel://a:1,b:2/m?x=user:p@h"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://", "redis:// h", "redis://h h", "redis://h\n", "redis://h:x", "redis://h:0", "redis://h:99999"),
+        *("redis://h/x", "redis://h/0/1", "redis://h,i", "redis://[::1", "redis://@h", "redis://%zz@h", "redis://h#f"),
+        *("redis://h?x=1", "redis://h?ca=/f", "rediss://h?sentinel_password=s", "rediss://h?ca=", "rediss://h?key=/k"),
+        *("redis+sentinel://h", "redis+sentinel://h:1,/m", "redis+sentinel://h/m/x", "unix:///s", "http://h"),
+    ],
+)
+def test_a_store_that_no_picker_could_read_is_refused_in_words(api: ApiServer, url: str) -> None:
+    message = refusal(api, {**URI, "index": {"url": url}})
+    assert "url: redis://[user@]host[:port][/database]" in message or "url: key goes with cert" in message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "https:// p", "http://user:pass@p", "http://p:99999", "http://p/a b", "p:90"]
+)
+def test_a_prometheus_that_can_not_be_asked_is_refused_in_words(api: ApiServer, url: str) -> None:
+    scaled = {"autoscaling": {"maxReplicas": 2, "backend": "KEDA", "prometheusUrl": url}}
+    assert "prometheusUrl: http:// or https://, host[:port]" in refusal(api, {**URI, **scaled})
+
+
+@pytest.mark.parametrize("image", ["a b", "https://x/y", "-x", "X/Y:", "x:y:z", "a//b", "a..b", "a@sha256:1", "x\n"])
+def test_what_is_no_image_is_refused_in_words(api: ApiServer, image: str) -> None:
+    for spec in ({"engine": {"image": image}}, {"routing": {"picker": {"image": image}}}):
+        assert "image: the name of an image" in refusal(api, {**URI, **spec})
+    assert "uri: hf://org/name" in refusal(api, {"model": {"uri": f"oci://{image}"}})
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["x", "vllm/vllm-openai:v0.32.0", "localhost:5000/a__b/c-d", "ghcr.io/a/b.c:t@sha256:" + 64 * "0", "R.test:1/x"],
+)
+def test_every_image_is_admitted(api: ApiServer, image: str) -> None:
+    assert create(api, {"model": {"uri": f"oci://{image}"}, "engine": {"image": image}})
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        *[
+            ({"model": {"uri": uri}}, "spec.model.uri")
+            for uri in ("hf://a/b/c", "hf://-x", "s3:///x", "pvc:///x", "-x")
+        ],
+        *[({"model": {"uri": "/m", "name": name}}, "model.name") for name in ("-x", "--host=1", "a\nb", " ")],
+        ({"model": {"uri": "/m", "aliases": ["-x"]}}, "model.aliases[0]"),
+        *[({"model": {"uri": "/m", "revision": given}}, "model.revision") for given in ("-x", "a b")],
+        *[
+            ({**URI, "lora": {"adapters": [ADAPTER | {"name": n}]}}, "lora.adapters[0].name")
+            for n in ("-a", "a=b", "a,b")
+        ],
+        *[({**URI, "lora": {"adapters": [ADAPTER | {"uri": u}]}}, "lora.adapters[0].uri") for u in ("/x=y", "/x,y")],
+        *[({**URI, "engine": {"metricsPath": path}}, "engine.metricsPath") for path in ("/a b", "/a\n", "/ä", "m")],
+        *[(route(pathPrefix=path), "pathPrefix") for path in ("/a b", "/v1?x=1", "/%zz")],
+        *[(route(rewritePathPrefix=path), "rewritePathPrefix") for path in ("/a b", "/a?x", "/a\nb")],
+        *[(route(headers=[{"name": "a", "value": v}]), "headers[0].value") for v in ("", "a\nb", " a")],
+        *[({**URI, "engine": {"hashSeed": seed}}, "engine.hashSeed") for seed in ("4294967296", "9999999999", "-1")],
+        *[({**URI, "engine": {"kvEvents": {"topic": t}}}, "engine.kvEvents.topic") for t in ("-x", "a\nb")],
+        *[({**URI, "storage": {"cache": {"mountPath": p}}}, "mountPath") for p in ("/", "/a:b", "/a b", "/a\n", "x")],
+        *[({**URI, "storage": {"cache": {"mountPath": p}}}, "mountPath: a folder") for p in ("/dev/shm", "/a/../dev")],
+        *[({**URI, "resources": {"requests": {"cpu": q}}}, "requests.cpu") for q in ("1e9999999999", "9" * 40)],
+    ],
+)
+def test_what_would_fail_in_a_pod_is_refused_by_its_field(api: ApiServer, spec: dict[str, Any], field: str) -> None:
+    assert field in refusal(api, spec)
+
+
+def test_the_largest_seed_is_admitted(api: ApiServer) -> None:
+    assert create(api, {**URI, "engine": {"hashSeed": "4294967295"}})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://h", "redis://h/", "rediss://user@h:6380/0", "rediss://[::1]:1?ca=/f&cert=/c&key=/k"),
+        "redis+sentinel://u%40x@a:1,b:2/m/1",
+    ],
+)
 def test_a_store_is_named_with_a_user_or_without(api: ApiServer, url: str) -> None:
     assert create(api, {**URI, "index": {"url": url}})
 

@@ -8,16 +8,20 @@ from typing import Any
 
 import msgspec
 import yaml
+from hypothesis import given, settings
+from hypothesis.strategies import characters, from_regex
 from multipick_epp import config
 from multipick_epp.admin.status import EndpointCounts, PickerStatus
 from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.decision.hotspots import HotPrefix
 from multipick_epp.extproc.http2.protocol import Refusal
 from multipick_epp.policy import registry
+from multipick_epp.state.redis.address import parse_url
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator import weights
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.rules import POLICIES, WITH_PARAMETER
+from multipick_operator.api.texts import STORE_URL
 from multipick_operator.children.commands import command
 from multipick_operator.children.configuration import configuration
 from multipick_operator.children.context import Context
@@ -29,6 +33,7 @@ from multipick_operator.status.pickers import PickerReport, engines_match, gatew
 from multipick_sim.cli import _parser
 
 MakePool = Callable[..., Pool]
+ASCII = characters(min_codepoint=32, max_codepoint=126)
 
 
 def test_the_picker_reads_its_configuration(make_pool: MakePool, context: Context, tmp_path: Path) -> None:
@@ -192,3 +197,13 @@ def test_the_operator_knows_the_pickers_words_for_gateways_of_another_protocol()
         found = status_of(refused={str(why): "10.0.0.9"})
         assert found is not None
         assert gateways_match([found]).status == ("False" if why in cut else "True")
+
+
+@settings(max_examples=300, deadline=None)
+@given(from_regex(STORE_URL, fullmatch=True, alphabet=ASCII))
+def test_the_picker_reads_every_url_of_a_store_that_is_admitted(url: str) -> None:
+    if "ca=" in url or "cert=" in url or "key=" in url or "[" in url:
+        return  # files that aren't here, and addresses that look like IPv6's
+    server = parse_url(url)
+    assert server.hosts
+    assert server.password is None

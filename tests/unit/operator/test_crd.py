@@ -106,6 +106,21 @@ def test_a_mistake_is_named() -> None:
         decode({"engine": {"port": "http"}})
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"index": {"url": "redis://h:x"}}, r"\$\.index\.url"),
+        ({"engine": {"image": "a b"}}, r"\$\.engine\.image"),
+        ({"resources": {"limits": {"cpu": "1e9999999999"}}}, r"\$\.resources\.limits"),
+    ],
+)
+def test_what_was_stored_before_the_api_server_refused_it_is_refused_by_its_field(
+    spec: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(SpecError, match=field):
+        decode({"model": {"uri": "hf://org/m"}} | spec)
+
+
 def test_the_status_has_room_for_every_condition() -> None:
     conditions = schema()["properties"]["status"]["properties"]["conditions"]
     assert len(CONDITION_TYPES) <= conditions["maxItems"]
