@@ -27,6 +27,7 @@ from multipick_operator.api.fields import (
 )
 from multipick_operator.api.lora import Lora, RuntimeAdapter
 from multipick_operator.api.nesting import is_nested
+from multipick_operator.api.quantities import endless_quantities
 from multipick_operator.api.routing import Routing
 from multipick_operator.api.storage import Storage
 from multipick_operator.api.texts import HttpUrl, StoreUrl
@@ -256,6 +257,10 @@ def decode(spec: object) -> PoolSpec:
     for name, value in unchecked.items():
         if is_nested(value, MAX_NESTING):
             raise SpecError(f"{name}: nested more than {MAX_NESTING} deep")
+        for quantity in endless_quantities(value):
+            raise SpecError(
+                f"{name}: {quantity[:32]} is no quantity of anything: its exponent, or all of it, is too long"
+            )
     return read
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,36 @@ def test_what_was_stored_before_the_api_server_refused_it_is_refused_by_its_fiel
 ) -> None:
     with pytest.raises(SpecError, match=field):
         decode({"model": {"uri": "hf://org/m"}} | spec)
+
+
+@pytest.mark.parametrize("quantity", ["1e9999999999", "1E+100", " 1.5e-999", "e1000", "9" * 65])
+@pytest.mark.parametrize(
+    "template",
+    [
+        lambda quantity: {"spec": {"containers": [{"name": "x", "resources": {"limits": {"memory": quantity}}}]}},
+        lambda quantity: {"spec": {"initContainers": [{"resources": {"requests": {"a/b": quantity}}}]}},
+        lambda quantity: {"spec": {"resources": {"limits": {"cpu": "1", "memory": quantity}}}},
+        lambda quantity: {"spec": {"volumes": [{"name": "v", "emptyDir": {"sizeLimit": quantity}}]}},
+        lambda quantity: {
+            "spec": {"containers": [{"env": [{"valueFrom": {"resourceFieldRef": {"divisor": quantity}}}]}]}
+        },
+    ],
+)
+def test_a_quantity_that_an_api_server_makes_no_end_of_stays_here(
+    template: Callable[[str], dict[str, Any]], quantity: str
+) -> None:
+    with pytest.raises(SpecError, match=r"podTemplate: .* is no quantity"):
+        decode({"model": {"uri": "hf://org/m"}, "podTemplate": template(quantity)})
+    picker = {"routing": {"picker": {"podTemplate": template(quantity)}}}
+    with pytest.raises(SpecError, match=r"routing\.picker\.podTemplate: .* is no quantity"):
+        decode({"model": {"uri": "hf://org/m"}} | picker)
+
+
+def test_other_texts_of_a_template_may_look_like_such_a_quantity() -> None:
+    env = {"name": "limits", "value": "1e1000"}
+    resources = {"limits": {"memory": "12E2", "cpu": 1}, "requests": {"memory": "1e18"}}
+    template = {"spec": {"containers": [{"name": "engine", "env": [env], "resources": resources}]}}
+    assert decode({"model": {"uri": "hf://org/m"}, "podTemplate": template}).pod_template == template
 
 
 def test_the_status_has_room_for_every_condition() -> None:

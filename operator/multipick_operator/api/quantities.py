@@ -1,0 +1,27 @@
+"""Quantities in a pod template that an API server makes no end of: with a long exponent it computes for minutes (1.36).
+
+What the schema knows to be a quantity it bounds itself; a pod template goes to the API server as it is.
+"""
+
+import re
+from collections.abc import Iterator
+
+_MAPS = frozenset({"requests", "limits"})
+_FIELDS = frozenset({"sizeLimit", "divisor"})
+_ENDLESS = re.compile(r"\s*[-+]?[0-9.]*[eE][-+]?[0-9]{3,}\s*")
+_MAX_CHARS = 64
+
+
+def endless_quantities(node: object) -> Iterator[str]:
+    """All of them below `node`."""
+    if isinstance(node, list):
+        for each in node:
+            yield from endless_quantities(each)
+    if not isinstance(node, dict):
+        return
+    for name, value in node.items():
+        quantities = value.values() if name in _MAPS and isinstance(value, dict) else [value] if name in _FIELDS else ()
+        for one in quantities:
+            if isinstance(one, str) and (len(one) > _MAX_CHARS or _ENDLESS.fullmatch(one)):
+                yield one
+        yield from endless_quantities(value)
