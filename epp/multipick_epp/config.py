@@ -108,6 +108,7 @@ class ListenTls(Struct, frozen=True, forbid_unknown_fields=True):
     cert: str | None = None  # PEM, with its chain; read again when it changes
     key: str | None = None  # PEM, not encrypted
     client_ca: str | None = None  # PEM: only clients with a certificate of this authority are let in
+    plaintext: bool = False  # who doesn't speak TLS is served, too, on the same port
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +120,11 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     admin: ListenPort = 9090  # /metrics, /endpoints
     transport: Literal["h2", "grpc"] = "h2"  # of ext_proc and health: our own server, or grpc.aio, the reference
     tls: ListenTls = ListenTls()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, of which msgspec makes its own, for what grpc.aio can't do."""
+        if self.tls.plaintext and self.transport == "grpc":
+            raise ValueError("tls.plaintext takes transport h2")
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):

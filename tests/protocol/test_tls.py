@@ -43,6 +43,31 @@ async def test_a_self_signed_certificate_is_taken(style: Any, start_gateway: "St
     await gateway.settled()
 
 
+@pytest.mark.parametrize("transport", ["h2"])
+@both_styles
+@pytest.mark.requirement("gateways: Where it is told to, the ext_proc port takes TLS and plaintext.")
+async def test_gateways_that_speak_tls_and_others_share_a_port(
+    style: Any, start_gateway: "StartGateway", transport: Transport
+) -> None:
+    """The pool's gateway changes from one to the other, while both ask."""
+    certificate = Certificate(self_signed(), plaintext=True)
+    secure = await start_gateway(style, change=speak_tls, certificate=certificate)
+    port = secure.ext_proc_port
+
+    def ask_the_same(config: dict[str, Any]) -> None:
+        [pickers] = [each for each in config["static_resources"]["clusters"] if each["name"] == "pickers"]
+        [endpoint] = pickers["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        endpoint["endpoint"]["address"]["socket_address"]["port_value"] = port
+
+    plain = await start_gateway(style, change=ask_the_same)
+    for _ in range(3):
+        for gateway in (secure, plain):
+            assert await picked(gateway)
+    assert len(secure.picker.requests) == 6
+    assert not plain.picker.requests
+    assert not secure.observer.refusals
+
+
 async def test_connections_outlive_a_change_of_the_files_and_new_ones_see_it(
     start_gateway: "StartGateway", tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ def certificate_files(tls: ListenTls) -> Files | None:
     """
     if tls.mode is True:
         raise ConfigError("listen.tls: mode is off, self-signed or files")
+    if tls.plaintext and (tls.mode in ("off", False) or tls.client_ca):
+        raise ConfigError("listen.tls: plaintext is for mode self-signed, or files without client_ca")
     if tls.mode != "files":
         if tls.cert or tls.key or tls.client_ca:
             raise ConfigError(f"listen.tls: cert, key and client_ca are for mode files, not {tls.mode}")
@@ -28,6 +30,6 @@ def certificate(tls: ListenTls) -> Certificate | None:
     if tls.mode in ("off", False):
         return None
     try:
-        return Certificate(self_signed() if files is None else read(files))
+        return Certificate(self_signed() if files is None else read(files), tls.plaintext)
     except TlsError as error:
         raise ConfigError(f"listen.tls: {error}") from error

@@ -48,9 +48,10 @@ class Files:
 class Certificate:
     """The identity of this moment. Connections keep the one they began with."""
 
-    def __init__(self, identity: Identity) -> None:
-        """Raises TlsError."""
+    def __init__(self, identity: Identity, plaintext: bool = False) -> None:
+        """`plaintext`: who doesn't speak TLS is served, too. Raises TlsError."""
         self.identity = identity
+        self.plaintext = plaintext
         self._context = context(identity)
 
     def context(self) -> ssl.SSLContext:

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from multipick_epp.app.certificates import certificate, certificate_files
-from multipick_epp.config import ConfigError, ListenTls
+from multipick_epp.config import ConfigError, Listen, ListenTls
 from multipick_epp.extproc.tls import self_signed
 
 
@@ -24,6 +24,18 @@ def test_self_signed_has_no_files() -> None:
     assert made is not None
     assert made.identity.cert.startswith(b"-----BEGIN CERTIFICATE-----")
     assert certificate_files(said("{mode: self-signed}")) is None
+
+
+@pytest.mark.parametrize("plaintext", [False, True])
+def test_plaintext_beside_tls_is_taken_on_request_only(plaintext: bool) -> None:
+    made = certificate(ListenTls("self-signed", plaintext=plaintext))
+    assert made is not None
+    assert made.plaintext is plaintext
+
+
+def test_grpc_aio_takes_one_of_both_alone() -> None:
+    with pytest.raises(msgspec.ValidationError, match="transport h2"):
+        msgspec.yaml.decode("{transport: grpc, tls: {mode: self-signed, plaintext: true}}", type=Listen)
 
 
 def test_files_are_read(tmp_path: Path) -> None:
@@ -45,6 +57,8 @@ def test_files_are_read(tmp_path: Path) -> None:
         ("{mode: files, cert: /no/cert, key: /no/key}", "/no/cert"),
         ("{mode: off, cert: a, key: b}", "mode files"),
         ("{mode: self-signed, client_ca: a}", "mode files"),
+        ("{mode: off, plaintext: true}", "self-signed, or files without client_ca"),
+        ("{mode: files, cert: a, key: b, client_ca: c, plaintext: true}", "self-signed, or files without client_ca"),
     ],
 )
 def test_a_mistake_is_named(text: str, where: str) -> None:

@@ -56,13 +56,12 @@ class Refused:
 class Served:
     """A listener whose calls echo, and a clock that stands still."""
 
-    def __init__(self, bounds: Bounds, tls: bool) -> None:
+    def __init__(self, bounds: Bounds, tls: bool, plaintext: bool = False) -> None:
         self.now = 1000.0
         self.calls: list[Remembered] = []
         self.refused = Refused()
-        self.listener = Listener(
-            self.serve, self.refused, CERTIFICATE.context if tls else None, bounds, lambda: self.now
-        )
+        certificate = CERTIFICATE.context if tls else None
+        self.listener = Listener(self.serve, self.refused, certificate, bounds, lambda: self.now, plaintext)
         self.port = 0
 
     def serve(self, request: Request, stream: Stream) -> Call | CallError:
@@ -117,8 +116,8 @@ Serve = Callable[..., Awaitable[Served]]
 async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
-        async def start(bounds: Bounds | None = None, tls: bool = False) -> Served:
-            served = Served(bounds or Bounds(), tls)
+        async def start(bounds: Bounds | None = None, tls: bool = False, plaintext: bool = False) -> Served:
+            served = Served(bounds or Bounds(), tls, plaintext)
             served.port = await served.listener.start("127.0.0.1", 0)
             stack.push_async_callback(served.listener.stop, 0)
             return served
@@ -182,6 +181,39 @@ async def test_a_tls_handshake_may_come_byte_by_byte(serve: Serve) -> None:
                 plain += tls.read(1 << 16)
             except ssl.SSLWantReadError:
                 incoming.write(await client.reader.read(1 << 16))
+    client.writer.close()
+
+
+async def test_a_port_that_takes_both_tells_them_apart_by_the_first_byte(serve: Serve) -> None:
+    served = await serve(tls=True, plaintext=True)
+    clients = [await served.connect(tls) for tls in (True, False, True, False)]
+    for client in clients:
+        client.say(HELLO + PING_FRAME)
+        await client.until(is_pong)
+    slow = await served.connect()
+    for byte in HELLO + PING_FRAME:
+        slow.say(bytes((byte,)))
+        await asyncio.sleep(0)
+    await slow.until(is_pong)
+    assert served.refused.seen == []
+    for client in (*clients, slow):
+        client.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", Refusal.NOT_HTTP2),
+        (b"\x15\x03\x01\x00\x02\x02\x28", Refusal.NOT_HTTP2),
+        (b"\x16\x03\x01\x00\x05hello", Refusal.TLS_FAILED),
+    ],
+)
+async def test_a_port_that_takes_both_refuses_all_else(serve: Serve, said: bytes, why: Refusal) -> None:
+    served = await serve(tls=True, plaintext=True)
+    client = await served.connect()
+    client.say(said)
+    await client.closed()
+    assert served.refused.seen == [why]
     client.writer.close()
 
 

@@ -40,8 +40,9 @@ class Listener:
         tls: Callable[[], ssl.SSLContext] | None = None,
         bounds: Bounds | None = None,
         clock: Callable[[], float] = time.monotonic,
+        plaintext: bool = False,
     ) -> None:
-        """`tls` is asked for each new connection."""
+        """`tls` is asked for each new connection; `plaintext`: a peer may speak that, too."""
         self.bounds = bounds or Bounds()
         self.shared = Shared(self.bounds, self._shed)
         self.peers: dict[Http2Protocol, None] = {}
@@ -49,6 +50,7 @@ class Listener:
         self._serve = serve
         self._observer = observer
         self._tls = tls
+        self._plaintext = plaintext
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._draining = False
@@ -143,7 +145,7 @@ class Listener:
 
     def _protocol(self) -> Http2Protocol:
         tls = None if self._tls is None else self._tls()
-        return Http2Protocol(self, tls, self._connection)
+        return Http2Protocol(self, tls, self._plaintext, self._connection)
 
     def _connection(self, wake: Callable[[], None]) -> Connection:
         return Connection(self._serve, self.bounds, self.shared, self._clock, wake)

@@ -49,11 +49,17 @@ class Http2Protocol(asyncio.Protocol):
     """One connection on a socket."""
 
     def __init__(
-        self, owner: Owner, tls: ssl.SSLContext | None, connect: Callable[[Callable[[], None]], Connection]
+        self,
+        owner: Owner,
+        tls: ssl.SSLContext | None,
+        plaintext: bool,
+        connect: Callable[[Callable[[], None]], Connection],
     ) -> None:
+        """`plaintext`: beside TLS, too."""
         self.connection = connect(self._wake)
         self._owner = owner
         self._tls = None if tls is None else TlsPipe(tls)
+        self._plaintext = plaintext
         self._transport: Any = None
         self._peer = ""
         self._recognised = False  # by its first bytes
@@ -131,6 +137,9 @@ class Http2Protocol(asyncio.Protocol):
         if self._tls is None:
             return Refusal.TLS_ON_PLAINTEXT if speaks_tls else None
         if speaks_tls:
+            return None
+        if self._plaintext:
+            self._tls = None
             return None
         return Refusal.PLAINTEXT_ON_TLS if data.startswith(PREFACE[: len(data)]) else Refusal.TLS_FAILED
 

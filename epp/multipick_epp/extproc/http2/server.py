@@ -45,7 +45,8 @@ class Http2ExtProcServer:
         bounds = Bounds(connections or Connections(), message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
         methods = _health_methods(health) | {calls.PROCESS: process}
         tls = None if certificate is None else certificate.context
-        self.listener = Listener(calls.serve(methods), refused, tls, bounds)
+        plaintext = certificate is None or certificate.plaintext
+        self.listener = Listener(calls.serve(methods), refused, tls, bounds, plaintext=plaintext)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises RuntimeError where it can't be had."""
