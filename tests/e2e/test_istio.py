@@ -6,8 +6,11 @@ two pickers, and no request may be lost while pickers and engines come and go, b
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import le
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import aiohttp
 import pytest
 import yaml
 from cluster.apiserver import ApiServer
-from cluster.chats import WORKERS
+from cluster.chats import ENDPOINT, WORKERS
 from cluster.client import Namespace, until
 from cluster.homes import Home
 from cluster.istio import ADMIN_PORT
@@ -141,17 +144,62 @@ async def test_a_picker_that_is_killed_costs_what_is_under_way_there_alone(
     assert len(tally.lost) <= WORKERS, tally.lost  # each had one request when the picker died
 
 
+async def test_pickers_that_are_all_killed_cost_what_is_under_way_and_the_rest_fails_open(
+    cluster: Home, multipick: Release, front: Front
+) -> None:
+    """Istio leaves out a picker that failed once, and without one that it could try, a body goes on, too."""
+    async with load(front.gateway, front.pool) as tally:
+        victims = [pod for pod in await pickers(front) if "deletionTimestamp" not in pod["metadata"]]
+        await asyncio.gather(*(kill(multipick.namespace, victim, cluster.image) for victim in victims))
+        await until(lambda: pickers(front), lambda found: all(map(is_ready, found)), PATIENCE_S)
+        await tally.more(100)
+    # each had one request under way through either, and another one when what was left out was tried again too early
+    assert len(tally.lost) <= 3 * WORKERS, tally.lost
+
+
+async def test_where_no_picker_is_left_nothing_is_lost(multipick: Release, front: Front) -> None:
+    scale = front.namespace.path("deployments", f"{front.pool}-epp", "apps/v1") + "/scale"
+    async with without_operator(multipick), load(front.gateway, front.pool) as tally:
+        await front.namespace.patch(scale, {"spec": {"replicas": 0}})
+        await until(lambda: pickers(front), lambda found: not found, PATIENCE_S)
+        assert [await asked(front, method) for method in ("GET", "POST", "GET", "POST")] == [(200, False)] * 4
+        await tally.more(100)
+        await front.namespace.patch(scale, {"spec": {"replicas": 2}})
+        await until(lambda: asked(front, "POST"), lambda found: found == (200, True), PATIENCE_S)
+        await tally.more(100)
+    assert not tally.lost, tally.lost[:5]
+
+
+async def asked(front: Front, method: str) -> tuple[int, bool]:
+    """How a request ended, and whether a picker had it."""
+    path, body = ("models", None) if method == "GET" else ("completions", {"model": front.pool, "prompt": "a question"})
+    url = f"http://{(await envoy(front))['status']['podIP']}{front.prefix}/v1/{path}"
+    async with aiohttp.ClientSession() as http, http.request(method, url, json=body) as answer:
+        return answer.status, ENDPOINT in answer.headers
+
+
+@asynccontextmanager
+async def without_operator(multipick: Release) -> AsyncIterator[None]:
+    """It would give a pool its pickers again."""
+    scale = multipick.namespace.path("deployments", "multipick-operator", "apps/v1") + "/scale"
+    replicas = (await multipick.namespace.call("GET", scale))["spec"]["replicas"]
+    await multipick.namespace.patch(scale, {"spec": {"replicas": 0}})
+    try:
+        await until(lambda: multipick.pods("operator"), lambda found: not found, PATIENCE_S)
+        yield
+    finally:
+        await multipick.namespace.patch(scale, {"spec": {"replicas": replicas}})
+
+
 def is_ready(pod: dict[str, Any]) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
 
 
 async def test_istio_follows_the_rule_that_the_operator_writes(front: Front) -> None:
-    namespace = front.namespace
-    admin = namespace.path("pods", f"{(await envoy(front))['metadata']['name']}:{ADMIN_PORT}") + "/proxy"
-    name = f"outbound|9002||{front.pool}-epp.{namespace.name}.svc.cluster.local"
+    name = cluster_name(front, front.tls)
 
     async def cluster_of_pickers() -> Any:
-        found = await namespace.call("GET", f"{admin}/config_dump?resource=dynamic_active_clusters")
+        found = await admin(front, "config_dump?resource=dynamic_active_clusters")
         return next((one["cluster"] for one in found["configs"] if one["cluster"]["name"] == name), None)
 
     found = await until(cluster_of_pickers, bool, PATIENCE_S)
@@ -160,8 +208,37 @@ async def test_istio_follows_the_rule_that_the_operator_writes(front: Front) -> 
     assert found["outlier_detection"]["base_ejection_time"] == "5s"
     assert found["outlier_detection"]["max_ejection_percent"] == 100
     assert ("tls" in json.dumps(found.get("transport_socket", {}))) == front.tls
-    stats = (await namespace.call("GET", f"{admin}/stats?format=json&filter=ssl.handshake"))["stats"]
-    assert any(one["value"] > 0 for one in stats if name in one["name"]) == front.tls
+    assert bool(await counted(front, name, "ssl.handshake")) == front.tls
+
+
+async def admin(front: Front, path: str) -> Any:
+    """What the Gateway's Envoy says of itself."""
+    where = front.namespace.path("pods", f"{(await envoy(front))['metadata']['name']}:{ADMIN_PORT}")
+    return await front.namespace.call("GET", f"{where}/proxy/{path}")
+
+
+async def counted(front: Front, cluster: str, what: str) -> int:
+    """By the Gateway's Envoy."""
+    stats = (await admin(front, f"stats?format=json&filter={what}"))["stats"]
+    return sum(one["value"] for one in stats if cluster in one["name"])
+
+
+def cluster_name(front: Front, tls: bool) -> str:
+    """What Istio calls one port of the pickers' Service."""
+    return f"outbound|{9443 if tls else 9002}||{front.pool}-epp.{front.namespace.name}.svc.cluster.local"
+
+
+async def test_what_is_spoken_to_the_pickers_changes_and_nothing_is_lost(front: Front) -> None:
+    """Another port of theirs is asked: no picker is replaced, and no rule of Istio's changes."""
+    before = identities(await pickers(front))
+    async with load(front.gateway, front.pool) as tally:
+        for tls in (not front.tls, front.tls):
+            name = cluster_name(front, tls)
+            enough = await counted(front, name, "upstream_rq_total") + 50
+            await front.namespace.apply(front.pool, **behind(replace(front, picker_tls="SelfSigned" if tls else "Off")))
+            await until(partial(counted, front, name, "upstream_rq_total"), partial(le, enough), PATIENCE_S)
+        assert identities(await pickers(front)) == before
+    assert not tally.lost, tally.lost[:5]
 
 
 async def test_bodies_of_20_mb_and_streams_that_clients_leave(front: Front) -> None:

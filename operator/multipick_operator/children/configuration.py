@@ -10,10 +10,9 @@ from multipick_operator.children.commands import given_arguments, has_kv_connect
 from multipick_operator.children.context import Context
 from multipick_operator.children.names import ENGINE, Manifest, endpoint_labels, picker_name, without_nothing
 from multipick_operator.children.store_user import user_password, user_url
-from multipick_operator.children.tls import speaks_tls
+from multipick_operator.children.tls import EXT_PROC_PORT, listen_tls
 from multipick_operator.children.token_options import TokenOptions, of_sglang, of_vllm
 
-EXT_PROC_PORT = 9002
 HEALTH_PORT = 9003
 ADMIN_PORT = 9090
 PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
@@ -61,8 +60,7 @@ def configuration(pool: Pool, context: Context) -> dict[str, Any]:
         **({"workers": picker.workers} if picker.workers > 1 else {}),  # an older image knows no such field
         **({"capture": capture.configuration(picker.capture)} if picker.capture else {}),
         "explain_headers": picker.explain_headers,
-        "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT}
-        | ({"tls": {"mode": "self-signed"}} if speaks_tls(pool, context) else {}),
+        "listen": {"ext_proc": EXT_PROC_PORT, "health": HEALTH_PORT, "admin": ADMIN_PORT} | listen_tls(pool, context),
         "limits": {
             # with a KV connector, fields of a request that was not read would reach engines that obey them
             "max_body_bytes": picker.max_read_bytes if has_kv_connector(pool) else picker.max_body_bytes,

@@ -10,7 +10,6 @@ from multipick_operator.api.pool import Pool
 from multipick_operator.children import capture
 from multipick_operator.children.configuration import (
     ADMIN_PORT,
-    EXT_PROC_PORT,
     HEALTH_PORT,
     configuration,
     tokenizer_of,
@@ -29,7 +28,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.pod import LOCKED_DOWN, SHUTDOWN_MARGIN_S, grace_seconds
 from multipick_operator.children.store_user import user_password
-from multipick_operator.children.tls import speaks_tls
+from multipick_operator.children.tls import EXT_PROC_PORT, service_ports
 from multipick_operator.quantities import times
 
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
@@ -164,13 +163,7 @@ def _services(pool: Pool, context: Context) -> list[Manifest]:
     can't tell a dead one from the others.
     """
     ports = [
-        {
-            "name": "grpc-ext-proc",
-            "port": EXT_PROC_PORT,
-            "targetPort": "grpc-ext-proc",
-            "protocol": "TCP",
-            "appProtocol": "http2" if speaks_tls(pool, context) else "kubernetes.io/h2c",  # the second is plaintext
-        },
+        *service_ports(pool, context),
         {"name": "grpc-health", "port": HEALTH_PORT, "targetPort": "grpc-health", "protocol": "TCP"},
         {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"},
     ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from multipick_operator.api.pool import Pool
-from multipick_operator.children.configuration import ADMIN_PORT, EXT_PROC_PORT, HEALTH_PORT
+from multipick_operator.children.configuration import ADMIN_PORT, HEALTH_PORT
 from multipick_operator.children.context import Context
 from multipick_operator.children.names import (
     ENGINE,
@@ -18,6 +18,7 @@ from multipick_operator.children.names import (
 )
 from multipick_operator.children.pod import event_ports, port_name
 from multipick_operator.children.scaling import needs_metrics
+from multipick_operator.children.tls import EXT_PROC_PORT
 from multipick_operator.weights import PORT
 
 

@@ -1,7 +1,6 @@
 """Gateway API: the object that gateways know the pool by, and a route to it."""
 
 from multipick_operator.api.pool import Pool
-from multipick_operator.children.configuration import EXT_PROC_PORT
 from multipick_operator.children.context import Context
 from multipick_operator.children.names import (
     PICKER,
@@ -11,6 +10,7 @@ from multipick_operator.children.names import (
     picker_name,
     without_nothing,
 )
+from multipick_operator.children.tls import asked_port
 
 GIE_GROUP = "inference.networking.k8s.io"
 _ENGINES_OWN = frozenset(
@@ -37,7 +37,7 @@ def _inference_pool(pool: Pool, context: Context) -> Manifest:
         "targetPorts": [{"number": port} for port in context.ports(pool)],
         "endpointPickerRef": {
             "name": picker_name(pool),
-            "port": {"number": EXT_PROC_PORT},
+            "port": {"number": asked_port(pool, context)},
             "failureMode": pool.spec.routing.picker.failure_mode.value,
         },
     }

@@ -11,8 +11,8 @@ import msgspec
 
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import Condition, ModelStatus, PickerStatus, Status
-from multipick_operator.children.configuration import EXT_PROC_PORT
 from multipick_operator.children.names import Manifest, endpoint_labels, picker_name, selector_text
+from multipick_operator.children.tls import EXT_PROC_PORT
 from multipick_operator.status.conditions import counts, judge, rollout_done
 from multipick_operator.status.observed import Observed
 from multipick_operator.status.url import url
