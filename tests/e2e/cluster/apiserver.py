@@ -116,6 +116,10 @@ class ApiServer:
         """One call as the administrator. Raises urllib.error.HTTPError."""
         return json.loads(self._call(method, path, body, content))
 
+    def read(self, path: str) -> bytes:
+        """What is no JSON, as a log. Raises as `request` does."""
+        return self._call("GET", path)
+
     def apply(self, path: str, manifest: object) -> Any:
         """Server-side apply as `tests`."""
         return self.request("PATCH", f"{path}?fieldManager=tests&force=true", manifest, "application/apply-patch+yaml")

@@ -28,10 +28,12 @@ class Module:
     name: str
     packages: Mapping[str, str]
     flags: tuple[str, ...]
+    verb: tuple[str, ...] = ("build",)
 
 
 _, MAJOR, MINOR = VERSION.replace("v", ".").split(".")[:3]
 _SET = "-X k8s.io/component-base/version"
+_GATEWAY_API = "sigs.k8s.io/gateway-api"
 MODULES = (
     Module(
         "controlplane",
@@ -59,6 +61,8 @@ MODULES = (
     ),
     Module("coredns", {"coredns": "github.com/coredns/coredns"}, ("-ldflags", "-s -w")),
     Module("istiod", {"pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery"}, ("-ldflags", "-s -w")),
+    Module("extension", {"echo-basic": f"{_GATEWAY_API}/conformance/echo-basic"}, ("-ldflags", "-s -w")),
+    Module("extension", {"conformance.test": f"{_GATEWAY_API}-inference-extension/conformance"}, (), ("test", "-c")),
 )
 
 
@@ -140,7 +144,7 @@ def _build(module: Module, source: Path, target: Path) -> None:
     loaded = go("list", "-deps", package)  # downloads what the package imports
     if loaded.returncode:
         raise UnavailableError(f"the modules of {target.name} can't be had: {loaded.stderr[-500:]}")
-    done = go("build", *module.flags, "-o", str(part), package)
+    done = go(*module.verb, *module.flags, "-o", str(part), package)
     if done.returncode:
         raise RuntimeError(f"{target.name} can't be built: {done.stderr[-500:]}")
     part.rename(target)

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,14 +34,40 @@ def archives(tag: str) -> list[Path]:
     _base()
     return [
         *programs(tag, ROOT),
-        _binary("envoy", _envoy(), ["envoy"]),
-        _binary("valkey", _valkey(), ["valkey-server"]),
+        binary("localhost/envoy:wheel", _envoy()),
+        binary("localhost/valkey:wheel", _valkey()),
     ]
 
 
 def programs(tag: str, root: Path) -> list[Path]:
     """`multipick/operator` and `multipick/epp` of the sources below `root`. Raises as `archives` does."""
     return [_program(name, tag, root) for name in ("operator", "epp")]
+
+
+def stand_in(image: str, tag: str, flag: str) -> Path:
+    """`multipick/epp` of this tree as `image`, for manifests that give flags only: with `flag`, then theirs."""
+    ours = _program("epp", tag, ROOT)
+    archive = cache() / "images" / f"stand-in-{ours.stem.rpartition('-')[2]}.tar"
+    if archive.exists():
+        return archive
+    container = _buildah("from", "--quiet", f"docker-archive:{ours}").strip()
+    _buildah("config", "--entrypoint", f'["multipick", "epp", "{flag}"]', "--cmd", "", container)
+    _buildah("commit", "--quiet", "--rm", container, image)
+    _buildah("rmi", f"localhost/multipick/epp:{tag}")
+    return _save(image, archive)
+
+
+def binary(image: str, program: Path, base: str = BASE) -> Path:
+    """A program alone as `image`; `base` has the libraries that it is linked to, if any."""
+    key = hashlib.sha256(f"{image} {program.stat().st_size}".encode()).hexdigest()[:12]
+    archive = cache() / "images" / f"{program.name}-{key}.tar"
+    if archive.exists():
+        return archive
+    container = _buildah("from", base).strip()
+    _buildah("copy", "--quiet", "--chmod", "755", container, str(program), f"/usr/local/bin/{program.name}")
+    _buildah("config", "--entrypoint", f'["/usr/local/bin/{program.name}"]', container)
+    _buildah("commit", "--quiet", "--rm", container, image)
+    return _save(image, archive)
 
 
 def _base() -> None:
@@ -91,18 +117,6 @@ def _wheels(context: Path) -> Path:
             own.unlink()
         part.rename(wheels)
     return wheels
-
-
-def _binary(name: str, program: Path, entrypoint: Sequence[str]) -> Path:
-    image = f"localhost/{name}:wheel"
-    archive = cache() / "images" / f"{name}-{program.stat().st_size}.tar"
-    if archive.exists():
-        return archive
-    container = _buildah("from", BASE).strip()
-    _buildah("copy", "--quiet", "--chmod", "755", container, str(program), f"/usr/local/bin/{entrypoint[0]}")
-    _buildah("config", "--entrypoint", f'["{entrypoint[0]}"]', container)
-    _buildah("commit", "--quiet", "--rm", container, image)
-    return _save(image, archive)
 
 
 def _save(image: str, archive: Path) -> Path:

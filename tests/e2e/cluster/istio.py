@@ -22,7 +22,7 @@ from cluster.node import ADDRESS
 
 CLASS = "istio"
 ADMIN_PORT = 15000  # of each gateway's Envoy
-_SYSTEM = "istio-system"
+ROOT_NAMESPACE = "istio-system"  # a DestinationRule here is for all
 _FILES = HERE / "istiod"
 _GATEWAY_API = ("sigs.k8s.io/gateway-api", "v1.6.1")
 _ENVIRONMENT = {
@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "PILOT_ENABLE_METADATA_EXCHANGE": "false",
     "PILOT_ENABLE_ALPN_FILTER": "false",
     "POD_NAME": "istiod-host",
-    "POD_NAMESPACE": _SYSTEM,
+    "POD_NAMESPACE": ROOT_NAMESPACE,
     "CLUSTER_ID": "Kubernetes",
     "REVISION": "default",
 }
@@ -47,8 +47,8 @@ def istiod(server: ApiServer, folder: Path, image: str) -> Iterator[None]:
     program = binaries(["pilot-discovery"])["pilot-discovery"]
     for crd in (*_gateway_api(), *_own()):
         server.install(crd)
-    system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _SYSTEM}}
-    server.apply(f"/api/v1/namespaces/{_SYSTEM}", system)
+    system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROOT_NAMESPACE}}
+    server.apply(f"/api/v1/namespaces/{ROOT_NAMESPACE}", system)
     _configure(folder, image)
     addresses = [f"--{name}={ADDRESS}:{port}" for name, port in _PORTS.items()]
     command = [str(program), "discovery", f"--kubeconfig={server.kubeconfig}", "--domain=cluster.local"]
