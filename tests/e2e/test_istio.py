@@ -31,6 +31,8 @@ SAMPLE = Path(__file__).parents[2] / "manifests/gateways/istio/gateway.yaml"
 NAME = "multipick-e2e-istio"
 LARGE = 20 << 20  # bytes
 
+over_plaintext = pytest.mark.parametrize("front", ["plaintext"], indirect=True)  # what is spoken makes no difference
+
 
 @dataclass(frozen=True, slots=True)
 class Front:
@@ -144,6 +146,7 @@ async def test_a_picker_that_is_killed_costs_what_is_under_way_there_alone(
     assert len(tally.lost) <= WORKERS, tally.lost  # each had one request when the picker died
 
 
+@over_plaintext
 async def test_pickers_that_are_all_killed_cost_what_is_under_way_and_the_rest_fails_open(
     cluster: Home, multipick: Release, front: Front
 ) -> None:
@@ -157,6 +160,7 @@ async def test_pickers_that_are_all_killed_cost_what_is_under_way_and_the_rest_f
     assert len(tally.lost) <= 3 * WORKERS, tally.lost
 
 
+@over_plaintext
 async def test_where_no_picker_is_left_nothing_is_lost(multipick: Release, front: Front) -> None:
     scale = front.namespace.path("deployments", f"{front.pool}-epp", "apps/v1") + "/scale"
     async with without_operator(multipick), load(front.gateway, front.pool) as tally:

@@ -1,4 +1,4 @@
-"""Programs of Kubernetes, containerd, CoreDNS and Istio, built from Go modules into a cache outside the tree.
+"""Programs of Kubernetes, containerd, CoreDNS and gateways, built from Go modules into a cache outside the tree.
 
 `go.mod` and `go.sum` in the folders beside name every version; the cache's folders are keyed by their contents, so that
 a build is made once a machine. Run this file to build with progress; tests call `binaries`.
@@ -61,6 +61,7 @@ MODULES = (
     ),
     Module("coredns", {"coredns": "github.com/coredns/coredns"}, ("-ldflags", "-s -w")),
     Module("istiod", {"pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery"}, ("-ldflags", "-s -w")),
+    Module("envoygateway", {"envoy-gateway": "github.com/envoyproxy/gateway/cmd/envoy-gateway"}, ("-ldflags", "-s -w")),
     Module("extension", {"echo-basic": f"{_GATEWAY_API}/conformance/echo-basic"}, ("-ldflags", "-s -w")),
     Module("extension", {"conformance.test": f"{_GATEWAY_API}-inference-extension/conformance"}, (), ("test", "-c")),
 )

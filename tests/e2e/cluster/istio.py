@@ -45,7 +45,7 @@ def istiod(server: ApiServer, folder: Path, image: str) -> Iterator[None]:
     Raises UnavailableError where it can't be built, RuntimeError with its log where it doesn't start.
     """
     program = binaries(["pilot-discovery"])["pilot-discovery"]
-    for crd in (*_gateway_api(), *_own()):
+    for crd in (*gateway_api(), *_own()):
         server.install(crd)
     system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROOT_NAMESPACE}}
     server.apply(f"/api/v1/namespaces/{ROOT_NAMESPACE}", system)
@@ -92,7 +92,8 @@ def _configure(folder: Path, image: str) -> None:
         path.write_text(json.dumps(content))  # which is YAML, too
 
 
-def _gateway_api() -> Iterator[Any]:
+def gateway_api() -> Iterator[Any]:
+    """Its standard CRDs."""
     for file in sorted((module_folder(*_GATEWAY_API) / "config/crd/standard").glob("*.yaml")):
         yield from _crds(file)
 
