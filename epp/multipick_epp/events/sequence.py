@@ -15,7 +15,9 @@ Rules.
 5. A quiet publisher is asked now and then (`probe`): the last messages before a silence leave no gap to see.
 6. What was held comes one by one after the replay (`held`), so that the caller can pause between two of them.
 7. Somebody who took the batches before us is as good as we: a sequence can `resume` behind the last one of his.
-8. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next message
+8. Where no replay answered, the first live message is the beginning, whatever its number. Once one answers, it is asked
+   for all from 0, so that an endpoint is not approximate for ever for having been deaf at first.
+9. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next message
    that is taken, or answer.
 """
 
@@ -86,6 +88,7 @@ class BatchSequence:
         self._attempts = 0
         self._asked_with: int | None = None  # `next` when it asked
         self._whole = False  # the last replay came to its end
+        self._midway = False  # the first batch that was taken was not its engine's, for want of an answer
         self._given_up = False  # of asking, until the next connection or probe
         self._last_digest = 0
         self._held: deque[tuple[int, bytes]] = deque()
@@ -201,6 +204,7 @@ class BatchSequence:
             return
         first, self._answered = not self._answered, True
         if self.next is None:
+            self._midway = False
             yield Begin(complete=seq == 0)
         elif first and self.next and (not self.proven or seq == self.next - 1):
             self.proven = seq == self.next - 1 and xxh3_64_intdigest(payload) == self._last_digest
@@ -250,6 +254,10 @@ class BatchSequence:
             self.proven = True
             self._given_up = True  # there is nothing to replay: what is held now, if it has a gap, is all there is
         self._attempts = 0
+        if whole and self._midway:
+            self._forget()
+            yield self._ask()
+            return
         if whole:
             self._doubted = False
             if not self._held:
@@ -266,6 +274,7 @@ class BatchSequence:
         return Ask(max(0, self.next - 1) if self.next is not None else 0)
 
     def _first(self, seq: int, payload: bytes) -> Iterator[Effect]:
+        self._midway = self._can_ask and seq > 0
         yield Begin(complete=seq == 0)
         self.proven = True
         yield self._take(seq, payload)
@@ -297,6 +306,6 @@ class BatchSequence:
 
     def _forget(self) -> None:
         self.next = None
-        self.asking = self.proven = self._doubted = False
+        self.asking = self.proven = self._doubted = self._midway = False
         self._attempts = 0
         self._replayed.clear()

@@ -57,6 +57,16 @@ def joined(replays: bool = True) -> BatchSequence:
     return sequence
 
 
+def deaf_at_first() -> BatchSequence:
+    """A sequence whose first questions nobody answered."""
+    sequence = BatchSequence(replay=True)
+    done(sequence.connected())
+    for _ in range(MAX_ATTEMPTS):
+        replay(sequence, whole=False)
+    assert sequence.next is None
+    return sequence
+
+
 def sure(sequence: BatchSequence) -> bool:
     return sequence.sure
 
@@ -121,6 +131,26 @@ class TestJoining:
         assert done(sequence.replay_ended(whole=False)) == []
         assert held(sequence) == [Begin(complete=False), take(7)]
         assert live(sequence, 9) == [Lost(), take(9)]
+
+    def test_what_came_before_a_beginning_without_an_answer_is_had_once_one_comes(self) -> None:
+        sequence = deaf_at_first()
+        assert live(sequence, 2) == [Begin(complete=False), take(2)]
+        assert done(sequence.probe()) == [Ask(2)]
+        assert replay(sequence, whole=False) == [Ask(2)]
+        assert replay(sequence, 2) == [Ask(0)]
+        assert replay(sequence, 0, 1, 2) == [Begin(complete=True), take(0), take(1), take(2)]
+        assert sequence.sure
+        done(sequence.probe())
+        assert replay(sequence, 2) == []
+
+    def test_a_beginning_without_an_answer_is_looked_into_once(self) -> None:
+        sequence = deaf_at_first()
+        live(sequence, 7)
+        done(sequence.probe())
+        assert replay(sequence, 7) == [Ask(0)]
+        assert replay(sequence, 5, 6, 7) == [Begin(complete=False), take(5), take(6), take(7)]
+        done(sequence.probe())
+        assert replay(sequence, 7) == []
 
 
 class TestGaps:
