@@ -1,15 +1,19 @@
 """A real ZMQ publisher that numbers, keeps and replays its batches as vLLM's does; and what waits for conditions."""
 
 import asyncio
+import multiprocessing
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import zmq
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 END = b"\xff" * 8
 
@@ -147,3 +151,22 @@ def store() -> Any:
 @pytest.fixture
 def remove() -> Any:
     return removed
+
+
+@pytest.fixture
+def flooding() -> Iterator[Callable[..., str]]:
+    """Starts publishers as processes; each has a pipe, says its port over it, and ends at a word from there."""
+    spawn = multiprocessing.get_context("spawn")
+    running: list[tuple[Connection, Any]] = []
+
+    def start(flood: Callable[..., None], *arguments: object) -> str:
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=flood, args=(theirs, *arguments), daemon=True)
+        process.start()
+        running.append((ours, process))
+        return f"tcp://127.0.0.1:{ours.recv()}"
+
+    yield start
+    for ours, process in running:
+        ours.send("end")
+        process.join()

@@ -1,10 +1,9 @@
 """A pod that sends the parts of a message without an end fills no memory, and costs no other pod anything."""
 
 import asyncio
-import multiprocessing
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -69,24 +68,6 @@ def flood(pipe: Connection, kind: bytes, size: int) -> None:
 
 
 @pytest.fixture
-def flooding() -> Iterator[Callable[[bytes, int], str]]:
-    spawn = multiprocessing.get_context("spawn")
-    running: list[tuple[Connection, Any]] = []
-
-    def start(kind: bytes, size: int) -> str:
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=flood, args=(theirs, kind, size), daemon=True)
-        process.start()
-        running.append((ours, process))
-        return f"tcp://127.0.0.1:{ours.recv()}"
-
-    yield start
-    for ours, process in running:
-        ours.send("end")
-        process.join()
-
-
-@pytest.fixture
 async def picker() -> AsyncIterator[tuple[Ingest, MemoryState]]:
     state = MemoryState()
     ingest = Ingest(state, root, Ports())
@@ -117,7 +98,7 @@ async def test_it_ends_that_subscription_alone(
 ) -> None:
     ingest, state = picker
     good = publisher()
-    sick = await asyncio.to_thread(flooding, kind, size)
+    sick = await asyncio.to_thread(flooding, flood, kind, size)
     live = sick if kind == b"PUB" else publisher(replay_port=None).events
     replay = sick if kind == b"ROUTER" else None
     before = memory_bytes()

@@ -1,8 +1,7 @@
 """Whatever one pod publishes, and whatever the index or the system makes of it, the others are known as before."""
 
 import asyncio
-import multiprocessing
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -163,24 +162,6 @@ def flood(ours: Connection, payload: bytes) -> None:
     context.destroy(linger=0)
 
 
-@pytest.fixture
-def flooding() -> Iterator[Callable[[bytes], str]]:
-    spawn = multiprocessing.get_context("spawn")
-    running: list[tuple[Connection, Any]] = []
-
-    def start(payload: bytes) -> str:
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=flood, args=(theirs, payload), daemon=True)
-        process.start()
-        running.append((ours, process))
-        return f"tcp://127.0.0.1:{ours.recv()}"
-
-    yield start
-    for ours, process in running:
-        ours.send("end")
-        process.join()
-
-
 FLOODS = {
     "large batches": [1.0, [["BlockStored", list(range(4000)), None, [70_000] * 64_000, 16]] * 4, 0],
     "small batches": [1.0, [["BlockRemoved", [1], "GPU"]], 0],
@@ -195,7 +176,7 @@ async def test_a_pod_that_floods_delays_no_other_and_holds_little(
 ) -> None:
     picker = await start()
     good = publisher()
-    bad = FeedSpec(BAD, await asyncio.to_thread(flooding, msgspec.msgpack.encode(FLOODS[name])))
+    bad = FeedSpec(BAD, await asyncio.to_thread(flooding, flood, msgspec.msgpack.encode(FLOODS[name])))
     await picker.follow(spec(good, GOOD), bad)
     await eventually(picker.knows(GOOD, 0))
     await eventually(lambda: picker.stats(BAD).batches > 0)
