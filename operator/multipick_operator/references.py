@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from multipick_operator.api.nesting import fields_within
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.storage import CacheType
 from multipick_operator.children import Ref
@@ -113,19 +114,13 @@ def _config_maps(pool: Pool) -> list[str]:
 
 def _named(node: object) -> Iterator[tuple[str, str]]:
     """Kind and name of what a pod template refers to and can't do without."""
-    if isinstance(node, list):
-        for one in node:
-            yield from _named(one)
-    if not isinstance(node, dict):
-        return
-    for field, value in node.items():
+    for field, value in fields_within(node):
         for one in value if field == "imagePullSecrets" and isinstance(value, list) else [value]:
             kind, key = _FIELDS.get(field, ("", ""))
             if kind and isinstance(one, dict) and not one.get("optional"):
                 name = one.get(key, one.get("name"))
                 if isinstance(name, str) and name:
                     yield kind, name
-        yield from _named(value)
 
 
 def _claims(pool: Pool) -> list[str]:

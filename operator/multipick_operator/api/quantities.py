@@ -6,6 +6,8 @@ What the schema knows to be a quantity it bounds itself; a pod template goes to 
 import re
 from collections.abc import Iterator
 
+from multipick_operator.api.nesting import fields_within
+
 _MAPS = frozenset({"requests", "limits"})
 _FIELDS = frozenset({"sizeLimit", "divisor"})
 _ENDLESS = re.compile(r"\s*[-+]?[0-9.]*[eE][-+]?[0-9]{3,}\s*")
@@ -13,15 +15,9 @@ _MAX_CHARS = 64
 
 
 def endless_quantities(node: object) -> Iterator[str]:
-    """All of them below `node`."""
-    if isinstance(node, list):
-        for each in node:
-            yield from endless_quantities(each)
-    if not isinstance(node, dict):
-        return
-    for name, value in node.items():
+    """All of them below `node`, which is not `is_nested`."""
+    for name, value in fields_within(node):
         quantities = value.values() if name in _MAPS and isinstance(value, dict) else [value] if name in _FIELDS else ()
         for one in quantities:
             if isinstance(one, str) and (len(one) > _MAX_CHARS or _ENDLESS.fullmatch(one)):
                 yield one
-        yield from endless_quantities(value)
