@@ -14,14 +14,13 @@ from multipick_epp.engines.answers import read_at_most
 from multipick_epp.engines.event_sources import EventSource
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.engines.models import ServedModels
-from multipick_epp.engines.unanswered import Unanswered, Why
+from multipick_epp.engines.unanswered import COMPRESSED, Unanswered, Why, broken, refused, slow, too_long
 from multipick_epp.types import Endpoint, address_of
 
 if TYPE_CHECKING:
     from array import array
 
 CONNECTIONS_AN_ENGINE = 64
-_DETAIL_CHARS = 200
 _JSON = {"content-type": "application/json"}
 
 _T = TypeVar("_T")
@@ -106,16 +105,16 @@ class EngineClient:
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    return Unanswered(Why.REFUSED, f"status {response.status}", response.status)
+                    return refused(response.status)
                 if response.headers.get("content-encoding", "identity") != "identity":
-                    return Unanswered(Why.UNREADABLE, "compressed")
+                    return COMPRESSED
                 answer = await read_at_most(response, limit)
-                return Unanswered(Why.TOO_LONG, f"more than {limit} bytes") if answer is None else answer
+                return too_long(limit) if answer is None else answer
         except TimeoutError:
-            return Unanswered(Why.SLOW, f"no answer in {timeout_s:g} s")
+            return slow(timeout_s)
         except Exception as error:
             # Any: what the HTTP library makes of a peer that speaks something else is not all of its own kind.
-            return Unanswered(Why.AWAY, (str(error) or type(error).__name__)[:_DETAIL_CHARS])
+            return broken(error)
 
 
 def _read(parse: Callable[[bytes], _T | None], answer: bytes | Unanswered) -> _T | Unanswered:

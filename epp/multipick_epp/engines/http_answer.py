@@ -6,9 +6,8 @@ As `client` has it: 200 alone is an answer, redirects are none, what is compress
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from multipick_epp.engines import bounds
-from multipick_epp.engines.unanswered import Unanswered, Why
+from multipick_epp.engines.unanswered import COMPRESSED, Unanswered, Why, no_http, refused, too_long
 
-_DETAIL_CHARS = 200
 _FINAL = 200  # statuses below it are interim: another one follows
 
 
@@ -40,13 +39,13 @@ class AnswerReader:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self.stays = False
-            return Unanswered(Why.AWAY, f"no HTTP answer: {error}"[:_DETAIL_CHARS])
+            return no_http(error)
         if self._refused is not None:
             return self._refused
         if self._body_bytes > self._limit:
-            return Unanswered(Why.TOO_LONG, f"more than {self._limit} bytes")
+            return too_long(self._limit)
         if self._came - self._body_bytes > bounds.AROUND_BODY_BYTES:
-            return Unanswered(Why.AWAY, f"no HTTP answer: more than {bounds.AROUND_BODY_BYTES} bytes around its body")
+            return no_http(f"more than {bounds.AROUND_BODY_BYTES} bytes around its body")
         return b"".join(self._body) if self._whole else None
 
     def end(self) -> bytes | Unanswered | None:
@@ -71,13 +70,13 @@ class AnswerReader:
         if name in (b"content-length", b"transfer-encoding"):
             self._sized = True
         elif name == b"content-encoding" and value.strip() != b"identity":
-            self._refused = Unanswered(Why.UNREADABLE, "compressed")
+            self._refused = COMPRESSED
 
     def on_headers_complete(self) -> None:
         """Nothing of the body was read yet."""
         self._status = self._parser.get_status_code()
         if self._status > _FINAL:
-            self._refused = Unanswered(Why.REFUSED, f"status {self._status}", self._status)
+            self._refused = refused(self._status)
 
     def on_body(self, piece: bytes) -> None:
         """As large as it came, without what is around chunks."""

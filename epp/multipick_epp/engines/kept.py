@@ -7,10 +7,8 @@ import asyncio
 from typing import cast
 
 from multipick_epp.engines.http_answer import AnswerReader
-from multipick_epp.engines.unanswered import Unanswered, Why
+from multipick_epp.engines.unanswered import Unanswered, Why, broken, slow
 from multipick_epp.types import Endpoint
-
-_DETAIL_CHARS = 200
 
 
 class KeptQuestion:
@@ -31,10 +29,10 @@ class KeptQuestion:
             async with asyncio.timeout(self._timeout_s):
                 return await self._ask()
         except TimeoutError:
-            return Unanswered(Why.SLOW, f"no answer in {self._timeout_s:g} s")
+            return slow(self._timeout_s)
         except Exception as error:
             # Any: what is no host, or no port, raises more than OSError.
-            return Unanswered(Why.AWAY, (str(error) or type(error).__name__)[:_DETAIL_CHARS])
+            return broken(error)
 
     def close(self) -> None:
         """At once; an answer that is awaited is none."""
