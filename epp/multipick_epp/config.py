@@ -12,9 +12,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 40)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
-PoolName = Annotated[
-    str, Meta(pattern=r"\A[^\s{}\x00-\x1f]{1,512}\Z")
-]  # part of the store's key names, and of their tag
+PoolName = Annotated[str, Meta(pattern=r"\A[^\s{}\x00-\x1f]{1,512}\Z")]
+"""Part of the store's key names, and of their hash tag."""
 HttpPath = Annotated[str, Meta(pattern=r"\A/[!-~]{0,1023}\Z")]
 EventsUrl = Annotated[
     str, Meta(pattern=r"\A(tcp://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}|ipc://[!-~]{1,100})\Z")
