@@ -5,6 +5,8 @@ Handlers of kind `event` make kopf write nothing: no finalizer, no annotation. W
 - `kopf.operator` ends all tasks of the loop that are younger than itself, and a process that takes long to end by
   SIGKILL. So its tasks are spawned and ended here, and it gets no say about the process.
 - It takes the signal handlers. They are put back at once.
+- A scan of the API that is cancelled leaves its requests running; they fail once the session is closed, and open
+  another. So they end with its tasks.
 - It never tells what was deleted while no watch was open. A list does, from time to time (`verify`).
 - One refusal ends all of its watches. So each namespace has a kopf of its own, and children are watched by informers.
 """
@@ -55,10 +57,11 @@ class PoolWatch:
         self.synced = True
         in_step()
         identity: Any = self._identity  # given, because kopf's own needs a user of that name, which images lack
+        settings = _settings(self._selector)
         tasks = await kopf.spawn_tasks(
             identity=identity,
             registry=self._registry(),
-            settings=_settings(self._selector),
+            settings=settings,
             standalone=True,
             clusterwide=self.namespace is None,
             namespaces=[self.namespace] if self.namespace is not None else (),
@@ -71,9 +74,10 @@ class PoolWatch:
             raise RuntimeError("kopf ended by itself")
         finally:
             self.synced = False
-            for task in tasks:
+            ending = {*tasks, *_given(settings)}
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def verify(self) -> None:
         """List the pools: what the watch missed, and that it may be asked at all. Raises as `Kube` does."""
@@ -150,6 +154,13 @@ def _settings(selector: str) -> kopf.OperatorSettings:
     if selector:
         chosen.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     return chosen
+
+
+def _given(settings: kopf.OperatorSettings) -> set[asyncio.Task[Any]]:
+    """The tasks that these settings were handed to: kopf's own, whoever began them, of this watch and no other."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    frames = {task: getattr(task.get_coro(), "cr_frame", None) for task in others}
+    return {task for task, frame in frames.items() if frame and frame.f_locals.get("settings") is settings}
 
 
 def _key(manifest: Mapping[str, Any]) -> Key:
