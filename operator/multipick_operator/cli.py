@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from multipick_operator import logs
@@ -93,10 +94,18 @@ def settings(options: argparse.Namespace) -> Settings:
 async def _run(chosen: Settings) -> None:
     await login()  # who has no credentials at the start is told so; those that fail later are read again
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     def signals() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
 
     signals()
-    await Operator(chosen, login, signals).run(stop)
+    try:
+        await Operator(chosen, login, signals).run(stop)
+    finally:  # all is done: what generators that kopf left open say as the loop closes them is no error of anybody
+        loop.set_exception_handler(_left_open)
+
+
+def _left_open(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.debug("left open at the end", extra={"what": context["message"], "why": repr(context.get("exception"))})
