@@ -19,6 +19,8 @@ Rules.
    for all from 0, so that an endpoint is not approximate for ever for having been deaf at first.
 9. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next message
    that is taken, or answer.
+10. A publisher's last messages, and answers of its replay socket, may be handed over after its connection is gone: they
+   are taken, and nothing is sure for that.
 """
 
 from collections import deque
@@ -78,7 +80,8 @@ class BatchSequence:
     def __init__(self, replay: bool) -> None:
         self.next: int | None = None
         self.asking = False
-        self.proven = False  # connected, and the engine is known to be the one whose batches were taken
+        self.proven = False  # the engine is known to be the one whose batches were taken
+        self._connected = False
         self._doubted = False
         self.gaps = 0
         self.held_bytes = 0
@@ -106,7 +109,7 @@ class BatchSequence:
     @property
     def sure(self) -> bool:
         """All that the engine has published was taken, as far as anybody can know."""
-        return self.proven and not self._doubted
+        return self._connected and self.proven and not self._doubted
 
     @property
     def catching_up(self) -> bool:
@@ -123,7 +126,8 @@ class BatchSequence:
 
         With a replay socket, what arrived before must not be told any more: the replay has it, if it is this engine's.
         """
-        self._given_up = False
+        self._given_up = self.proven = False
+        self._connected = True
         if self._can_ask:
             self._held.clear()
             self.held_bytes = 0
@@ -131,7 +135,7 @@ class BatchSequence:
 
     def disconnected(self) -> None:
         """The publisher is away; messages may be missed from now on."""
-        self.proven = False
+        self.proven = self._connected = False
 
     def restarted(self) -> Iterator[Effect]:
         """Somebody who knows says that the engine process is a new one."""

@@ -79,6 +79,7 @@ class Source:
         self._asked = False  # an answer is to come on it
         self._answered_s = 0.0  # loop time of the last thing that came of the replay
         self._heard_s = 0.0  # loop time of the last live message, connection or probe
+        self._given_up = False  # at the last tick
         self._live = Link(context, zmq.SUB, events)
         try:
             self._read(self._live.descriptor_of_changes)
@@ -258,9 +259,11 @@ class Source:
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+        # That ZMQ tries again is a word of its own, shortly after that the connection is gone.
+        earlier, self._given_up = self._given_up, self._live.given_up
         if self._overlong():
             self._fail(f"a message of more than {MAX_MESSAGE_BYTES} bytes, whose end has not come")
-        elif self._live.given_up:
+        elif earlier and self._given_up:
             self._fail(f"it broke ZMQ's protocol, or sent a frame of more than {MAX_PAYLOAD_BYTES} bytes")
         if self.failure is not None:
             self._activity()

@@ -352,6 +352,32 @@ def test_answers_to_an_old_question_are_ignored() -> None:
     assert done(sequence.replay_ended(whole=True)) == []
 
 
+class TestAfterADisconnection:
+    """A publisher's last words are handed over after the news that its connection is gone."""
+
+    def test_a_batch_that_still_comes_is_taken_and_makes_nothing_sure(self) -> None:
+        sequence = joined()
+        sequence.disconnected()
+        assert live(sequence, 3) == [take(3)]
+        assert not sequence.sure
+
+    def test_an_answer_that_still_comes_makes_nothing_sure(self) -> None:
+        sequence = joined()
+        assert done(sequence.probe()) == [Ask(2)]
+        sequence.disconnected()
+        assert replay(sequence, 2, 3) == [take(3)]
+        assert not sequence.sure
+
+    def test_the_next_connection_is_sure_once_its_own_question_is_answered(self) -> None:
+        sequence = joined()
+        sequence.disconnected()
+        live(sequence, 3)
+        assert done(sequence.connected()) == [Ask(3)]
+        assert not sequence.sure
+        assert replay(sequence, 3, 4) == [take(4)]
+        assert sequence.sure
+
+
 class TestAnotherOwner:
     def resumed(self, replays: bool = True) -> BatchSequence:
         sequence = BatchSequence(replays)

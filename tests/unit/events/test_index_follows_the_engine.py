@@ -141,12 +141,14 @@ class Wire:
         self.began = 0
         self.under_way: deque[tuple[int, bytes]] = deque()
         self.asked: int | None = None
+        self.cut = False
         self.do(self.sequence.connected())
 
     def do(self, effects: Iterator[Effect]) -> None:
         self._do(effects)
         while self.sequence.holds:
             self._do(self.sequence.held())
+        assert not (self.cut and self.sequence.sure)
 
     def _do(self, effects: Iterator[Effect]) -> None:
         for effect in effects:
@@ -170,6 +172,7 @@ class Wire:
     def hand_over(self) -> None:
         """The owner is gone, with what it had not told; the next one subscribes."""
         self.sequence, self.tracker, self.asked = BatchSequence(self.buffer is not None), None, None
+        self.cut = False
         self.under_way.clear()
         if left := self.told.left:
             self.tracker = Tracker.restored(POD, root, left)
@@ -210,10 +213,16 @@ class Wire:
     def _asked_anew(self) -> bool:
         return self.asked is not None
 
-    def reconnect(self, keep: bool) -> None:
+    def disconnect(self) -> None:
+        """What is under way may still be handed over, and be answered."""
         self.sequence.disconnected()
+        self.cut = True
+
+    def reconnect(self, keep: bool) -> None:
+        self.disconnect()
         if not keep or self.buffer is not None:  # with a replay to come, the source skips what has arrived
             self.under_way.clear()
+        self.cut = False
         self.do(self.sequence.connected())
 
     def restart(self, keep: bool, same_seed: bool) -> None:
@@ -223,7 +232,9 @@ class Wire:
         self.reconnect(keep)
 
     def settle(self) -> None:
-        """Everything arrives, and two probes find nothing more."""
+        """It is connected, everything arrives, and two probes find nothing more."""
+        if self.cut:
+            self.reconnect(keep=True)
         self.publish()
         while self.under_way:
             self.deliver()
@@ -256,6 +267,7 @@ wire_steps = st.one_of(
     st.tuples(st.just("deliver")),
     st.tuples(st.just("lose")),
     st.tuples(st.just("answer"), st.booleans()),
+    st.tuples(st.just("disconnect")),
     st.tuples(st.just("reconnect"), st.booleans()),
     st.tuples(st.just("restart"), st.booleans(), st.booleans()),
     st.tuples(st.just("probe")),
@@ -267,7 +279,8 @@ def run(wire: Wire, steps: list[tuple[object, ...]]) -> None:
         if name in ("serve", "evict", "clear"):
             getattr(wire.engine, str(name))(*arguments)
         elif name == "probe":
-            wire.do(wire.sequence.probe())
+            if not wire.cut:
+                wire.do(wire.sequence.probe())
         else:
             getattr(wire, str(name))(*arguments)
 
