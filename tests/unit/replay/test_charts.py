@@ -30,6 +30,14 @@ def test_ticks_are_round_and_few(values: list[float], log: bool, expected: list[
     assert ticks(chart(values, log=log))[: len(expected)] == expected
 
 
+def test_the_last_label_is_not_cut_off_at_the_edge() -> None:
+    line = Line("a", "p0", [(0, 0), (40, 1)])
+    svg = line_chart("", [line], Axis("", lambda value: f"{value:g} ms"), Axis("", str))
+    places = {label: float(x) for x, label in re.findall(r'<text x="([\d.]+)"[^>]*middle">([^<]+)<', svg)}
+    assert places["40 ms"] + 3 * len("40 ms") <= WIDTH
+    assert places["20 ms"] == (places["0 ms"] + WIDTH - 10) / 2
+
+
 def test_points_stay_inside_and_names_are_escaped() -> None:
     svg = chart([1, 5, 1e9, 0.1], log=True)
     assert "a &lt;b&gt;" in svg

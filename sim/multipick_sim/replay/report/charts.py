@@ -11,6 +11,7 @@ from html import escape
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 38
 TICKS = 5
+HALF_LETTER = 3.3  # of a label's width
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,10 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, dots: bool =
 def _frame(x: Axis, y: Axis, across: _Scale, up: _Scale) -> str:
     parts = []
     for tick in across.ticks:
-        place = across(tick)
+        place, label = across(tick), x.unit(tick)
         parts.append(f'<line x1="{place:.1f}" y1="{TOP}" x2="{place:.1f}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(
-            f'<text x="{place:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{escape(x.unit(tick))}</text>'
-        )
+        whole = min(place, WIDTH - len(label) * HALF_LETTER)  # the last one would be cut off
+        parts.append(f'<text x="{whole:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{escape(label)}</text>')
     for tick in up.ticks:
         place = up(tick)
         parts.append(f'<line x1="{LEFT}" y1="{place:.1f}" x2="{WIDTH - RIGHT}" y2="{place:.1f}"/>')
