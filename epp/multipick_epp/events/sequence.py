@@ -81,7 +81,7 @@ class BatchSequence:
         self.next: int | None = None
         self.asking = False
         self.proven = False  # the engine is known to be the one whose batches were taken
-        self._connected = False
+        self.subscribed = False  # the connection of the subscription stands
         self._doubted = False
         self.gaps = 0
         self.held_bytes = 0
@@ -109,7 +109,7 @@ class BatchSequence:
     @property
     def sure(self) -> bool:
         """All that the engine has published was taken, as far as anybody can know."""
-        return self._connected and self.proven and not self._doubted
+        return self.subscribed and self.proven and not self._doubted
 
     @property
     def catching_up(self) -> bool:
@@ -127,7 +127,7 @@ class BatchSequence:
         With a replay socket, what arrived before must not be told any more: the replay has it, if it is this engine's.
         """
         self._given_up = self.proven = False
-        self._connected = True
+        self.subscribed = True
         if self._can_ask:
             self._held.clear()
             self.held_bytes = 0
@@ -135,7 +135,7 @@ class BatchSequence:
 
     def disconnected(self) -> None:
         """The publisher is away; messages may be missed from now on."""
-        self.proven = self._connected = False
+        self.proven = self.subscribed = False
 
     def restarted(self) -> Iterator[Effect]:
         """Somebody who knows says that the engine process is a new one."""

@@ -63,7 +63,6 @@ class Source:
         self.sequence = BatchSequence(replay is not None)
         if after is not None:
             self.sequence.resume(*after)
-        self.connected = False
         self.malformed = 0  # messages without a number and a payload
         self.failure: str | None = None  # why it has closed itself
         self._context = context
@@ -91,6 +90,11 @@ class Source:
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
 
     @property
+    def connected(self) -> bool:
+        """To the publisher, now."""
+        return self.sequence.subscribed and not self._live.closed
+
+    @property
     def held_bytes(self) -> int:
         """What has arrived and waits."""
         return self.sequence.held_bytes + sum(len(frame) for frames in self._arrived for frame in frames)
@@ -100,7 +104,6 @@ class Source:
         for timer in (self._again, self._tick_timer):
             if timer is not None:
                 timer.cancel()
-        self.connected = False
         self._arrived.clear()
         self._end_replay()
         self._end(self._live)
@@ -159,7 +162,6 @@ class Source:
 
     def _read_changes(self) -> None:
         for connected in self._live.changes():
-            self.connected = connected
             if connected:
                 self._heard()
                 if self._replay is not None:

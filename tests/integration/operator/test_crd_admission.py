@@ -247,18 +247,16 @@ def test_every_label_is_admitted(api: ApiServer, key: str) -> None:
     "url",
     [
         *("redis://", "redis:// h", "redis://h h", "redis://h\n", "redis://h:x", "redis://h:0", "redis://h:99999"),
+        *("redis://h/x", "redis://h/0/1", "redis://h,i", "redis://[::1", "redis://@h", "redis://%zz@h", "redis://h#f"),
+        *("redis://h?x=1", "redis://h?ca=/f", "rediss://h?sentinel_password=s", "rediss://h?ca=", "rediss://h?key=/k"),
         *(
-            "redis://h/x",
-            "redis://h/0/1",
-            "redis://h,i",
-            "redis://[::1",
-            "redis://@h",
-            "redis://%zz@h",
-            "redis://h#f",
+            "redis+sentinel://h",
+            "redis+sentinel://h:1,/m",
+            "redis+sentinel://h/m/x",
+            "unix:///s",
+            "http://h",
             "redis://]@h",
         ),
-        *("redis://h?x=1", "redis://h?ca=/f", "rediss://h?sentinel_password=s", "rediss://h?ca=", "rediss://h?key=/k"),
-        *("redis+sentinel://h", "redis+sentinel://h:1,/m", "redis+sentinel://h/m/x", "unix:///s", "http://h"),
     ],
 )
 def test_a_store_that_no_picker_could_read_is_refused_in_words(api: ApiServer, url: str) -> None:

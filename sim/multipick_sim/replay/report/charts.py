@@ -79,8 +79,8 @@ def _frame(x: Axis, y: Axis, across: _Scale, up: _Scale) -> str:
     for tick in across.ticks:
         place, label = across(tick), x.unit(tick)
         parts.append(f'<line x1="{place:.1f}" y1="{TOP}" x2="{place:.1f}" y2="{HEIGHT - BOTTOM}"/>')
-        whole = min(place, WIDTH - len(label) * HALF_LETTER)  # the last one would be cut off
-        parts.append(f'<text x="{whole:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{escape(label)}</text>')
+        centre = min(place, WIDTH - len(label) * HALF_LETTER)  # the last one would be cut off
+        parts.append(f'<text x="{centre:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{escape(label)}</text>')
     for tick in up.ticks:
         place = up(tick)
         parts.append(f'<line x1="{LEFT}" y1="{place:.1f}" x2="{WIDTH - RIGHT}" y2="{place:.1f}"/>')
