@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import repeat
 
 import msgspec
 
@@ -52,19 +52,23 @@ class Explained(msgspec.Struct, frozen=True):
     ended_s: float | None
 
 
-@dataclass(slots=True)
-class Decision:
-    """One decision, and what became of it."""
+class Decision(msgspec.Struct):
+    """One decision, and what became of it. Kept as it comes: few are ever asked for."""
 
     request: str | None
     reservation: ReservationId
     at: float
     mode: Mode
     fallback: str | None  # why the prompt is not known
-    choice: str  # see `_words`
+    kept_out_of: int  # holders of a hot prefix; 0: none was
     prompt_tokens: int
     endpoint: Endpoint
-    considered: Sequence[Considered]
+    # Columns, a row an endpoint that is shown, best first.
+    shown: Sequence[Endpoint]
+    hit_tokens: Sequence[int]
+    queued_tokens: Sequence[int]
+    in_flight: Sequence[int]
+    scores: Sequence[float]  # empty: the policy has none
     endpoints: int
     reserved: Reserved
     first_byte_s: float | None = None
@@ -99,18 +103,9 @@ class Decisions:
         """Remember one; the answer is told what becomes of it."""
         chosen = choice.rows[reserved.index]
         rows = choice.rows[:SHOWN]
+        if chosen not in rows:
+            rows = (*rows, chosen)
         snapshot, scores = choice.snapshot, choice.ranking.scores
-        considered = [
-            Considered(
-                snapshot.endpoints[row],
-                snapshot.hit_tokens[row],
-                snapshot.new_tokens(row),
-                snapshot.queued_tokens[row],
-                snapshot.in_flight[row],
-                scores[row] if scores else None,
-            )
-            for row in (rows if chosen in rows else (*rows, chosen))
-        ]
         name = request.headers.get("x-request-id")
         decision = Decision(
             name if name is not None and len(name) <= ID_CHARACTERS else None,
@@ -118,10 +113,14 @@ class Decisions:
             time.time(),
             mode,
             fallback,
-            _words(choice, reserved),
+            0 if choice.kept_out is None else choice.kept_out.holders,
             snapshot.prompt_tokens,
             snapshot.endpoints[chosen],
-            considered,
+            [*map(snapshot.endpoints.__getitem__, rows)],
+            [*map(snapshot.hit_tokens.__getitem__, rows)],
+            [*map(snapshot.queued_tokens.__getitem__, rows)],
+            [*map(snapshot.in_flight.__getitem__, rows)],
+            [*map(scores.__getitem__, rows)] if scores else (),
             len(snapshot.endpoints),
             reserved,
         )
@@ -136,7 +135,6 @@ class Decisions:
         return None
 
     def _explained(self, kept: Decision) -> Explained:
-        unknown = f"by load alone, since its prompt is not known ({kept.fallback})"
         return Explained(
             kept.request,
             kept.reservation,
@@ -145,8 +143,8 @@ class Decisions:
             kept.mode,
             kept.prompt_tokens,
             kept.endpoint,
-            kept.choice if kept.fallback is None else unknown,
-            kept.considered,
+            _why(kept),
+            _considered(kept),
             kept.endpoints,
             kept.reserved.new_tokens,
             kept.reserved.load.queued_tokens,
@@ -157,14 +155,24 @@ class Decisions:
         )
 
 
-def _words(choice: Choice, reserved: Reserved) -> str:
-    row = choice.rows[reserved.index]
-    if len(choice.snapshot.endpoints) == 1:
+def _considered(kept: Decision) -> Sequence[Considered]:
+    columns = zip(kept.shown, kept.hit_tokens, kept.queued_tokens, kept.in_flight, strict=True)
+    scores = kept.scores or repeat(None)
+    return [
+        Considered(endpoint, hit_tokens, max(1, kept.prompt_tokens - hit_tokens), queued_tokens, in_flight, score)
+        for (endpoint, hit_tokens, queued_tokens, in_flight), score in zip(columns, scores, strict=False)
+    ]
+
+
+def _why(kept: Decision) -> str:
+    if kept.fallback is not None:
+        return f"by load alone, since its prompt is not known ({kept.fallback})"
+    if kept.endpoints == 1:
         return "the only endpoint that it could go to"
-    if choice.kept_out is not None:
-        return f"kept out of the {choice.kept_out.holders} holders of a hot prefix, so that one more comes to hold it"
-    if reserved.new_tokens < choice.snapshot.new_tokens(row):
+    if kept.kept_out_of:
+        return f"kept out of the {kept.kept_out_of} holders of a hot prefix, so that one more comes to hold it"
+    if kept.reserved.new_tokens < max(1, kept.prompt_tokens - kept.hit_tokens[kept.shown.index(kept.endpoint)]):
         return "an equal prompt had just been sent there: its blocks will be resident"
-    if reserved.index:
+    if kept.reserved.index:
         return "the best by the loads at the moment of the reserve, which had changed since the view that ranked"
     return "the best of all endpoints by the policy"

@@ -5,10 +5,11 @@ its endpoint, that block's tokens and all before them are prefilled, so only the
 (DESIGN section 5): events; the first byte of the answer; an estimate from the endpoint's measured prefill rate.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 
+from multipick_epp.decision.awaited import Awaited
 from multipick_epp.types import BlockKey, Endpoint, ReservationId
 
 
@@ -55,7 +56,7 @@ class Progress:
     An engine computes a block once, however many prompts wait for it; so one of them is charged for it, and if that one
     goes before the block is stored, the oldest of the others is.
 
-    Invariant: `_waiting` holds a reservation under (endpoint, key) exactly while its prefill has that key in `blocks`.
+    Invariant: a reservation is in its endpoint's `_awaited` under a key exactly while its prefill has that in `blocks`.
     """
 
     report: Callable[[ReservationId, int], None]
@@ -65,8 +66,8 @@ class Progress:
     clock: Callable[[], float]
     """Seconds, monotonic."""
     _prefills: dict[ReservationId, _Prefill] = field(default_factory=dict)  # oldest first
-    _waiting: dict[tuple[Endpoint, BlockKey], set[ReservationId]] = field(default_factory=dict)
-    _meters: dict[Endpoint, _Meter] = field(default_factory=dict)
+    _awaited: defaultdict[Endpoint, Awaited] = field(default_factory=lambda: defaultdict(Awaited))
+    _meters: defaultdict[Endpoint, _Meter] = field(default_factory=lambda: defaultdict(_Meter))
 
     def watch(
         self,
@@ -83,14 +84,14 @@ class Progress:
         computes them once, so only the first is charged for them: this is reported at once.
         """
         first = hit_tokens // block_size if keys else 0
-        blocks = {key: index for index, key in enumerate(keys[first:], start=first)}
-        brought = sum(1 for _ in takewhile(lambda key: (endpoint, key) in self._waiting, blocks))
+        blocks = dict(zip(keys[first:], range(first, len(keys)), strict=True))
+        awaited = self._awaited[endpoint]
+        brought = awaited.leading(blocks)
         charged = prompt_tokens - hit_tokens
         left = max(min(1, charged), charged - brought * block_size)
         self._prefills[reservation] = _Prefill(endpoint, prompt_tokens, block_size, keys, blocks, first + brought, left)
-        for key in blocks:
-            self._waiting.setdefault((endpoint, key), set()).add(reservation)
-        meter = self._meters.setdefault(endpoint, _Meter())
+        awaited.add(reservation, blocks)
+        meter = self._meters[endpoint]
         if not meter.pending:
             meter.since_s = self.clock()
         meter.pending += 1
@@ -151,17 +152,14 @@ class Progress:
         if prefill is None:
             return
         self._meters[prefill.endpoint].pending -= 1
-        for key in prefill.blocks:
-            waiting = self._waiting[prefill.endpoint, key]
-            waiting.discard(reservation)
-            if not waiting:
-                del self._waiting[prefill.endpoint, key]
+        self._awaited[prefill.endpoint].remove(reservation, prefill.blocks)
 
     def drop(self, endpoint: Endpoint) -> None:
         """The endpoint is gone: forget its rate and the prompts it was to prefill."""
         for reservation in [r for r, prefill in self._prefills.items() if prefill.endpoint == endpoint]:
             self.forget(reservation)
         self._meters.pop(endpoint, None)
+        self._awaited.pop(endpoint, None)
 
     def prefill_seconds(self, endpoint: Endpoint, tokens: int) -> float | None:
         """How long the endpoint takes to prefill so many tokens, by what was seen of it; None before anything was."""
@@ -187,17 +185,20 @@ class Progress:
     def _reached(self, endpoint: Endpoint, keys: Sequence[BlockKey]) -> dict[ReservationId, int]:
         """Reservations that wait for any of `keys`, and the furthest of these in their prompts."""
         furthest: dict[ReservationId, int] = {}
+        awaited = self._awaited.get(endpoint)
+        if not awaited:
+            return furthest
         for key in keys:
-            for reservation in self._waiting.get((endpoint, key), ()):
+            for reservation in awaited.of(key):
                 index = self._prefills[reservation].blocks[key]
                 furthest[reservation] = max(index, furthest.get(reservation, -1))
         return furthest
 
     def _take_over(self, reservation: ReservationId, prefill: _Prefill, first: int) -> None:
         taken = prefill.keys[first : prefill.pays]
-        for index, key in enumerate(taken, start=first):
-            prefill.blocks[key] = index
-            self._waiting.setdefault((prefill.endpoint, key), set()).add(reservation)
+        lost = {key: index for index, key in enumerate(taken, start=first) if key not in prefill.blocks}
+        self._awaited[prefill.endpoint].add(reservation, lost)
+        prefill.blocks.update(lost)
         most = prefill.prompt_tokens - first * prefill.block_size
         prefill.left = min(most, prefill.left + len(taken) * prefill.block_size)
         prefill.pays = first

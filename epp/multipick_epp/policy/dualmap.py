@@ -34,8 +34,8 @@ def dualmap(snapshot: Snapshot, rng: Random) -> Ranking:
 
 
 def _key(snapshot: Snapshot) -> int | None:
-    tokens, keys, counts, requests = snapshot.prefixes
-    for each, key, count in zip(tokens, keys, counts, strict=True):
-        if each >= PREFIX_TOKENS and count * len(snapshot.endpoints) <= 2 * requests:
+    prefixes = snapshot.prefixes
+    for tokens, key, count in zip(prefixes.tokens, prefixes.keys, prefixes.counts, strict=True):
+        if tokens >= PREFIX_TOKENS and count * len(snapshot.endpoints) <= 2 * prefixes.requests:
             return key
-    return keys[-1] if keys else None
+    return prefixes.keys[-1] if prefixes.keys else None

@@ -67,8 +67,9 @@ class HotspotGuard:
         hits, found = snapshot.hit_tokens, None
         best_hit, endpoints = hits[ranking.rows[0]], len(hits)
         ascending: list[int] = []  # counts the holders of every prefix: a dozen sets of 256 rows would cost 100 us
-        columns = snapshot.prefixes[:3]
-        longer = ((*snapshot.prefixes.tokens[1:], 0), (*snapshot.prefixes.counts[1:], 0))
+        prefixes = snapshot.prefixes
+        longer = ((*prefixes.tokens[1:], 0), (*prefixes.counts[1:], 0))
+        columns = (prefixes.tokens, prefixes.keys, prefixes.counts)
         for tokens, key, count, next_tokens, next_count in zip(*columns, *longer, strict=False):
             holders = 0
             if count * endpoints > requests:  # else one holder is enough for it

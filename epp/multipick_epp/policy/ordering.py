@@ -17,8 +17,8 @@ def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
     rows.sort(key=scores.__getitem__)
     if len(rows) > RANKED:  # whoever equals the last that is wanted may come in its place
         rows = rows[: bisect_right(rows, scores[rows[RANKED - 1]], lo=RANKED, key=scores.__getitem__)]
-    if len({scores[row] for row in rows}) < len(rows):
-        draws = {row: rng.random() for row in rows}
+    if len({*map(scores.__getitem__, rows)}) < len(rows):
+        draws = dict(zip(rows, iter(rng.random, None), strict=False))  # random() is never None: they don't end
         rows.sort(key=draws.__getitem__)
         rows.sort(key=scores.__getitem__)  # stable: equals keep the random order
     return Ranking(rows[:RANKED], scores)

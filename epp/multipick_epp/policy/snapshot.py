@@ -1,14 +1,14 @@
 """What a policy sees: columns, one row an endpoint, since a decision over 256 endpoints has 150 us."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
+
+import msgspec
 
 from multipick_epp.types import Endpoint
 
 
-class Prefixes(NamedTuple):
+class Prefixes(msgspec.Struct, frozen=True, gc=False):
     """Prefixes of the prompt, shortest first, and how popular each is: columns."""
 
     tokens: Sequence[int] = ()
@@ -20,8 +20,7 @@ class Prefixes(NamedTuple):
 NO_PREFIXES = Prefixes()
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The candidates of one request. All columns have the length of `endpoints`."""
 
     prompt_tokens: int
@@ -63,8 +62,7 @@ RANKED = 16
 """Rows that a ranking needs: a reserve chooses among so many, and a request that fails goes to the next few."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(msgspec.Struct, frozen=True, gc=False):
     """Rows of a snapshot, best first: all, or the best `RANKED` at least."""
 
     rows: Sequence[int]

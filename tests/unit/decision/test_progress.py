@@ -118,7 +118,7 @@ def test_a_forgotten_reservation_leaves_nothing_behind() -> None:
     watch.progress.forget(R2)
     watch.progress.stored(POD, keys)
     assert watch.reports == []
-    assert not watch.progress._waiting
+    assert not any(watch.progress._awaited.values())
     assert not watch.progress._prefills
 
 
@@ -173,7 +173,7 @@ def test_dropping_an_endpoint_forgets_its_prompts() -> None:
     watch.progress.watch(R1, POD, 160, 16, keys, 0)
     watch.progress.drop(POD)
     watch.progress.forget(R1)
-    assert not watch.progress._waiting
+    assert not any(watch.progress._awaited.values())
 
 
 def test_when_the_paying_one_goes_the_next_of_equal_prompts_pays() -> None:
@@ -188,7 +188,7 @@ def test_when_the_paying_one_goes_the_next_of_equal_prompts_pays() -> None:
     assert watch.reports[2:] == [(R2, 2048)]
     watch.progress.stored(POD, keys)
     assert watch.reports[3:] == [(R2, 0)]
-    assert not watch.progress._waiting
+    assert not any(watch.progress._awaited.values())
 
 
 def test_a_prompt_that_came_later_and_hit_what_was_only_expected_pays_when_the_paying_one_goes() -> None:

@@ -1,7 +1,7 @@
-from dataclasses import replace
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 from multipick_epp.policy.hotspot import LEAST, Hotspot, HotspotGuard, is_hot, without
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.popularity import DEPTHS, WINDOW, Popularity
@@ -33,7 +33,7 @@ def test_shares_are_of_the_window_and_of_every_depth() -> None:
         popularity.count([*shared, 1000 + number], BLOCK)
     prefixes = popularity.count([*shared, 99], BLOCK)
     requests = WINDOW // 2 + 1
-    assert prefixes == ([16, 32, 64, 96], [1, 2, 4, 99], [requests] * 3 + [1], requests)
+    assert prefixes == Prefixes([16, 32, 64, 96], [1, 2, 4, 99], [requests] * 3 + [1], requests)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_leaves_the_window_is_forgotten() -> None:
     for number in range(WINDOW):
         popularity.count([1000 + number] * 2, BLOCK)
     assert not popularity.holds(7)
-    assert popularity.count([7], BLOCK) == ([BLOCK], [7], [1], WINDOW)
+    assert popularity.count([7], BLOCK) == Prefixes([BLOCK], [7], [1], WINDOW)
 
 
 def test_memory_is_bounded_by_the_window() -> None:
@@ -155,7 +155,7 @@ def test_classes_that_left_the_window_do_not_stay_in_memory() -> None:
     guard = HotspotGuard(popularity)
     for number in range(4 * WINDOW):
         prefixes = popularity.count([number], BLOCK)
-        decision(guard, prefixes._replace(counts=[prefixes.requests]), [16, 0], 0)
+        decision(guard, replace(prefixes, counts=[prefixes.requests]), [16, 0], 0)
     assert len(guard._in_a_row) <= 2 * WINDOW
 
 

@@ -1,11 +1,11 @@
 """Each rule against hand-made snapshots, whose scores are worked out beside them."""
 
 from collections import Counter
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from multipick_epp.policy import ablations, baselines, rivals
 from multipick_epp.policy.dualmap import dualmap
 from multipick_epp.policy.marginal import marginal
