@@ -1,0 +1,83 @@
+"""A coroutine begun at once ends as it would have in `await`, whatever it waits for and whoever ends the wait."""
+
+import asyncio
+
+import pytest
+from multipick_epp.decision.eager import Rest, begin
+
+
+async def _twice(value: "asyncio.Future[int]") -> int:
+    await asyncio.sleep(0)
+    return 2 * await value
+
+
+async def test_what_waits_for_nothing_is_done() -> None:
+    async def seven() -> int:
+        return 7
+
+    assert begin(seven()) == 7
+
+
+async def test_what_waits_is_done_when_it_is_awaited() -> None:
+    value = asyncio.get_running_loop().create_future()
+    rest = begin(_twice(value))
+    assert isinstance(rest, Rest)
+    asyncio.get_running_loop().call_soon(value.set_result, 21)
+    assert await rest == 42
+
+
+async def test_what_was_there_before_the_await_is_waited_for_no_longer() -> None:
+    async def slow() -> str:
+        return await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 60)
+
+    rest = begin(slow())
+    assert isinstance(rest, Rest)
+    await asyncio.sleep(0.01)
+    assert await rest == "done"
+
+
+async def test_an_error_comes_out_at_once_or_at_the_await() -> None:
+    async def fails(*, late: bool) -> None:
+        if late:
+            await asyncio.sleep(0)
+        raise ValueError("late" if late else "early")
+
+    with pytest.raises(ValueError, match="early"):
+        begin(fails(late=False))
+    rest = begin(fails(late=True))
+    assert isinstance(rest, Rest)
+    with pytest.raises(ValueError, match="late"):
+        await rest
+
+
+async def test_a_timeout_ends_the_wait_and_the_coroutine_cleans_up() -> None:
+    cleaned = []
+
+    async def waits() -> None:
+        try:
+            async with asyncio.timeout(3_600):  # opened before the one outside, which ends first
+                await asyncio.get_running_loop().create_future()
+        finally:
+            cleaned.append(True)
+
+    rest = begin(waits())
+    assert isinstance(rest, Rest)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await rest
+    assert cleaned == [True]
+
+
+async def test_a_timeout_inside_is_the_coroutines_own() -> None:
+    async def waits() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            return "late"
+        return "never"
+
+    rest = begin(waits())
+    assert isinstance(rest, Rest)
+    async with asyncio.timeout(3_600):
+        assert await rest == "late"
