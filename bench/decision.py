@@ -95,12 +95,8 @@ async def prepare(
         for request in range(rng.randrange(8)):
             name = ReservationId(f"load-{number}-{request}")
             await state.reserve(name, [Candidate(endpoint, rng.randrange(1, 4000))])
-    stages = {stage: metrics.labels(stage) for stage in ("lookup", "policy")}
     hotspots = Hotspots(True, lambda: None, lambda: None)
-    chooser = Chooser(
-        *(rank, state, hotspots, rng, lambda stage, seconds: stages[stage].observe(seconds)),
-        accounts_contexts=rank in READ_CONTEXTS,
-    )
+    chooser = Chooser(rank, state, hotspots, rng, metrics, accounts_contexts=rank in READ_CONTEXTS)
     return chooser, registry.ready(), prompts
 
 

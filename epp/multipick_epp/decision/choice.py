@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import add
 from random import Random
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from multipick_epp.policy.hotspot import Hotspot
 from multipick_epp.policy.marginal import marginal, pool_terms
 from multipick_epp.policy.snapshot import Prefixes, Rank, Ranking, Snapshot
 from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, Hit, Marginal, State
+from multipick_epp.telemetry.tallies import Spreads
 from multipick_epp.types import Endpoint
 
 
@@ -42,11 +43,11 @@ class Chooser:
         state: State,
         hotspots: Hotspots,
         rng: Random,
-        observe: Callable[[str, float], None],
+        stages: Spreads,
         *,
         accounts_contexts: bool = False,
     ) -> None:
-        """`observe(stage, seconds)` is told how long lookup and policy took. `accounts_contexts`: whether this policy,
+        """`stages` are told how long lookup and policy took, in seconds. `accounts_contexts`: whether this policy,
         or another that is shown the snapshots, reads them.
         """
         self._rank = rank
@@ -54,7 +55,7 @@ class Chooser:
         self._state = state
         self._hotspots = hotspots
         self._rng = rng
-        self._observe = observe
+        self._lookup_seconds, self._policy_seconds = stages.labels("lookup"), stages.labels("policy")
         self._turn = 0
 
     def choose(self, prompt: Known | Blind, ready: Columns, undirected: Collection[Endpoint] = ()) -> Choice:
@@ -71,11 +72,16 @@ class Chooser:
         if snapshot.prefixes.keys:
             ranking, kept_out = self._hotspots.guarded(snapshot, ranking, self._rng)
         rows = candidates_of(self._rank, ranking)
+        length, hit_tokens = snapshot.prompt_tokens, snapshot.hit_tokens
+        new_tokens = [length - hit_tokens[row] if hit_tokens[row] < length else 1 for row in rows]
         endpoints, queued, in_flight = ready.endpoints, ready.unexplained_queued, ready.unexplained_in_flight
-        candidates = [Candidate(endpoints[row], snapshot.new_tokens(row), queued[row], in_flight[row]) for row in rows]
-        self._observe("lookup", looked_up - started)
-        self._observe("policy", time.perf_counter() - looked_up)
-        equal_prompt = None if undirected else _equal_prompt(prompt, candidates)
+        candidates = [
+            Candidate(endpoints[row], new, queued[row], in_flight[row])
+            for row, new in zip(rows, new_tokens, strict=True)
+        ]
+        self._lookup_seconds.observe(looked_up - started)
+        self._policy_seconds.observe(time.perf_counter() - looked_up)
+        equal_prompt = None if undirected else _equal_prompt(prompt, max(new_tokens))
         return Choice(snapshot, ranking, rows, candidates, equal_prompt, self._context(snapshot), kept_out)
 
     def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
@@ -126,7 +132,8 @@ def _sums(known: Sequence[int], unexplained: Sequence[int], each: int = 1) -> Se
     return [*map(add, known, unexplained if each == 1 else [count * each for count in unexplained])]
 
 
-def _equal_prompt(prompt: Known | Blind, candidates: Sequence[Candidate]) -> EqualPrompt | None:
+def _equal_prompt(prompt: Known | Blind, most_new_tokens: int) -> EqualPrompt | None:
+    """`most_new_tokens`: what any candidate would have to prefill."""
     if isinstance(prompt, Blind) or not prompt.reads_cache or len(prompt.chains) != 1:
         return None
     chains = prompt.chains[0]
@@ -135,4 +142,4 @@ def _equal_prompt(prompt: Known | Blind, candidates: Sequence[Candidate]) -> Equ
     if not 0 < usable <= len(chains.by_size[size]):
         return None
     equal_prompt = EqualPrompt(chains.by_size[size][usable - 1], chains.prompt_tokens - usable * size)
-    return equal_prompt if any(each.new_tokens > equal_prompt.new_tokens for each in candidates) else None
+    return equal_prompt if most_new_tokens > equal_prompt.new_tokens else None

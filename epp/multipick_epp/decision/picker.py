@@ -8,9 +8,11 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+
+import msgspec
 
 from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.eligible import Eligible, rank_told
@@ -18,7 +20,7 @@ from multipick_epp.decision.explained import Decision, Decisions
 from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.own_traffic import OwnTraffic
 from multipick_epp.decision.predictions import Predicted, Sample, compare
-from multipick_epp.decision.prefills import Prefills
+from multipick_epp.decision.prefills import Prefills, Residency
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
 from multipick_epp.decision.shadow import Shadows
 from multipick_epp.decision.undirected import least_hit
@@ -33,6 +35,7 @@ from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.requests.rank_header import RANK_HEADER
 from multipick_epp.requests.stored import ResponseNames
 from multipick_epp.state.protocol import Reserved, State
+from multipick_epp.tasks.eager import Rest, begin
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import (
     Endpoint,
@@ -65,8 +68,7 @@ class DecisionOptions:
     unseen_s: float = 1.0  # a request that goes on unseen stays charged so long: then its engine's own figures tell it
 
 
-@dataclass(slots=True)
-class _Live:
+class _Live(msgspec.Struct):
     """A request in flight."""
 
     endpoint: Endpoint
@@ -116,9 +118,13 @@ class PoolPicker:
         self.decisions = Decisions(settings.policy_name)
         self._shadows = Shadows(settings.shadow, rng, metrics)
         reads_contexts = not READ_CONTEXTS.isdisjoint((settings.rank, *settings.shadow.values()))
-        self._chooser = Chooser(
-            settings.rank, state, self.hotspots, rng, self._observe, accounts_contexts=reads_contexts
-        )
+        stages = metrics.stage_seconds
+        self._chooser = Chooser(settings.rank, state, self.hotspots, rng, stages, accounts_contexts=reads_contexts)
+        self._reserve_seconds = stages.labels("reserve")
+        self._decided = {mode: metrics.decisions.labels(settings.policy_name, mode) for mode in Mode}
+        self._decision_seconds = metrics.decision_seconds.labels()
+        self._prompt_tokens = metrics.prompt_tokens.labels()
+        self._hit_tokens = metrics.hit_tokens.labels()
         self._mean_new_tokens = 512.0  # a request's, over the last hundred or so
 
     # --- the picker that streams call
@@ -129,8 +135,7 @@ class PoolPicker:
         ready = self._registry.ready(request.subset)
         if not ready.endpoints:
             return self._refuse(request)
-        deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
-        prompt = await self._read(request, deadline)
+        prompt = await self._read(request, started)
         ready = self._eligible.endpoints(request, prompt)
         if not ready.endpoints:  # they left while we read
             return self._refuse(request)
@@ -143,11 +148,12 @@ class PoolPicker:
         endpoint, hit_tokens = snapshot.endpoints[row], snapshot.hit_tokens[row]
         if reserved.new_tokens < snapshot.new_tokens(row):  # an equal prompt went there while we decided
             hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
-        sure = address_of(endpoint) not in undirected
+        sure = not undirected or address_of(endpoint) not in undirected
         rank = rank_of(endpoint) if sure else None
-        mode = self._mode(prompt, endpoint, sure)
+        residency = self._prefills.residency(endpoint)
+        mode = self._mode(prompt, endpoint, residency, sure)
         queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
-        new_tokens = max(1, prompt.prompt_tokens - hit_tokens)
+        new_tokens = max(1, snapshot.prompt_tokens - hit_tokens)
         fallback = prompt.reason if isinstance(prompt, Blind) else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
@@ -156,18 +162,18 @@ class PoolPicker:
             self._traffic.picked(reservation, prompt)
         self._failures.picked(endpoint)
         read = isinstance(prompt, Known) and prompt.reads_cache
-        self._registry.picked(endpoint, prompt.prompt_tokens, hit_tokens, sure=sure, read=read)
+        self._registry.picked(endpoint, snapshot.prompt_tokens, hit_tokens, sure=sure, read=read)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
-        self._prefills.watch(reservation, endpoint, prompt, hit_tokens, queued + new_tokens, sure)
-        self._metrics.decisions.labels(self._settings.policy_name, mode).inc()
-        self._metrics.prompt_tokens.inc(snapshot.prompt_tokens)
-        self._metrics.hit_tokens.observe(hit_tokens)
-        self._metrics.decision_seconds.observe(time.perf_counter() - started)
+        self._prefills.watch(
+            reservation, endpoint, prompt, hit_tokens, queued + new_tokens, residency if sure else None
+        )
+        self._decided[mode].inc()
+        self._prompt_tokens.inc(snapshot.prompt_tokens)
+        self._hit_tokens.observe(hit_tokens)
+        self._decision_seconds.observe(time.perf_counter() - started)
         self._shadows.look(snapshot, choice.ranking, row)
-        others = (snapshot.endpoints[other] for other in choice.ranking.rows if other != row)
-        alike = (other for other in others if rank_told(other, undirected) == rank)  # all get the same header
         return Pick(
-            (endpoint, *itertools.islice(alike, self._settings.destinations - 1)),
+            (endpoint, *self._next_best(choice, row, rank, undirected)),
             reservation,
             {} if rank is None else {RANK_HEADER: str(rank)},
             response_headers=self._explain(endpoint, hit_tokens, mode, snapshot),
@@ -196,7 +202,8 @@ class PoolPicker:
             new_tokens = max(1, live.prompt.prompt_tokens - hit_tokens)
             self._state.recharge(reservation, new_tokens)
             queued = self._state.load(endpoint).queued_tokens
-            self._prefills.watch(reservation, endpoint, live.prompt, hit_tokens, queued, sure)
+            residency = self._prefills.residency(endpoint) if sure else None
+            self._prefills.watch(reservation, endpoint, live.prompt, hit_tokens, queued, residency)
 
     def answered(self, reservation: ReservationId, status: int) -> None:
         """The response began."""
@@ -275,10 +282,12 @@ class PoolPicker:
 
     # --- steps of a decision
 
-    async def _read(self, request: PickRequest, deadline: float) -> Known | Blind:
+    async def _read(self, request: PickRequest, started: float) -> Known | Blind:
         try:
-            async with asyncio.timeout_at(deadline):
-                prompt = await self._reader.read(request)
+            prompt = begin(self._reader.read(request))
+            if isinstance(prompt, Rest):
+                async with asyncio.timeout(started + self._settings.deadline_s - time.perf_counter()):
+                    prompt = await prompt
         except TimeoutError:
             prompt = guess(request, "deadline")
         except Exception:
@@ -293,9 +302,6 @@ class PoolPicker:
         if self._traffic is not None:
             self._traffic.prefilled(reservation)
 
-    def _observe(self, stage: str, seconds: float) -> None:
-        self._metrics.stage_seconds.labels(stage).observe(seconds)
-
     async def _reserve(self, reservation: ReservationId, choice: Choice) -> Reserved:
         started = time.perf_counter()
         try:
@@ -303,19 +309,29 @@ class PoolPicker:
         except asyncio.CancelledError:
             self._state.release(reservation)  # it may have been charged before we were cancelled
             raise
-        self._observe("reserve", time.perf_counter() - started)
+        self._reserve_seconds.observe(time.perf_counter() - started)
         return reserved
 
-    def _mode(self, prompt: Known | Blind, endpoint: Endpoint, sure: bool) -> Mode:
+    def _mode(self, prompt: Known | Blind, endpoint: Endpoint, residency: Residency, sure: bool) -> Mode:
         if isinstance(prompt, Blind):
             return Mode.BLIND
-        size = self._prefills.block_size(endpoint)
-        if size is not None and not any(size in chains.by_size for chains in prompt.chains):
+        size = residency.block_size
+        if size is not None and all(size not in chains.by_size for chains in prompt.chains):
             return Mode.BLIND  # not hashed for this endpoint: see `sizes`
         if not sure:
             return Mode.APPROX
-        mode = self._registry.mode(endpoint, self._state.mode(endpoint))
+        mode = self._registry.mode(endpoint, residency.mode)
         return Mode.APPROX if mode is Mode.BLIND else mode  # without events, our own routing history is all we know
+
+    def _next_best(
+        self, choice: Choice, chosen: int, rank: int | None, undirected: Collection[Endpoint]
+    ) -> Sequence[Endpoint]:
+        """Where the request goes if the chosen one fails, best first: all that get the same header."""
+        count = self._settings.destinations - 1
+        if not count:
+            return ()
+        others = (choice.snapshot.endpoints[row] for row in choice.ranking.rows if row != chosen)
+        return [*itertools.islice((each for each in others if rank_told(each, undirected) == rank), count)]
 
     def _explain(self, endpoint: Endpoint, hit_tokens: int, mode: Mode, snapshot: Snapshot) -> Mapping[str, str]:
         if not self._settings.explain_headers:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from multipick_epp.decision.progress import Progress
 from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.extproc.pick import Ended
@@ -16,6 +18,13 @@ from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 EXPECTED_AT_LEAST_S: Final = 5.0
 EXPECTED_AT_MOST_S: Final = 120.0
 HISTORY_S: Final = 600.0
+
+
+class Residency(msgspec.Struct, frozen=True, gc=False):
+    """What is known of an endpoint's cache."""
+
+    block_size: int | None  # tokens; None where nobody has told
+    mode: Mode
 
 
 class Prefills:
@@ -37,20 +46,20 @@ class Prefills:
         prompt: Known | Blind,
         hit_tokens: int,
         queued: int,
-        sure: bool,
+        residency: Residency | None,
     ) -> None:
         """The endpoint is charged, and has `queued` tokens to prefill: watch it, and count the prompt as resident until
-        events say so. Not `sure`: another rank may have it, and nothing is resident, nor awaited, anywhere.
+        events say so. No `residency`: another rank may have it, and nothing is resident, nor awaited, anywhere.
         """
-        size = self.block_size(endpoint) if sure and isinstance(prompt, Known) and len(prompt.chains) == 1 else None
-        if size is None or isinstance(prompt, Blind):
+        size = residency.block_size if residency and isinstance(prompt, Known) and len(prompt.chains) == 1 else None
+        if residency is None or size is None or isinstance(prompt, Blind):
             self._progress.watch(reservation, endpoint, prompt.prompt_tokens, 0, (), hit_tokens)
             return
         chains = prompt.chains[0]
         keys = chains.by_size.get(size, ())
         self._progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
         if missing := keys[hit_tokens // size :]:
-            self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued), reservation)
+            self._state.expect(endpoint, size, missing, self._expected_s(endpoint, queued, residency.mode), reservation)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """Prefill is over: the answer begins."""
@@ -80,11 +89,13 @@ class Prefills:
         """The endpoint is gone."""
         self._progress.drop(endpoint)
 
-    def block_size(self, endpoint: Endpoint) -> int | None:
-        """Tokens; None where nobody has told."""
-        known = self._state.block_size(endpoint)
-        state = self._registry.state(endpoint)
-        return known or (state.gauges.block_size if state and state.gauges else None)
+    def residency(self, endpoint: Endpoint) -> Residency:
+        """At this moment."""
+        size = self._state.block_size(endpoint)
+        if not size:
+            state = self._registry.state(endpoint)
+            size = state.gauges.block_size if state and state.gauges else None
+        return Residency(size, self._state.mode(endpoint))
 
     def _was_computed(self, endpoint: Endpoint, ended: Ended) -> bool:
         """Whether the prompt of a request that ended so was prefilled, although nothing has told of that.
@@ -104,14 +115,15 @@ class Prefills:
         self, reservation: ReservationId, endpoint: Endpoint, block_size: int, keys: Sequence[BlockKey], left: int
     ) -> None:
         self._state.recharge(reservation, left)
+        mode = self._state.mode(endpoint)
         queued = self._state.load(endpoint).queued_tokens
-        self._state.expect(endpoint, block_size, keys, self._expected_s(endpoint, queued), reservation)
+        self._state.expect(endpoint, block_size, keys, self._expected_s(endpoint, queued, mode), reservation)
 
-    def _expected_s(self, endpoint: Endpoint, tokens: int) -> float:
+    def _expected_s(self, endpoint: Endpoint, tokens: int, mode: Mode) -> float:
         """How long a routed prompt counts as resident without an event: until it must have been prefilled, or, where
         no events come, for as long as our own routing history is worth something.
         """
-        if self._state.mode(endpoint) is Mode.BLIND:
+        if mode is Mode.BLIND:
             return HISTORY_S
         seconds = self._progress.prefill_seconds(endpoint, tokens)
         return EXPECTED_AT_MOST_S if seconds is None else min(max(EXPECTED_AT_LEAST_S, 2 * seconds), EXPECTED_AT_MOST_S)

@@ -67,8 +67,8 @@ class Failures:
 
     def picked(self, endpoint: Endpoint) -> None:
         """A request is on its way there."""
-        self._outliers.picked(address_of(endpoint))
-        self._obey()
+        if self._outliers.picked(address_of(endpoint)):
+            self._obey()
 
     def answered(self, endpoint: Endpoint, status: int, asked: Asked) -> None:
         """A request there was answered.

@@ -143,7 +143,8 @@ class Outliers:
 
     def picked(self, endpoint: Endpoint) -> bool:
         """A request is on its way there. True where it is a trial: no other may go there until its outcome."""
-        if endpoint not in self._records:
+        seen = self._records.get(endpoint)
+        if seen is None or seen.standing is _Standing.IN:
             return False
         record, now_s = self._record(endpoint)
         if record.standing is not _Standing.TRIAL:

@@ -76,7 +76,7 @@ class HotspotGuard:
                 ascending = ascending or sorted(hits)
                 if count > next_count or next_tokens > ascending[-1]:  # else its requests are the next one's class
                     holders = endpoints - bisect_left(ascending, tokens)
-            if not is_hot(count, requests, holders, endpoints):
+            if not holders or not is_hot(count, requests, holders, endpoints):
                 self._in_a_row.pop(key, None)
                 continue
             before = self._in_a_row.get(key)

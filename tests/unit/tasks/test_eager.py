@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from multipick_epp.decision.eager import Rest, begin
+from multipick_epp.tasks.eager import Rest, begin
 
 
 async def _twice(value: "asyncio.Future[int]") -> int:
