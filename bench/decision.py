@@ -36,7 +36,7 @@ from multipick_epp.policy.registry import READ_CONTEXTS, policy
 from multipick_epp.policy.snapshot import Rank
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Delta
+from multipick_epp.state.protocol import Candidates, Delta
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 
@@ -94,7 +94,7 @@ async def prepare(
         registry.scraped(endpoint, Gauges(waiting=1, running=4, block_size=BLOCK), Unexplained())
         for request in range(rng.randrange(8)):
             name = ReservationId(f"load-{number}-{request}")
-            await state.reserve(name, [Candidate(endpoint, rng.randrange(1, 4000))])
+            await state.reserve(name, Candidates([endpoint], [rng.randrange(1, 4000)]))
     hotspots = Hotspots(True, lambda: None, lambda: None)
     chooser = Chooser(rank, state, hotspots, rng, metrics, accounts_contexts=rank in READ_CONTEXTS)
     return chooser, registry.ready(), prompts

@@ -38,7 +38,7 @@ from multipick_epp.policy.snapshot import Snapshot
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Applied, Candidate, Delta, EqualPrompt
+from multipick_epp.state.protocol import Applied, Candidates, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.figures import figure
 from multipick_epp.state.redis.keys import keys_of
@@ -204,9 +204,9 @@ async def bench_ingest(executor: ProcessPoolExecutor, seconds: float) -> list[Ro
 async def pick_ours(url: str, name: str, endpoints: int, sent: int, concurrency: int, seconds: float) -> Row:
     state = RedisState(parse_url(url), POOL, ReplicaId(name), ingests=False)
     await state.start()
-    pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
+    pool = [(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
-    async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
+    async def reserve(reservation: ReservationId, candidates: Candidates, key: BlockKey) -> None:
         here = state.stats.reserved_here
         await state.reserve(reservation, candidates, EqualPrompt(key, REST))
         if state.stats.reserved_here > here:  # no answer in 50 ms on a busy machine: let the connection come back
@@ -228,12 +228,12 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
     script = load("turn", when_full=True)
     await client.script_load(script.text)
     charges: dict[ReservationId, Charge] = {}
-    pool = [Candidate(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
+    pool = [(endpoint, 900 + number) for number, endpoint in enumerate(pods(endpoints))]
 
-    async def reserve(reservation: ReservationId, candidates: Sequence[Candidate], key: BlockKey) -> None:
+    async def reserve(reservation: ReservationId, candidates: Candidates, key: BlockKey) -> None:
         step: tuple[Any, ...] = reserve_step(candidates, EqualPrompt(key, REST))
         winner, new_tokens, _ = await client.evalsha(script.sha, len(names), *names, *step)
-        charges[reservation] = Charge(candidates[winner].endpoint, new_tokens)
+        charges[reservation] = Charge(candidates.endpoints[winner], new_tokens)
 
     async def release(reservation: ReservationId) -> None:
         charge = charges.pop(reservation)
@@ -248,15 +248,15 @@ async def pick_redis_py(url: str, name: str, endpoints: int, sent: int, concurre
 
 async def drive(
     name: str,
-    pool: Sequence[Candidate],
+    pool: Sequence[tuple[Endpoint, int]],
     sent: int,
     concurrency: int,
     seconds: float,
-    reserve: Callable[[ReservationId, Sequence[Candidate], BlockKey], Coroutine[Any, Any, None]],
+    reserve: Callable[[ReservationId, Candidates, BlockKey], Coroutine[Any, Any, None]],
     release: Callable[[ReservationId], Coroutine[Any, Any, None]],
 ) -> Row:
     rng = Random(name)
-    samples = [rng.sample(pool, sent) for _ in range(200)]
+    samples = [Candidates(*zip(*rng.sample(pool, sent), strict=True)) for _ in range(200)]
     times: list[float] = []
     ends = time.perf_counter() + seconds
 

@@ -15,7 +15,7 @@ from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.hotspot import Hotspot
 from multipick_epp.policy.marginal import marginal, pool_terms
 from multipick_epp.policy.snapshot import Prefixes, Rank, Ranking, Snapshot
-from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, Hit, Marginal, State
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Hit, Marginal, State
 from multipick_epp.telemetry.tallies import Spreads
 from multipick_epp.types import Endpoint
 
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
     snapshot: Snapshot
     ranking: Ranking
     rows: Sequence[int]  # of the snapshot: among whom to reserve, best first
-    candidates: Sequence[Candidate]  # the same, as `State.reserve` wants them
+    candidates: Candidates  # the same, as `State.reserve` wants them
     equal_prompt: (
         EqualPrompt | None
     )  # where some of these would have to prefill more than the rest of the prompt's last block
@@ -72,16 +72,10 @@ class Chooser:
         if snapshot.prefixes.keys:
             ranking, kept_out = self._hotspots.guarded(snapshot, ranking, self._rng)
         rows = candidates_of(self._rank, ranking)
-        length, hit_tokens = snapshot.prompt_tokens, snapshot.hit_tokens
-        new_tokens = [length - hit_tokens[row] if hit_tokens[row] < length else 1 for row in rows]
-        endpoints, queued, in_flight = ready.endpoints, ready.unexplained_queued, ready.unexplained_in_flight
-        candidates = [
-            Candidate(endpoints[row], new, queued[row], in_flight[row])
-            for row, new in zip(rows, new_tokens, strict=True)
-        ]
+        candidates = _candidates(snapshot, ready, rows)
         self._lookup_seconds.observe(looked_up - started)
         self._policy_seconds.observe(time.perf_counter() - looked_up)
-        equal_prompt = None if undirected else _equal_prompt(prompt, max(new_tokens))
+        equal_prompt = None if undirected else _equal_prompt(prompt, max(candidates.new_tokens))
         return Choice(snapshot, ranking, rows, candidates, equal_prompt, self._context(snapshot), kept_out)
 
     def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
@@ -130,6 +124,15 @@ def _sums(known: Sequence[int], unexplained: Sequence[int], each: int = 1) -> Se
     if not any(unexplained):
         return known
     return [*map(add, known, unexplained if each == 1 else [count * each for count in unexplained])]
+
+
+def _candidates(snapshot: Snapshot, ready: Columns, rows: Sequence[int]) -> Candidates:
+    endpoints, hits, length = snapshot.endpoints, snapshot.hit_tokens, snapshot.prompt_tokens
+    columns = [endpoints[row] for row in rows], [length - hits[row] if hits[row] < length else 1 for row in rows]
+    queued, in_flight = ready.unexplained_queued, ready.unexplained_in_flight
+    if not any(queued) and not any(in_flight):
+        return Candidates(*columns)
+    return Candidates(*columns, [queued[row] for row in rows], [in_flight[row] for row in rows])
 
 
 def _equal_prompt(prompt: Known | Blind, most_new_tokens: int) -> EqualPrompt | None:

@@ -152,7 +152,8 @@ class PoolPicker:
         rank = rank_of(endpoint) if sure else None
         residency = self._prefills.residency(endpoint)
         mode = self._mode(prompt, endpoint, residency, sure)
-        queued = reserved.load.queued_tokens + choice.candidates[reserved.index].unexplained_queued
+        unexplained = choice.candidates.unexplained_queued
+        queued = reserved.load.queued_tokens + (unexplained[reserved.index] if unexplained else 0)
         new_tokens = max(1, snapshot.prompt_tokens - hit_tokens)
         fallback = prompt.reason if isinstance(prompt, Blind) else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)

@@ -94,6 +94,11 @@ class Caches:
         self._sort_out(cache.endpoint)
         return bit
 
+    @property
+    def on_gpu(self) -> int:
+        """The bits of all caches on the GPU."""
+        return self.full.get(GPU, 0) | sum(self.windows.values())
+
     def endpoints_of(self, lanes: int) -> Sequence[Endpoint]:
         """The endpoints of some lanes."""
         if not lanes & (lanes - 1):  # one, as most that hold more than a common head

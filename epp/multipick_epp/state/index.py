@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from multipick_epp.blocks import Chains
@@ -158,10 +158,10 @@ class LocalIndex:
         """The endpoint's caches."""
         return list(self._caches.of_endpoint(endpoint))
 
-    def holds(self, endpoint: Endpoint, key: BlockKey) -> bool:
-        """Whether the block is resident on the endpoint's GPU, or expected there."""
-        caches = self._caches.of_endpoint(endpoint)
-        return any(self._holds(key, bit) for cache, bit in caches.items() if cache.medium == GPU)
+    def holders(self, key: BlockKey) -> Set[Endpoint]:
+        """The endpoints on whose GPU the block is resident, or expected."""
+        bits = self._mirror.mask(key) & self._caches.on_gpu
+        return frozenset(self._caches.endpoints_of(self._mirror.lanes.fold(bits)) if bits else ())
 
     def blocks_of(self, endpoint: Endpoint) -> int:
         """Blocks that the endpoint holds by its events, over all its caches; not those that are only expected there."""
@@ -242,9 +242,6 @@ class LocalIndex:
                     else:
                         hits = found
         return hits
-
-    def _holds(self, key: BlockKey, bit: int) -> bool:
-        return bool(self._mirror.mask(key) & bit)
 
     def _new_cache(self, cache: Cache) -> int | None:
         bit = self.fresh(cache)

@@ -1,11 +1,12 @@
 """Reservations and what they add up to: the rules of charging, which the Redis scripts follow, too."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 from multipick_epp.state.load_table import LoadTable, columns_of
-from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, LoadColumns, Reserved
-from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, ReservationId
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, LoadColumns, Reserved
+from multipick_epp.types import NO_LOAD, Endpoint, Load, ReservationId
 
 
 class Charge(NamedTuple):
@@ -26,40 +27,38 @@ class Charge(NamedTuple):
         return 1 if self.context_tokens and self.queued_tokens else 0
 
 
-def cheapest(candidates: Sequence[Candidate], loads: Sequence[Load], context: Context | None = None) -> int:
+def cheapest(candidates: Candidates, loads: Sequence[Load], context: Context | None = None) -> int:
     """The candidate with the smallest score, the first of equals; see `State.reserve` for the formulae.
 
     Raises ValueError where there are no candidates.
     """
-    if not candidates:
+    if not candidates.endpoints:
         raise ValueError("no candidates")
-    pairs = zip(candidates, loads, strict=True)
+    none = itertools.repeat(0)
+    queued, in_flight = candidates.unexplained_queued or none, candidates.unexplained_in_flight or none
+    rows = zip(loads, candidates.new_tokens, queued, in_flight, strict=False)
     if context is None or context.marginal is None:
         scores: Sequence[float] = [
-            (load.queued_tokens + each.unexplained_queued + each.new_tokens)
-            * (load.in_flight + each.unexplained_in_flight + 1)
-            for each, load in pairs
+            (load.queued_tokens + elsewhere + new) * (load.in_flight + others + 1)
+            for load, new, elsewhere, others in rows
         ]
     else:
         length, (price, least_traffic) = context.prompt_tokens, context.marginal
         scores = [
-            (load.queued_tokens + each.unexplained_queued + each.new_tokens * price)
-            * (load.context_tokens + (load.in_flight + 2 * each.unexplained_in_flight + 1) * length + least_traffic)
-            for each, load in pairs
+            (load.queued_tokens + elsewhere + new * price)
+            * (load.context_tokens + (load.in_flight + 2 * others + 1) * length + least_traffic)
+            for load, new, elsewhere, others in rows
         ]
     return scores.index(min(scores))
 
 
-def with_equal_prompt(
-    candidates: Sequence[Candidate], equal_prompt: EqualPrompt, holds: Callable[[Endpoint, BlockKey], bool]
-) -> Sequence[Candidate]:
-    """The candidates as they are now that some hold the prompt."""
-    return [
-        each._replace(new_tokens=equal_prompt.new_tokens)
-        if each.new_tokens > equal_prompt.new_tokens and holds(each.endpoint, equal_prompt.key)
-        else each
-        for each in candidates
-    ]
+def with_equal_prompt(candidates: Candidates, equal_prompt: EqualPrompt, holders: Set[Endpoint]) -> Candidates:
+    """The candidates as they are now that some, the `holders`, hold the prompt."""
+    if not holders:
+        return candidates
+    again = equal_prompt.new_tokens
+    pairs = zip(candidates.endpoints, candidates.new_tokens, strict=True)
+    return candidates._replace(new_tokens=[min(new, again) if each in holders else new for each, new in pairs])
 
 
 class Ledger:
@@ -89,7 +88,7 @@ class Ledger:
     def reserve(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         load: Callable[[Endpoint], Load],
         context: Context | None = None,
     ) -> Reserved:
@@ -100,22 +99,19 @@ class Ledger:
         if stays := self.stays(reservation, candidates):
             return stays
         self.release(reservation)
-        loads = [load(each.endpoint) for each in candidates]
+        loads = [*map(load, candidates.endpoints)]
         index = cheapest(candidates, loads, context)
-        chosen = candidates[index]
-        self.charge(reservation, Charge(chosen.endpoint, chosen.new_tokens, context.prompt_tokens if context else 0))
-        return Reserved(index, chosen.new_tokens, without_contexts(loads[index]))
+        endpoint, new_tokens = candidates.endpoints[index], candidates.new_tokens[index]
+        self.charge(reservation, Charge(endpoint, new_tokens, context.prompt_tokens if context else 0))
+        return Reserved(index, new_tokens, without_contexts(loads[index]))
 
-    def stays(self, reservation: ReservationId, candidates: Sequence[Candidate]) -> Reserved | None:
+    def stays(self, reservation: ReservationId, candidates: Candidates) -> Reserved | None:
         """Where a known reservation is charged, if that is a candidate."""
         known = self.charges.get(reservation)
-        if known is None:
+        if known is None or known.endpoint not in candidates.endpoints:
             return None
-        places = (index for index, each in enumerate(candidates) if each.endpoint == known.endpoint)
-        index = next(places, None)
-        if index is None:
-            return None
-        return Reserved(index, candidates[index].new_tokens, without_contexts(self.load(known.endpoint)))
+        index = candidates.endpoints.index(known.endpoint)
+        return Reserved(index, candidates.new_tokens[index], without_contexts(self.load(known.endpoint)))
 
     def charge(self, reservation: ReservationId, charge: Charge) -> None:
         """Note a charge; it replaces what was noted of the reservation."""

@@ -9,7 +9,7 @@ from multipick_epp.state.cache import Cache
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import Ledger, with_equal_prompt
-from multipick_epp.state.protocol import Applied, Candidate, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
+from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, Mode, ReservationId
@@ -200,13 +200,13 @@ class MemoryState:
     async def reserve(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         equal_prompt: EqualPrompt | None = None,
         context: Context | None = None,
     ) -> Reserved:
         """See `State`."""
         if equal_prompt is not None:
-            candidates = with_equal_prompt(candidates, equal_prompt, self.index.holds)
+            candidates = with_equal_prompt(candidates, equal_prompt, self.index.holders(equal_prompt.key))
         return self._ledger.reserve(reservation, candidates, self._ledger.load, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:

@@ -47,13 +47,14 @@ class Hit:
     mode: Mode = Mode.EXACT
 
 
-class Candidate(NamedTuple):
-    """An endpoint that a request may go to. (A tuple: a decision makes sixteen.)"""
+class Candidates(NamedTuple):
+    """Endpoints that a request may go to, as columns: a decision has sixteen, and no time for so many objects."""
 
-    endpoint: Endpoint
-    new_tokens: int  # prompt tokens it would have to prefill; at least 1
-    unexplained_queued: int = 0  # tokens and requests there that no reservation explains (they bypassed the pickers)
-    unexplained_in_flight: int = 0
+    endpoints: Sequence[Endpoint]
+    new_tokens: Sequence[int]  # prompt tokens each would have to prefill; at least 1
+    # Tokens and requests there that no reservation explains (they bypassed the pickers); both empty: none anywhere.
+    unexplained_queued: Sequence[int] = ()
+    unexplained_in_flight: Sequence[int] = ()
 
 
 class EqualPrompt(NamedTuple):
@@ -256,7 +257,7 @@ class State(Index, Protocol):
     async def reserve(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         equal_prompt: EqualPrompt | None = None,
         context: Context | None = None,
     ) -> Reserved:

@@ -13,7 +13,7 @@ from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.ledger import Ledger, negative
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Applied, Candidate, Context, Delta, Marginal, State
+from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, Marginal, State
 from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_load
 from multipick_epp.state.redis.keys import keys_of
@@ -91,7 +91,7 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
         before = ledger.charges.get(name)
         match act.verb:
             case "reserve" if before is None:
-                candidates = [Candidate(each, act.tokens) for each in PODS]
+                candidates = Candidates(PODS, [act.tokens] * len(PODS))
                 expected = ledger.reserve(name, candidates, total, act.context)
                 winner, _, its_load = await turns[act.replica].reserve(candidates, None, act.context)
                 assert winner == expected.index
@@ -141,7 +141,7 @@ async def test_counters_come_back_to_zero(
         name, pod = ReservationId(f"{prefix}-{act.reservation}"), PODS[act.pod]
         match act.verb:
             case "reserve":
-                pods = [Candidate(pod, act.tokens) for pod in PODS]
+                pods = Candidates(PODS, [act.tokens] * len(PODS))
                 tasks.append(asyncio.create_task(state.reserve(name, pods, None, act.context)))
             case "drop":
                 tasks.append(asyncio.create_task(state.drop(pod)))
@@ -161,7 +161,7 @@ async def test_counters_come_back_to_zero(
     last = ReservationId(f"{prefix}-last")
     for pod in PODS:  # one that was given up is taken back when its answer comes
         async with asyncio.timeout(10):
-            while (await state.reserve(last, [Candidate(pod, 1)])).load != Load():  # what the truth itself says
+            while (await state.reserve(last, Candidates([pod], [1]))).load != Load():  # what the truth itself says
                 state.release(last)
         state.release(last)
     await eventually(lambda: [*state.loads(PODS)] == [Load()] * len(PODS))

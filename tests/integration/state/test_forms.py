@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.protocol import Applied, Candidate, Delta
+from multipick_epp.state.protocol import Applied, Candidates, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.succession import Inheritance, Name, Names, Notes, Position, Tenure
@@ -51,7 +51,7 @@ async def do_everything(one: RedisState, two: RedisState, eventually: Eventually
     await eventually(lambda: tokens(two) == 8000 and two.mode(A) is Mode.EXACT)
     two.expect(A, 16, CHAIN[500:600], ttl_s=60)
     await eventually(lambda: tokens(one) == 9600)
-    reserved = await two.reserve(ONE, [Candidate(A, 100)])
+    reserved = await two.reserve(ONE, Candidates([A], [100]))
     assert reserved.load == Load()
     two.progress(ONE, 40)
     await eventually(lambda: one.load(A) == Load(40, 1))
@@ -234,13 +234,13 @@ async def test_failover_by_sentinel(replica: Start, client: Client, eventually: 
             await both_own(one, two, eventually)
             await one.take_over(A)
             await one.apply([Delta(SLOT, 1, 0, 0, CHAIN)])
-            await two.reserve(ONE, [Candidate(A, 100)])
+            await two.reserve(ONE, Candidates([A], [100]))
             assert await (await client(master.url)).call("WAIT", 1, 10_000) == 1
             await eventually(lambda: tokens(two) == len(CHAIN) * 16)
             await master.kill()
             await eventually(lambda: one.degraded and two.degraded)
             assert tokens(two) == len(CHAIN) * 16
-            assert (await two.reserve(ReservationId("two"), [Candidate(A, 1)])).load == Load(100, 1)
+            assert (await two.reserve(ReservationId("two"), Candidates([A], [1]))).load == Load(100, 1)
             await eventually(lambda: one.degraded is None and two.degraded is None, within_s=40)
             await eventually(lambda: one.load(A) == two.load(A) == Load(101, 2))
             assert list(await one.apply([Delta(SLOT, 1, 1, 1, (), CHAIN[1:])])) == [Applied.NEW]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.protocol import Applied, Candidate, Delta, EqualPrompt
+from multipick_epp.state.protocol import Applied, Candidates, Delta, EqualPrompt
 from multipick_epp.state.redis import RedisState, tail
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import cache_name, delta_record, pack_keys
@@ -36,8 +36,8 @@ def pack_key(key: BlockKey) -> bytes:
     return pack_keys([key])
 
 
-def pick(new_a: int = 10, new_b: int = 10) -> list[Candidate]:
-    return [Candidate(A, new_a), Candidate(B, new_b)]
+def pick(new_a: int = 10, new_b: int = 10) -> Candidates:
+    return Candidates([A, B], [new_a, new_b])
 
 
 def tokens(state: RedisState, chain: Sequence[BlockKey] = CHAIN) -> int:
@@ -136,12 +136,12 @@ async def test_equal_prompts_spread_evenly_while_it_is_away(
     await eventually(lambda: state.degraded)
     equal_prompt = EqualPrompt(CHAIN[0], new_tokens=3)
     pods = [Endpoint(f"pod-{number}:8000") for number in range(16)]
-    candidates = [Candidate(pod, 500) for pod in pods]
+    new_tokens = [500] * len(pods)
     for number in range(200):
-        reserved = await state.reserve(rid(number), candidates, equal_prompt)
+        reserved = await state.reserve(rid(number), Candidates(pods, new_tokens), equal_prompt)
         state.expect(pods[reserved.index], 16, CHAIN[:1], ttl_s=60)
         if number == 0:
-            candidates[reserved.index] = Candidate(pods[reserved.index], equal_prompt.new_tokens)
+            new_tokens[reserved.index] = equal_prompt.new_tokens
     in_flight = [load.in_flight for load in state.loads(pods)]
     assert sum(in_flight) == state.stats.reserved_here == 200
     assert max(in_flight) - min(in_flight) <= 1

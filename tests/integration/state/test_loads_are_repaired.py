@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.figures import CONTEXTS, IN_FLIGHT, fields_of, figure, read_load
@@ -101,10 +101,10 @@ class Traffic:
 
     async def _request(self, reservation: ReservationId) -> None:
         rng, state = self._rng, self._state
-        candidates = [Candidate(pod, rng.randint(1, 900)) for pod in rng.sample(PODS, 4)]
+        candidates = Candidates(rng.sample(PODS, 4), [rng.randint(1, 900) for _ in range(4)])
         equal_prompt = EqualPrompt(BlockKey(rng.randint(1, 99)), 1)
         reserved = await state.reserve(reservation, candidates, equal_prompt, Context(rng.randint(1, 9000)))
-        self.charges[reservation] = (candidates[reserved.index].endpoint, reserved.new_tokens)
+        self.charges[reservation] = (candidates.endpoints[reserved.index], reserved.new_tokens)
         for act in rng.choices(("progress", "recharge", "move", "wait"), k=3):
             await asyncio.sleep(rng.random() * 0.03)
             endpoint, tokens = self.charges[reservation]
@@ -156,7 +156,7 @@ async def test_vandalism_between_requests(
     states = [await replica(server.url) for _ in range(3)]
     for number in range(30):
         state, reservation = states[number % 3], ReservationId(f"r{number}")
-        await state.reserve(reservation, [Candidate(pod, 100) for pod in PODS], context=Context(3000))
+        await state.reserve(reservation, Candidates(PODS, [100] * len(PODS)), context=Context(3000))
     right = {pod: Load(500, 5, 15_000, 5) for pod in PODS}
     connection = await client(server.url)
     await hurt(server.url, client, what)
@@ -187,9 +187,7 @@ async def test_vandalism_amid_traffic(
     victim = RedisState(parse_url(server.url), "pool", ReplicaId("victim"))
     await victim.start()
     for number in range(30):
-        await victim.reserve(
-            ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS], None, Context(900)
-        )
+        await victim.reserve(ReservationId(f"victim-{number}"), Candidates(PODS, [50] * len(PODS)), None, Context(900))
     for task in victim._tasks:  # it dies without a word
         task.cancel()
     await asyncio.gather(*victim._tasks, return_exceptions=True)
@@ -243,9 +241,7 @@ async def test_a_dead_pickers_charges_go_whatever_its_lease_says(
     victim = RedisState(parse_url(server.url), "pool", ReplicaId("victim"))
     await victim.start()
     for number in range(30):
-        await victim.reserve(
-            ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS], None, Context(900)
-        )
+        await victim.reserve(ReservationId(f"victim-{number}"), Candidates(PODS, [50] * len(PODS)), None, Context(900))
     for task in victim._tasks:
         task.cancel()
     await asyncio.gather(*victim._tasks, return_exceptions=True)
@@ -261,7 +257,7 @@ async def test_charges_of_a_dead_picker_without_a_lease_do_not_count(
     server: Valkey, replica: Start, client: Client, eventually: Eventually
 ) -> None:
     survivor = await replica(server.url)
-    await survivor.reserve(ReservationId("r"), [Candidate(POD, 7)])
+    await survivor.reserve(ReservationId("r"), Candidates([POD], [7]))
     connection = await client(server.url)
     await connection.call("HSET", f"{TAG}:charges:gone", POD, 9 * IN_FLIGHT)
     await connection.call("HINCRBY", LOAD, POD, 9 * IN_FLIGHT)

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.protocol import Applied, Candidate, Delta
+from multipick_epp.state.protocol import Applied, Candidates, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis import link as link_module
 from multipick_epp.state.redis.connection import Connection
@@ -126,6 +126,6 @@ async def test_a_store_that_is_flushed_between_two_commands(
         flushed += 1
     await eventually(lambda: state.degraded is None)
     assert {reason for _, reason in state.stats.outages} == {"flushed"}
-    assert (await state.reserve(ReservationId("r"), [Candidate(A, 1)])).new_tokens == 1
+    assert (await state.reserve(ReservationId("r"), Candidates([A], [1]))).new_tokens == 1
     assert not [record for record in caplog.records if record.exc_info]
     await state.close()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.protocol import Applied, Candidate, Delta
+from multipick_epp.state.protocol import Applied, Candidates, Delta
 from multipick_epp.state.redis import RedisState, writer
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import delta_record, pack_keys
@@ -295,7 +295,7 @@ async def test_junk_costs_itself(
         return tokens(late, A, [BlockKey(999)]) == 16
 
     await eventually(told)
-    reserved = await two.reserve(ReservationId("r"), [Candidate(A, 10)])
+    reserved = await two.reserve(ReservationId("r"), Candidates([A], [10]))
     assert reserved.new_tokens == 10
     await one.drop(A)
     for state in states:

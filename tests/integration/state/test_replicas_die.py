@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from multipick_epp.state.protocol import Candidate
+from multipick_epp.state.protocol import Candidates
 from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.types import Endpoint, Load, ReservationId
@@ -16,14 +16,14 @@ RESERVATIONS = 3000  # many steps of reaping
 
 VICTIM = """
 import asyncio, sys
-from multipick_epp.state.protocol import Candidate
+from multipick_epp.state.protocol import Candidates
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.types import Endpoint, ReplicaId, ReservationId
 
 async def main(url, reservations):
     state = RedisState(parse_url(url), "pool", ReplicaId("victim"))
     await state.start()
-    pods = [Candidate(Endpoint(f"pod-{number}:8000"), 10) for number in range(16)]
+    pods = Candidates([Endpoint(f"pod-{number}:8000") for number in range(16)], [10] * 16)
     for number in range(int(reservations)):
         await state.reserve(ReservationId(f"victim-{number}"), pods)
     await asyncio.Event().wait()
@@ -44,7 +44,7 @@ async def test_kill_9(
     async with running(command, log=tmp_path / "victim.log") as victim:
         await eventually(lambda: sum(survivor.load(pod).in_flight for pod in PODS) == RESERVATIONS)
         await eventually(lambda: len(survivor.owned(PODS)) + len(other.owned(PODS)) < len(PODS))
-        await survivor.reserve(mine, [Candidate(PODS[0], 5)])
+        await survivor.reserve(mine, Candidates([PODS[0]], [5]))
         victim.kill()
         await victim.wait()
     # Within 5 and 10 s, on a machine that is not busy otherwise.
@@ -61,7 +61,7 @@ async def test_a_replica_that_was_thought_dead_charges_again(
     client: Callable[..., Awaitable[Connection]],
 ) -> None:
     one, two = await replica(server.url), await replica(server.url)
-    await one.reserve(ReservationId("r"), [Candidate(PODS[0], 5)])
+    await one.reserve(ReservationId("r"), Candidates([PODS[0]], [5]))
     connection = await client(server.url)
     await connection.call("HDEL", "{kv:pool}:leases", "replica-0")  # as reaping does
     await connection.call("UNLINK", "{kv:pool}:charges:replica-0")

@@ -25,7 +25,7 @@ async def test_the_replica_with_the_smallest_name_hears_of_no_other(
     states[1].expect(POD, 16, KEYS[:4], 60.0)
     states[0].expect(POD, 16, KEYS, 60.0)
     states[1].expect(MARK, 16, KEYS[:1], 60.0)  # who knows of this has heard of all before it
-    await eventually(lambda: heard[1] and states[0].index.holds(MARK, KEYS[0]))
+    await eventually(lambda: heard[1] and MARK in states[0].index.holders(KEYS[0]))
     assert [[note for note in notes if note[0] == POD] for notes in heard] == [[], [(POD, KEYS)]]
 
 
@@ -39,11 +39,11 @@ async def test_what_one_replica_withdraws_no_replica_counts(
     one.expect(POD, 16, KEYS, 60.0, ReservationId("first"))
     one.expect(POD, 16, KEYS[:2], 60.0, ReservationId("second"))
     one.expect(POD, 16, KEYS[:1], 60.0)
-    await eventually(lambda: two.index.holds(POD, KEYS[-1]))
+    await eventually(lambda: POD in two.index.holders(KEYS[-1]))
     one.withdraw(POD, ReservationId("first"))
-    await eventually(lambda: not two.index.holds(POD, KEYS[-1]))
-    assert [two.index.holds(POD, key) for key in KEYS[:3]] == [True, True, False]
+    await eventually(lambda: POD not in two.index.holders(KEYS[-1]))
+    assert [POD in two.index.holders(key) for key in KEYS[:3]] == [True, True, False]
     one.withdraw(POD, ReservationId("second"))
-    await eventually(lambda: not two.index.holds(POD, KEYS[1]))
-    assert two.index.holds(POD, KEYS[0])
+    await eventually(lambda: POD not in two.index.holders(KEYS[1]))
+    assert POD in two.index.holders(KEYS[0])
     assert heard == [[], [(POD, KEYS), (POD, KEYS[:2])]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.protocol import Applied, Candidate, Delta
+from multipick_epp.state.protocol import Applied, Candidates, Delta
 from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 from multipick_sim.local.valkey import Valkey
@@ -23,7 +23,7 @@ async def requests(name: str, state: RedisState, rng: Random, count: int) -> Non
     """Requests one after the other, each with a life of its own; some are aborted while they are being reserved."""
 
     async def one(reservation: ReservationId) -> None:
-        await state.reserve(reservation, [Candidate(pod, rng.randint(1, 900)) for pod in rng.sample(PODS, 4)])
+        await state.reserve(reservation, Candidates(rng.sample(PODS, 4), [rng.randint(1, 900) for _ in range(4)]))
         for _ in range(rng.randint(0, 3)):
             await asyncio.sleep(rng.random() * 0.02)
             state.progress(reservation, rng.randint(0, 900))
@@ -96,7 +96,7 @@ async def test_storm(
     victim = RedisState(parse_url(server.url), "pool", ReplicaId("victim"))
     await victim.start()
     for number in range(30):
-        await victim.reserve(ReservationId(f"victim-{number}"), [Candidate(pod, 50) for pod in PODS])
+        await victim.reserve(ReservationId(f"victim-{number}"), Candidates(PODS, [50] * len(PODS)))
     for task in victim._tasks:  # it dies without a word
         task.cancel()
     replicas = [await replica(server.url) for _ in range(4)]
@@ -132,5 +132,5 @@ async def test_storm(
         await eventually(lambda state=state: all(state.load(pod) == Load() for pod in PODS))
         await eventually(lambda state=state: seen(state) == owner.truth)
     for pod in PODS:  # what the store itself says
-        assert (await replicas[0].reserve(ReservationId(f"last-{pod}"), [Candidate(pod, 1)])).load == Load()
+        assert (await replicas[0].reserve(ReservationId(f"last-{pod}"), Candidates([pod], [1]))).load == Load()
     assert sum(state.stats.reserved_here for state in replicas) > 0, "some requests were decided without the server"

@@ -3,7 +3,7 @@ from multipick_epp.decision.explained import KEPT, SHOWN, Decisions
 from multipick_epp.extproc.pick import Ended, PickRequest
 from multipick_epp.policy.hotspot import Hotspot
 from multipick_epp.policy.snapshot import Ranking, Snapshot
-from multipick_epp.state.protocol import Candidate, Reserved
+from multipick_epp.state.protocol import Candidates, Reserved
 from multipick_epp.types import Endpoint, Load, Mode, ReservationId
 
 PODS = [Endpoint(f"10.0.0.{number}:8000") for number in range(20)]
@@ -13,7 +13,7 @@ def choice(pods: int = 20, kept_out: Hotspot | None = None) -> Choice:
     hits = [16 * number for number in range(pods)]
     snapshot = Snapshot(1000, PODS[:pods], hits, [7] * pods, [2] * pods)
     rows = list(range(pods))[::-1]
-    candidates = [Candidate(PODS[row], snapshot.new_tokens(row)) for row in rows]
+    candidates = Candidates([PODS[row] for row in rows], [snapshot.new_tokens(row) for row in rows])
     return Choice(snapshot, Ranking(rows, [1.0] * pods), rows, candidates, None, None, kept_out)
 
 
@@ -22,7 +22,7 @@ def request(name: str = "r1") -> PickRequest:
 
 
 def reserved(index: int = 0, of: Choice | None = None, fewer: int = 0) -> Reserved:
-    return Reserved(index, (of or choice()).candidates[index].new_tokens - fewer, Load(70, 3))
+    return Reserved(index, (of or choice()).candidates.new_tokens[index] - fewer, Load(70, 3))
 
 
 def why(made: Choice, outcome: Reserved, fallback: str | None = None) -> str:

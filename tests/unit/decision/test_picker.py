@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -18,7 +18,7 @@ from multipick_epp.policy.registry import policy
 from multipick_epp.requests.stored import Stored
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Context, Delta, EqualPrompt, Reserved
+from multipick_epp.state.protocol import Candidates, Context, Delta, EqualPrompt, Reserved
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId
 
@@ -118,7 +118,7 @@ async def test_a_busy_holder_loses_to_an_idle_stranger() -> None:
     bench = Bench(known(1000))
     await bench.store(B, 800)
     for number in range(6):  # (200 + 6 * 1) * 7 > 1000
-        await bench.state.reserve(ReservationId(f"x{number}"), [Candidate(B, 1)])
+        await bench.state.reserve(ReservationId(f"x{number}"), Candidates([B], [1]))
     assert (await bench.pick()).endpoints != (B,)
 
 
@@ -327,7 +327,7 @@ async def test_only_the_subset_is_picked_from_and_an_empty_one_is_refused() -> N
 
 async def test_a_late_prompt_is_routed_by_load() -> None:
     bench = Bench(Blind(0, "hang"))
-    await bench.state.reserve(ReservationId("x"), [Candidate(A, 5000)])
+    await bench.state.reserve(ReservationId("x"), Candidates([A], [5000]))
     pick = await bench.pick()
     assert pick.endpoints[0] != A
     assert pick.response_headers["x-multipick-mode"] == "blind"
@@ -374,7 +374,7 @@ class Slow(MemoryState):
     async def reserve(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         equal_prompt: EqualPrompt | None = None,
         context: Context | None = None,
     ) -> Reserved:
@@ -489,7 +489,7 @@ async def test_contexts_cost_nothing_where_no_policy_reads_them() -> None:
 async def test_marginal_keeps_away_from_long_contexts(policy_name: str, goes_to_the_holder: bool) -> None:
     bench = Bench(known(1000), policy_name)
     await bench.store(A, 512)
-    await bench.state.reserve(ReservationId("long"), [Candidate(A, 1)], context=Context(1_000_000))
+    await bench.state.reserve(ReservationId("long"), Candidates([A], [1]), context=Context(1_000_000))
     # (1 + 488) x 2 against 1,000; but 489 x (1,002,000 + least) against 1,000 x (1,000 + least), the least being 1,000
     assert ((await bench.pick()).endpoints == (A,)) is goes_to_the_holder
 

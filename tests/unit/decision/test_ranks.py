@@ -15,7 +15,7 @@ from multipick_epp.pods.unexplained import Unexplained
 from multipick_epp.policy.registry import policy
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Delta
+from multipick_epp.state.protocol import Candidates, Delta
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReplicaId, ReservationId, rank_at
 
@@ -66,7 +66,7 @@ class Bench:
     async def busy(self, *endpoints: Endpoint) -> None:
         for number, endpoint in enumerate(endpoints):
             for each in range(20):
-                await self.state.reserve(ReservationId(f"x{number}-{each}"), [Candidate(endpoint, 1000)])
+                await self.state.reserve(ReservationId(f"x{number}-{each}"), Candidates([endpoint], [1000]))
 
     async def pick(self, path: str = COMPLETIONS) -> Pick:
         outcome = await self.picker.pick(PickRequest("POST", path, {}, b"{}", 2))

@@ -10,7 +10,7 @@ from multipick_epp.policy.registry import policy
 from multipick_epp.policy.snapshot import Ranking, Snapshot
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
-from multipick_epp.state.protocol import Candidate, Context, Delta
+from multipick_epp.state.protocol import Candidates, Context, Delta
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 from multipick_sim.engine.presets import PRESETS
 from multipick_sim.engine.values import Removed, Step, Stored
@@ -92,7 +92,7 @@ class Picker:
         endpoint = self.endpoints[flight.row]
         reservation = ReservationId(name)
         context = Context(flight.item.prompt_tokens)
-        await self.state.reserve(reservation, [Candidate(endpoint, flight.uncached_tokens)], context=context)
+        await self.state.reserve(reservation, Candidates([endpoint], [flight.uncached_tokens]), context=context)
         keys = [BlockKey(key) for key in flight.keys[: flight.prompt_blocks]]
         self.progress.watch(reservation, endpoint, flight.item.prompt_tokens, BLOCK, keys, flight.predicted_tokens)
         if missing := keys[flight.hit_blocks :]:

@@ -5,14 +5,14 @@ from typing import Any, cast
 
 import pytest
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
 from multipick_epp.state.redis.connection import Connection, LostError, Waiter
 from multipick_epp.state.redis.scripts import Script
 from multipick_epp.state.redis.turns import STEPS_A_CALL, Turns
 from multipick_epp.types import BlockKey, Endpoint
 
 A, B = Endpoint("a:1"), Endpoint("b:1")
-CANDIDATES = [Candidate(A, 7), Candidate(B, 8)]
+CANDIDATES = Candidates([A, B], [7, 8])
 HEAD = ("EVALSHA", "sha", 1, "key")
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
 
 from multipick_epp.state.ledger import Charge, negative, with_equal_prompt
-from multipick_epp.state.protocol import Candidate, Context, EqualPrompt, LoadColumns, Reserved
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
 from multipick_epp.state.redis.connection import Argument, Connection, LostError, WrongTypeError
@@ -47,13 +47,13 @@ class Loads:
     """
 
     def __init__(
-        self, keys: Keys, replica: ReplicaId, holds: Callable[[Endpoint, BlockKey], bool], stats: StateStats
+        self, keys: Keys, replica: ReplicaId, holders: Callable[[BlockKey], Set[Endpoint]], stats: StateStats
     ) -> None:
-        """`holds`: whether a block is resident, or expected, as far as is known here."""
+        """`holders`: where a block is resident, or expected, as far as is known here."""
         self.on_remembered: list[Callable[[Endpoint, int], None]] = []  # as left out, when we connect
         self._keys = keys
         self._replica = replica
-        self._holds = holds
+        self._holders = holders
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._view = View()
@@ -79,18 +79,18 @@ class Loads:
     async def reserve(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         equal_prompt: EqualPrompt | None,
         context: Context | None,
     ) -> Reserved:
         """See `State`."""
-        if not candidates:
+        if not candidates.endpoints:
             raise ValueError("no candidates")
         if stays := self._view.stays(reservation, candidates):
             return stays
         turns = self._turns
         if turns is not None:
-            asked = turns.reserve(candidates[:CANDIDATES_AT_MOST], equal_prompt, context)
+            asked = turns.reserve(_bounded(candidates), equal_prompt, context)
             try:
                 outcome = await asked
             except LostError:
@@ -104,7 +104,7 @@ class Loads:
                 return self._reserved(reservation, candidates, outcome, context)
         self._stats.reserved_here += 1
         if equal_prompt is not None:
-            candidates = with_equal_prompt(candidates, equal_prompt, self._holds)
+            candidates = with_equal_prompt(candidates, equal_prompt, self._holders(equal_prompt.key))
         return self._view.reserve(reservation, candidates, self._view.load, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
@@ -257,7 +257,7 @@ class Loads:
     def _reserved(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         outcome: Outcome,
         context: Context | None,
     ) -> Reserved:
@@ -268,6 +268,14 @@ class Loads:
         self.release(reservation)
         self._view.charge(reservation, charge)
         return Reserved(outcome[0], charge.queued_tokens, read_load(outcome[2]))
+
+
+def _bounded(candidates: Candidates) -> Candidates:
+    if len(candidates.endpoints) <= CANDIDATES_AT_MOST:
+        return candidates
+    endpoints, new_tokens, queued, in_flight = candidates
+    most = CANDIDATES_AT_MOST
+    return Candidates(endpoints[:most], new_tokens[:most], queued[:most], in_flight[:most])
 
 
 def _figures(reply: object) -> Mapping[str, int]:

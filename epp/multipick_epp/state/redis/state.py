@@ -10,7 +10,7 @@ from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import Applied, Candidate, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
+from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
 from multipick_epp.state.redis import loads, tail, writer
 from multipick_epp.state.redis.address import Server
 from multipick_epp.state.redis.ingest_lease import IngestLease
@@ -63,7 +63,7 @@ class RedisState:
         self._loop = asyncio.get_running_loop()
         lease = IngestLease(self._keys, replica, ingests, replaces)
         self._writer = writer.Writer(self._keys, replica, lease, self.index if picks else None, self.stats)
-        self._loads = loads.Loads(self._keys, replica, self.index.holds, self.stats)
+        self._loads = loads.Loads(self._keys, replica, self.index.holders, self.stats)
         self._tail = tail.Tail(self._keys, replica, self.index, self._loads.dropped, self.stats)
         sessions: list[tuple[str, float, Session]] = [("writer", WRITER_STALL_S, self._writer.session)]
         if picks:
@@ -228,7 +228,7 @@ class RedisState:
     async def reserve(
         self,
         reservation: ReservationId,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         equal_prompt: EqualPrompt | None = None,
         context: Context | None = None,
     ) -> Reserved:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Candidate, Context, EqualPrompt
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
 from multipick_epp.state.redis.connection import LATER_S, Argument, Connection
 from multipick_epp.state.redis.scripts import Script
 
@@ -25,7 +25,7 @@ Outcome = tuple[int, int, int]
 class Reserve(NamedTuple):
     """A reserve that waits for its outcome."""
 
-    candidates: Sequence[Candidate]
+    candidates: Candidates
     context: Context | None
     outcome: asyncio.Future[Outcome]
 
@@ -53,7 +53,7 @@ class Turns:
         self._soon = False  # the flush comes at the end of this turn
 
     def reserve(
-        self, candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None, context: Context | None = None
+        self, candidates: Candidates, equal_prompt: EqualPrompt | None, context: Context | None = None
     ) -> asyncio.Future[Outcome]:
         """Charge the cheapest candidate; the future raises `LostError`."""
         step = reserve_step(candidates, equal_prompt, context)
@@ -87,22 +87,21 @@ class Turns:
             self.flush()
 
 
-def charged(candidates: Sequence[Candidate], outcome: Outcome, context: Context | None) -> Charge:
+def charged(candidates: Candidates, outcome: Outcome, context: Context | None) -> Charge:
     """What a reserve has charged."""
     winner, new_tokens, _ = outcome
-    return Charge(candidates[winner].endpoint, new_tokens, context.prompt_tokens if context else 0)
+    return Charge(candidates.endpoints[winner], new_tokens, context.prompt_tokens if context else 0)
 
 
 def reserve_step(
-    candidates: Sequence[Candidate], equal_prompt: EqualPrompt | None, context: Context | None = None
+    candidates: Candidates, equal_prompt: EqualPrompt | None, context: Context | None = None
 ) -> tuple[Argument, ...]:
     """The arguments of a reserve, as the script wants them."""
-    endpoints, new_tokens, queued, in_flight = zip(*candidates, strict=True)
+    endpoints, new_tokens, queued, in_flight = candidates
     prompt, again = equal_prompt or _NO_EQUAL_PROMPT
     count = len(endpoints)
     figures = struct.pack(f"<{count + 1}d", *new_tokens, again)
-    unexplained = any(queued) or any(in_flight)
-    explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if unexplained else b""
+    explained = struct.pack(f"<{2 * count}d", *queued, *in_flight) if queued else b""
     return "reserve", figures, "\0".join(endpoints) + "\0", prompt, explained, _packed(context) if context else b""
 
 
@@ -124,7 +123,7 @@ class _Reserves:
     def set_result(self, figures: Sequence[int]) -> None:
         triples = zip(*[iter(figures)] * 3, strict=True)
         for reserve, triple in zip(self._reserves, triples, strict=True):
-            if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(reserve.candidates):
+            if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(reserve.candidates.endpoints):
                 raise ValueError("no outcome of a reserve")
             if reserve.outcome.done():
                 self._given_up(charged(reserve.candidates, triple, reserve.context))
