@@ -11,7 +11,6 @@ digits, 16 bytes less in the index of 13 million entries.
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from struct import iter_unpack
 from typing import cast
 
@@ -89,12 +88,11 @@ def encode_extra(values: Sequence[object]) -> bytes:
     return msgspec.msgpack.encode(list(values)) if values else b""
 
 
-@dataclass(frozen=True, slots=True)
-class Chains:
+class Chains(msgspec.Struct, frozen=True, gc=False):
     """One prompt as block keys, one chain for each block size that the pool's endpoints use."""
 
     prompt_tokens: int
-    by_size: Mapping[int, Sequence[BlockKey]] = field(default_factory=dict)
+    by_size: Mapping[int, Sequence[BlockKey]] = {}
 
     def usable(self, block_size: int) -> int:
         """Blocks that can hit at most: the engine always computes at least the last prompt token."""

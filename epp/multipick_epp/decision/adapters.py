@@ -1,7 +1,8 @@
 """Which LoRA adapter a request asks for."""
 
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from multipick_epp.requests.prompt import Prompt, Unread
 

@@ -1,5 +1,6 @@
 """What all parsers need to know of a body: its bounds, how to say that it can't be read, how strict to be."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 # A body costs time and memory by the values in it more than by its bytes: `{},` is 3 bytes, and as Python objects 72
 # bytes and 100 ns, all of them inside one call of C that nothing can interrupt.
 MAX_BYTES = 32_000_000
+"""A longer body is not decoded."""
+
 MAX_VALUES = 50_000
 """Values of a body that are decoded at most: 5 to 10 ms. Token ids are not among them: those are decoded in slices."""
 
@@ -33,12 +36,6 @@ class Unreadable(Exception):  # noqa: N818  (not an error: the request is routed
 def is_light(body: bytes) -> bool:
     """Parsing it takes about a millisecond at most, whatever is in it."""
     return len(body) <= LIGHT_BYTES or (len(body) <= LIGHT_TEXT_BYTES and _structure(body) <= LIGHT_VALUES)
-
-
-def check_size(body: bytes) -> None:
-    """Raises `Unreadable` for a body that is longer than anything we decode."""
-    if len(body) > MAX_BYTES:
-        raise Unreadable("too large")
 
 
 def check_values(json: bytes) -> None:
@@ -91,16 +88,19 @@ def _structure(json: bytes) -> int:
 
 def salt(cache_salt: str | None, extra_key: Scalar) -> str | None:
     """What keeps caches of equal prompts apart: vLLM's `cache_salt`, and SGLang's `extra_key` behind it."""
-    if not isinstance(extra_key, str | None):
+    if extra_key is None:
+        return cache_salt
+    if not isinstance(extra_key, str):
         raise Unreadable("unexpected fields")
-    return (cache_salt or "") + (extra_key or "") or cache_salt
+    return (cache_salt or "") + extra_key or cache_salt
 
 
 _TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})
 _FALSE = frozenset({"0", "off", "f", "false", "n", "no"})
 
 
-def flag(value: Any) -> bool:
+@lru_cache(maxsize=64)  # of what is neither, nothing is kept
+def flag(value: Scalar) -> bool:
     """A switch in any form that engines take for true or false (pydantic's). Raises Unreadable for all else."""
     word = value.lower() if isinstance(value, str) else None
     if value in (True, 1) or word in _TRUE:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Required, TypedDict
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, lenient_bool, salt
-from multipick_epp.requests.chat_fields import Function, find_media, truncation_of
+from multipick_epp.requests.chat_fields import Function, find_media, only_texts, truncation_of
 from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
@@ -102,8 +102,11 @@ def parse(body: bytes) -> Prompt:
     check_values(body)
     sent = _DECODER.decode(body)
     truncation = truncation_of(sent.truncate_prompt_tokens, sent.truncation_side)
-    messages = [message(m) for m in sent.messages]
-    media = find_media(messages)
+    messages: list[ChatMessage] = sent.messages  # type: ignore[assignment]  # whatever is not in both is an odd field
+    media = None
+    if not only_texts(messages):
+        messages = [message(m) for m in sent.messages]
+        media = find_media(messages)
     return Prompt(
         model=sent.model,
         source=Chat(

@@ -63,6 +63,12 @@ class Function(msgspec.Struct):
         return {"type": "function", "function": function}
 
 
+def only_texts(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all messages have a role and a text, and no other field: then there is nothing to look into."""
+    contents = [message.get("content") for message in messages]
+    return {*map(len, messages)} <= {2} and {*map(type, contents)} <= {str}
+
+
 def find_media(messages: Sequence[ChatMessage]) -> int | None:
     """A guess at the tokens from the first message with media on; None without media.
 

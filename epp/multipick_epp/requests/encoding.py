@@ -9,13 +9,19 @@ import re
 from multipick_epp.requests.body import SLICE_BYTES, Unreadable, count_of, without_escapes
 
 _UTF8_MARK = b"\xef\xbb\xbf"
+_UTF8_OBJECT = (b'{"', b"{ ", b"{\n", b"{\r\n")
 _NO_NUMBER = re.compile(rb"-?\bInfinity\b|\bNaN\b")
 _MAX_QUOTES = 200_000
 
 
+def encoding_of(body: bytes) -> str:
+    """As `json.loads` tells it, by the first four bytes; at once for what begins as nearly all bodies do."""
+    return "utf-8" if body.startswith(_UTF8_OBJECT) else json.detect_encoding(body)
+
+
 def as_utf8(body: bytes) -> bytes:
     """The same JSON in UTF-8 without a mark; `body` itself where it is that. Raises UnicodeDecodeError."""
-    encoding = json.detect_encoding(body)
+    encoding = encoding_of(body)
     if encoding == "utf-8":
         return body
     if encoding == "utf-8-sig":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -49,6 +50,7 @@ _ANTHROPIC = {
 }
 
 
+@lru_cache(maxsize=64)  # the same few paths all day; a client's own queries only push each other out
 def api_of(path: str) -> Api:
     """The API of a request's path. Its query is ignored, and so is what a gateway put before `/v1`."""
     route = path.partition("?")[0].rstrip("/")

@@ -6,7 +6,7 @@ import msgspec
 
 from multipick_epp.requests import anthropic, chat, completions, embeddings, generate, responses
 from multipick_epp.requests.base64_data import without_media
-from multipick_epp.requests.body import Unreadable, check_size
+from multipick_epp.requests.body import MAX_BYTES, Unreadable
 from multipick_epp.requests.encoding import as_utf8, has_no_numbers, without_no_numbers
 from multipick_epp.requests.errors import api_of
 from multipick_epp.requests.prompt import Api, Prompt, Unread
@@ -36,8 +36,9 @@ def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread
     parser = _PARSERS.get(api)
     if parser is None:
         return Unread(_BY_NAME.get(api, "unknown path"))
+    if len(body) > MAX_BYTES:
+        return Unread("too large")
     try:
-        check_size(body)
         return _parse(parser, without_media(as_utf8(body)))
     except Unreadable as unreadable:
         return Unread(unreadable.reason, unreadable.prompt_tokens)

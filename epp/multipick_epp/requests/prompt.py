@@ -1,9 +1,10 @@
-"""The values that parsing yields."""
+"""The values that parsing yields. None of them can be part of a cycle, so the collector need not look at them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
+
+import msgspec
 
 if TYPE_CHECKING:
     from array import array
@@ -26,11 +27,14 @@ class Api(StrEnum):
     OTHER = "other"
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A chat's request as the client sent it, for what is only known from there."""
 
     api: Api
     body: bytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sent)  # chats that say the same are equal, however they were written
 
 
 class ChatMessage(TypedDict, total=False):
@@ -58,15 +62,13 @@ class Truncation(NamedTuple):
         return ids[-self.tokens :] if self.left else ids[: self.tokens]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenIds:
+class TokenIds(msgspec.Struct, frozen=True, gc=False):
     """The request brings its token ids; where it has media, only those before the first item."""
 
     ids: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True, gc=False):
     """A completion's prompt: tokenised as it is."""
 
     text: str
@@ -74,8 +76,7 @@ class Text:
     truncation: Truncation | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(msgspec.Struct, frozen=True, gc=False):
     """Messages for the model's chat template, before the clean-up that depends on the template (that is `tokens/`)."""
 
     messages: Sequence[ChatMessage]
@@ -86,13 +87,13 @@ class Chat:
     continue_final_message: bool = False
     add_special_tokens: bool = False
     chat_template: str | None = None  # the request's own template, where the engine allows one
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: Mapping[str, Any] = {}
     reasoning_effort: str | None = None
     thinking_off: bool = False  # the effort is the least that the template knows, `reasoning_effort` is not used
     inline_system: bool = False  # later system messages join the first one, where the template insists on that
     multimodal: bool = False  # some message has images, audio or video
     truncation: Truncation | None = None
-    sent: Sent | None = field(default=None, compare=False)
+    sent: Sent | None = None
 
     @property
     def size(self) -> int:
@@ -103,8 +104,7 @@ class Chat:
 TokenSource = TokenIds | Text | Chat
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True, gc=False):
     """One request's prompt, before tokens."""
 
     model: str | None  # as the client named it: the base model, an alias or a LoRA adapter; None = the engine's default
@@ -117,8 +117,7 @@ class Prompt:
     lora_names: frozenset[str | None] = frozenset()  # of SGLang's `lora_path`; None: the base model, for some prompts
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(msgspec.Struct, frozen=True, gc=False):
     """A body without a prompt that we can read: routed by load, never refused for it.
 
     `reason` is one of a few fixed texts (fit for a metric's label), never the client's own words.

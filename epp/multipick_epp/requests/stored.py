@@ -41,9 +41,12 @@ _body = msgspec.json.Decoder(_Body)
 
 def stored(method: str, path: str, body: bytes | None) -> Stored | None:
     """None for a request that has nothing to do with them, or whose body is none that engines take."""
-    if body is None or method != "POST" or api_of(path) is not Api.RESPONSES:
+    api = api_of(path)
+    if api is Api.OTHER or method != "POST" or body is None:
         named = _OF_A_RESPONSE.search(path)
         return Stored(named[1]) if named else None
+    if api is not Api.RESPONSES:
+        return None
     try:
         sent = _body.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -3,9 +3,10 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
