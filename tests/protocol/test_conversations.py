@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from multipick_epp.extproc import driver
+from multipick_epp.extproc.driver import Conversation
 from multipick_epp.extproc.messages import (
-    GatewayMessage,
     Modes,
     RequestBody,
     RequestHeaders,
@@ -78,9 +77,11 @@ async def test_the_recordings_are_what_envoy_says(
     style, modes, request = CONVERSATIONS[name]
     heard: list[bytes] = []
 
-    def tapped(data: bytes) -> GatewayMessage:
+    message = Conversation.message
+
+    def tapped(conversation: Conversation, data: bytes) -> None:
         heard.append(data)
-        return read(data)
+        message(conversation, data)
 
     def change(config: dict[str, Any]) -> None:
         connections = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
@@ -91,7 +92,7 @@ async def test_the_recordings_are_what_envoy_says(
     async def answer(received: "Received", writer: asyncio.StreamWriter) -> None:
         writer.write(SSE + EVENTS + b"0\r\n\r\n")
 
-    monkeypatch.setattr(driver, "read", tapped)
+    monkeypatch.setattr(Conversation, "message", tapped)
     gateway = await start_gateway(style, change=change)
     gateway.answer_all(answer)
     await request(gateway)

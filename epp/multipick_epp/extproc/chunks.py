@@ -32,16 +32,14 @@ def read_chunk(data: bytes) -> tuple[Side, bytes, bool] | None:
             return None
         length, at = _varint(data, 1)
         end, size, body = at + length, len(data), b""
-        if at < end and data[at] == _BODY:
-            length, at = _varint(data, at + 1)
-            body = data[at : at + length]
-            at += length
-        ended = at + 2 == end and data[at] == _END and data[at + 1] == 1
-        if ended:
-            at = end
-        if at != end or end > size:
+        if length and data[at] == _BODY:
+            length, start = _varint(data, at + 1)
+            at = start + length
+            body = data[start:at]
+        ended = at != end
+        if ended and not (at + 2 == end and data[at] == _END and data[at + 1] == 1):
             return None
-        if end < size:
+        if end != size:
             if data[end] != _METADATA:
                 return None
             length, at = _varint(data, end + 1)
@@ -70,16 +68,18 @@ def _around(side: Side, size: int, end: bool) -> tuple[bytes, bytes]:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A length, and where it ends. Raises IndexError for one that is cut, or beyond all that may come."""
-    byte = data[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value, shift = byte & 0x7F, 7
-    for _ in range(4):
-        at += 1
-        byte = data[at]
+    value = data[at]
+    if value < 0x80:
+        return value, at + 1
+    byte = data[at + 1]
+    if byte < 0x80:  # as most are: 128 bytes to 16 KB
+        return value & 0x7F | byte << 7, at + 2
+    value, shift = value & 0x7F | (byte & 0x7F) << 7, 14
+    for end in range(at + 2, at + 5):
+        byte = data[end]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at + 1
+            return value, end + 1
         shift += 7
     raise IndexError
 

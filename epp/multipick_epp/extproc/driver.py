@@ -6,7 +6,7 @@ as a task of its own, so that a client who leaves meanwhile is noticed at once.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
@@ -18,23 +18,19 @@ from multipick_epp.extproc import errors
 from multipick_epp.extproc.chunks import read_chunk
 from multipick_epp.extproc.collected import Bounds, Kept
 from multipick_epp.extproc.effects import (
-    Answered,
     Ask,
     Check,
-    Counted,
     Effect,
     End,
-    FirstByte,
     Missed,
-    Release,
     Send,
-    Served,
+    Told,
     Undecided,
 )
-from multipick_epp.extproc.messages import MessageError, read
+from multipick_epp.extproc.messages import MessageError, of_chunk, read
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
-from multipick_epp.extproc.stream import Stream
+from multipick_epp.extproc.stream import Phase, Stream
 from multipick_epp.requests.reserved import Uncheckable
 from multipick_epp.tokens.outcome import NoText
 
@@ -116,7 +112,9 @@ class Conversation:
         observer: Observer,
         settings: StreamOptions,
         kept: Kept | None = None,
+        open_: set["Conversation"] | None = None,
     ) -> None:
+        """`kept` and `open_` are shared by all streams of a server; it is among `open_` as long as it is."""
         self._transport = transport
         self._picker = picker
         self._observer = observer
@@ -130,6 +128,8 @@ class Conversation:
         self._paused = False
         self._over = False
         self._since = perf_counter()
+        self._open = set() if open_ is None else open_
+        self._open.add(self)
         observer.opened()
         self._silence: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             settings.first_message_s, self._hang_up
@@ -139,17 +139,18 @@ class Conversation:
         """The gateway said this."""
         if self._silence is not None:
             self._heard()
-        if (chunk := read_chunk(data)) and (answer := self._stream.pass_on(*chunk)) is not None:
+        chunk = read_chunk(data)
+        if chunk is not None and (answer := self._stream.pass_on(*chunk)) is not None:
             self._transport.send(answer)
             return
         try:
-            message = read(data)
+            message = read(data) if chunk is None else of_chunk(*chunk)
         except MessageError:
             self._observer.failed(Failure.UNREADABLE)
             self.stop()
             return
         self._step(self._stream.receive, message)
-        if self._stream.holding and not self._paused:
+        if self._asked is not None and not self._paused and self._stream.holding:
             self._paused = True
             self._transport.pause()
 
@@ -160,7 +161,8 @@ class Conversation:
 
     def half_closed(self) -> None:
         """The gateway says no more, and listens on."""
-        self._heard()
+        if self._silence is not None:
+            self._heard()
         self._step(self._stream.half_closed)
 
     def stop(self) -> None:
@@ -173,43 +175,37 @@ class Conversation:
         if self._over:
             return
         self._over = True
-        self._heard()
-        self._abandon_pick()
-        self._step(self._stream.closed)
+        if self._silence is not None:
+            self._heard()
+        if self._guard is not None:
+            self._abandon_pick()
+        if self._stream.state is not Phase.ENDED:
+            self._step(self._stream.closed)
         self._observer.closed()
+        self._open.discard(self)
 
     def _step(self, event: Callable[..., list[Effect]], *about: object) -> None:
+        """Something happened on the stream; carry out its effects."""
         try:
-            self._run(event(*about))
+            for effect in event(*about):
+                match effect:
+                    case Send(data):
+                        self._transport.send(data)
+                    case Told():
+                        effect.tell(self._picker)
+                    case Ask(request, unread):
+                        self._ask(request, unread)
+                    case End():
+                        self._transport.end()
+                    case Check(path, body, unread):
+                        self._look_through(path, body, unread)
+                    case Missed(how):
+                        self._observer.undecided(how)
         except Exception:
             # Raising on would make a 500 of the request, also where the gateway is told to fail open.
             log.exception("a stream failed and is ended")
             self._observer.failed(Failure.INTERNAL)
             self.stop()
-
-    def _run(self, effects: Iterable[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Send(data):
-                    self._transport.send(data)
-                case Ask(request, unread):
-                    self._ask(request, unread)
-                case Check(path, body, unread):
-                    self._look_through(path, body, unread)
-                case Missed(how):
-                    self._observer.undecided(how)
-                case Served(reservation, endpoint):
-                    self._picker.served(reservation, endpoint)
-                case Answered(reservation, status):
-                    self._picker.answered(reservation, status)
-                case FirstByte(reservation):
-                    self._picker.first_byte(reservation)
-                case Counted(reservation, usage):
-                    self._picker.counted(reservation, usage)
-                case Release(reservation, ended):
-                    self._picker.release(reservation, ended)
-                case End():
-                    self._transport.end()
 
     def _ask(self, request: PickRequest, unread: bool) -> None:
         self._lap(Stage.RECEIVE)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from multipick_epp.extproc.pick import Ended, PickRequest
+from multipick_epp.extproc.pick import Ended, Picker, PickRequest
 from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 
@@ -43,42 +43,66 @@ class Missed(msgspec.Struct, frozen=True):
     how: Undecided
 
 
-class Served(msgspec.Struct, frozen=True):
-    """Tell the picker who answered."""
+class Told(msgspec.Struct, frozen=True):
+    """Tell the picker what became of what it reserved."""
 
     reservation: ReservationId
+
+    def tell(self, picker: Picker) -> None:
+        """Do so."""
+        raise NotImplementedError
+
+
+class Served(Told, frozen=True):
+    """Who answered."""
+
     endpoint: Endpoint
 
+    def tell(self, picker: Picker) -> None:
+        """As `Told.tell`."""
+        picker.served(self.reservation, self.endpoint)
 
-class Answered(msgspec.Struct, frozen=True):
-    """Tell the picker with which status the response began."""
 
-    reservation: ReservationId
+class Answered(Told, frozen=True):
+    """With which status the response began."""
+
     status: int
 
-
-class FirstByte(msgspec.Struct, frozen=True):
-    """Tell the picker that the response's body began."""
-
-    reservation: ReservationId
+    def tell(self, picker: Picker) -> None:
+        """As `Told.tell`."""
+        picker.answered(self.reservation, self.status)
 
 
-class Counted(msgspec.Struct, frozen=True):
-    """Tell the picker how many tokens the request had, as the engine told; comes before `Release`."""
+class FirstByte(Told, frozen=True):
+    """The response's body began."""
 
-    reservation: ReservationId
+    def tell(self, picker: Picker) -> None:
+        """As `Told.tell`."""
+        picker.first_byte(self.reservation)
+
+
+class Counted(Told, frozen=True):
+    """How many tokens the request had, as the engine told; comes before `Release`."""
+
     usage: Usage
 
+    def tell(self, picker: Picker) -> None:
+        """As `Told.tell`."""
+        picker.counted(self.reservation, self.usage)
 
-class Release(msgspec.Struct, frozen=True):
-    """Tell the picker that the request is over."""
 
-    reservation: ReservationId
+class Release(Told, frozen=True):
+    """The request is over."""
+
     ended: Ended
+
+    def tell(self, picker: Picker) -> None:
+        """As `Told.tell`."""
+        picker.release(self.reservation, self.ended)
 
 
 class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 
-Effect = Send | Ask | Check | Missed | Served | Answered | FirstByte | Counted | Release | End
+Effect = Send | Ask | Check | Missed | Told | End

@@ -7,12 +7,13 @@ import itertools
 import re
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.struct_pb2 import Value
 
-from multipick_epp.extproc.chunks import read_chunk
+from multipick_epp.extproc.chunks import Side, read_chunk
 from multipick_epp.extproc.wire import TooLarge, check_size
 from multipick_epp.proto.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest
 from multipick_epp.types import Endpoint
@@ -41,6 +42,9 @@ class BodyMode(IntEnum):
     BUFFERED = 2  # the whole body in one message, an answer to it
     BUFFERED_PARTIAL = 3  # the same, but perhaps only the body's beginning
     FULL_DUPLEX_STREAMED = 4  # chunk by chunk, and only what we send back goes on
+
+
+_MODES: Final[dict[int, BodyMode]] = {mode.value: mode for mode in BodyMode}
 
 
 class Modes(msgspec.Struct, frozen=True):
@@ -105,8 +109,7 @@ class GatewayMessage(msgspec.Struct, frozen=True):
 def read(data: bytes) -> GatewayMessage:
     """One ProcessingRequest. Raises MessageError."""
     if chunk := read_chunk(data):
-        side, body, end = chunk
-        return GatewayMessage(RequestBody(body, end) if side == "request_body" else ResponseBody(body, end))
+        return of_chunk(*chunk)
     try:
         check_size(data)
         request = ProcessingRequest.FromString(data)
@@ -136,11 +139,13 @@ def read(data: bytes) -> GatewayMessage:
     return GatewayMessage(part, Modes(_mode(config.request_body_mode), _mode(config.response_body_mode)))
 
 
+def of_chunk(side: Side, data: bytes, end: bool) -> GatewayMessage:
+    """The message that `read_chunk` has read."""
+    return GatewayMessage(RequestBody(data, end) if side == "request_body" else ResponseBody(data, end))
+
+
 def _mode(number: int) -> BodyMode:
-    try:
-        return BodyMode(number)
-    except ValueError:  # newer modes (GRPC) are answered as full duplex is
-        return BodyMode.FULL_DUPLEX_STREAMED
+    return _MODES.get(number, BodyMode.FULL_DUPLEX_STREAMED)  # newer modes (GRPC) are answered as that is
 
 
 def _headers(headers: HeaderMap) -> dict[str, str]:

@@ -7,7 +7,7 @@ in a `Release`.
 from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import conformance, replies
-from multipick_epp.extproc.chunks import write_chunk
+from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.effects import Answered, Counted, Effect, FirstByte, Missed, Release, Send, Served, Undecided
 from multipick_epp.extproc.pick import Ended, Pick
 from multipick_epp.extproc.usage import Tail
@@ -30,10 +30,12 @@ class Response:
         "_first_byte_seen",
         "_headers",
         "_hooks",
+        "_passing",
         "_picked",
         "_reservation",
         "_tail",
         "begun",
+        "duplex",
         "ended",
     )
 
@@ -41,6 +43,8 @@ class Response:
         """As `Stream`."""
         self.begun = False
         self.ended = False
+        self.duplex = True  # what goes on to the client is what we send
+        self._passing = False  # what comes next wants nothing but to be passed on
         self._hooks = hooks
         self._picked = False  # the gateway was told an endpoint
         self._reservation: ReservationId | None = None  # to be released
@@ -57,15 +61,17 @@ class Response:
         if pick.counts and self._tail is None:
             self._tail = Tail()
 
-    def pass_on(self, data: bytes, duplex: bool) -> bytes | None:
-        """As `Stream.pass_on`."""
-        if not self._first_byte_seen:
+    def pass_on(self, side: Side, data: bytes, end: bool) -> bytes | None:
+        """The answer to a chunk that wants nothing else done; None for any other."""
+        if end or not self._passing or side != "response_body":
             return None
-        if not duplex:
-            answer: bytes | None = replies.CONTINUE_RESPONSE_BODY
+        if not self.duplex:
+            answer = replies.CONTINUE_RESPONSE_BODY
+        elif 0 < len(data) <= replies.CHUNK_BYTES:
+            answer = write_chunk("response_body", data, False)
         else:
-            answer = write_chunk("response_body", data, False) if 0 < len(data) <= replies.CHUNK_BYTES else None
-        if self._tail is not None and answer is not None:
+            return None
+        if self._tail is not None:
             self._tail.feed(data)
         return answer
 
@@ -87,17 +93,17 @@ class Response:
                 effects.append(Answered(self._reservation, message.status))
         return effects + self.end() if message.end else effects
 
-    def body(self, message: "ResponseBody", duplex: bool) -> list[Effect]:
-        """A part of its body. `duplex`: what goes on to the client is what we send."""
+    def body(self, message: "ResponseBody") -> list[Effect]:
+        """A part of its body."""
         effects: list[Effect]
-        if duplex:
+        if self.duplex:
             effects = [Send(data) for data in replies.chunks("response_body", message.data, message.end)]
         else:
             effects = [Send(replies.CONTINUE_RESPONSE_BODY)]
         if self._tail is not None:
             self._tail.feed(message.data)
         if message.data and not self._first_byte_seen:
-            self._first_byte_seen = True
+            self._first_byte_seen = self._passing = True
             if self._reservation is not None:
                 effects.append(FirstByte(self._reservation))
         return effects + self.end() if message.end else effects
@@ -113,6 +119,7 @@ class Response:
 
     def release(self, unseen: bool = False) -> list[Effect]:
         """The request is over, or goes on `unseen`."""
+        self._passing = False
         if self._reservation is None:
             return []
         reservation, self._reservation = self._reservation, None

@@ -83,8 +83,7 @@ class ExtProcServer:
 
     async def _process(self, _requests: object, context: Any) -> None:
         wire = _Wire()
-        conversation = Conversation(wire, self._picker, self._observer, self._settings, self._kept)
-        self._open.add(conversation)
+        conversation = Conversation(wire, self._picker, self._observer, self._settings, self._kept, self._open)
         reading = asyncio.create_task(wire.read(context, conversation))
         try:
             with contextlib.suppress(Exception):  # the connection broke: no error of ours
@@ -92,7 +91,6 @@ class ExtProcServer:
         finally:  # also where the gateway cancelled
             reading.cancel()
             conversation.closed()
-            self._open.discard(conversation)
 
 
 class HealthServer:

@@ -59,7 +59,6 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import conformance, errors, replies
-from multipick_epp.extproc.chunks import Side
 from multipick_epp.extproc.collected import Bounds, Collected, Kept
 from multipick_epp.extproc.effects import (
     Ask,
@@ -129,7 +128,8 @@ class Stream:
         self.state = Phase.NEW
         self._bounds = bounds
         self._hooks = hooks
-        self._modes = Modes()  # for a gateway that doesn't say: the protocol prescribes full duplex
+        self._mode = Modes().request_body  # for a gateway that doesn't say: the protocol prescribes full duplex
+        self._duplex = True
         self._said_modes = False
         self._said_all = False  # it half-closed
         self._left = False  # it was counted as gone before the pick
@@ -143,30 +143,27 @@ class Stream:
         self._looked_at = 0  # bytes of the body
         self._late = False  # picked by its headers, though a body is to come
         self._response = Response(hooks=hooks, counts_output=counts_output)
+        # The answer to a chunk that wants nothing else done: most of a streamed response. None: it is to be received.
+        self.pass_on = self._response.pass_on
 
     @property
     def holding(self) -> bool:
         """The rest of the body should wait until the pick is there: all that comes has to be kept, or answered."""
-        much = (self._duplex and self._body.much) or len(self._owed) > MAX_OWED
-        return self.state is Phase.PICKING and much
-
-    def pass_on(self, side: Side, data: bytes, end: bool) -> bytes | None:
-        """The answer to a chunk that wants nothing else done: most of a streamed response. None for any other, which is
-        to be received.
-        """
-        if end or side != "response_body" or self.state is Phase.ENDED:
-            return None
-        return self._response.pass_on(data, self._duplex_response)
+        if self.state is not Phase.PICKING:
+            return False
+        return (self._duplex and self._body.much) or len(self._owed) > MAX_OWED
 
     def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""
         if self.state is Phase.ENDED:
             return []
         if message.modes is not None and self.state is Phase.NEW:
-            self._modes, self._said_modes = message.modes, True
+            self._mode, self._said_modes = message.modes.request_body, True
+            self._duplex = self._mode is BodyMode.FULL_DUPLEX_STREAMED
+            self._response.duplex = message.modes.response_body is BodyMode.FULL_DUPLEX_STREAMED
         match message.part:
             case ResponseBody() as body:
-                return self._response.body(body, self._duplex_response)
+                return self._response.body(body)
             case RequestBody() as body:
                 return self._request_body(body)
             case RequestHeaders() as headers:
@@ -241,14 +238,6 @@ class Stream:
         return [*self._leave(), *self._over()]
 
     @property
-    def _duplex(self) -> bool:
-        return self._modes.request_body is BodyMode.FULL_DUPLEX_STREAMED
-
-    @property
-    def _duplex_response(self) -> bool:
-        return self._modes.response_body is BodyMode.FULL_DUPLEX_STREAMED
-
-    @property
     def _holds_body(self) -> bool:
         """A part of the request's body is here alone, or has to come by us."""
         underway = self.state not in (Phase.NEW, Phase.ENDED)
@@ -269,7 +258,7 @@ class Stream:
         self._request_ended = message.end
         if not message.end and self._declared_size() > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
-        unexplained = self._modes.request_body in (BodyMode.NONE, BodyMode.STREAMED)
+        unexplained = self._mode in (BodyMode.NONE, BodyMode.STREAMED)
         self._late = self._duplex and not message.end and expects_continue(message.headers)
         if message.end or unexplained or self._late or (self._duplex and upgrades(message.headers)):
             self._owed.append(Owed.HEADERS)
@@ -310,7 +299,7 @@ class Stream:
 
     def _ask(self) -> list[Effect]:
         self.state = Phase.PICKING
-        whole = self._request_ended or self._modes.request_body is BodyMode.BUFFERED
+        whole = self._request_ended or self._mode is BodyMode.BUFFERED
         self._readable = whole and self._body.size > 0 and self._body.short
         request = PickRequest(
             method=self._headers.get(":method", ""),

@@ -1,4 +1,4 @@
-"""What can be called: `Process` of ext_proc, and the health service. A call is the side of a stream that faces us."""
+"""What can be called: `Process` of ext_proc, which is a `Conversation`, and the health service."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from multipick_epp.extproc.driver import Conversation
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
 from multipick_epp.extproc.http2.grpc import CallError, Status
 from multipick_epp.extproc.http2.headers import Request
@@ -29,31 +28,6 @@ def serve(methods: dict[str, Method]) -> Callable[[Request, Stream], Call | Call
         return unknown if method is None else method(stream)
 
     return answer
-
-
-class ProcessCall:
-    """One ext_proc stream."""
-
-    __slots__ = ("_conversation", "_open")
-
-    def __init__(self, conversation: Conversation, open_: set[Conversation]) -> None:
-        """`conversation` is among `open_` for as long as the stream is."""
-        self._open = open_
-        self._conversation = conversation
-        open_.add(conversation)
-
-    def message(self, data: bytes) -> None:
-        """As `Call.message`."""
-        self._conversation.message(data)
-
-    def half_closed(self) -> None:
-        """As `Call.half_closed`."""
-        self._conversation.half_closed()
-
-    def closed(self) -> None:
-        """As `Call.closed`."""
-        self._conversation.closed()
-        self._open.discard(self._conversation)
 
 
 class _HealthCall:

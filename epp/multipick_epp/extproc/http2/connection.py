@@ -16,7 +16,19 @@ from collections.abc import Callable
 
 from multipick_epp.extproc.http2 import frames
 from multipick_epp.extproc.http2.bounds import Allowance, Bounds, Shared
-from multipick_epp.extproc.http2.frames import Code, PeerError, Setting, StreamError, expect, number_of, unpadded
+from multipick_epp.extproc.http2.frames import (
+    DATA,
+    END_STREAM,
+    PADDED,
+    WINDOW_MAX,
+    Code,
+    PeerError,
+    Setting,
+    StreamError,
+    expect,
+    number_of,
+    unpadded,
+)
 from multipick_epp.extproc.http2.grpc import CallError, Status
 from multipick_epp.extproc.http2.input import HeaderBlock, Input
 from multipick_epp.extproc.http2.output import Output
@@ -43,12 +55,11 @@ class Connection:
         self._bounds = bounds
         self._clock = clock
         self._allowance = Allowance(bounds.idle_work, bounds.idle_work_per_s, clock)
-        self._input = Input(bounds.turn_frames)
+        self.input = Input(bounds.turn_frames, self._frame)
         self._block = HeaderBlock(bounds)
         self.output = Output(self._allowance, wake)
         self.streams = Streams(serve, bounds, shared, self.output, self._allowance)
         self._acknowledged = False  # our settings
-        self._receive_window = frames.WINDOW_DEFAULT
         self._unreturned = 0  # bytes that came, and for which the peer has no new credit yet
         self._opened = self._heard = self._used = clock()
         self._asked: float | None = None  # for a sign of life
@@ -61,16 +72,13 @@ class Connection:
         if self.closing:
             return
         if data:
-            self._alive()
-        greeted = self._input.greeted
+            self._heard, self._asked = self._clock(), None
         try:
-            for kind, flags, number, payload in self._input.read(data, self._heard):
-                if not greeted:
-                    greeted = True
-                    self._greet()
-                self._frame(kind, flags, number, payload)
-            if not greeted and self._input.greeted:
+            if self.input.greeted:
+                self.input.read(data, self._heard)
+            elif self.input.greet(data, self._heard):
                 self._greet()
+                self.input.read(b"", self._heard)
         except PeerError as fault:
             self.fault = fault
             self._die(fault.code, fault.why)
@@ -81,18 +89,26 @@ class Connection:
     @property
     def more(self) -> bool:
         """Input is left that `receive(b"")` goes on with."""
-        return self._input.more and not self.closing
+        return self.input.more and not self.closing
 
     def take(self) -> bytes:
         """What is to be written now; to be asked again until there is nothing. Nothing while the peer doesn't read."""
-        self._settle()
-        return self.output.take() if self.output.writable or self.closing else b""
+        streams, output = self.streams, self.output
+        if streams.ready:
+            self._go_on()
+        if output.waiting:
+            output.flow()
+        if self._unreturned >= self._bounds.connection_window // 4:
+            self._return_credit()
+        if not streams.open and streams.refuse_above != WINDOW_MAX:
+            self.closing = True
+        return output.take() if output.writable or self.closing else b""
 
     def writable(self, writable: bool) -> None:
         """The peer reads what we write, or doesn't."""
         self.output.writable = writable
         if writable:
-            self._alive()
+            self._heard, self._asked = self._clock(), None
 
     def lost(self) -> None:
         """There is no connection any more."""
@@ -104,19 +120,19 @@ class Connection:
         """Take no new streams once the peer knows; close when the last one ends."""
         if self._draining is None and not self.closing:
             self._draining = self._clock()
-            if self._input.greeted:
-                self.output.write(frames.goaway(frames.WINDOW_MAX, Code.NO_ERROR) + frames.ping(_DRAIN))
+            if self.input.greeted:
+                self.output.write(frames.goaway(WINDOW_MAX, Code.NO_ERROR) + frames.ping(_DRAIN))
 
     @property
     def expects_more(self) -> bool:
         """New streams are served."""
-        return not self.closing and self.streams.refuse_above == frames.WINDOW_MAX
+        return not self.closing and self.streams.refuse_above == WINDOW_MAX
 
     def shut(self) -> None:
         """Take no new streams; close when the last one ends."""
         if self.expects_more:
             self.streams.refuse_above = self.streams.last
-            if self._input.greeted:
+            if self.input.greeted:
                 self.output.write(frames.goaway(self.streams.last, Code.NO_ERROR))
             self.output.wake()
 
@@ -129,7 +145,7 @@ class Connection:
     def tick(self) -> bool:
         """Look at the clock; false where the connection has to be cut at once. To be called every second or so."""
         now, peers = self._clock(), self._bounds.connections
-        partial = self._input.partial_since
+        partial = self.input.partial_since
         if (
             (not self._acknowledged and now - self._opened >= peers.handshake_s)
             or (partial is not None and now - partial > self._bounds.frame_s)
@@ -170,14 +186,23 @@ class Connection:
         }
         self.output.write(frames.settings(settings))
         self.output.write(frames.window_update(0, bounds.connection_window - frames.WINDOW_DEFAULT))
-        self._receive_window = bounds.connection_window
 
     def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         try:
-            if kind == frames.DATA and self.settled and not self._block.stream:
-                self._data(flags, number, payload)
-            else:
+            if kind != DATA or self._block.stream or not self.settled:
                 self._other(kind, flags, number, payload)
+                return
+            size = len(payload)
+            self._unreturned += size
+            if self._unreturned > self._bounds.connection_window:
+                raise PeerError(Code.FLOW_CONTROL_ERROR, "more than the window")
+            if flags & PADDED:
+                payload = unpadded(payload)
+            stream = self.streams.open.get(number)
+            if stream is None:
+                self.streams.late_data(number)
+            elif not stream.data(payload, size, flags & END_STREAM != 0) and size < _TINY:
+                self._allowance.take(1)
         except StreamError as fault:
             self._allowance.take(Allowance.RESET)
             self.streams.reset(number, fault.code)
@@ -188,23 +213,6 @@ class Connection:
             raise
         except Exception:
             self._failed(number)
-
-    def _data(self, flags: int, number: int, payload: bytes) -> None:
-        size = len(payload)
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise PeerError(Code.FLOW_CONTROL_ERROR, "more than the window")
-        self._unreturned += size
-        if flags & frames.PADDED:
-            payload = unpadded(payload)
-        stream = self.streams.find(number)
-        if stream is None:
-            self.streams.late_data(number)
-            return
-        ended = bool(flags & frames.END_STREAM)
-        message = stream.data(payload, size, ended)
-        if size < _TINY and not (message or ended):
-            self._allowance.take(1)
 
     def _other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         block = self._block
@@ -278,7 +286,7 @@ class Connection:
     def _setting(self, name: int, value: int) -> None:
         # The other settings bind what we don't do: large frames, tables, streams of our own.
         if name == Setting.INITIAL_WINDOW_SIZE:
-            expect(value <= frames.WINDOW_MAX, "window above the maximum", Code.FLOW_CONTROL_ERROR)
+            expect(value <= WINDOW_MAX, "window above the maximum", Code.FLOW_CONTROL_ERROR)
             self._allowance.take(self.output.widen(value) / 10)
         elif name == Setting.MAX_FRAME_SIZE:
             expect(frames.FRAME_BYTES <= value < 1 << 24, "frame size out of range")
@@ -304,32 +312,25 @@ class Connection:
 
     # The rest.
 
-    def _settle(self) -> None:
-        """What the turn that ends made possible: waiting messages, queued answers, credit, the end."""
+    def _go_on(self) -> None:
+        """Push the messages that waited, where they may come now."""
         while stream := self.streams.next_ready():
             try:
                 stream.go_on()
             except Exception:
                 self._failed(stream.id)
-        self.output.flow()
-        bound = self._bounds.connection_window
-        # Messages larger than the window, or several at once, would wait for ever for what we don't let in.
-        if self._unreturned >= bound // 4 and self.streams.held - self.streams.partial <= bound:
-            self.output.write(frames.window_update(0, self._unreturned))
-            self._receive_window += self._unreturned
-            self._unreturned = 0
-        if not self.streams.open and self.streams.refuse_above != frames.WINDOW_MAX:
-            self.closing = True
 
-    def _alive(self) -> None:
-        self._heard = self._clock()
-        self._asked = None
+    def _return_credit(self) -> None:
+        # Messages larger than the window, or several at once, would wait for ever for what we don't let in.
+        if self.streams.held - self.streams.partial <= self._bounds.connection_window:
+            self.output.write(frames.window_update(0, self._unreturned))
+            self._unreturned = 0
 
     def _failed(self, number: int) -> None:
         log.exception("a stream failed and is reset")
         self.streams.reset(number, Code.INTERNAL_ERROR)
 
     def _die(self, code: Code, why: str) -> None:
-        if self._input.greeted:
+        if self.input.greeted:
             self.output.write(frames.goaway(self.streams.last, code, why))
         self.lost()

@@ -1,12 +1,15 @@
 """gRPC over HTTP/2: messages cut out of DATA frames, and the block that ends a call."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
+from struct import Struct
 from typing import Final
 
 from multipick_epp.extproc.http2.headers import GRPC_RESPONSE, Request, literal
 
-PREFIX_BYTES: Final = 5  # a message's flag (compressed) and length
+_PREFIX: Final = Struct(">BL")  # a message's flag (compressed) and length
+PREFIX_BYTES: Final = _PREFIX.size
 
 
 class Status(IntEnum):
@@ -41,11 +44,12 @@ class MessageReader:
         self._need = PREFIX_BYTES  # bytes until a message, or the prefix of one, is whole
         self.pending = 0  # bytes that wait for the rest of their message
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Sequence[bytes]:
         """The messages that are whole by now. Raises CallError for one that is too large or compressed."""
         if not self.pending:
-            if len(data) >= PREFIX_BYTES and self._length(data, 0) + PREFIX_BYTES == len(data):  # as most often
-                return [data[PREFIX_BYTES:]]
+            length = len(data) - PREFIX_BYTES
+            if 0 <= length <= self._max and _PREFIX.unpack_from(data) == (0, length):  # as most often: one, and whole
+                return (data[PREFIX_BYTES:],)
         elif len(data) + self.pending < self._need:
             self._pieces.append(data)
             self.pending += len(data)
@@ -68,27 +72,24 @@ class MessageReader:
         return messages
 
     def _length(self, data: bytes, at: int) -> int:
-        length = int.from_bytes(data[at + 1 : at + PREFIX_BYTES], "big")
-        if data[at]:
+        compressed, length = _PREFIX.unpack_from(data, at)
+        if compressed:
             raise CallError(Status.INTERNAL, "compressed message, though no encoding was agreed")
         if length > self._max:
             raise CallError(Status.RESOURCE_EXHAUSTED, "message too large")
-        return length
+        return int(length)
 
 
 def refusal(request: Request) -> tuple[int, CallError | None] | None:
     """What a request that is no call we can serve is answered: an HTTP status, and where it is a call, its end."""
-    if not _is_grpc(request.content_type):
+    kind = request.content_type
+    if not kind.startswith(b"application/grpc") or kind[16:17] not in (b"", b"+", b";"):
         return 415, None
     if request.method != b"POST":
         return 405, None
     if request.encoding not in (b"", b"identity"):
         return 200, CallError(Status.UNIMPLEMENTED, "message encodings are not supported")
     return None
-
-
-def _is_grpc(content_type: bytes) -> bool:
-    return content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+", b";")
 
 
 @cache

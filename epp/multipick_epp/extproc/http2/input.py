@@ -1,60 +1,79 @@
 """What comes from the peer: bytes, cut anywhere, made into frames, and header blocks put together of their pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Final
 
 from multipick_epp.extproc.http2 import frames
 from multipick_epp.extproc.http2.bounds import Bounds
-from multipick_epp.extproc.http2.frames import Code, PeerError, expect, number_of, unpadded
+from multipick_epp.extproc.http2.frames import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    PREFACE,
+    STREAM_MASK,
+    Code,
+    PeerError,
+    expect,
+    number_of,
+    unpadded,
+)
 
-Frame = tuple[int, int, int, bytes]
-"""Type, flags, stream, payload."""
+_HEADER: Final = frames.HEADER.unpack_from
+
+Take = Callable[[int, int, int, bytes], None]
+"""Who takes each frame: type, flags, stream, payload."""
 
 
 class Input:
     """The receiving half of a connection, up to frames."""
 
-    __slots__ = ("_rest", "_turn", "greeted", "more", "partial_since")
+    __slots__ = ("_rest", "_take", "_turn", "greeted", "more", "partial_since")
 
-    def __init__(self, turn_frames: int) -> None:
+    def __init__(self, turn_frames: int, take: Take) -> None:
         """At most `turn_frames` are read in one go."""
         self.greeted = False  # the preface came
         self.more = False  # there are frames left to read
         self.partial_since: float | None = None  # a frame that is not whole yet
         self._turn = turn_frames
+        self._take = take
         self._rest = b""  # what is no whole frame yet, or left
 
-    def read(self, data: bytes, now: float) -> Iterator[Frame]:
-        """Frames that are whole by now. With b"", those that were left. Raises PeerError, between frames."""
-        data = self._rest + data if self._rest else data
-        at = 0 if self.greeted else self._greet(data)
-        size, turn, unpack = len(data), self._turn, frames.HEADER.unpack_from
+    def greet(self, data: bytes, now: float) -> bool:
+        """The beginning came, or a part of it: whether the preface is whole. Raises PeerError."""
+        data = self._rest + data
+        if not data.startswith(PREFACE[: len(data)]):
+            raise PeerError(Code.PROTOCOL_ERROR, "no preface")
+        self.greeted = len(data) >= len(PREFACE)
+        self._rest = data[len(PREFACE) :] if self.greeted else data
+        if self.greeted:
+            self.partial_since = None
+        elif self.partial_since is None:
+            self.partial_since = now
+        return self.greeted
+
+    def read(self, data: bytes, now: float) -> None:
+        """Take the frames that are whole by now. With b"", those that were left. Raises PeerError, between frames."""
+        if self._rest:
+            data = self._rest + data
+        at, size, turn, take = 0, len(data), self._turn, self._take
         self.more = False
-        while self.greeted and size - at >= frames.HEADER_BYTES:
-            high, low, kind, flags, number = unpack(data, at)
-            length = high << 16 | low
-            if length > frames.FRAME_BYTES:
+        while (start := at + HEADER_BYTES) <= size:
+            high, low, kind, flags, number = _HEADER(data, at)
+            if high or low > FRAME_BYTES:  # `high` counts what is 64 KB each
                 raise PeerError(Code.FRAME_SIZE_ERROR, "frame too large")
-            start = at + frames.HEADER_BYTES
-            if start + length > size:
+            end = start + low
+            if end > size:
                 break
             if not turn:
                 self.more = True
                 break
             turn -= 1
-            at = start + length
-            yield kind, flags, number & frames.STREAM_MASK, data[start:at]
+            take(kind, flags, number & STREAM_MASK, data[start:end])
+            at = end
         self._rest = data[at:]
-        if not self._rest or self.more:
+        if self.more or at == size:
             self.partial_since = None
         elif at or self.partial_since is None:
             self.partial_since = now
-
-    def _greet(self, data: bytes) -> int:
-        """Where the frames begin."""
-        if not data.startswith(frames.PREFACE[: len(data)]):
-            raise PeerError(Code.PROTOCOL_ERROR, "no preface")
-        self.greeted = len(data) >= len(frames.PREFACE)
-        return len(frames.PREFACE) if self.greeted else 0
 
 
 class HeaderBlock:

@@ -8,13 +8,25 @@ doesn't read: memory is spent in streams only, where it is counted.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from struct import Struct
+from typing import TYPE_CHECKING, Final
 
 from multipick_epp.extproc.http2.bounds import Allowance
-from multipick_epp.extproc.http2.frames import WINDOW_DEFAULT, WINDOW_MAX, Code, PeerError
+from multipick_epp.extproc.http2.frames import (
+    DATA,
+    FRAME_BYTES,
+    HEADER,
+    WINDOW_DEFAULT,
+    WINDOW_MAX,
+    Code,
+    PeerError,
+)
+from multipick_epp.extproc.http2.grpc import PREFIX_BYTES
 
 if TYPE_CHECKING:
     from multipick_epp.extproc.http2.stream import Stream
+
+_MESSAGE: Final = Struct(HEADER.format + "BL").pack  # a frame's header, and a message's prefix behind it
 
 WRITE_BYTES = 1 << 20
 """Of messages in one write; what is beyond it waits for the next."""
@@ -29,21 +41,23 @@ class Output:
         "_out",
         "_size",
         "_stalled",
-        "_waiting",
         "_window",
+        "awaited",
         "peer_window",
+        "waiting",
         "wake",
         "writable",
     )
 
     def __init__(self, allowance: Allowance, wake: Callable[[], None]) -> None:
-        """`wake` is called when there is something to take where there was nothing."""
+        """`wake` is called when there is something to take where there was nothing, unless that is `awaited`."""
         self.peer_window = WINDOW_DEFAULT  # what the peer's settings let every stream send; its own credit is added
         self.writable = True  # the peer reads what we write
+        self.awaited = False  # whoever writes will take anyway
         self._allowance = allowance
         self.wake = wake
         self._stalled: dict[Stream, None] = {}
-        self._waiting: OrderedDict[Stream, None] = OrderedDict()
+        self.waiting: OrderedDict[Stream, None] = OrderedDict()
         self._window = WINDOW_DEFAULT  # of the connection
         self._out: list[bytes] = []
         self._size = 0  # bytes of messages in it
@@ -51,21 +65,26 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """Behind all that is to be written. No window applies."""
-        if not self._out:
+        if not (self._out or self.awaited):
             self.wake()
         self._out.append(data)
 
     def take(self) -> bytes:
         """All that is to be written."""
+        if not self._out:
+            return b""
         out, self._out, self._size, self._choked = self._out, [], 0, False
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def whole(self, stream: "Stream", size: int) -> bool:
-        """Whether a message of that size may go out now; if so, the windows are charged."""
-        if self._choked or size > self._window or size > self.peer_window + stream.credit:
+    def message(self, stream: "Stream", data: bytes) -> bool:
+        """Write a message, if all of it may go out now."""
+        length = len(data)
+        size = length + PREFIX_BYTES
+        if self._choked or size > FRAME_BYTES or size > self._window or size > self.peer_window + stream.credit:
             return False
         self._charge(stream, size)
         self._allowance.left += Allowance.MESSAGE
+        self.write(_MESSAGE(0, size, DATA, 0, stream.id, 0, length) + data)
         return True
 
     def part(self, stream: "Stream", want: int) -> int:
@@ -85,26 +104,26 @@ class Output:
         """It has more to send than may go out; its turn comes behind the others'."""
         if self._choked:
             self._stalled.pop(stream, None)
-            self._waiting[stream] = None
+            self.waiting[stream] = None
         else:
             self._stalled[stream] = None
 
     def unblock(self, stream: "Stream") -> None:
         """It has nothing to send any more."""
         self._stalled.pop(stream, None)
-        self._waiting.pop(stream, None)
+        self.waiting.pop(stream, None)
 
     @property
     def blocked(self) -> list["Stream"]:
         """Streams that have more to send than may go out."""
-        return [*self._waiting, *self._stalled]
+        return [*self.waiting, *self._stalled]
 
     def widen(self, window: int) -> int:
         """Each stream may send so much, beside its own credit; how many streams have to look whether that helps."""
         wider, self.peer_window = window > self.peer_window, window
         stalled = len(self._stalled) if wider else 0
         if stalled:
-            self._waiting.update(self._stalled)
+            self.waiting.update(self._stalled)
             self._stalled.clear()
         return stalled
 
@@ -116,11 +135,11 @@ class Output:
 
     def flow(self) -> None:
         """Let the waiting streams go on, as far as windows and the bound of one write take it."""
-        if not (self._waiting and self.writable and self._window > 0 and self._size < WRITE_BYTES):
+        if not (self.waiting and self.writable and self._window > 0 and self._size < WRITE_BYTES):
             return
         self._choked = False
-        while self._waiting and not self._choked:
-            stream, _ = self._waiting.popitem(last=False)
+        while self.waiting and not self._choked:
+            stream, _ = self.waiting.popitem(last=False)
             stream.flow()
 
     def _charge(self, stream: "Stream", size: int) -> None:

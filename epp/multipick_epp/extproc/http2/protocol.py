@@ -57,6 +57,7 @@ class Http2Protocol(asyncio.Protocol):
     ) -> None:
         """`plaintext`: beside TLS, too."""
         self.connection = connect(self._wake)
+        self._output = self.connection.output
         self._owner = owner
         self._tls = None if tls is None else TlsPipe(tls)
         self._plaintext = plaintext
@@ -65,7 +66,6 @@ class Http2Protocol(asyncio.Protocol):
         self._recognised = False  # by its first bytes
         self._reading = True
         self._closing = False  # since the last look at the clock
-        self._busy = False  # a flush will come anyway
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: Any) -> None:
@@ -88,7 +88,7 @@ class Http2Protocol(asyncio.Protocol):
             if refusal is not None:
                 self.cut(refusal)
                 return
-        self._busy = True
+        self._output.awaited = True
         if self._tls is not None:
             try:
                 data, out = self._tls.receive(data)
@@ -144,8 +144,8 @@ class Http2Protocol(asyncio.Protocol):
         return Refusal.PLAINTEXT_ON_TLS if data.startswith(PREFACE[: len(data)]) else Refusal.TLS_FAILED
 
     def _wake(self) -> None:
-        if not self._busy:
-            self._busy = True
+        if not self._output.awaited:
+            self._output.awaited = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -162,8 +162,9 @@ class Http2Protocol(asyncio.Protocol):
                 if connection.fault is not None:
                     self._owner.refused(_refusal(connection), self._peer)
                 transport.close()
-        self._busy = False
-        self._regulate()
+        self._output.awaited = False
+        if connection.input.more or not (self._reading and self._output.writable):
+            self._regulate()
 
     def _regulate(self) -> None:
         """Read unless the peer doesn't, or there is more from it than one turn may take."""
@@ -175,12 +176,12 @@ class Http2Protocol(asyncio.Protocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
-        if connection.more and connection.output.writable and not self._busy:
-            self._busy = True
+        if connection.more and connection.output.writable and not self._output.awaited:
+            self._output.awaited = True
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        self._busy = True
+        self._output.awaited = True
         self.connection.receive(b"")
         self._flush()
 

@@ -38,8 +38,8 @@ class Http2ExtProcServer:
         self._open: set[Conversation] = set()
         kept = Kept()
 
-        def process(stream: Stream) -> calls.ProcessCall:
-            return calls.ProcessCall(Conversation(stream, picker, observer, settings, kept), self._open)
+        def process(stream: Stream) -> Conversation:
+            return Conversation(stream, picker, observer, settings, kept, self._open)
 
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
         bounds = Bounds(connections or Connections(), message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))

@@ -8,7 +8,6 @@ wait here and the peer gets no new credit: at most `stream_window` bytes more ca
 import logging
 from collections import deque
 from enum import Enum, auto
-from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
 from multipick_epp.extproc.http2.frames import (
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
 _NOT_GRPC = b"This port is for gRPC: ext_proc and health.\n"
 _TEXT = literal(b"content-type", b"text/plain")
-_MESSAGE = Struct(HEADER.format + "BL")  # a frame's header, and a message's prefix behind it
-
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +82,12 @@ class Stream:
         "_queue",
         "_queued",
         "_reader",
-        "_receive_window",
         "_refusal",
         "_remote_ended",
         "_streams",
         "_unreturned",
         "_waiting",
+        "_window",
         "begun",
         "call",
         "credit",
@@ -107,7 +104,7 @@ class Stream:
         self._streams = streams
         self._output = streams.output
         self._reader = MessageReader(streams.bounds.message)
-        self._receive_window = streams.bounds.stream_window
+        self._window = streams.bounds.stream_window
         self._unreturned = 0  # bytes that were taken, and for which the peer has no new credit yet
         self._content_left = request.content_length
         self._waiting: deque[bytes] = deque()  # messages that the call doesn't want yet
@@ -140,16 +137,13 @@ class Stream:
         """Send one message behind those before it."""
         if self._over or self._ending is not None:
             return
-        output = self._output
         if not self._answered:
             self._answer(GRPC_RESPONSE)
-        size = len(data) + PREFIX_BYTES
-        if not self._queue and size <= FRAME_BYTES and output.whole(self, size):
-            output.write(_MESSAGE.pack(0, size, DATA, 0, self.id, 0, len(data)) + data)
+        if not self._queue and self._output.message(self, data):
             return
         self._queue.append(len(data).to_bytes(PREFIX_BYTES, "big") + data)
-        self._queued += size
-        self._hold(size)
+        self._queued += len(data) + PREFIX_BYTES
+        self._hold(len(data) + PREFIX_BYTES)
         self.flow()
 
     def end(self) -> None:
@@ -171,28 +165,28 @@ class Stream:
     def resume(self) -> None:
         """Go on after `pause`, later in this turn."""
         self._paused = False
-        self._streams.ready(self)
+        self._streams.may_go_on(self)
 
     # What the connection tells.
 
     def data(self, payload: bytes, size: int, ended: bool) -> bool:
-        """A DATA frame that was `size` bytes with its padding; whether a message came of it.
+        """A DATA frame that was `size` bytes with its padding; whether a message, or the end, came of it.
 
         Raises StreamError, CallError.
         """
         if self._remote_ended:
             raise StreamError(Code.STREAM_CLOSED, "data behind the end")
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise StreamError(Code.FLOW_CONTROL_ERROR, "more than the window")
         self._unreturned += size
+        if self._unreturned > self._window:
+            raise StreamError(Code.FLOW_CONTROL_ERROR, "more than the window")
         if self._content_left is not None:
             self._content_left -= len(payload)
-        before = self._reader.pending
-        messages = self._reader.feed(payload) if payload and self.call is not None else ()
-        if self._reader.pending != before:
-            self._hold(self._reader.pending - before)
-            self._streams.partial += self._reader.pending - before
+        reader = self._reader
+        before = reader.pending
+        messages = reader.feed(payload) if payload and self.call is not None else ()
+        if reader.pending != before:
+            self._hold(reader.pending - before)
+            self._streams.partial += reader.pending - before
         if messages and not self.begun:
             self.begun = True
             self._streams.begun(self)
@@ -206,7 +200,8 @@ class Stream:
                 self.call.message(message)
         if ended:
             self.ended()
-        elif not self._waiting:
+            return True
+        if self._unreturned >= self._window // 2 and not self._waiting:
             self._return_credit()
         return bool(messages)
 
@@ -288,7 +283,7 @@ class Stream:
         # Half of the bound, so that the two states don't alternate with each message.
         clogged = self._queued > self._streams.bounds.outbox / (2 if self._clogged else 1)
         if self._clogged and not clogged:
-            self._streams.ready(self)
+            self._streams.may_go_on(self)
         self._clogged = clogged
 
     def _answer(self, block: bytes) -> None:
@@ -311,23 +306,19 @@ class Stream:
         else:
             self._answered = True
             self._ending = trailers_only(code, why)
-        self._forget_waiting()
+        if self._waiting:
+            self._hold(-sum(map(len, self._waiting)))
+            self._waiting.clear()
         call, self.call = self.call, None
         self.flow()
         _closed(call)
 
-    def _forget_waiting(self) -> None:
-        self._hold(-sum(map(len, self._waiting)))
-        self._waiting.clear()
-
     def _return_credit(self) -> None:
-        if self._remote_ended:
+        if self._remote_ended or self._unreturned < self._window // 2:
             return
-        enough = self._unreturned >= self._streams.bounds.stream_window // 2
         wanted = self.call is not None or self._refusal is not None
-        if enough and wanted and not (self._paused or self._clogged):
+        if wanted and not (self._paused or self._clogged):
             self._output.write(window_update(self.id, self._unreturned))
-            self._receive_window += self._unreturned
             self._unreturned = 0
 
     def _hold(self, count: int) -> None:
@@ -349,8 +340,9 @@ class Stream:
 
 
 def _closed(call: Call | None) -> None:
+    if call is None:
+        return
     try:
-        if call is not None:
-            call.closed()
+        call.closed()
     except Exception:  # it must not keep the others from hearing the same
         log.exception("a call failed as it ended")

@@ -32,7 +32,7 @@ class Streams:
         self._shared = shared
         self._allowance = allowance
         self._closed: dict[int, Ended] = {}
-        self._ready: dict[Stream, None] = {}  # may push on what waits
+        self.ready: dict[Stream, None] = {}  # may push on what waits, once this turn is over
         self._young: dict[Stream, float] = {}  # without a message so far, and since when
         self._deadlines: dict[Stream, float] = {}
 
@@ -64,11 +64,12 @@ class Streams:
         """The stream, if it is open. Raises PeerError for one that never was."""
         stream = self.open.get(number)
         if stream is None:
-            expect(number & 1 == 1 and number <= self.last, "frame on a stream that isn't there")
+            self._expect_once(number)
         return stream
 
     def late_data(self, number: int) -> None:
-        """Data on a stream that is over. Raises StreamError where the peer should have known."""
+        """Data on a stream that is over. Raises StreamError where the peer should have known; PeerError as `find`."""
+        self._expect_once(number)
         self._allowance.take(1)
         if self._closed.get(number) is not Ended.BY_US:
             raise StreamError(Code.STREAM_CLOSED, "data behind the end")
@@ -85,10 +86,10 @@ class Streams:
 
     def next_ready(self) -> Stream | None:
         """One that may push on what waits; comes once for each time it became so."""
-        if not self._ready:
+        if not self.ready:
             return None
-        stream = next(iter(self._ready))
-        del self._ready[stream]
+        stream = next(iter(self.ready))
+        del self.ready[stream]
         return stream
 
     def overdue(self, now: float) -> None:
@@ -108,9 +109,9 @@ class Streams:
 
     # For each stream.
 
-    def ready(self, stream: Stream) -> None:
-        """It may push on what waits, once this turn is over."""
-        self._ready[stream] = None
+    def may_go_on(self, stream: Stream) -> None:
+        """It may push on what waits."""
+        self.ready[stream] = None
         self.output.wake()
 
     def hold(self, count: int) -> None:
@@ -127,7 +128,7 @@ class Streams:
         del self.open[stream.id]
         self._shared.streams -= 1
         self._young.pop(stream, None)
-        self._ready.pop(stream, None)
+        self.ready.pop(stream, None)
         self._deadlines.pop(stream, None)
         self.output.unblock(stream)
         self._remember(stream.id, how)
@@ -148,6 +149,9 @@ class Streams:
         stream.call = answer
         if request.timeout_s is not None:
             self._deadlines[stream] = now + request.timeout_s
+
+    def _expect_once(self, number: int) -> None:
+        expect(number & 1 == 1 and number <= self.last, "frame on a stream that isn't there")
 
     def _trailers(self, number: int, block: bytes, ended: bool) -> None:
         fields = self._fields(block)  # also of a stream that is over: the peer's table may be in use
