@@ -3,11 +3,11 @@
 For each transport, one Envoy (one worker thread) with two listeners, with and without ext_proc, before 16 endpoints
 that answer at once; behind it the real `multipick epp` with a tokenizer, shared state in a real Valkey, and the chats
 of a few conversations, of which only the last message is new. The transports take turns, case by case. Each case is
-first run as fast as it goes (8 requests at a time; 32 for answers of 100 events, 4 ms apart), which gives the CPU
-figures; then at a steady rate (300 requests/s; half of the fastest where that is less, and for events), with and
-without ext_proc, which gives the latencies until the answer's first byte, counted from when a request was due. With two
-cores or more the pickers have the last one to themselves, as far as this benchmark goes. There are several rounds, and
-of each figure the best one counts: what it is when nothing else wants the processors.
+first run as fast as it goes over 32 connections (events come 4 ms apart), which gives the CPU figures; then at a steady
+rate (300 requests/s; half of the fastest where that is less, and for events), with and without ext_proc, which gives
+the latencies until the answer's first byte, counted from when a request was due. With two cores or more the pickers
+have the last one to themselves, as far as this benchmark goes. There are several rounds, and of each figure the best
+one counts: what it is when nothing else wants the processors.
 
 Bodies go through the picker in two ways: "full duplex" is all of them, in both directions; "buffered" is the request's
 in one message, of the response none, and its trailers, as `multipick`'s own Envoy is set up.
@@ -54,6 +54,7 @@ from multipick_sim.texts import fixed_text
 
 ENDPOINTS = 16
 CONVERSATIONS = 8
+CONNECTIONS = 32
 EVENTS, EVENT_BYTES, EVENT_EVERY_S = 100, 229, 0.004
 STYLES: tuple[Style, ...] = ("standalone", "gateway")
 BODIES = {"standalone": "buffered", "gateway": "full duplex"}
@@ -197,7 +198,7 @@ def begin(conversation: int, size: int, events: bool) -> bytes:
     return body.encode()[:-2] + b', {"role": "user", "content": "'
 
 
-async def as_fast_as_it_goes(url: str, load: Iterator[bytes], at_once: int, seconds: float) -> int:
+async def as_fast_as_it_goes(url: str, load: Iterator[bytes], seconds: float) -> int:
     """How many requests were answered."""
     until = time.perf_counter() + seconds
 
@@ -209,7 +210,7 @@ async def as_fast_as_it_goes(url: str, load: Iterator[bytes], at_once: int, seco
         client.transport.close()
         return count
 
-    return sum(await asyncio.gather(*(one_after_the_other() for _ in range(at_once))))
+    return sum(await asyncio.gather(*(one_after_the_other() for _ in range(CONNECTIONS))))
 
 
 async def at_a_rate(url: str, load: Iterator[bytes], rate: float, seconds: float) -> list[float]:
@@ -281,18 +282,18 @@ async def stages(admin_url: str) -> dict[str, tuple[float, float]]:
 
 
 async def measure(idle: Idle, style: Style, size: int, events: bool, parts: "Parts", seconds: float) -> Row:
-    front, at_once = parts.envoys[style], 32 if events else 8
+    front = parts.envoys[style]
     pooled, alone, load = front.url, str(front.direct_url), requests(size, events)
-    await as_fast_as_it_goes(pooled, load, at_once, 0.3 + events)  # warm: connections, conversations, tokens
+    await as_fast_as_it_goes(pooled, load, 0.3 + events)  # warm: connections, conversations, tokens
     picker, gateway, before = cpu_us(parts.picker), cpu_us(front.pid), await stages(parts.admin_url)
     spent, started = workers_us(parts.picker), time.perf_counter()
-    done = await as_fast_as_it_goes(pooled, load, at_once, seconds)
+    done = await as_fast_as_it_goes(pooled, load, seconds)
     took = time.perf_counter() - started
     picker, gateway = cpu_us(parts.picker) - picker, cpu_us(front.pid) - gateway
     spent = [now - then for now, then in zip(workers_us(parts.picker), spent, strict=True)]
     after = await stages(parts.admin_url)
     without = cpu_us(front.pid)
-    done_alone = await as_fast_as_it_goes(alone, load, at_once, seconds)
+    done_alone = await as_fast_as_it_goes(alone, load, seconds)
     without = cpu_us(front.pid) - without
     rate = done / took / 2 if events else min(STEADY, done / took / 2)
     latencies = [await at_a_rate(url, load, rate, seconds) for url in (pooled, alone)]
