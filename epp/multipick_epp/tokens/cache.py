@@ -2,6 +2,7 @@
 
 import sys
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from multipick_epp.tokens.segments import Ids, Segment, text_of
 
@@ -25,12 +26,19 @@ class SegmentCache:
         """Memory that the entries take."""
         return self._bytes
 
-    def get(self, segment: Segment) -> Ids | None:
-        """The ids, if known."""
-        ids = self._entries.get(segment)
-        if ids is not None:
-            self._entries.move_to_end(segment)
-        return ids
+    def find(self, segments: Iterable[Segment], found: dict[Segment, Ids]) -> list[Segment]:
+        """Those whose ids are not known, each once; the ids of the others come into `found`, where they are not yet."""
+        get, used = self._entries.get, self._entries.move_to_end
+        unknown: dict[Segment, None] = {}
+        for segment in segments:
+            if segment not in found:
+                ids = get(segment)
+                if ids is None:
+                    unknown[segment] = None
+                else:
+                    found[segment] = ids
+                    used(segment)
+        return [*unknown]
 
     def put(self, segment: Segment, ids: Ids) -> None:
         """Keeps the ids, unless they alone are more than the bound."""

@@ -21,12 +21,15 @@ class ChatText:
         self, templates: Mapping[str, str], special_tokens: Mapping[str, str], settings: EngineSettings, max_chars: int
     ) -> None:
         """`templates` by name. Raises ValueError for what is no template."""
-        self._special_tokens = special_tokens
         self._settings = settings
+        self._given = {"documents": None, **special_tokens, **settings.default_chat_template_kwargs}
         self._max_chars = max_chars
         if settings.chat_template is not None:
             templates = {"default": templates.get(settings.chat_template, settings.chat_template)}
         self._templates = {name: ChatTemplate(source) for name, source in templates.items()}
+        default = self._templates.get("default")
+        self._without_tools = self._templates.get("processor") or default
+        self._with_tools = self._templates.get("tool_use") or default
         insisting = (template.insists_on_system_first() for template in self._templates.values())
         self._system_first = not self._templates or any(insisting)
         self._least_effort = settings.disabled_thinking_effort or least_effort(self._try_effort)
@@ -50,7 +53,9 @@ class ChatText:
             raise NoText("no message to continue")
         hide_tools = chat.tool_choice_none and self._settings.exclude_tools_when_tool_choice_none
         variables = self._variables(chat, None if hide_tools else chat.tools)
-        template = self._template(variables["tools"])
+        template = self._without_tools if variables["tools"] is None else self._with_tools
+        if template is None:
+            raise NoText("no chat template")
         messages = conversation(
             self.in_order(chat),
             self._settings.chat_template_content_format or template.content_format,
@@ -60,27 +65,21 @@ class ChatText:
             text = template.render_open(messages, variables, self._max_chars)
         else:
             text = template.render({**variables, "messages": messages}, self._max_chars)
+        if not chat.multimodal:
+            return text
         before, mark, _ = text.partition(MEDIA_MARK)
-        if chat.multimodal and not mark:
+        if not mark:
             raise NoText("media not in the text")
-        return before if chat.multimodal else text
-
-    def _template(self, tools: Any) -> ChatTemplate:
-        preferred = "processor" if tools is None else "tool_use"
-        template = self._templates.get(preferred) or self._templates.get("default")
-        if template is None:
-            raise NoText("no chat template")
-        return template
+        return before
 
     def _variables(self, chat: Chat, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
         """All but the messages. The engine takes null and "auto" in a request's own variables as not given."""
         given = chat.template_kwargs
-        if not NOT_VARIABLES.isdisjoint(given):
-            raise NoText("not a template variable")
-        variables: dict[str, Any] = {"documents": None, **self._special_tokens}
-        variables |= self._settings.default_chat_template_kwargs
-        variables["tools"] = tools
-        variables |= {name: value for name, value in given.items() if value is not None and value != "auto"}
+        variables: dict[str, Any] = {**self._given, "tools": tools}
+        if given:
+            if not NOT_VARIABLES.isdisjoint(given):
+                raise NoText("not a template variable")
+            variables |= {name: value for name, value in given.items() if value is not None and value != "auto"}
         effort = self._least_effort if chat.thinking_off else chat.reasoning_effort
         if effort is not None:
             variables["reasoning_effort"] = effort

@@ -5,6 +5,7 @@ The recordings in tests/unit/tokens show the engine's own result for each rule.
 
 import json
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from multipick_epp.requests.chat_fields import TEXT_PARTS, media_of
@@ -14,6 +15,8 @@ from multipick_epp.tokens.settings import ContentFormat
 
 MEDIA_MARK = "\ue000media\ue000"
 """Stands where a message with media begins: from the first mark on, the text is not what the engine sees."""
+
+_SPEAKERS = frozenset({"user", "assistant"})
 
 _BILLING = "x-anthropic-billing-header"
 
@@ -30,8 +33,17 @@ def conversation(
     """What the template gets as `messages`. Raises NoText."""
     if not sent:
         raise NoText("no messages")
-    messages = [_message(message, content_format) for message in sent]
-    if not knows_developers and any(message["role"] == "developer" for message in messages):
+    as_text = content_format == "string"
+    messages = [
+        {"role": role, "content": content}  # as `_message` would write it, and nearly all are so
+        if as_text
+        and len(message) == 2
+        and (role := message["role"]) in _SPEAKERS
+        and type(content := message.get("content")) is str
+        else _message(message, content_format)
+        for message in sent
+    ]
+    if not knows_developers and "developer" in map(itemgetter("role"), messages):
         messages = _merge_system([_as_system(message) for message in messages])
     return messages
 

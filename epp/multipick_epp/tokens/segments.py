@@ -13,6 +13,7 @@ puts a space before each piece of text, what follows such a cut is tokenised wit
 
 import logging
 import re
+import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -83,7 +84,7 @@ class Segmenter:
         piece of text, whether it begins with one or not.
         """
         self.encode = encode or encode_of(backend)
-        self._chunk_chars = chunk_chars
+        self._longest = chunk_chars or sys.maxsize
         self._adds_space = adds_space
         added = backend.get_added_tokens_decoder()
         wanted = set() if backend.encode_special_tokens else set(cut_at)
@@ -112,7 +113,10 @@ class Segmenter:
             segments[0] = Continued(text_of(segments[0]))
         for cut, piece in zip(pieces[1::2], pieces[2::2], strict=True):
             segments.append(cut)
-            segments += self._chunks(piece)
+            if len(piece) > self._longest:
+                segments += self._chunks(piece)
+            elif piece:
+                segments.append(piece)
         return segments
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
@@ -124,9 +128,9 @@ class Segmenter:
         }
 
     def _chunks(self, piece: str) -> list[Segment]:
-        if not self._chunk_chars or len(piece) <= self._chunk_chars:
+        if len(piece) <= self._longest:
             return [piece] if piece else []
-        first, *others = chunks(piece, self._chunk_chars)
+        first, *others = chunks(piece, self._longest)
         return [first, *map(Continued, others)] if self._adds_space else [first, *others]
 
     def _as_it_stands(self, segment: Segment) -> str:

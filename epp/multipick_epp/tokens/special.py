@@ -1,15 +1,14 @@
 """The tokens that a tokenizer puts around a text when it is asked for special tokens: `<s>` before it, for example."""
 
 from array import array
-from dataclasses import dataclass
 
+import msgspec
 from tokenizers import Tokenizer as Backend
 
 from multipick_epp.tokens.segments import Ids, as_ids
 
 
-@dataclass(frozen=True, slots=True)
-class Surround:
+class Surround(msgspec.Struct, frozen=True, gc=False):
     """The ids before and after a text."""
 
     before: Ids
@@ -18,6 +17,9 @@ class Surround:
     def with_(self, ids: Ids) -> "array[int]":
         """The ids of the text with these around."""
         return array("I", self.before + ids + self.after)
+
+
+NOTHING = Surround(b"", b"")
 
 
 def surround_of(backend: Backend) -> Surround | None:

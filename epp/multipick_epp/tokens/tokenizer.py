@@ -17,7 +17,7 @@ from multipick_epp.tokens.outcome import NoText, Untokenised
 from multipick_epp.tokens.parts import CHATS, Part
 from multipick_epp.tokens.segments import Ids, Segment, text_of
 from multipick_epp.tokens.settings import EngineSettings
-from multipick_epp.tokens.special import Surround
+from multipick_epp.tokens.special import NOTHING, Surround
 from multipick_epp.tokens.truncation import kept, truncation_by
 from multipick_epp.tokens.worker import Worker
 
@@ -115,11 +115,12 @@ class Tokenizer:
                 split = self._split(source)
             else:
                 split = await self._worker.run(_RENDER_SIZE, lambda: self._split(source))
-            found, missing = self._look_up(split.segments)
-            if sum(len(text_of(segment)) for segment in missing) <= INLINE_NEW_CHARS:
-                found |= self._tokenise(missing)
-            else:
-                found |= await self._tokenise_in_thread(missing)
+            found = {**self._cuts}
+            if missing := self._cache.find(split.segments, found):
+                if _chars(missing) <= INLINE_NEW_CHARS:
+                    found |= self._tokenise(missing)
+                else:
+                    found |= await self._tokenise_in_thread(missing)
             return self._join(source, split, found)
         except NoText as none:
             return Untokenised(none.reason)
@@ -130,8 +131,10 @@ class Tokenizer:
             return source.ids
         try:
             split = self._split(source)
-            found, missing = self._look_up(split.segments)
-            return self._join(source, split, found | self._tokenise(missing))
+            found = {**self._cuts}
+            if missing := self._cache.find(split.segments, found):
+                found |= self._tokenise(missing)
+            return self._join(source, split, found)
         except NoText as none:
             return Untokenised(none.reason)
 
@@ -152,22 +155,8 @@ class Tokenizer:
         most = INLINE_MESSAGES_OF_MISTRAL if self._family is Family.MISTRAL else INLINE_MESSAGES
         return source.size <= INLINE_CHARS and len(source.messages) <= most
 
-    def _look_up(self, segments: Sequence[Segment]) -> tuple[_Found, list[Segment]]:
-        """What is known, the cuts among them, and what is not, each segment once."""
-        found = dict(self._cuts)
-        missing: dict[Segment, None] = {}
-        get = self._cache.get
-        for segment in segments:
-            if segment not in found:
-                ids = get(segment)
-                if ids is None:
-                    missing[segment] = None
-                else:
-                    found[segment] = ids
-        return found, [*missing]
-
     def _tokenise(self, segments: Sequence[Segment]) -> _Found:
-        found = self._make(segments) if segments else {}
+        found = self._make(segments)
         self._keep(found)
         return found
 
@@ -187,7 +176,7 @@ class Tokenizer:
     async def _tokenise_in_thread(self, segments: Sequence[Segment]) -> _Found:
         new = [segment for segment in segments if segment not in self._jobs]
         if new:
-            job = self._worker.start(sum(len(text_of(segment)) for segment in new), lambda: self._make(new))
+            job = self._worker.start(_chars(new), lambda: self._make(new))
             self._jobs |= dict.fromkeys(new, job)
             job.add_done_callback(lambda done: self._finish(new, done))
         jobs = {self._jobs[segment] for segment in segments}
@@ -206,7 +195,7 @@ class Tokenizer:
             self._keep(job.result())
 
     def _join(self, source: Text | Chat, split: Split, found: _Found) -> "array[int]":
-        around = Surround(b"", b"")
+        around = NOTHING
         if source.add_special_tokens and not (isinstance(source, Chat) and self._chats):
             if self._surround is None:
                 raise NoText("special tokens depend on the text")
@@ -217,3 +206,7 @@ class Tokenizer:
             around = Surround(around.before, b"")
         ids = self._grown.join(split, found)
         return kept(ids, around, truncation_by(self._family, source)) if source.truncation else around.with_(ids)
+
+
+def _chars(segments: Sequence[Segment]) -> int:
+    return sum(map(len, map(text_of, segments)))

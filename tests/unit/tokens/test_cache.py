@@ -3,7 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.tokens.cache import SegmentCache
-from multipick_epp.tokens.segments import First
+from multipick_epp.tokens.segments import First, Ids, Segment, text_of
+
+
+def known(cache: SegmentCache, *segments: Segment) -> dict[Segment, Ids]:
+    found: dict[Segment, Ids] = {}
+    unknown = cache.find(segments, found)
+    assert sorted(map(text_of, [*found, *unknown])) == sorted(map(text_of, segments))
+    return found
 
 
 def test_the_least_recently_used_segment_goes_first() -> None:
@@ -11,18 +18,16 @@ def test_the_least_recently_used_segment_goes_first() -> None:
     for segment in "abc":
         cache.put(segment * 1_000, bytes(300_000))
     assert len(cache) == 3
-    assert cache.get("a" * 1_000)
+    assert known(cache, "a" * 1_000)
     cache.put("d" * 1_000, bytes(300_000))
-    assert cache.get("b" * 1_000) is None
-    assert all(cache.get(segment * 1_000) for segment in "acd")
+    assert {*known(cache, *(segment * 1_000 for segment in "abcd"))} == {segment * 1_000 for segment in "acd"}
 
 
 def test_the_first_segment_of_a_text_is_another_one() -> None:
     cache = SegmentCache(max_bytes=1_000)
     cache.put("a", b"1111")
     cache.put(First("a"), b"2222")
-    assert cache.get("a") == b"1111"
-    assert cache.get(First("a")) == b"2222"
+    assert known(cache, "a", First("a")) == {"a": b"1111", First("a"): b"2222"}
 
 
 def test_a_segment_larger_than_the_cache_is_not_kept_and_drops_no_other() -> None:
@@ -30,7 +35,7 @@ def test_a_segment_larger_than_the_cache_is_not_kept_and_drops_no_other() -> Non
     cache.put("a", b"1234")
     cache.put("b" * 2_000, b"1234")
     assert len(cache) == 1
-    assert cache.get("a") == b"1234"
+    assert known(cache, "a", "b" * 2_000) == {"a": b"1234"}
 
 
 @given(st.lists(st.tuples(st.text(max_size=40), st.binary(max_size=200)), max_size=60), st.integers(0, 3_000))
@@ -41,3 +46,11 @@ def test_the_bound_holds_after_each_put(entries: list[tuple[str, bytes]], max_by
         cache.put(text, ids)
         assert 0 <= cache.size_bytes <= max_bytes
         assert (cache.size_bytes == 0) == (len(cache) == 0)
+
+
+def test_what_was_found_before_stays_and_each_unknown_segment_is_told_once() -> None:
+    cache = SegmentCache(max_bytes=1_000)
+    cache.put("a", b"1111")
+    found: dict[Segment, Ids] = {"a": b"0000"}
+    assert cache.find(["b", "a", "b", "c"], found) == ["b", "c"]
+    assert found == {"a": b"0000"}
