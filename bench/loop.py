@@ -129,9 +129,7 @@ async def picker(metrics: Metrics, tokenised: bool) -> tuple[PoolPicker, PromptR
         registry.mark(endpoint, True)
         registry.scraped(endpoint, Gauges(waiting=0, running=0, block_size=BLOCK), Unexplained())
     tokenizer = Tokenizer.load(ROOT / "tests/fixtures/tiny-model")
-    reader = PromptReader(
-        tokenizer if tokenised else IdsOnly(), ["m"], b"", lambda: [BLOCK], lambda stage, seconds: None
-    )
+    reader = PromptReader(tokenizer if tokenised else IdsOnly(), ["m"], b"", lambda: [BLOCK], Metrics().stage_seconds)
     options = DecisionOptions("lmetric", lmetric, 0.1)
     known = Failures(registry, state, lambda _: None, lambda: 0.0)
     return (

@@ -24,6 +24,7 @@ from multipick_epp.decision.prompts import Blind, PromptReader
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests import parse
 from multipick_epp.requests.prompt import Prompt, TokenSource
+from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.tokens import Tokenizer, Untokenised
 from multipick_epp.tokens.fast import encode_of
 from multipick_epp.tokens.files import read_model
@@ -198,7 +199,7 @@ async def read_rows(model: Path, words: list[str]) -> list[dict[str, Any]]:
     questions about the last of them. What waits for a processor here is unread on a machine that is busy otherwise.
     """
     tokenizer = Tokenizer.load(model)
-    reader = PromptReader(tokenizer, ["m"], b"", lambda: [16], lambda stage, seconds: None)
+    reader = PromptReader(tokenizer, ["m"], b"", lambda: [16], Metrics().stage_seconds)
     rows = []
     for kind in documents(words, random.Random(0)):
         spent: dict[str, list[float]] = {"document": [], "question": [], "cpu": []}

@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 _TAIL = 64
 """Items at a stride's end that it is found by. Of two strides that are alike there and in what is before them, the
 later is kept."""
@@ -22,7 +24,7 @@ V = TypeVar("V")
 _Key = tuple[Hashable, str | bytes]  # a root or the number of the entry before; the tail
 
 
-class Known(NamedTuple, Generic[V]):
+class Known(msgspec.Struct, Generic[V], frozen=True, gc=False):
     """The beginning of a text as far as it is known."""
 
     values: Sequence[V]  # of its strides, one after the other
@@ -62,12 +64,11 @@ class Beginnings(Generic[V]):
         """
         values: list[V] = []
         keys: list[_Key] = []
-        last: Hashable = root
-        for start in range(0, len(whole) - stride + 1, stride):
-            piece = whole[start : start + stride]
-            key = last, piece[-_TAIL:]
-            entry = self._entries.get(key)
-            if entry is None or entry.piece != piece:
+        get, last = self._entries.get, root
+        for end in range(stride, len(whole) + 1, stride):
+            key = last, whole[end - _TAIL : end]
+            entry = get(key)
+            if entry is None or entry.piece != whole[end - stride : end]:
                 break
             values.append(entry.value)
             keys.append(key)

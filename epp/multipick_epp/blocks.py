@@ -10,9 +10,8 @@ digits, 16 bytes less in the index of 13 million entries.
 
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from struct import iter_unpack
-from typing import cast
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -70,14 +69,17 @@ def keys_of_bytes(
     if step > len(data):
         return []  # and no format of any number of bytes
     whole = memoryview(data)[: len(data) // step * step]
-    keys: list[int] = []
+    blocks: Iterator[tuple[bytes]] = iter_unpack(f"{step}s", whole)
+    if extras:
+        blocks = ((block + extras.get(index, b""),) for index, (block,) in enumerate(blocks))
+    keys: list[BlockKey] = []
     add, digest, mask = keys.append, xxh3_64_intdigest, KEY_MASK
     key: int = root
     # As `child_key`, written out: this loop is most of a long prompt's decision, and half as long without the calls.
-    for index, (block,) in enumerate(iter_unpack(f"{step}s", whole)):
-        key = digest(block + extras[index] if index in extras else block, key) & mask
-        add(key)
-    return cast("list[BlockKey]", keys)
+    for (block,) in blocks:
+        key = digest(block, key) & mask
+        add(key)  # type: ignore[arg-type]  # a `BlockKey`, of which making one is a call
+    return keys
 
 
 def encode_extra(values: Sequence[object]) -> bytes:

@@ -30,7 +30,7 @@ def decide_by_a_pool(gateway: "Gateway", destinations: int = 1) -> Registry:
     registry.set([PodEndpoint(upstream.endpoint) for upstream in gateway.upstreams])
     for upstream in gateway.upstreams:
         registry.mark(upstream.endpoint, True)
-    reader = PromptReader(None, [], b"", lambda: [16], lambda stage, seconds: None)
+    reader = PromptReader(None, [], b"", lambda: [16], Metrics().stage_seconds)
     failures = Failures(registry, state, lambda endpoint: None, lambda: 0.0)
     options = DecisionOptions("round-robin", policy("round-robin"), 1.0, destinations)
     real = PoolPicker(options, ReplicaId("me"), state, registry, failures, reader, Metrics(), Random(1))

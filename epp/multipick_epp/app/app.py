@@ -99,13 +99,12 @@ class App:
         self.supervisor = Supervisor()
         self.engines = EngineClient()
         self.encoders = Encoders(config, self.registry, self.engines)
-        stages = self.metrics.stage_seconds
         self.reader = PromptReader(
             self.encoders,
             config.pool.models,
             secret,
             HashedSizes(self.registry.block_sizes, self.state.block_sizes),
-            lambda stage, seconds: stages.labels(stage).observe(seconds),
+            self.metrics.stage_seconds,
             lambda: self.registry.max_model_len,
             counts_turns=config.capture is not None,
             lora_paths=lambda: self.registry.sglang,

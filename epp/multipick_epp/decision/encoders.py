@@ -48,6 +48,7 @@ class Encoders:
         model = config.pool.models[0] if config.pool.models else ""
         self._remote = RemoteTokenizer(engines, self._choose, model, config.limits.decision_s)
         self._differing: frozenset[Part] = frozenset()  # what most engines read in another way than we do
+        self._by_engine = ALL_PARTS  # what engines are asked for: those, and what only they can write
         self._others: frozenset[Endpoint] = frozenset()  # addresses of the engines that do
         self._compared = False  # with any engine
 
@@ -61,10 +62,6 @@ class Encoders:
         """What makes the ids of each kind of prompt, for people."""
         ours = {} if self._local is None else self._local.paths
         return {part: "engine" if part in self._by_engine else ours[part] for part in Part}
-
-    @property
-    def _by_engine(self) -> frozenset[Part]:
-        return ALL_PARTS if self._local is None else self._differing | self._local.by_engine
 
     async def start(self) -> None:
         """Load the tokenizer, where there is one. Raises OSError or ValueError for files that don't fit."""
@@ -85,11 +82,12 @@ class Encoders:
         except OnlyEngines as why:
             log.warning("prompts go to the engines, which costs milliseconds", extra={"why": str(why)})
         else:
+            self._by_engine = self._differing | self._local.by_engine
             log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """See `prompts.Encoder`."""
-        if self._local is None or touches(source, self._differing) or touches(source, self._local.by_engine):
+        if self._local is None or touches(source, self._by_engine):
             return await self._remote.encode(source)
         ids = await self._local.encode(source)
         if isinstance(ids, Untokenised) and not self._compared:
@@ -119,6 +117,8 @@ class Encoders:
         elif self._differing and not differing:
             log.info("the tokenizer is the engines' again", extra={"engines": len(told)})
         self._differing = differing
+        if self._local is not None:
+            self._by_engine = differing | self._local.by_engine
         self._compared = self._compared or bool(told)
         self._others = frozenset(endpoint for endpoint, verdict in told.items() if verdict.differing & differing)
 

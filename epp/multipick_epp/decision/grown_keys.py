@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+
+import msgspec
 
 from multipick_epp.beginnings import Beginnings, Known
 from multipick_epp.blocks import keys_of_bytes, token_bytes
@@ -20,7 +21,7 @@ _KEY_BYTES = 40
 """Of a key in a list: a place and an int."""
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct, frozen=True, gc=False):
     """A prompt of which the keys of the beginning are known."""
 
     root: BlockKey
@@ -28,11 +29,7 @@ class Begun(NamedTuple):
     block_size: int
     extras: Mapping[int, bytes]
     known: Known[list[BlockKey]]
-
-    @property
-    def left(self) -> int:
-        """Tokens behind what is known."""
-        return (len(self.data) - self.known.stride * len(self.known.values)) // 4
+    left: int  # tokens behind what is known
 
     def keys(self) -> list[BlockKey]:
         """As `block_keys` makes them. In any thread."""
@@ -40,7 +37,7 @@ class Begun(NamedTuple):
         block = 4 * self.block_size
         step = block * max(1, SLICE_TOKENS // self.block_size)
         for start in range(block * len(keys), len(self.data), step):
-            extras = {index - len(keys): extra for index, extra in self.extras.items()}
+            extras = {index - len(keys): extra for index, extra in self.extras.items()} if self.extras else self.extras
             last = keys[-1] if keys else self.root
             keys += keys_of_bytes(last, self.data[start : start + step], self.block_size, extras)
         return keys
@@ -57,10 +54,12 @@ class GrownKeys:
         data = token_bytes(token_ids)
         stride = 4 * block_size * max(1, STRIDE_TOKENS // block_size)
         known = self._beginnings.find((root, block_size, *sorted(extras.items())), data, stride)
-        return Begun(root, data, block_size, extras, known)
+        return Begun(root, data, block_size, extras, known, (len(data) - stride * len(known.values)) // 4)
 
     def keep(self, begun: Begun, keys: Sequence[BlockKey]) -> None:
         """These are its keys."""
+        if len(begun.data) < begun.known.stride:
+            return
         blocks = begun.known.stride // (4 * begun.block_size)
         first = blocks * len(begun.known.values)
         until = min(len(keys), KEPT_TOKENS // begun.block_size) - blocks

@@ -10,9 +10,8 @@ thread, one request after the other, in pieces that are short enough for the loo
 import asyncio
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -28,6 +27,7 @@ from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSou
 from multipick_epp.requests.stored import Stored, stored
 from multipick_epp.requests.token_ids import MAX_TOKENS
 from multipick_epp.requests.unnamed import path_by_body
+from multipick_epp.telemetry.tallies import Spreads
 from multipick_epp.tokens import Untokenised
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.worker import Worker
@@ -49,8 +49,7 @@ MAX_WAITING_BYTES = 64 << 20
 KNOWN_KEYS_BYTES = 64 << 20
 """Memory for the block keys of prompts that may grow: of ten million tokens."""
 
-T = TypeVar("T")
-_Begun = Sequence[tuple[int, Mapping[int, Begun]]]  # of each prompt its tokens, and what is known of its keys by size
+_Begun = Sequence[tuple[int, Sequence[Begun]]]  # of each prompt its tokens, and what is known of its keys of each size
 
 
 class Encoder(Protocol):
@@ -60,7 +59,7 @@ class Encoder(Protocol):
         """Token ids exactly as the engine will make them, or why that is not possible."""
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """A request whose prompts we know as the engine will: one `Chains` a prompt, nearly always one."""
 
     chains: Sequence[Chains]
@@ -76,7 +75,7 @@ class Known(msgspec.Struct, frozen=True):
         return sum(chains.prompt_tokens for chains in self.chains)
 
 
-class Blind(msgspec.Struct, frozen=True):
+class Blind(msgspec.Struct, frozen=True, gc=False):
     """A request whose prompt we don't know; `prompt_tokens` is a guess by its size."""
 
     prompt_tokens: int
@@ -95,14 +94,14 @@ class PromptReader:
         models: Sequence[str],
         secret: bytes,
         block_sizes: Callable[[], Sequence[int]],
-        observe: Callable[[str, float], None],
+        stages: Spreads,
         max_model_len: Callable[[], int | None] = lambda: None,
         *,
         counts_turns: bool = False,
         lora_paths: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`observe(stage, seconds)` is told how long parsing, tokenising and hashing took. `counts_turns`: somebody
-        wants to know `Known.turn`.
+        """`stages` are told how many seconds parsing, tokenising and hashing took. `counts_turns`: somebody wants to
+        know `Known.turn`.
 
         `max_model_len` is the longest prompt that the engines take, in tokens; None: they did not say, and it is
         `MAX_TOKENS`. What is longer they refuse, so it is charged and hashed as far as that only. `lora_paths`: the
@@ -112,8 +111,9 @@ class PromptReader:
         self._models = frozenset(models)
         self._base = models[0] if models else ""
         self._secret = secret
+        self._root = root_key(secret, self._base)
         self._block_sizes = block_sizes
-        self._observe = observe
+        self._parse_seconds, self._tokens_seconds, self._keys_seconds = map(stages.labels, ("parse", "tokens", "keys"))
         self._max_model_len = max_model_len
         self._counts_turns = counts_turns
         self._lora_paths = lora_paths
@@ -127,30 +127,31 @@ class PromptReader:
     async def read(self, request: PickRequest) -> Known | Blind:
         """The request's prompt as block keys. Never raises for what a client sent."""
         longest = min(self._max_model_len() or MAX_TOKENS, MAX_TOKENS)
-        if request.body is None:
+        body = request.body
+        if body is None:
             unread = guess(request, "too large to read" if request.body_bytes else "no body", longest)
             return replace(unread, stored=stored(request.method, request.path, None))
+        started = time.perf_counter()
         try:
-            return await self._read(request, request.body, longest)
+            if is_light(body):
+                prompt, kept = _parse(request, body)
+            else:
+                prompt, kept = await self._worker.run(len(body), lambda: _parse(request, body))
+            parsed = time.perf_counter()
+            self._parse_seconds.observe(parsed - started)
+            found = await self._keys(request, prompt, longest, parsed)
         except NoText:
             return guess(request, "too much to read", longest)
-
-    async def _read(self, request: PickRequest, body: bytes, longest: int) -> Known | Blind:
-        started = time.perf_counter()
-        prompt, kept = await self._run(is_light(body), len(body), partial(_parse, request, body))
-        self._observe("parse", time.perf_counter() - started)
-        if isinstance(prompt, Prompt) and prompt.lora_names and self._lora_paths():
-            prompt = by_lora_path(prompt, self._models)
-        found = await self._keys(request, prompt, longest)
         return found if kept is None else replace(found, stored=kept)
 
-    async def _keys(self, request: PickRequest, prompt: Prompt | Unread, longest: int) -> Known | Blind:
+    async def _keys(self, request: PickRequest, prompt: Prompt | Unread, longest: int, started: float) -> Known | Blind:
+        if isinstance(prompt, Prompt) and prompt.lora_names and self._lora_paths():
+            prompt = by_lora_path(prompt, self._models)
         if isinstance(prompt, Unread):
             told = longest if prompt.prompt_tokens is None else min(prompt.prompt_tokens, longest)
             return guess(request, prompt.reason, told)
         if self._encoder is None:
             return guess(request, "no tokenizer", longest, prompt)
-        started = time.perf_counter()
         token_lists = []
         for source in (prompt.source, *prompt.batch[: MAX_KNOWN_PROMPTS - 1]):
             ids = await self._encoder.encode(source)
@@ -159,31 +160,30 @@ class PromptReader:
             token_lists.append(ids)
             if prompt.batch:
                 await asyncio.sleep(0)  # each may have held the loop for a millisecond
-        self._observe("tokens", time.perf_counter() - started)
-        started = time.perf_counter()
+        tokenised = time.perf_counter()
+        self._tokens_seconds.observe(tokenised - started)
         try:
             chains = await self._chains(prompt, token_lists, longest)
         except (OverflowError, TypeError):
             return guess(request, "token ids out of range", longest, prompt)
-        self._observe("keys", time.perf_counter() - started)
+        self._keys_seconds.observe(time.perf_counter() - tokenised)
         turn = _turn(prompt.source) if self._counts_turns else None
         return Known(chains, prompt.reads_cache, prompt.model, guessed=prompt.guessed_tokens > 0, turn=turn)
 
-    async def _run(self, light: bool, size: int, work: Callable[[], T]) -> T:
-        """Do it here, or in the thread. Raises NoText where too much waits for the thread."""
-        return work() if light else await self._worker.run(size, work)
-
     async def _chains(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> list[Chains]:
-        """Raises OverflowError or TypeError for what is no token id."""
+        """Raises OverflowError or TypeError for what is no token id, NoText where too much waits for the thread."""
         tokens = sum(map(len, token_lists))
-        quick = tokens <= INLINE_TOKENS or all(isinstance(ids, array) for ids in token_lists)  # of others, each is read
-        begun = await self._run(quick, 4 * tokens, partial(self._begin, prompt, token_lists, longest))
-        left = sum(each.left for _, by_size in begun for each in by_size.values())
-        made = await self._run(left <= INLINE_TOKENS, 4 * left, partial(_hash, begun))
-        for (_, by_size), keys in zip(begun, made, strict=True):
-            for size, each in by_size.items():
-                self._grown.keep(each, keys[size])
-        chains = [Chains(tokens, keys) for (tokens, _), keys in zip(begun, made, strict=True)]
+        if tokens <= INLINE_TOKENS or all(isinstance(ids, array) for ids in token_lists):  # of others, each is read
+            begun = self._begin(prompt, token_lists, longest)
+        else:
+            begun = await self._worker.run(4 * tokens, lambda: self._begin(prompt, token_lists, longest))
+        left = sum([each.left for _, sizes in begun for each in sizes])
+        made = _hash(begun) if left <= INLINE_TOKENS else await self._worker.run(4 * left, lambda: _hash(begun))
+        chains = []
+        for (prompt_tokens, sizes), keys in zip(begun, made, strict=True):
+            for each in sizes:
+                self._grown.keep(each, keys[each.block_size])
+            chains.append(Chains(prompt_tokens, keys))
         if rest := prompt.batch[MAX_KNOWN_PROMPTS - 1 :]:
             chains.append(Chains(min(sum(map(_guess_tokens, rest)), longest)))
         return chains
@@ -191,7 +191,7 @@ class PromptReader:
     def _begin(self, prompt: Prompt, token_lists: Sequence[Sequence[int]], longest: int) -> _Begun:
         """Of all prompts together, as many tokens are hashed as of one at most: the rest counts as new everywhere."""
         adapter = adapter_of(prompt.model, self._models) if self._models else None
-        root = root_key(self._secret, self._base, adapter)
+        root = self._root if adapter is None else root_key(self._secret, self._base, adapter)
         extras = {0: encode_extra([prompt.cache_salt])} if prompt.cache_salt else {}
         sizes = self._block_sizes()
         begun, left = [], longest
@@ -199,7 +199,7 @@ class PromptReader:
             hashed = ids[:left]
             left -= len(hashed)
             tokens = min(len(ids) + prompt.guessed_tokens, longest)
-            begun.append((tokens, {size: self._grown.begin(root, hashed, size, extras) for size in sizes}))
+            begun.append((tokens, [self._grown.begin(root, hashed, size, extras) for size in sizes]))
         return begun
 
 
@@ -220,7 +220,7 @@ def _turn(source: TokenSource) -> int | None:
 
 
 def _hash(begun: _Begun) -> list[dict[int, list[BlockKey]]]:
-    return [{size: each.keys() for size, each in by_size.items()} for _, by_size in begun]
+    return [{each.block_size: each.keys() for each in sizes} for _, sizes in begun]
 
 
 def _guess_tokens(source: TokenSource) -> int:

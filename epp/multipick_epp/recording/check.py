@@ -25,6 +25,7 @@ from multipick_epp.recording.folder import RecordedMessage, Recording
 from multipick_epp.requests.prompt import TokenIds, TokenSource
 from multipick_epp.requests.rank_header import RANK_HEADER, heeds_rank
 from multipick_epp.state.memory import MemoryState
+from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.tokens import Untokenised
 from multipick_epp.types import Endpoint, Mode, rank_at
 
@@ -110,7 +111,7 @@ class _Replay:
         self._state = MemoryState()
         self._ranks = {number: _Rank(number, base) for number in recording.ranks}
         self._reader = PromptReader(
-            encoder, models, _SECRET, HashedSizes(self._state.block_sizes), lambda stage, seconds: None
+            encoder, models, _SECRET, HashedSizes(self._state.block_sizes), Metrics().stage_seconds
         )
         for message in reversed(self._messages):
             self._of(message).began_late = message.seq != 0

@@ -16,7 +16,7 @@ from multipick_epp.tokens.settings import ContentFormat
 MEDIA_MARK = "\ue000media\ue000"
 """Stands where a message with media begins: from the first mark on, the text is not what the engine sees."""
 
-_SPEAKERS = frozenset({"user", "assistant"})
+_SPEAKERS = frozenset({"system", "user", "assistant"})
 
 _BILLING = "x-anthropic-billing-header"
 
@@ -40,6 +40,7 @@ def conversation(
         and len(message) == 2
         and (role := message["role"]) in _SPEAKERS
         and type(content := message.get("content")) is str
+        and (role != "system" or not content.startswith(_BILLING))
         else _message(message, content_format)
         for message in sent
     ]

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from multipick_epp.beginnings import Beginnings, Known
 from multipick_epp.tokens.segments import Ids, Segment, text_of
 from multipick_epp.tokens.texts import check_unicode
@@ -30,7 +32,7 @@ class _Stride(NamedTuple):
     end: int  # where they end in the text: at the last start of a segment that is sure
 
 
-class Split(NamedTuple):
+class Split(msgspec.Struct, frozen=True, gc=False):
     """A prompt as the ids of its beginning and the segments of the rest."""
 
     text: str  # empty for a chat that is no text
@@ -65,8 +67,9 @@ class GrownTexts:
 
     def join(self, split: Split, found: Mapping[Segment, Ids]) -> Ids:
         """The ids of the text, of which more is known from now on."""
-        self._beginnings.keep(split.known, split.text, _strides(split, found))
-        return b"".join([*(stride.ids for stride in split.known.values), *(found[each] for each in split.segments)])
+        if len(split.text) >= self._stride:
+            self._beginnings.keep(split.known, split.text, _strides(split, found))
+        return b"".join([*[stride.ids for stride in split.known.values], *map(found.__getitem__, split.segments)])
 
 
 def as_split(segments: list[Segment]) -> Split:

@@ -49,7 +49,7 @@ async def send(requests: Iterable[Sent], model: Path) -> Outcome:
     outcome = Outcome()
     tokenizer = Tokenizer.load(model)
     metrics = Metrics()
-    reader = PromptReader(tokenizer, ["m"], b"", lambda: [16], lambda stage, seconds: None, lambda: 32_768)
+    reader = PromptReader(tokenizer, ["m"], b"", lambda: [16], Metrics().stage_seconds, lambda: 32_768)
     picker = _picker(reader, metrics)
     for sent in requests:
         try:

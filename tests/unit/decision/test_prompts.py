@@ -13,6 +13,7 @@ from multipick_epp.decision.prompts import MAX_KNOWN_PROMPTS, Blind, Known, Prom
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.requests.prompt import TokenIds, TokenSource
 from multipick_epp.requests.token_ids import MAX_TOKENS
+from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.tokens import Untokenised
 
 PATH = "/v1/completions"
@@ -27,7 +28,7 @@ class Letters:
 
 
 def reader(longest: int | None = None) -> PromptReader:
-    return PromptReader(Letters(), ["m"], b"", lambda: [16, 64], lambda stage, seconds: None, lambda: longest)
+    return PromptReader(Letters(), ["m"], b"", lambda: [16, 64], Metrics().stage_seconds, lambda: longest)
 
 
 def asked(prompt: Any, size: int | None = None) -> PickRequest:
@@ -133,7 +134,7 @@ async def test_how_many_answers_a_chat_has_in_it_is_counted_for_who_wants_it(
 ) -> None:
     data = json.dumps({"model": "m", **body}).encode()
     request = PickRequest("POST", path, {}, data, len(data))
-    counting = PromptReader(Letters(), ["m"], b"", lambda: [16], lambda stage, seconds: None, counts_turns=True)
+    counting = PromptReader(Letters(), ["m"], b"", lambda: [16], Metrics().stage_seconds, counts_turns=True)
     found, uncounted = await counting.read(request), await reader().read(request)
     assert isinstance(found, Known)
     assert isinstance(uncounted, Known)
@@ -155,7 +156,7 @@ async def test_how_many_answers_a_chat_has_in_it_is_counted_for_who_wants_it(
 async def test_sglangs_lora_path_has_keys_and_holders_of_its_own(
     sglang: bool, model: str, lora_path: Any, adapter: str | None
 ) -> None:
-    reading = PromptReader(Letters(), ["m"], b"", lambda: [16], lambda stage, seconds: None, lora_paths=lambda: sglang)
+    reading = PromptReader(Letters(), ["m"], b"", lambda: [16], Metrics().stage_seconds, lora_paths=lambda: sglang)
     body = json.dumps({"prompt": [*range(64)], "model": model, "lora_path": lora_path}).encode()
     found = await reading.read(PickRequest("POST", PATH, {}, body, len(body)))
     reading.close()
@@ -166,7 +167,7 @@ async def test_sglangs_lora_path_has_keys_and_holders_of_its_own(
 
 @pytest.mark.parametrize("sglang", [True, False])
 async def test_prompts_with_adapters_of_their_own_are_routed_by_load_where_sglang_serves_them(sglang: bool) -> None:
-    reading = PromptReader(Letters(), ["m"], b"", lambda: [16], lambda stage, seconds: None, lora_paths=lambda: sglang)
+    reading = PromptReader(Letters(), ["m"], b"", lambda: [16], Metrics().stage_seconds, lora_paths=lambda: sglang)
     body = json.dumps({"prompt": ["a", "b"], "lora_path": ["sql", None]}).encode()
     found = await reading.read(PickRequest("POST", PATH, {}, body, len(body)))
     reading.close()
