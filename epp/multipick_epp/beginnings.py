@@ -64,11 +64,13 @@ class Beginnings(Generic[V]):
         """
         values: list[V] = []
         keys: list[_Key] = []
-        get, last = self._entries.get, root
+        last: Hashable = root
+        get = self._entries.get
         for end in range(stride, len(whole) + 1, stride):
-            key = last, whole[end - _TAIL : end]
+            piece = whole[end - stride : end]
+            key = last, piece[-_TAIL:]
             entry = get(key)
-            if entry is None or entry.piece != whole[end - stride : end]:
+            if entry is None or entry.piece != piece:
                 break
             values.append(entry.value)
             keys.append(key)

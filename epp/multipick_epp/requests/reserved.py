@@ -11,6 +11,8 @@ that comes twice the last. So does this. A compressed body is refused by the eng
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from multipick_epp.requests.body import SLICE_BYTES
 from multipick_epp.requests.encoding import encoding_of
 from multipick_epp.requests.members import Json, Member, NotJson, TooMany
@@ -32,6 +34,12 @@ RESERVED = frozenset(
 _HOLDERS = frozenset({"sampling_params", "vllm_xargs", "extra_args"})
 """Fields with fields that engines read as the request's own."""
 
+_Seen = msgspec.defstruct(
+    "_Seen", [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in sorted(RESERVED | _HOLDERS)]
+)
+_NOTHING = _Seen()
+_seen = msgspec.json.Decoder(_Seen)
+
 _MAX_DEPTH = 4  # `sampling_params` > `extra_args` > `kv_transfer_params`, and one more for a list
 _SIGNS = (b"_transfer_params", b"bootstrap_", b"_rank", b"decode_tp_size")
 """One of them is in each reserved name, so a body without any of them and without escaped letters has none."""
@@ -48,7 +56,7 @@ class Uncheckable(Exception):  # noqa: N818  (a client's fault, no error of ours
 
 def is_clean(body: bytes) -> bool:
     """Whether a look for signs of reserved fields, 0.3 to 5 ms a megabyte, shows that it has none."""
-    return encoding_of(body).startswith("utf-8") and not _suspect(body)
+    return _has_no_such_name(body) or (encoding_of(body).startswith("utf-8") and not _suspect(body))
 
 
 def without_reserved(body: bytes) -> bytes:
@@ -56,6 +64,8 @@ def without_reserved(body: bytes) -> bytes:
 
     Takes 2 ms for 4 MB without a sign of such a field; with one, up to 0.2 s. Raises Uncheckable.
     """
+    if _has_no_such_name(body):
+        return body
     encoding = encoding_of(body)
     text = body
     if not encoding.startswith("utf-8"):
@@ -73,6 +83,18 @@ def without_reserved(body: bytes) -> bytes:
     except (NotJson, TooMany) as error:
         raise Uncheckable from error
     return _without(text, cuts) if cuts else body
+
+
+def _has_no_such_name(body: bytes) -> bool:
+    """Whether it is a JSON object in UTF-8 without any such field, as nearly all are; False for one too long to tell.
+
+    Takes a fifth of a search for signs, and 2 us a kilobyte at worst. The decoder takes no JSON that engines don't, and
+    tells names by what they say, as they do.
+    """
+    try:
+        return len(body) <= SLICE_BYTES and _seen.decode(body) == _NOTHING
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _suspect(text: bytes) -> bool:

@@ -165,3 +165,15 @@ def test_a_name_across_two_slices_is_seen(shift: int) -> None:
     for mark in ("bootstrap_host", "data_parallel_ran\\u006b"):
         body = b'{"prompt":"' + b"x" * (SLICE_BYTES - 14 - shift) + f'","{mark}":1}}'.encode()
         assert json.loads(without_reserved(body)).keys() == {"prompt"}
+
+
+@given(st.text(st.sampled_from('{}[]":,\\/u0 \n') | st.characters(), max_size=20), st.sampled_from(sorted(RESERVED)))
+@settings(deadline=None, derandomize=True, max_examples=500)
+def test_what_stands_before_a_name_hides_it_only_where_it_is_no_name_to_json(before: str, name: str) -> None:
+    for sent in (f'{{"a":"{before}","{name}":1}}', f'{{{before}"{name}":1}}', f'{{"a":{before},"{name}":1}}'):
+        body = sent.encode("utf-8", "surrogatepass")
+        try:
+            left = json.loads(without_reserved(body))
+        except (Uncheckable, ValueError):
+            continue
+        assert left == stripped(json.loads(body))
