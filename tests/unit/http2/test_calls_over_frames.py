@@ -246,6 +246,22 @@ def test_the_window_of_the_connection_is_shared_fairly() -> None:
     assert peer.body(5) == message(b"x" * 60_000) + message(b"new")
 
 
+def test_who_waited_for_the_window_and_is_gone_holds_up_nobody() -> None:
+    peer = Peer(react=echo).greet(window=1 << 20)
+    for stream in (1, 3, 5):
+        peer.say(headers(stream) + data(stream, message(b"hello")))
+    peer.calls[0].stream.send(b"x" * 100_000)
+    peer.heard()
+    peer.calls[1].stream.send(b"y")
+    peer.say(rst(1) + rst(3) + window(0, 1 << 20))
+    woken: list[bool] = []
+    peer.connection.output.wake = lambda: woken.append(True)
+    peer.calls[2].stream.send(b"new")
+    assert woken
+    peer.heard()
+    assert peer.body(5) == message(b"hello") + message(b"new")
+
+
 def test_a_pause_holds_messages_and_the_clients_credit_until_it_ends() -> None:
     peer = Peer(Bounds(stream_window=100_000)).greet()
     peer.say(headers(1))

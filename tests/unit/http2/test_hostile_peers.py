@@ -524,6 +524,13 @@ def test_a_frame_or_header_block_that_is_not_completed_ends_in_time() -> None:
         assert 29 <= second <= 31
 
 
+def test_a_preface_that_comes_alone_is_no_slow_frame() -> None:
+    peer = Peer(Bounds(frame_s=30))
+    for said in (PREFACE, settings(), frame(SETTINGS, ACK)):
+        peer.say(said)
+    assert alive(peer, 40)
+
+
 def test_many_frames_in_a_row_that_end_amid_the_next_one_are_no_slow_frame() -> None:
     peer = Peer(Bounds(frame_s=30)).greet()
     ping = frame(PING, 0, 0, b"12345678")

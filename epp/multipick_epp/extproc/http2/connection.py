@@ -60,6 +60,7 @@ class Connection:
         self.output = Output(self._allowance, wake)
         self.streams = Streams(serve, bounds, shared, self.output, self._allowance)
         self._acknowledged = False  # our settings
+        self._window = bounds.connection_window
         self._unreturned = 0  # bytes that came, and for which the peer has no new credit yet
         self._opened = self._heard = self._used = clock()
         self._asked: float | None = None  # for a sign of life
@@ -98,7 +99,7 @@ class Connection:
             self._go_on()
         if output.waiting:
             output.flow()
-        if self._unreturned >= self._bounds.connection_window // 4:
+        if self._unreturned >= self._window // 4:
             self._return_credit()
         if not streams.open and streams.refuse_above != WINDOW_MAX:
             self.closing = True
@@ -194,7 +195,7 @@ class Connection:
                 return
             size = len(payload)
             self._unreturned += size
-            if self._unreturned > self._bounds.connection_window:
+            if self._unreturned > self._window:
                 raise PeerError(Code.FLOW_CONTROL_ERROR, "more than the window")
             if flags & PADDED:
                 payload = unpadded(payload)
@@ -322,7 +323,7 @@ class Connection:
 
     def _return_credit(self) -> None:
         # Messages larger than the window, or several at once, would wait for ever for what we don't let in.
-        if self.streams.held - self.streams.partial <= self._bounds.connection_window:
+        if self.streams.held - self.streams.partial <= self._window:
             self.output.write(frames.window_update(0, self._unreturned))
             self._unreturned = 0
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from multipick_epp.extproc.http2.headers import GRPC_RESPONSE, Request, literal
 
-_PREFIX: Final = Struct(">BL")  # a message's flag (compressed) and length
-PREFIX_BYTES: Final = _PREFIX.size
+PREFIX: Final = Struct(">BL").unpack_from  # a message's flag (compressed) and length
+PREFIX_BYTES: Final = 5
 
 
 class Status(IntEnum):
@@ -46,15 +46,11 @@ class MessageReader:
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """The messages that are whole by now. Raises CallError for one that is too large or compressed."""
-        if not self.pending:
-            length = len(data) - PREFIX_BYTES
-            if 0 <= length <= self._max and _PREFIX.unpack_from(data) == (0, length):  # as most often: one, and whole
-                return (data[PREFIX_BYTES:],)
-        elif len(data) + self.pending < self._need:
+        if self.pending + len(data) < self._need:
             self._pieces.append(data)
             self.pending += len(data)
-            return []
-        else:
+            return ()
+        if self.pending:
             data = b"".join((*self._pieces, data))
             self._pieces.clear()
         messages, at, size = [], 0, len(data)
@@ -72,7 +68,7 @@ class MessageReader:
         return messages
 
     def _length(self, data: bytes, at: int) -> int:
-        compressed, length = _PREFIX.unpack_from(data, at)
+        compressed, length = PREFIX(data, at)
         if compressed:
             raise CallError(Status.INTERNAL, "compressed message, though no encoding was agreed")
         if length > self._max:

@@ -52,28 +52,30 @@ class Input:
 
     def read(self, data: bytes, now: float) -> None:
         """Take the frames that are whole by now. With b"", those that were left. Raises PeerError, between frames."""
+        since = None
         if self._rest:
-            data = self._rest + data
-        at, size, turn, take = 0, len(data), self._turn, self._take
-        self.more = False
-        while (start := at + HEADER_BYTES) <= size:
+            data, self._rest, self.more = self._rest + data, b"", False
+            since, self.partial_since = self.partial_since, None
+        at, size, take = 0, len(data), self._take
+        for _ in range(self._turn):
+            start = at + HEADER_BYTES
+            if start > size:
+                break
             high, low, kind, flags, number = _HEADER(data, at)
             if high or low > FRAME_BYTES:  # `high` counts what is 64 KB each
                 raise PeerError(Code.FRAME_SIZE_ERROR, "frame too large")
             end = start + low
             if end > size:
                 break
-            if not turn:
-                self.more = True
-                break
-            turn -= 1
             take(kind, flags, number & STREAM_MASK, data[start:end])
+            if end == size:
+                return
             at = end
+        else:
+            self.more = True
         self._rest = data[at:]
-        if self.more or at == size:
-            self.partial_since = None
-        elif at or self.partial_since is None:
-            self.partial_since = now
+        if self._rest and not self.more:
+            self.partial_since = now if at or since is None else since
 
 
 class HeaderBlock:

@@ -71,20 +71,20 @@ class Output:
 
     def take(self) -> bytes:
         """All that is to be written."""
+        self._choked = False
         if not self._out:
             return b""
-        out, self._out, self._size, self._choked = self._out, [], 0, False
-        return out[0] if len(out) == 1 else b"".join(out)
+        out, self._out, self._size = self._out, [], 0
+        return b"".join(out)
 
     def message(self, stream: "Stream", data: bytes) -> bool:
         """Write a message, if all of it may go out now."""
-        length = len(data)
-        size = length + PREFIX_BYTES
+        size = len(data) + PREFIX_BYTES
         if self._choked or size > FRAME_BYTES or size > self._window or size > self.peer_window + stream.credit:
             return False
         self._charge(stream, size)
         self._allowance.left += Allowance.MESSAGE
-        self.write(_MESSAGE(0, size, DATA, 0, stream.id, 0, length) + data)
+        self.write(_MESSAGE(0, size, DATA, 0, stream.id, 0, size - PREFIX_BYTES) + data)
         return True
 
     def part(self, stream: "Stream", want: int) -> int:

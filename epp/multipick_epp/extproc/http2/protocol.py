@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from multipick_epp.extproc.http2.connection import Connection
 from multipick_epp.extproc.http2.frames import PREFACE, Code
-from multipick_epp.extproc.http2.output import WRITE_BYTES
 from multipick_epp.extproc.http2.tls_pipe import TlsPipe
 
 _TLS_HANDSHAKE = 0x16  # the first byte of whoever speaks TLS
@@ -154,7 +153,7 @@ class Http2Protocol(asyncio.Protocol):
             try:
                 while data := connection.take():
                     transport.write(data if self._tls is None else self._tls.send(data))
-                    if len(data) < WRITE_BYTES:  # more waits only where one write is bounded
+                    if not self._output.waiting:
                         break
             except ssl.SSLError:  # TLS is over already
                 transport.abort()

@@ -25,6 +25,7 @@ from multipick_epp.extproc.http2.frames import (
     window_update,
 )
 from multipick_epp.extproc.http2.grpc import (
+    PREFIX,
     PREFIX_BYTES,
     CallError,
     MessageReader,
@@ -35,6 +36,8 @@ from multipick_epp.extproc.http2.grpc import (
 from multipick_epp.extproc.http2.headers import GRPC_RESPONSE, Request, literal, status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multipick_epp.extproc.http2.streams import Streams
 
 
@@ -79,6 +82,7 @@ class Stream:
         "_output",
         "_over",
         "_paused",
+        "_push",
         "_queue",
         "_queued",
         "_reader",
@@ -112,6 +116,7 @@ class Stream:
         self._at = 0  # bytes of the first of them that were sent
         self._queued = 0  # bytes of all of them
         self._held = 0  # bytes that count as held by this stream
+        self._push: Callable[[bytes], None] | None = None  # the call's `message`, while nothing stands in its way
         self._paused = False  # by the call
         self._clogged = False  # the peer doesn't take our answers
         self._answered = False  # the response's headers are sent
@@ -161,6 +166,7 @@ class Stream:
     def pause(self) -> None:
         """Push nothing more for now."""
         self._paused = True
+        self._push = None
 
     def resume(self) -> None:
         """Go on after `pause`, later in this turn."""
@@ -179,6 +185,21 @@ class Stream:
         self._unreturned += size
         if self._unreturned > self._window:
             raise StreamError(Code.FLOW_CONTROL_ERROR, "more than the window")
+        length = len(payload) - PREFIX_BYTES
+        if self._push is not None and length >= 0 and PREFIX(payload) == (0, length):  # one message, as most often
+            self._push(payload[PREFIX_BYTES:])
+            came = True
+        else:
+            came = self._read(payload)
+        if ended:
+            self.ended()
+            return True
+        if self._unreturned >= self._window // 2 and not self._waiting:
+            self._return_credit()
+        return came
+
+    def _read(self, payload: bytes) -> bool:
+        """Push the messages that are whole by now, or let them wait; whether there are any."""
         if self._content_left is not None:
             self._content_left -= len(payload)
         reader = self._reader
@@ -198,12 +219,16 @@ class Stream:
                 self._hold(len(message))
             else:
                 self.call.message(message)
-        if ended:
-            self.ended()
-            return True
-        if self._unreturned >= self._window // 2 and not self._waiting:
-            self._return_credit()
+        self._look()
         return bool(messages)
+
+    def _look(self) -> None:
+        """Whether the next message may be pushed as it comes."""
+        odd = self._paused or self._clogged or self._waiting or self._reader.pending or self._content_left is not None
+        if self.call is not None and not odd and self._streams.bounds.message >= FRAME_BYTES:
+            self._push = self.call.message
+        else:
+            self._push = None
 
     def ended(self) -> None:
         """The peer says no more. Raises StreamError where it said less, or more, than it announced."""
@@ -285,6 +310,8 @@ class Stream:
         if self._clogged and not clogged:
             self._streams.may_go_on(self)
         self._clogged = clogged
+        if clogged:
+            self._push = None
 
     def _answer(self, block: bytes) -> None:
         self._answered = True
@@ -309,7 +336,7 @@ class Stream:
         if self._waiting:
             self._hold(-sum(map(len, self._waiting)))
             self._waiting.clear()
-        call, self.call = self.call, None
+        call, self.call, self._push = self.call, None, None
         self.flow()
         _closed(call)
 
@@ -335,7 +362,7 @@ class Stream:
         if self._held:
             self._hold(-self._held)
         self._streams.gone(self, how)
-        call, self.call = self.call, None
+        call, self.call, self._push = self.call, None, None
         _closed(call)
 
 
