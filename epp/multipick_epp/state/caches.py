@@ -1,7 +1,7 @@
 """Which bit of the mirror's masks is which cache, and what a lookup needs to know of all caches at once."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from math import lcm
 from typing import NamedTuple, TypeVar
 
@@ -61,9 +61,10 @@ class Caches:
         self.windowed: dict[Window, int] = {}  # lanes with such a group
         self.units: dict[int, int] = {}  # lanes whose GPU groups differ in block size, by the tokens where they meet
         self.modes: dict[Mode, int] = {}  # lanes
+        self.mode_of: dict[Endpoint, Mode] = {}  # as it was set
+        self.block_size_of: dict[Endpoint, int] = {}  # tokens a block of the endpoint's main cache
         self._lanes = lanes
         self._weights = weights
-        self._modes: dict[Endpoint, Mode] = {}
         self._sizes: Counter[tuple[Endpoint, int]] = Counter()  # caches, by engine and block size
         self._named: dict[tuple[int, int, Mode], dict[Endpoint, Hit]] = {}  # by lanes and their hit
 
@@ -124,19 +125,14 @@ class Caches:
     def set_mode(self, endpoint: Endpoint, mode: Mode | None) -> None:
         """How well the endpoint is known; None: forget what was said."""
         if mode is None:
-            self._modes.pop(endpoint, None)
+            self.mode_of.pop(endpoint, None)
         else:
-            self._modes[endpoint] = mode
+            self.mode_of[endpoint] = mode
         self._sort_out(endpoint)
-
-    @property
-    def with_mode(self) -> Set[Endpoint]:
-        """The endpoints that a mode was set for."""
-        return self._modes.keys()
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """BLIND before the first `set_mode`."""
-        return self._modes.get(endpoint, Mode.BLIND)
+        return self.mode_of.get(endpoint, Mode.BLIND)
 
     def _count(self, cache: Cache, more: int) -> None:
         size = cache.block_size
@@ -163,6 +159,11 @@ class Caches:
         self._named.clear()
         lane = self._lanes.lane(endpoint)
         caches = self.of_endpoint(endpoint)
+        main = next((cache.block_size for cache in caches if is_main(cache)), None)
+        if main is None:
+            self.block_size_of.pop(endpoint, None)
+        else:
+            self.block_size_of[endpoint] = main
         sizes = {cache.block_size for cache in caches if cache.medium == GPU}
         _put(self.modes, self.mode(endpoint) if caches else None, lane)
         _put(self.units, lcm(*sizes) if len(sizes) > 1 else None, lane)

@@ -23,8 +23,8 @@ Fold = Callable[[int], int]
 """Bits of caches -> lanes of their endpoints."""
 
 
-def gpu_hits(chains: Chains, caches: Caches, rings: Sequence[Ring], shards: Shards, fold: Fold) -> Iterator[Ring]:
-    """The hits of all endpoints (in lanes) by what their full-attention caches hold (in bits)."""
+def gpu_hits(chains: Chains, caches: Caches, rings: Sequence[Ring], shards: Shards, fold: Fold) -> Sequence[Ring]:
+    """The hits of all endpoints (in lanes, shortest first) by what their full-attention caches hold (in bits)."""
     by_full_groups = _by_full_groups(chains, caches, rings, fold)
     if not caches.windows and not caches.units:
         return by_full_groups
@@ -35,10 +35,10 @@ def gpu_hits(chains: Chains, caches: Caches, rings: Sequence[Ring], shards: Shar
         window: Lacking(chains.by_size.get(window.block_size, ()), bits, shards, fold)
         for window, bits in caches.windows.items()
     }
-    return _within_windows(hits, caches, lacking)
+    return sorted(_within_windows(hits, caches, lacking))
 
 
-def beyond(gpu: Iterable[Ring], tier: Iterable[Ring]) -> Iterator[Ring]:
+def beyond(gpu: Sequence[Ring], tier: Iterable[Ring]) -> Iterator[Ring]:
     """Of what a tier holds, the part that is more than the GPU's hit; both in lanes."""
     shorter = sorted(gpu)
     no_less = 0  # lanes whose hit on the GPU is so long, too
@@ -103,7 +103,7 @@ class Lacking(dict[int, int]):
         return lanes
 
 
-def _by_full_groups(chains: Chains, caches: Caches, rings: Sequence[Ring], fold: Fold) -> Iterator[Ring]:
+def _by_full_groups(chains: Chains, caches: Caches, rings: Sequence[Ring], fold: Fold) -> Sequence[Ring]:
     """Each endpoint's shortest full-attention group decides, and the length of the chains of its sliding groups."""
     full = caches.full.get(GPU, 0)
     missing = full
@@ -113,10 +113,12 @@ def _by_full_groups(chains: Chains, caches: Caches, rings: Sequence[Ring], fold:
             missing &= ~bits
             limits.append((tokens, fold(bits & full)))
     done = fold(missing)
+    shortest: list[Ring] = []
     for tokens, lanes in sorted(limits):
         if new := lanes & ~done:
-            yield tokens, new
+            shortest.append((tokens, new))
             done |= new
+    return shortest
 
 
 def _within_windows(hits: Hits, caches: Caches, lacking: dict[Window, Lacking]) -> Iterator[Ring]:

@@ -124,9 +124,7 @@ class LocalIndex:
 
     def expire(self, now: float) -> None:
         """Take back expectations whose deadline has passed."""
-        before = len(self._expected)
-        self._expected.expire(now)
-        self._stats.expired += before - len(self._expected)
+        self._stats.expired += self._expected.expire(now)
 
     def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
         """How well the endpoint's cache is known."""
@@ -136,11 +134,11 @@ class LocalIndex:
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """BLIND before the first `set_mode`."""
-        return self._caches.mode(endpoint)
+        return self._caches.mode_of.get(endpoint, Mode.BLIND)
 
     def block_size(self, endpoint: Endpoint) -> int | None:
         """Tokens a block of the endpoint's full-attention GPU cache."""
-        return next((cache.block_size for cache in self._caches.of_endpoint(endpoint) if is_main(cache)), None)
+        return self._caches.block_size_of.get(endpoint)
 
     def block_sizes(self) -> Mapping[int, int]:
         """See `State`."""
@@ -152,7 +150,7 @@ class LocalIndex:
 
     def known(self) -> Collection[Endpoint]:
         """Those of which anything is known: a cache, or a mode."""
-        return self._caches.of.keys() | self._caches.with_mode
+        return self._caches.of.keys() | self._caches.mode_of.keys()
 
     def caches(self, endpoint: Endpoint) -> Sequence[Cache]:
         """The endpoint's caches."""
@@ -207,9 +205,12 @@ class LocalIndex:
         rings: list[Ring] = []
         for size, keys in chains.by_size.items():
             found = depths(self._mirror.shards, keys, min(chains.usable(size), len(keys)), caches.deep.get(size, 0))
-            self._stats.holes += found.holes.bit_count()
+            if found.holes:
+                self._stats.holes += found.holes.bit_count()
             rings += [(depth * size, bits) for depth, bits in found.rings]
-        gpu = sorted(gpu_hits(chains, caches, rings, self._mirror.shards, fold))
+        if not rings and not caches.windows:
+            return {}
+        gpu = gpu_hits(chains, caches, rings, self._mirror.shards, fold)
         hits = self._named(gpu)
         more: dict[Endpoint, Hit] = {}
         for medium, bits in caches.full.items():

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence, Set
+from operator import add
 from typing import NamedTuple
 
 from multipick_epp.state.load_table import LoadTable, columns_of
@@ -18,13 +19,15 @@ class Charge(NamedTuple):
 
     @property
     def load(self) -> Load:
-        """The same as a load."""
-        return Load(self.queued_tokens, 1, self.context_tokens, self.prefilling)
+        """The same as a load: not prefilled, as far as that is accounted for, while it has tokens queued."""
+        _, queued, context = self
+        return Load(queued, 1, context, 1 if context and queued else 0)
 
     @property
-    def prefilling(self) -> int:
-        """1 while it counts as not prefilled yet."""
-        return 1 if self.context_tokens and self.queued_tokens else 0
+    def end(self) -> Load:
+        """What its release changes."""
+        _, queued, context = self
+        return Load(-queued, -1, -context, -1 if context and queued else 0)
 
 
 def cheapest(candidates: Candidates, loads: Sequence[Load], context: Context | None = None) -> int:
@@ -129,12 +132,14 @@ class Ledger:
 
     def recharge(self, reservation: ReservationId, queued_tokens: int) -> Load | None:
         """Lower or raise a reservation's tokens; by what its endpoint's load changes, None where it does not."""
-        before = self.charges.get(reservation)
-        if before is None or before.queued_tokens == max(0, queued_tokens):
+        charge = self.charges.get(reservation)
+        after = max(0, queued_tokens)
+        if charge is None or charge.queued_tokens == after:
             return None
-        after = self.charges[reservation] = Charge(before.endpoint, max(0, queued_tokens), before.context_tokens)
-        change = Load(after.queued_tokens - before.queued_tokens, 0, 0, after.prefilling - before.prefilling)
-        self._add(after.endpoint, change)
+        endpoint, before, context_tokens = charge
+        self.charges[reservation] = Charge(endpoint, after, context_tokens)
+        change = Load(after - before, 0, 0, (after > 0) - (before > 0) if context_tokens else 0)
+        self._add(endpoint, change)
         return change
 
     def move(self, reservation: ReservationId, endpoint: Endpoint) -> Charge | None:
@@ -149,7 +154,7 @@ class Ledger:
         """Forget a reservation; the charge that was."""
         charge = self.charges.pop(reservation, None)
         if charge is not None:
-            self._add(charge.endpoint, negative(charge.load))
+            self._add(charge.endpoint, charge.end)
         return charge
 
     def drop(self, endpoint: Endpoint) -> Load:
@@ -160,13 +165,9 @@ class Ledger:
         return Load(*map(sum, zip(NO_LOAD, *[self.charges.pop(each).load for each in there], strict=True)))
 
     def _add(self, endpoint: Endpoint, change: Load) -> None:
-        queued, in_flight, context, prefilling = self.loads.get(endpoint, NO_LOAD)
-        load = Load(
-            max(0, queued + change.queued_tokens),
-            max(0, in_flight + change.in_flight),
-            max(0, context + change.context_tokens),
-            max(0, prefilling + change.prefilling),
-        )
+        load = Load(*map(add, self.loads.get(endpoint, NO_LOAD), change))
+        if min(load) < 0:
+            load = Load(*[max(0, figure) for figure in load])
         if load == NO_LOAD:
             self.loads.pop(endpoint, None)
         else:

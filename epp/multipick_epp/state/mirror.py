@@ -33,6 +33,11 @@ class Mirror:
         """The bits of all caches that hold `key`, retired ones included."""
         return self.shards[key % SHARDS].get(key, 0)
 
+    def lacking(self, bit: int, keys: Sequence[BlockKey]) -> Sequence[BlockKey]:
+        """Those of `keys` that `bit` is not set on."""
+        shards = self.shards
+        return [key for key in keys if not shards[key % SHARDS].get(key, 0) & bit]
+
     def new_bit(self, endpoint: Endpoint) -> int | None:
         """A bit that is in no mask, for a cache that starts empty; None where too many wait to be swept."""
         bit = self.lanes.take(endpoint)
@@ -44,6 +49,7 @@ class Mirror:
         """Set `bit` on each of `keys`."""
         shards = self.shards
         new = 0
+        before = after = 0  # neighbours mostly have the same mask
         for key in keys:
             shard = shards[key % SHARDS]
             mask = shard.get(key)
@@ -51,7 +57,9 @@ class Mirror:
                 shard[key] = bit
                 new += 1
             elif not mask & bit:
-                shard[key] = self._intern(mask | bit)
+                if mask != before:
+                    before, after = mask, self._intern(mask | bit)
+                shard[key] = after
                 new += 1
         self.keys_of[bit] += new
 
@@ -59,15 +67,17 @@ class Mirror:
         """Clear `bit` on each of `keys`."""
         shards = self.shards
         gone = 0
+        before = after = 0
         for key in keys:
             shard = shards[key % SHARDS]
             mask = shard.get(key)
             if mask is None or not mask & bit:
                 continue
             gone += 1
-            mask ^= bit
-            if mask:
-                shard[key] = self._intern(mask)
+            if mask != before:
+                before, after = mask, self._intern(mask ^ bit)
+            if after:
+                shard[key] = after
             else:
                 del shard[key]
         self.keys_of[bit] -= gone

@@ -49,13 +49,15 @@ class OptimisticEntries:
         number = self._numbers
         alone = (number,)  # one object for all keys
         pending = self._pending.setdefault(bit, {})
-        mask = self._mirror.mask
-        ours = [key for key in keys if key in pending or not mask(key) & bit]
-        self._size -= len(pending)
-        for key in ours:
-            pending[key] = (*pending[key], number) if key in pending else alone
-        self._size += len(pending)
-        self._mirror.store(bit, ours)
+        size = len(pending)
+        new = self._mirror.lacking(bit, keys)
+        shared = [key for key in keys if key in pending] if pending else ()
+        for key in shared:
+            pending[key] = (*pending[key], number)
+        pending |= dict.fromkeys(new, alone)
+        self._size += len(pending) - size
+        self._mirror.store(bit, new)
+        ours = [key for key in keys if key in pending] if shared else new
         self._prompts[number] = _Prompt(bit, ours, owner)
         heappush(self._deadlines, (deadline, number))
         if owner is not None:
@@ -85,10 +87,12 @@ class OptimisticEntries:
         """The cache is void, or its bit another's."""
         self._size -= len(self._pending.pop(bit, ()))
 
-    def expire(self, now: float) -> None:
-        """Take back what no event has confirmed in time."""
+    def expire(self, now: float) -> int:
+        """Take back what no event has confirmed in time. Returns how many keys."""
+        size = self._size
         while self._deadlines and self._deadlines[0][0] <= now:
             self._give_up(heappop(self._deadlines)[1])
+        return size - self._size
 
     def _give_up(self, number: int) -> Sequence[BlockKey]:
         """The prompt expects nothing any more. Returns what it still expected."""
@@ -103,11 +107,15 @@ class OptimisticEntries:
         pending = self._pending.get(bit)
         if pending is None:  # forgotten: the bit is perhaps no cache's any more
             return ()
-        expected = [key for key in keys if number in pending.get(key, ())]
-        alone = []
-        for key in expected:
-            if others := tuple(each for each in pending[key] if each != number):
-                pending[key] = others
+        expected: list[BlockKey] = []
+        alone: list[BlockKey] = []
+        for key in keys:
+            numbers = pending.get(key)
+            if numbers is None or number not in numbers:
+                continue
+            expected.append(key)
+            if others := [each for each in numbers if each != number] if len(numbers) > 1 else ():
+                pending[key] = tuple(others)
             else:
                 del pending[key]
                 alone.append(key)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.succession import Notes, Tenure
@@ -39,8 +41,7 @@ class Delta:
     removed: Sequence[BlockKey] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """Leading prompt tokens that an endpoint holds, and how well that is known."""
 
     tokens: int
@@ -90,8 +91,7 @@ class LoadColumns(NamedTuple):
     prefilling: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(msgspec.Struct, frozen=True, gc=False):
     """The outcome of a reserve: the winner was charged `new_tokens` and one request."""
 
     index: int  # the winner's place among the candidates

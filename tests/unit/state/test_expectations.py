@@ -43,6 +43,20 @@ def test_they_end_at_their_deadline(mirror: Mirror, bit: int, expected: Optimist
     assert len(expected) == 0
 
 
+def test_a_block_that_a_prompt_names_twice_is_expected_once(
+    mirror: Mirror, bit: int, expected: OptimisticEntries
+) -> None:
+    """No prompt of ours does; what stands in the store may."""
+    twice = [KEYS[0], KEYS[1], KEYS[0]]
+    expected.add(bit, twice, 10.0)
+    expected.add(bit, twice, 20.0, ONE)
+    assert len(expected) == 2
+    expected.expire(10.0)
+    assert held(mirror, bit) == [0, 1]
+    assert expected.withdraw(ONE) == [0, 1]
+    assert (held(mirror, bit), len(expected)) == ([], 0)
+
+
 def test_an_earlier_deadline_shortens_nothing(mirror: Mirror, bit: int, expected: OptimisticEntries) -> None:
     expected.add(bit, KEYS[:2], 20.0)
     expected.add(bit, KEYS[:2], 10.0)

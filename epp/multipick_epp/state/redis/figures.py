@@ -27,9 +27,7 @@ def figure(tokens: int, requests: int) -> int:
 def fields_of(endpoint: Endpoint, change: Load) -> Sequence[tuple[str, int]]:
     """The fields that a change of the endpoint's load changes, and by how much."""
     queued_tokens, in_flight, context_tokens, prefilling = change
-    fields: list[tuple[str, int]] = []
-    if queued_tokens or in_flight:
-        fields.append((endpoint, figure(queued_tokens, in_flight)))
+    fields: list[tuple[str, int]] = [(endpoint, figure(queued_tokens, in_flight))] if queued_tokens or in_flight else []
     if context_tokens or prefilling:
         fields.append((endpoint + CONTEXTS, figure(context_tokens, prefilling)))
     return fields

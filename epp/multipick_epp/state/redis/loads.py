@@ -86,7 +86,7 @@ class Loads:
         """See `State`."""
         if not candidates.endpoints:
             raise ValueError("no candidates")
-        if stays := self._view.stays(reservation, candidates):
+        if reservation in self._view.charges and (stays := self._view.stays(reservation, candidates)):
             return stays
         turns = self._turns
         if turns is not None:
@@ -252,7 +252,7 @@ class Loads:
                 self._turns.change(field, number)
 
     def _take_back(self, charge: Charge) -> None:
-        self._tell(charge.endpoint, negative(charge.load))
+        self._tell(charge.endpoint, charge.end)
 
     def _reserved(
         self,
@@ -262,10 +262,11 @@ class Loads:
         context: Context | None,
     ) -> Reserved:
         charge = charged(candidates, outcome, context)
-        if stays := self._view.stays(reservation, candidates):  # charged while we asked
-            self._take_back(charge)
-            return stays
-        self.release(reservation)
+        if reservation in self._view.charges:  # charged while we asked
+            if stays := self._view.stays(reservation, candidates):
+                self._take_back(charge)
+                return stays
+            self.release(reservation)
         self._view.charge(reservation, charge)
         return Reserved(outcome[0], charge.queued_tokens, read_load(outcome[2]))
 
@@ -284,13 +285,25 @@ def _figures(reply: object) -> Mapping[str, int]:
 
 def _loads(reply: object) -> Mapping[Endpoint, Load]:
     """Fields that are none of ours, as a younger picker may have them, count as endpoints that nobody asks for."""
-    figures = _figures(reply)
-    loads = {Endpoint(field): read_load(number) for field, number in figures.items() if not field.endswith(CONTEXTS)}
-    for field, number in figures.items():
-        if field.endswith(CONTEXTS):
-            endpoint = Endpoint(field.removesuffix(CONTEXTS))
-            loads[endpoint] = with_contexts(loads.get(endpoint, NO_LOAD), number)
+    loads: dict[Endpoint, Load] = {}
+    contexts: dict[Endpoint, int] = {}
+    for name, text in replies.pairs(reply):
+        endpoint, of_contexts = _place(name)
+        if of_contexts:
+            contexts[endpoint] = read_figure(text)
+        else:
+            loads[endpoint] = read_load(read_figure(text))
+    loads.pop(Endpoint(""), None)  # the field that makes it a table
+    for endpoint, number in contexts.items():
+        loads[endpoint] = with_contexts(loads.get(endpoint, NO_LOAD), number)
     return loads
+
+
+@lru_cache(maxsize=16_384)
+def _place(name: bytes) -> tuple[Endpoint, bool]:
+    """The endpoint of a field, and whether that has its contexts."""
+    field = _field(name)
+    return Endpoint(field.removesuffix(CONTEXTS)), field.endswith(CONTEXTS)
 
 
 @lru_cache(maxsize=16_384)
