@@ -10,6 +10,7 @@ from multipick_epp.types import BlockKey, Endpoint
 
 POD = Endpoint("10.0.0.1:8000")
 OTHER = Endpoint("10.0.0.2:8000")
+THIRD = Endpoint("10.0.0.3:8000")
 GPU = Cache(POD, 16)
 KEYS = [BlockKey(7919 * number**3) for number in range(1, 3000)]
 
@@ -48,6 +49,21 @@ def test_an_endpoint_that_prompts_were_routed_to_holds_nothing_by_its_events() -
     assert pool.blocks_of(POD) == 0
     pool.change(GPU, KEYS[:3], ())
     assert pool.blocks_of(POD) == 3
+
+
+def test_holders_of_a_block_are_told_by_all_groups_of_the_gpu_and_no_other_medium() -> None:
+    pool = LocalIndex({"CPU": 0.5}, StateStats())
+    sliding, cpu = Cache(OTHER, 16, group=1, kind="sliding", window=64), Cache(THIRD, 16, "CPU")
+    for cache in (GPU, sliding, cpu, Cache(THIRD, 16)):
+        pool.change(cache, KEYS[:1] if cache.endpoint != THIRD or cache is cpu else KEYS[1:2], ())
+    assert pool.holders(KEYS[0]) == {POD, OTHER}
+    assert pool.holders(KEYS[1]) == {THIRD}
+    pool.expect(THIRD, 16, KEYS[:1], 10.0)
+    assert pool.holders(KEYS[0]) == {POD, OTHER, THIRD}
+    pool.expire(11.0)
+    pool.void(GPU)
+    assert pool.holders(KEYS[0]) == {OTHER}
+    assert pool.holders(KEYS[2]) == set()
 
 
 async def test_each_cache_of_an_endpoint_has_its_own() -> None:

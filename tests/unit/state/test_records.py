@@ -14,6 +14,7 @@ from multipick_epp.state.redis.records import (
     cache_named,
     delta_record,
     expect_record,
+    is_hint_of,
     mode_record,
     pack_keys,
     read_delta,
@@ -44,6 +45,16 @@ def test_deltas(cache: Cache, stored: list[BlockKey], removed: list[BlockKey]) -
 def test_cache_names(cache: Cache) -> None:
     assert cache_named(cache_name(cache)) == cache
     assert cache_name(cache).startswith(b"["), "so that no fence's own field has such a name"
+
+
+@given(NAME, NAME)
+def test_a_prompt_that_this_replica_routed_is_told_from_others(ours: str, other: str) -> None:
+    for replica in (ours, other, ours + other, ours[:-1]):
+        record = expect_record(ReplicaId(replica), Endpoint("a:1"), 16, [BlockKey(7)], 30.0)
+        assert is_hint_of(ours.encode(), [b"by", b"r1", b"expect", record]) is (replica == ours)
+    assert not is_hint_of(ours.encode(), [b"by", b"r1", b"expect", b""])
+    assert not is_hint_of(ours.encode(), [b"by", b"r1", b"withdraw", b"a:1 r1"])
+    assert not is_hint_of(ours.encode(), [b"expect"])
 
 
 @given(TEXT, NAME, st.integers(1, 4096), KEYS, st.integers(0, 600_000))

@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
-from multipick_epp.state.redis.connection import Connection, LostError, Waiter
+from multipick_epp.state.redis.connection import LATER_S, Connection, LostError, Waiter
+from multipick_epp.state.redis.keys import HINT_ENTRIES
 from multipick_epp.state.redis.scripts import Script
 from multipick_epp.state.redis.turns import STEPS_A_CALL, Turns
 from multipick_epp.types import BlockKey, Endpoint
@@ -72,6 +73,39 @@ async def test_a_change_waits_a_little_for_a_reserve_to_go_with() -> None:
     turns.change(A, 5)
     await asked(recorder, 2)
     assert recorder.asked[1] == (*HEAD, "change", A, 5)
+
+
+async def test_what_comes_after_a_call_has_left_waits_its_own_time() -> None:
+    """Not only until the time of what has left already is over: it might leave alone, just before a reserve."""
+    recorder, turns, _ = made()
+    loop = asyncio.get_running_loop()
+    turns.change(A, -5)
+    turns.flush()
+    left = loop.time() + LATER_S
+    while loop.time() < left:  # the loop does not run: its timer is due when it does
+        turns.change(A, 5)
+        turns.flush()
+    calls = len(recorder.asked)
+    turns.change(A, 7)
+    await asyncio.sleep(0)
+    assert len(recorder.asked) == calls
+    await asked(recorder, calls + 1)
+    assert recorder.asked[-1] == (*HEAD, "change", A, 7)
+
+
+async def test_a_hint_waits_for_a_reserve_too() -> None:
+    recorder, turns, _ = made()
+    turns.hint("by", "r1", "expect", b"record")
+    await asyncio.sleep(0)
+    assert not recorder.asked
+    turns.change(A, -5)
+    turns.reserve(CANDIDATES, None)
+    await asyncio.sleep(0)
+    [command] = recorder.asked
+    hint = ("hint", HINT_ENTRIES, 4, "by", "r1", "expect", b"record")
+    assert command[: len(HEAD) + 11] == (*HEAD, *hint, "change", A, -5, "reserve")
+    turns.hint("withdraw", b"record")
+    await asked(recorder, 2)
 
 
 async def test_a_call_is_bounded() -> None:

@@ -10,9 +10,9 @@ from multipick_epp.state.ledger import Charge, negative, with_equal_prompt
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
-from multipick_epp.state.redis.connection import Argument, Connection, LostError, WrongTypeError
+from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
 from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_figure, read_load, with_contexts
-from multipick_epp.state.redis.keys import HINT_ENTRIES, Keys
+from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.reasons import FLUSHED
 from multipick_epp.state.redis.records import (
@@ -61,7 +61,7 @@ class Loads:
         self._connection: Connection | None = None
         self._turns: Turns | None = None
         self._forget: asyncio.TimerHandle | None = None
-        self._turn, self._hint = (load(name, when_full=True) for name in ("turn", "hint"))
+        self._turn = load("turn", when_full=True)
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
@@ -141,30 +141,32 @@ class Loads:
         owner: ReservationId | None,
     ) -> None:
         """Tell the other replicas of a routed prompt."""
-        by = () if owner is None else ("by", owner)
-        self._hint_at(*by, "expect", expect_record(self._replica, endpoint, block_size, keys, ttl_s))
+        if self._turns is not None:
+            by = () if owner is None else ("by", owner)
+            self._turns.hint(*by, "expect", expect_record(self._replica, endpoint, block_size, keys, ttl_s))
 
     def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> None:
         """Tell the other replicas that what this reservation expected won't be."""
-        self._hint_at("withdraw", withdraw_record(endpoint, owner))
+        if self._turns is not None:
+            self._turns.hint("withdraw", withdraw_record(endpoint, owner))
 
     def announce(self, endpoint: Endpoint, level: int) -> None:
         """See `State`."""
-        if self._connection is None:
+        if self._connection is None or self._turns is None:
             return
         if level:
             self._connection.send("HSET", self._keys.outliers, endpoint, level)
         else:
             self._connection.send("HDEL", self._keys.outliers, endpoint)
-        self._hint_at("outlier", outlier_record(self._replica, endpoint, level))
+        self._turns.hint("outlier", outlier_record(self._replica, endpoint, level))
 
     # --- the link to the store
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, read the loads, see that they are right; until the connection is lost."""
-        await install(connection, self._turn, self._hint, *self._audit.scripts)
+        await install(connection, self._turn, *self._audit.scripts)
         generation = await self._audit.renew(connection)
-        keys = (self._keys.load, self._audit.charges, self._keys.routed)
+        keys = (self._keys.load, self._audit.charges, self._keys.routed, self._keys.hints)
         turns = Turns(connection, self._turn, keys, self._take_back)
         try:
             await self._audit.check_all(connection)  # first: there may be more than one can read
@@ -238,11 +240,6 @@ class Loads:
         return missing
 
     # ---
-
-    def _hint_at(self, *fields: Argument) -> None:
-        """The stream is capped: this works in a full store, too."""
-        if self._connection is not None:
-            self._connection.send(*self._hint.command((self._keys.hints,), HINT_ENTRIES, *fields))
 
     def _tell(self, endpoint: Endpoint, change: Load) -> None:
         """We changed a load by so much: the store has to hear of it."""

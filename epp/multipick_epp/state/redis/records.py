@@ -111,6 +111,14 @@ def expect_record(
     return b"".join((header, *names, pack_keys(keys[:HINT_KEYS])))
 
 
+def is_hint_of(replica: bytes, fields: Sequence[bytes]) -> bool:
+    """Whether an entry of the hints is of one prompt that this replica routed. Its keys are not read."""
+    if len(fields) != 4 or fields[0] != b"by" or fields[2] != b"expect":
+        return False
+    record = fields[3]
+    return record.startswith(replica, _EXPECT.size) and int.from_bytes(record[:2], "little") == len(replica)
+
+
 def read_expect(record: bytes) -> tuple[ReplicaId, Endpoint, int, Sequence[BlockKey], float]:
     """What `expect_record` was given. Raises `MALFORMED`."""
     replica_length, length, block_size, ttl_ms = _EXPECT.unpack_from(record)

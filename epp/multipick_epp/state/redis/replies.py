@@ -89,8 +89,10 @@ def news(reply: Any) -> dict[bytes, list[Entry]]:
 
 
 def _entry(reply: Any) -> Entry:
-    name, fields = listed(reply, 2)
-    return Entry(identity(name), strings(fields))
+    match reply:
+        case [bytes(name), list(fields)] if _IDENTITY.fullmatch(name) and set(map(type, fields)) <= {bytes}:
+            return Entry(name, fields)
+    return _unexpected(reply)
 
 
 def _unexpected(reply: Any) -> NoReturn:

@@ -20,7 +20,7 @@ class Script:
 
 
 _OF_THE_INDEX = frozenset(
-    ("apply", "clear", "count", "drop", "hint", "keep", "lease", "look", "mode", "note", "replace", "take")
+    ("apply", "clear", "count", "drop", "keep", "lease", "look", "mode", "note", "replace", "take")
 )
 
 
@@ -32,7 +32,7 @@ def load(name: str, *, when_full: bool = False, reads: bool = False) -> Script:
     """
     folder = files(__package__) / "lua"
     flags = " flags=allow-oom" if when_full else " flags=no-writes" if reads else ""
-    parts = ("index" if name in _OF_THE_INDEX else "common", name)
+    parts = ("streams", "index" if name in _OF_THE_INDEX else "common", name)
     text = f"#!lua{flags}\n" + "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -69,6 +69,7 @@ class RedisState:
         if picks:
             sessions += [("loads", loads.STALL_S, self._loads.session), ("tail", tail.STALL_S, self._tail.session)]
         self._sessions = [(Link(name, self._rng, self.stats.outages), stall_s, run) for name, stall_s, run in sessions]
+        self._links = [link for link, _, _ in self._sessions]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -76,7 +77,7 @@ class RedisState:
         for link, stall_s, session in self._sessions:
             opener = partial(open_connection, self._server, self._keys.tag, stall_s)
             self._tasks.append(asyncio.create_task(link.run(opener, session), name=f"store {link.name}"))
-        for link, _, _ in self._sessions:
+        for link in self._links:
             await link.settled.wait()
 
     async def settled(self) -> None:
@@ -97,12 +98,15 @@ class RedisState:
     @property
     def degraded(self) -> str | None:
         """See `State`; as "link: reason"."""
-        return next((f"{link.name}: {link.outage}" for link, _, _ in self._sessions if link.outage), None)
+        return next((f"{link.name}: {link.outage}" for link in self._links if link.outage), None)
 
-    @property
-    def _takes_writes(self) -> bool:
-        """The store, as far as we were told."""
-        return not any(link.outage in REFUSES_WRITES for link, _, _ in self._sessions)
+    def _judge(self) -> None:
+        """Bring the modes up to the moment: by time, and by whether the store takes writes, as far as we were told."""
+        takes_writes = True
+        for link in self._links:
+            if link.outage is not None and link.outage in REFUSES_WRITES:
+                takes_writes = False
+        self._tail.trust.judge(takes_writes)
 
     # --- index
 
@@ -170,7 +174,7 @@ class RedisState:
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """See `State`."""
-        self._tail.trust.judge(self._takes_writes)
+        self._judge()
         return self.index.mode(endpoint)
 
     def block_size(self, endpoint: Endpoint) -> int | None:
@@ -184,7 +188,7 @@ class RedisState:
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """See `State`."""
         self.index.expire(self._loop.time())
-        self._tail.trust.judge(self._takes_writes)
+        self._judge()
         return self.index.hits(chains)
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.records import (
     MALFORMED,
     cache_named,
+    is_hint_of,
     read_delta,
     read_endpoint,
     read_expect,
@@ -40,6 +41,8 @@ BLOCK_S = 0.25
 """A read waits so long for news: a store that lost its data, or an owner that is gone, is noticed within it."""
 STALL_S = BLOCK_S + 2.0
 ENTRIES_A_READ = 128
+READS_APART_S = 0.005
+"""What comes so soon after other news is read together: a read for each routed prompt cost a tenth of a decision."""
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
 UNCONFIRMED_S = 30.0
@@ -75,6 +78,7 @@ class Tail:
         self.on_announced: list[Callable[[Endpoint, int], None]] = []
         self._keys = keys
         self._replica = replica
+        self._name = replica.encode()
         self._index = index
         self._dropped = dropped
         self._stats = stats
@@ -143,22 +147,23 @@ class Tail:
             if look.hints_end:
                 streams.append((self._keys.hints, self._hints_position))
             if streams:
-                await self._read(connection, until - self._loop.time(), *zip(*streams, strict=True))
+                if await self._read(connection, until - self._loop.time(), *zip(*streams, strict=True)):
+                    await asyncio.sleep(READS_APART_S)
             else:
                 await asyncio.sleep(BLOCK_S)
             self._forget_unconfirmed()
 
     async def _read(
         self, connection: Connection, within_s: float, names: Sequence[str], positions: Sequence[bytes]
-    ) -> None:
-        """What is new now, or will be in this time."""
+    ) -> bool:
+        """Play what is new now, or will be in this time. Returns whether there was anything, and that is all of it."""
         before = self._position
         block = ("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", max(1, int(1000 * within_s)), "STREAMS")
         try:
             news = replies.news(await connection.read(*block, *names, *positions))
         except WrongTypeError:
             self._position = None  # overwritten just now
-            return
+            return False
         except TooLongError:
             self._position = None  # the sets have it, too
             raise
@@ -167,38 +172,47 @@ class Tail:
             if len(changes) == ENTRIES_A_READ and await self._trimmed(connection, before or START):
                 log.warning("the log was trimmed before it was read: loading the sets")
                 self._position = None
-                return
+                return False
             if self._anchor == START:
                 self._anchor = changes[0].identity
-            async for identity in self._play(changes):
-                self._position = identity
-                self._comparison.reached(identity)
+            await self._play(changes, self._has_played)
         if len(changes) < ENTRIES_A_READ and self._keys.log in names:
             self.trust.heard()
         if hints := news.get(self._keys.hints.encode()):
-            async for identity in self._play(hints):
-                self._hints_position = identity
+            await self._play(hints, self._has_played_hint)
+        return bool(news) and max(map(len, news.values())) < ENTRIES_A_READ
 
     async def _trimmed(self, connection: Connection, position: bytes) -> bool:
         """Whether entries after `position` may be gone. A reader that keeps up never asks."""
         return position == START or not (await self._look(connection, position)).continues
 
-    async def _play(self, entries: Sequence[Entry]) -> AsyncIterator[bytes]:
-        """Play entries; yields the identity of each that is done."""
+    def _has_played(self, identity: bytes) -> None:
+        self._position = identity
+        self._comparison.reached(identity)
+
+    def _has_played_hint(self, identity: bytes) -> None:
+        self._hints_position = identity
+
+    async def _play(self, entries: Sequence[Entry], done: Callable[[bytes], None]) -> None:
+        """Play entries; `done` is told the identity of each that is."""
         turn_ends = self._loop.time() + TURN_S
         for identity, fields in entries:
-            if len(fields) % 2:
-                self._malformed.skip("record", fields[-1], "a name without a record")
-            for kind, record in zip(fields[::2], fields[1::2], strict=False):
-                try:
-                    self._play_record(kind, record)
-                except MALFORMED as error:
-                    self._malformed.skip("record", kind, error)
-            yield identity
+            if not is_hint_of(self._name, fields):  # our own we have noted already
+                self._play_entry(fields)
+            done(identity)
             if self._loop.time() >= turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = self._loop.time() + TURN_S
         self._stats.log_lag_s = max(0.0, time.time() - replies.order(entries[-1].identity)[0] / 1000)
+
+    def _play_entry(self, fields: Sequence[bytes]) -> None:
+        if len(fields) % 2:
+            self._malformed.skip("record", fields[-1], "a name without a record")
+        for kind, record in zip(fields[::2], fields[1::2], strict=False):
+            try:
+                self._play_record(kind, record)
+            except MALFORMED as error:
+                self._malformed.skip("record", kind, error)
 
     def _play_record(self, kind: bytes, record: bytes) -> None:
         index = self._index
@@ -217,7 +231,7 @@ class Tail:
                         listener(endpoint, withdrawn)
             case b"outlier":
                 replica, endpoint, level = read_outlier(record)
-                if replica != self._replica.encode():
+                if replica != self._name:
                     for heard in self.on_announced:
                         heard(endpoint, level)
             case b"void":

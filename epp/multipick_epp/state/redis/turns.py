@@ -1,7 +1,7 @@
 """What is charged within one turn of the loop goes to the store as one call of `lua/turn.lua`, in order.
 
-One at a time, the calls themselves would cost the store and us a third as much again as what is done in them. Changes,
-which nobody waits for, wait up to `LATER_S` for a reserve to go with.
+One at a time, the calls themselves would cost the store and us a third as much again as what is done in them. Changes
+and hints, which nobody waits for, wait up to `LATER_S` for a reserve to go with.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
 from multipick_epp.state.redis.connection import LATER_S, Argument, Connection
+from multipick_epp.state.redis.keys import HINT_ENTRIES
 from multipick_epp.state.redis.scripts import Script
 
 STEPS_A_CALL: Final = 64
@@ -32,7 +33,7 @@ class Reserve(NamedTuple):
 
 class Turns:
     """The steps on one connection. Invariant: `_steps` are still to be sent, `_reserves` wait for those among them that
-    are reserves, in order; a flush is under way if there are any.
+    are reserves, in order; a flush is under way if there are any: at the end of this turn (`_soon`), or at `_due`.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class Turns:
     ) -> None:
         """`keys` as the script wants them; `given_up` is told what a reserve has charged that nobody waits for."""
         self._connection = connection
-        self._script = script
-        self._keys = keys
+        self._call = script.command(keys)
         self._given_up = given_up
         self._loop = asyncio.get_running_loop()
         self._steps: list[tuple[Argument, ...]] = []
         self._reserves: list[Reserve] = []
-        self._soon = False  # the flush comes at the end of this turn
+        self._soon = False
+        self._due = 0.0
+        self._timed = False  # a timer will look whether anything is due
 
     def reserve(
         self, candidates: Candidates, equal_prompt: EqualPrompt | None, context: Context | None = None
@@ -62,14 +64,20 @@ class Turns:
         if not self._soon:
             self._soon = True
             self._loop.call_soon(self.flush)
-        self._add(*step)
+        self._add(step)
         return outcome
 
     def change(self, field: str, figure: int) -> None:
         """Change what this replica charges by so much; see `figures.fields_of`."""
         if not self._steps:
-            self._loop.call_later(LATER_S, self.flush)
-        self._add("change", field, figure)
+            self._let_wait()
+        self._add(("change", field, figure))
+
+    def hint(self, *fields: Argument) -> None:
+        """Tell every replica: kinds and records in turn."""
+        if not self._steps:
+            self._let_wait()
+        self._add(("hint", HINT_ENTRIES, len(fields), *fields))
 
     def flush(self) -> None:
         """Send the steps now, not at the end of the turn."""
@@ -78,10 +86,25 @@ class Turns:
             steps, reserves = self._steps, self._reserves
             self._steps, self._reserves = [], []
             arguments = [argument for step in steps for argument in step]
-            self._connection.ask(_Reserves(reserves, self._given_up), *self._script.command(self._keys, *arguments))
+            self._connection.ask(_Reserves(reserves, self._given_up), *self._call, *arguments)
             self._connection.flush()
 
-    def _add(self, *step: Argument) -> None:
+    def _let_wait(self) -> None:
+        """What comes now, the first of the steps, may wait for a reserve. One timer serves all that come and leave."""
+        self._due = self._loop.time() + LATER_S
+        if not self._timed:
+            self._timed = True
+            self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._timed = False
+        if self._steps and self._loop.time() < self._due:  # others than those that the timer was set for
+            self._timed = True
+            self._loop.call_at(self._due, self._look)
+        else:
+            self.flush()
+
+    def _add(self, step: tuple[Argument, ...]) -> None:
         self._steps.append(step)
         if len(self._steps) == STEPS_A_CALL:
             self.flush()

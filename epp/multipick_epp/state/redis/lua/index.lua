@@ -17,24 +17,6 @@ local function epoch_of(text)
   end
 end
 
--- A key of the wrong type, or a stream that can take no more, is of no use to anybody: it goes, and the call is made
--- again. The second value is whether that was so.
-local function anew(command, key, ...)
-  local reply = redis.pcall(command, key, ...)
-  if type(reply) ~= 'table' or not reply.err then
-    return reply, false
-  end
-  if string.find(reply.err, 'WRONGTYPE', 1, true) or string.find(reply.err, 'stream has exhausted', 1, true) then
-    redis.call('UNLINK', key)
-  end
-  return redis.call(command, key, ...), true  -- raises whatever else it was
-end
-
--- One entry more, in a stream that is kept at about so many.
-local function tell(stream, entries, ...)
-  anew('XADD', stream, 'MAXLEN', '~', entries, '*', ...)
-end
-
 -- Whether the fence has a cache that is not among ARGV from `first` on. What else another version keeps there counts
 -- as nothing.
 local function has_others(fence, first)

@@ -1,11 +1,11 @@
 -- Does what a replica asks for in one turn of its loop, in order.
--- KEYS: load, this replica's charges, routed
+-- KEYS: load, this replica's charges, routed, hints
 -- ARGV: of each step its name, then the arguments of the function of that name
 -- Returns three figures of each reserve: the winner's place, from 0, its new tokens, and its load before the charge.
 local ROUTED_S = 2  -- after so long, every picker has long heard of it by the stream of hints
 local ROUTED_PROMPTS = 4096  -- one key for all of them: to expire one each costs more than all the rest
 local HALF = IN_FLIGHT / 2
-local load, charges, routed = KEYS[1], KEYS[2], KEYS[3]
+local load, charges, routed, hints = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local tonumber = tonumber
 local replies = {}
 
@@ -113,9 +113,13 @@ while ARGV[at] do
   if ARGV[at] == 'reserve' then
     reserve(unpack(ARGV, at + 1, at + 5))
     at = at + 6
-  else  -- change: of what this replica charges an endpoint
+  elseif ARGV[at] == 'change' then  -- of what this replica charges an endpoint
     charge(ARGV[at + 1], ARGV[at + 2])
     at = at + 3
+  else  -- hint: entries to keep, how many arguments follow, then kinds and records in turn, for every replica
+    local last = at + 2 + tonumber(ARGV[at + 2])
+    tell(hints, ARGV[at + 1], unpack(ARGV, at + 3, last))
+    at = last + 1
   end
 end
 return replies

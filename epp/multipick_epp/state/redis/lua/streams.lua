@@ -1,0 +1,20 @@
+-- Shared by all scripts: this text comes before each of them, and before what only some share.
+
+-- A key of the wrong type, or a stream that can take no more, is of no use to anybody: it goes, and the call is made
+-- again. The second value is whether that was so.
+local function anew(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then
+    return reply, false
+  end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) or string.find(reply.err, 'stream has exhausted', 1, true) then
+    redis.call('UNLINK', key)
+  end
+  return redis.call(command, key, ...), true  -- raises whatever else it was
+end
+
+-- One entry more, in a stream that is kept at about so many.
+local function tell(stream, entries, ...)
+  anew('XADD', stream, 'MAXLEN', '~', entries, '*', ...)
+end
+
