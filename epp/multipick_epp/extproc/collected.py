@@ -31,7 +31,7 @@ class Collected:
         self.size = 0  # bytes that came so far
         self._bounds = bounds
         self._kept = kept
-        self._data = bytearray()  # what is not forwarded of them
+        self._data: bytes | bytearray = b""  # what is not forwarded of them; what came as one piece is not copied
 
     @property
     def short(self) -> bool:
@@ -60,15 +60,20 @@ class Collected:
 
     def keep(self, data: bytes) -> None:
         """This came, behind what is there."""
-        self._data += data
+        if not self._data:
+            self._data = data
+        elif isinstance(self._data, bytearray):
+            self._data += data
+        else:
+            self._data = bytearray(self._data) + data
         self._kept.size += len(data)
 
     def replace(self, count: int, data: bytes) -> None:
         """The first `count` bytes are these now."""
         self._kept.size += len(data) - count
-        self._data[:count] = data
+        self._data = data + self._data[count:]
 
     def forget(self) -> None:
         """Nothing of it is needed any more."""
         self._kept.size -= len(self._data)
-        self._data = bytearray()
+        self._data = b""

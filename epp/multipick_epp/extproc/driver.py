@@ -24,7 +24,6 @@ from multipick_epp.extproc.effects import (
     End,
     Missed,
     Send,
-    Told,
     Undecided,
 )
 from multipick_epp.extproc.messages import MessageError, of_chunk, read
@@ -188,19 +187,18 @@ class Conversation:
         """Something happened on the stream; carry out its effects."""
         try:
             for effect in event(*about):
-                match effect:
-                    case Send(data):
-                        self._transport.send(data)
-                    case Told():
-                        effect.tell(self._picker)
-                    case Ask(request, unread):
-                        self._ask(request, unread)
-                    case End():
-                        self._transport.end()
-                    case Check(path, body, unread):
-                        self._look_through(path, body, unread)
-                    case Missed(how):
-                        self._observer.undecided(how)
+                if type(effect) is Send:
+                    self._transport.send(effect.data)
+                elif type(effect) is Ask:
+                    self._ask(effect.request, effect.unread)
+                elif type(effect) is End:
+                    self._transport.end()
+                elif type(effect) is Check:
+                    self._look_through(effect.path, effect.body, effect.unread)
+                elif type(effect) is Missed:
+                    self._observer.undecided(effect.how)
+                else:
+                    effect.tell(self._picker)
         except Exception:
             # Raising on would make a 500 of the request, also where the gateway is told to fail open.
             log.exception("a stream failed and is ended")
@@ -224,28 +222,16 @@ class Conversation:
         self._decision = loop.create_task(work)
 
     async def _decide(self, request: PickRequest) -> None:
-        refused, checked = await self._check(request)
-        outcome = refused or await self._pick(checked)
+        body = None if request.body is None else await self._clean(request.path, request.body)
+        outcome = body if type(body) is NoPick else await self._pick(request, body)
         if self._asked is request:
             self._decision = None
             self._decided(outcome)
         else:  # nobody waits any more
             self._step(self._stream.picked, outcome)
 
-    async def _check(self, request: PickRequest) -> tuple[NoPick | None, PickRequest]:
-        """The request without the fields that no client may set, or why it is refused."""
-        if request.body is not None:
-            body = await self._clean(request.path, request.body)
-            if isinstance(body, NoPick):
-                return body, request
-            if body is not request.body:
-                self._body = body
-                request = replace(request, body=body, body_bytes=len(body))
-        self._checked = True
-        return None, request
-
     async def _clean(self, path: str, body: bytes) -> bytes | NoPick:
-        """The body without those fields; itself where there were none."""
+        """The body without the fields that no client may set, itself where there were none; or why it is refused."""
         reserved = self._settings.reserved
         if reserved is None:
             return body
@@ -277,7 +263,12 @@ class Conversation:
         self._abandon_pick()
         self._step(self._stream.checked, outcome)
 
-    async def _pick(self, request: PickRequest) -> Pick | NoPick | None:
+    async def _pick(self, request: PickRequest, body: bytes | None) -> Pick | NoPick | None:
+        """What the picker decides for the request with this body."""
+        self._checked = True
+        if body is not None and body is not request.body:
+            self._body = body
+            request = replace(request, body=body, body_bytes=len(body))
         try:
             return await self._picker.pick(request)
         except Exception:

@@ -1,6 +1,7 @@
 """What a stream wants done, as plain values: the driver carries them out in their order."""
 
 from enum import StrEnum
+from typing import final
 
 import msgspec
 
@@ -9,12 +10,14 @@ from multipick_epp.extproc.usage import Usage
 from multipick_epp.types import Endpoint, ReservationId
 
 
+@final
 class Send(msgspec.Struct, frozen=True):
     """Say this to the gateway."""
 
     data: bytes
 
 
+@final
 class Ask(msgspec.Struct, frozen=True):
     """Ask the picker, and tell the stream by `picked`."""
 
@@ -22,6 +25,7 @@ class Ask(msgspec.Struct, frozen=True):
     unread: bool = False  # the request has a body, and it goes on without anybody having read it
 
 
+@final
 class Check(msgspec.Struct, frozen=True):
     """Look through the body of a request that was picked by its headers, and tell the stream by `checked`."""
 
@@ -37,6 +41,7 @@ class Undecided(StrEnum):
     LEFT = "left"  # the gateway ended the stream before the pick: its client left, or it goes on without us
 
 
+@final
 class Missed(msgspec.Struct, frozen=True):
     """Count a request that left undecided."""
 
@@ -101,6 +106,7 @@ class Release(Told, frozen=True):
         picker.release(self.reservation, self.ended)
 
 
+@final
 class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 

@@ -117,16 +117,16 @@ def read(data: bytes) -> GatewayMessage:
         raise MessageError(str(error)) from error
     part: Part
     match request.WhichOneof("request"):
-        case "response_body":
-            part = ResponseBody(request.response_body.body, request.response_body.end_of_stream)
         case "request_headers":
             headers = request.request_headers
             part = RequestHeaders(_headers(headers.headers), headers.end_of_stream, _subset(request.metadata_context))
-        case "request_body":
-            part = RequestBody(request.request_body.body, request.request_body.end_of_stream)
         case "response_headers":
             response = request.response_headers
             part = ResponseHeaders(response.end_of_stream, _served(request.metadata_context), _status(response.headers))
+        case "request_body":
+            part = RequestBody(request.request_body.body, request.request_body.end_of_stream)
+        case "response_body":
+            part = ResponseBody(request.response_body.body, request.response_body.end_of_stream)
         case "request_trailers":
             part = RequestTrailers()
         case "response_trailers":

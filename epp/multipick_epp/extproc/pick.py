@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, final
 
 import msgspec
 
@@ -32,6 +32,7 @@ class Pick(msgspec.Struct, frozen=True):
     counts: bool = False  # the picker wants to know what the engine tells of its tokens
 
 
+@final
 class NoPick(msgspec.Struct, frozen=True):
     """The request is answered here: an error in the shape of the API that the client called."""
 

@@ -3,6 +3,7 @@
 Header values travel as `raw_value`, as Envoy itself sends them. A header that is set overwrites what is there.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Literal
@@ -34,12 +35,21 @@ CHUNK_BYTES: Final = 62_000
 """The largest chunk of a streamed body: some gateways cap a message at 64 KB."""
 
 
-def is_reserved(name: str) -> bool:
-    """Whether a request header is removed; servers that take `_` for `-` are minded."""
-    if name[:1] not in ("x", "X"):  # as they all begin
-        return False
-    plain = name.lower().replace("_", "-")
-    return plain.startswith(DESTINATION) or plain in RESERVED_HEADERS
+def _pattern() -> str:
+    # All begin with `x-`, so most names fail at their first letter. Servers that take `_` for `-` are minded.
+    names = [DESTINATION, *(rf"{name}\Z" for name in sorted(RESERVED_HEADERS))]
+    return f"x-(?:{'|'.join(name.removeprefix('x-') for name in names)})".replace("-", "[-_]")
+
+
+_RESERVED: Final = re.compile(_pattern(), re.IGNORECASE)
+
+
+def reserved(names: Iterable[str]) -> list[str]:
+    """Those of these request headers that are removed.
+
+    Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.
+    """
+    return [*filter(_RESERVED.match, names)]
 
 
 def request_headers(destination: Sequence[Endpoint], extra: Mapping[str, str], remove: Sequence[str]) -> bytes:
@@ -96,8 +106,8 @@ def response_headers(extra: Mapping[str, str]) -> bytes:
 
 def chunks(side: Side, data: bytes, end: bool) -> list[bytes]:
     """A piece of a full-duplex body, with `end` on the last chunk only; nothing where there is nothing to say."""
-    if not data:
-        return [write_chunk(side, data, end)] if end else []
+    if len(data) <= CHUNK_BYTES:
+        return [write_chunk(side, data, end)] if data or end else []
     last = (len(data) - 1) // CHUNK_BYTES * CHUNK_BYTES
     return [
         write_chunk(side, data[start : start + CHUNK_BYTES], end and start == last)

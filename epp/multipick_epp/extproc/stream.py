@@ -56,7 +56,7 @@ Theory of operation
 """
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multipick_epp.extproc import conformance, errors, replies
 from multipick_epp.extproc.collected import Bounds, Collected, Kept
@@ -73,7 +73,6 @@ from multipick_epp.extproc.effects import (
 from multipick_epp.extproc.messages import (
     BodyMode,
     GatewayMessage,
-    Modes,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -114,6 +113,12 @@ class Owed(Enum):
     TRAILERS = auto()
 
 
+# Read from here: an enum's attribute costs as much as a short call.
+_NEW, _BODY, _PICKING, _LATE, _CHECKING, _FORWARDED, _ENDED = Phase
+_OWED_HEADERS, _OWED_BODY, _OWED_TRAILERS = Owed
+_FULL_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
+
+
 class Stream:
     """One stream: give it what happened, carry out what it returns."""
 
@@ -125,10 +130,10 @@ class Stream:
         `hooks`: with those of `extproc.conformance`. `counts_output`: look for the engine's count of tokens in each
         response that passes, and not only where the pick wants it.
         """
-        self.state = Phase.NEW
+        self.state = _NEW
         self._bounds = bounds
         self._hooks = hooks
-        self._mode = Modes().request_body  # for a gateway that doesn't say: the protocol prescribes full duplex
+        self._mode: BodyMode = _FULL_DUPLEX  # for a gateway that doesn't say: so the protocol prescribes
         self._duplex = True
         self._said_modes = False
         self._said_all = False  # it half-closed
@@ -149,31 +154,31 @@ class Stream:
     @property
     def holding(self) -> bool:
         """The rest of the body should wait until the pick is there: all that comes has to be kept, or answered."""
-        if self.state is not Phase.PICKING:
+        if self.state is not _PICKING:
             return False
         return (self._duplex and self._body.much) or len(self._owed) > MAX_OWED
 
     def receive(self, message: GatewayMessage) -> list[Effect]:
         """The gateway said something."""
-        if self.state is Phase.ENDED:
+        state, part = self.state, message.part
+        if state is _ENDED:
             return []
-        if message.modes is not None and self.state is Phase.NEW:
+        if message.modes is not None and state is _NEW:
             self._mode, self._said_modes = message.modes.request_body, True
-            self._duplex = self._mode is BodyMode.FULL_DUPLEX_STREAMED
-            self._response.duplex = message.modes.response_body is BodyMode.FULL_DUPLEX_STREAMED
-        match message.part:
-            case ResponseBody() as body:
-                return self._response.body(body)
-            case RequestBody() as body:
-                return self._request_body(body)
-            case RequestHeaders() as headers:
-                return self._request_headers(headers)
-            case ResponseHeaders() as headers:
-                return self._response.begin(headers, self.state is not Phase.NEW)
-            case RequestTrailers():
-                return self._request_trailers()
-            case ResponseTrailers():
-                return self._response.trailers()
+            self._duplex = self._mode is _FULL_DUPLEX
+            self._response.duplex = message.modes.response_body is _FULL_DUPLEX
+        if type(part) is ResponseBody:
+            return self._response.body(part)
+        if type(part) is RequestBody:
+            return self._request_body(part)
+        if type(part) is RequestHeaders:
+            return self._request_headers(part)
+        if type(part) is ResponseHeaders:
+            return self._response.begin(part, state is not _NEW)
+        if type(part) is RequestTrailers:
+            return self._request_trailers()
+        if type(part) is ResponseTrailers:
+            return self._response.trailers()
         return []
 
     def picked(self, outcome: Pick | NoPick | None) -> list[Effect]:
@@ -181,13 +186,16 @@ class Stream:
 
         A pick that nobody waits for any more is released.
         """
-        if self.state is not Phase.PICKING:
+        if self.state is not _PICKING:
             if isinstance(outcome, Pick) and outcome.reservation is not None:
                 return [Release(outcome.reservation, Ended.ABORTED)]
             return []
-        if isinstance(outcome, NoPick) and not self._response.begun:
+        if isinstance(outcome, Pick):
+            pick = outcome
+        elif outcome is None or self._response.begun:
+            pick = Pick(())
+        else:
             return self._refuse(outcome)
-        pick = outcome if isinstance(outcome, Pick) else Pick(())
         self._response.decided(pick)
         effects: list[Effect] = [Send(data) for data in self._forward(pick)]
         if self._response.ended:
@@ -199,7 +207,7 @@ class Stream:
 
     def checked(self, outcome: bytes | NoPick) -> list[Effect]:
         """The body was looked through: what goes on instead, or why it can't."""
-        if self.state is not Phase.CHECKING:
+        if self.state is not _CHECKING:
             return []
         if isinstance(outcome, NoPick):  # where an answer is under way, it is the request that is cut
             return self._finish() if self._response.begun else self._refuse(outcome)
@@ -210,19 +218,19 @@ class Stream:
 
     def half_closed(self) -> list[Effect]:
         """The gateway says no more, and listens on: what was asked is answered, then the stream ends."""
-        if self.state is Phase.ENDED:
+        if self.state is _ENDED:
             return []
         self._said_all = True
-        if self.state in (Phase.BODY, Phase.LATE) and not self._said_modes:
+        if self.state in (_BODY, _LATE) and not self._said_modes:
             self._request_ended = True
-            return self._ask() if self.state is Phase.BODY else self._check()
-        if self.state in (Phase.PICKING, Phase.CHECKING):
+            return self._ask() if self.state is _BODY else self._check()
+        if self.state in (_PICKING, _CHECKING):
             return self._leave() if self._said_modes else []
         return [*self.closed(), End()]
 
     def stop(self) -> list[Effect]:
         """We have to end the stream. A request whose body only we can forward is refused, else it would be cut."""
-        if self.state is Phase.ENDED:
+        if self.state is _ENDED:
             return []
         if self._holds_body:
             return self._refuse(errors.draining(self._path))
@@ -231,7 +239,7 @@ class Stream:
     @property
     def undecided(self) -> bool:
         """The request waits for us, or is about to be told."""
-        return self.state in (Phase.NEW, Phase.PICKING) or self._holds_body
+        return self.state in (_NEW, _PICKING) or self._holds_body
 
     def closed(self) -> list[Effect]:
         """The gateway ended the stream, in whichever way: request or client are gone."""
@@ -240,15 +248,15 @@ class Stream:
     @property
     def _holds_body(self) -> bool:
         """A part of the request's body is here alone, or has to come by us."""
-        underway = self.state not in (Phase.NEW, Phase.ENDED)
+        underway = self.state not in (_NEW, _ENDED)
         return underway and self._duplex and not (self._forwarded_whole or self._response.begun)
 
     @property
     def _forwarded_whole(self) -> bool:
-        return self.state is Phase.FORWARDED and self._request_ended
+        return self.state is _FORWARDED and self._request_ended
 
     def _request_headers(self, message: RequestHeaders) -> list[Effect]:
-        if self.state is not Phase.NEW:
+        if self.state is not _NEW:
             return [Send(replies.CONTINUE_REQUEST_HEADERS)]
         self._headers = message.headers
         self._path = message.headers.get(":path") or path_by_headers(message.headers)
@@ -258,47 +266,47 @@ class Stream:
         self._request_ended = message.end
         if not message.end and self._declared_size() > self._bounds.max_body_bytes:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
-        unexplained = self._mode in (BodyMode.NONE, BodyMode.STREAMED)
+        unexplained = not self._duplex and self._mode in (BodyMode.NONE, BodyMode.STREAMED)
         self._late = self._duplex and not message.end and expects_continue(message.headers)
         if message.end or unexplained or self._late or (self._duplex and upgrades(message.headers)):
-            self._owed.append(Owed.HEADERS)
+            self._owed.append(_OWED_HEADERS)
             return self._ask()
-        self.state = Phase.BODY
+        self.state = _BODY
         if self._duplex:
-            self._owed.append(Owed.HEADERS)
+            self._owed.append(_OWED_HEADERS)
             return []
-        return [Send(replies.request_headers((), {}, self._foreign()))]
+        return [Send(replies.request_headers((), {}, replies.reserved(self._headers)))]
 
     def _request_body(self, message: RequestBody) -> list[Effect]:
         self._request_ended |= message.end
-        if self.state in (Phase.NEW, Phase.FORWARDED):
+        if self.state in (_NEW, _FORWARDED):
             if self._duplex:
                 return [Send(data) for data in replies.chunks("request_body", message.data, message.end)]
             return [Send(replies.CONTINUE_REQUEST_BODY)]
         self._body.size += len(message.data)
-        if not self._duplex or Owed.BODY not in self._owed:
-            self._owed.append(Owed.BODY)
-        if self._duplex or (self.state is Phase.BODY and self._body.short):
+        if not self._duplex or _OWED_BODY not in self._owed:
+            self._owed.append(_OWED_BODY)
+        if self._duplex or (self.state is _BODY and self._body.short):
             self._body.keep(message.data)
-        if self.state in (Phase.PICKING, Phase.CHECKING):
+        if self.state in (_PICKING, _CHECKING):
             return []
         if self._body.too_large:
             return self._refuse(errors.too_large(self._path, self._bounds.max_body_bytes))
         if self._duplex and not (message.end or self._body.much):
             return []
-        return self._check() if self.state is Phase.LATE else self._ask()
+        return self._check() if self.state is _LATE else self._ask()
 
     def _request_trailers(self) -> list[Effect]:
         self._request_ended = True
-        if self.state in (Phase.NEW, Phase.FORWARDED):
+        if self.state in (_NEW, _FORWARDED):
             return [Send(replies.request_trailers(()))]
-        self._owed.append(Owed.TRAILERS)
-        if self.state is Phase.LATE:
+        self._owed.append(_OWED_TRAILERS)
+        if self.state is _LATE:
             return self._check()
-        return self._ask() if self.state is Phase.BODY else []
+        return self._ask() if self.state is _BODY else []
 
     def _ask(self) -> list[Effect]:
-        self.state = Phase.PICKING
+        self.state = _PICKING
         whole = self._request_ended or self._mode is BodyMode.BUFFERED
         self._readable = whole and self._body.size > 0 and self._body.short
         request = PickRequest(
@@ -313,31 +321,30 @@ class Stream:
         return [Ask(request, unread)]
 
     def _check(self) -> list[Effect]:
-        self.state = Phase.CHECKING
+        self.state = _CHECKING
         self._looked_at = self._body.length
         return [Check(self._path, self._body.data, unread=not self._request_ended)]
 
     def _forward(self, pick: Pick) -> list[bytes]:
         replacement = pick.body if self._readable else None
-        ended_by_body = self._request_ended and Owed.TRAILERS not in self._owed
+        ended_by_body = self._request_ended and _OWED_TRAILERS not in self._owed
         destination, extra = pick.endpoints, pick.request_headers
         if replacement is not None and "content-length" in self._headers:  # Envoy refuses a length that is not true
             extra = {**extra, "content-length": str(len(replacement))}
         answers: list[bytes] = []
         owed_now, self._owed = (self._owed[:1], self._owed[1:]) if self._late else (self._owed, [])
         for owed in owed_now:
-            match owed:
-                case Owed.HEADERS:
-                    answers.append(replies.request_headers(destination, extra, self._foreign()))
-                case Owed.BODY if self._duplex:
-                    body = self._body.data if replacement is None else replacement
-                    answers += replies.chunks("request_body", body, ended_by_body)
-                case Owed.BODY:
-                    answers.append(replies.request_body(destination, extra, replacement))
-                case Owed.TRAILERS:
-                    answers.append(replies.request_trailers(destination))
+            if owed is _OWED_HEADERS:
+                answers.append(replies.request_headers(destination, extra, replies.reserved(self._headers)))
+            elif owed is _OWED_TRAILERS:
+                answers.append(replies.request_trailers(destination))
+            elif self._duplex:
+                body = self._body.data if replacement is None else replacement
+                answers += replies.chunks("request_body", body, ended_by_body)
+            else:
+                answers.append(replies.request_body(destination, extra, replacement))
             destination, extra = (), {}  # once is enough
-        self.state = Phase.LATE if self._late else Phase.FORWARDED
+        self.state = _LATE if self._late else _FORWARDED
         if not self._late:
             self._body.forget()
         self._headers = {}
@@ -347,7 +354,7 @@ class Stream:
         return [Send(replies.immediate(answer)), *self._finish()]
 
     def _leave(self) -> list[Effect]:
-        if self._left or self._response.begun or self.state not in (Phase.BODY, Phase.PICKING):
+        if self._left or self._response.begun or self.state not in (_BODY, _PICKING):
             return []
         self._left = True
         return [Missed(Undecided.LEFT)]
@@ -356,13 +363,9 @@ class Stream:
         return [*self._over(), End()]
 
     def _over(self) -> list[Effect]:
-        self.state = Phase.ENDED
+        self.state = _ENDED
         self._body.forget()
         return self._response.release(unseen=self._said_all and not self._said_modes)
-
-    def _foreign(self) -> list[str]:
-        # Else a client could choose its endpoint, or any address at all, wherever the gateway falls back on the header.
-        return [name for name in self._headers if replies.is_reserved(name)]
 
     def _declared_size(self) -> int:
         length = self._headers.get("content-length", "")

@@ -10,7 +10,7 @@ def expects_continue(headers: Mapping[str, str]) -> bool:
     """`Expect: 100-continue` (RFC 9110, section 10.1.1), which a gateway may leave to the endpoint; names are lower
     case.
     """
-    return "100-continue" in headers.get("expect", "").lower()
+    return "expect" in headers and "100-continue" in headers["expect"].lower()
 
 
 def upgrades(headers: Mapping[str, str]) -> bool:

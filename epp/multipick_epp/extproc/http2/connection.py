@@ -217,8 +217,10 @@ class Connection:
 
     def _other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         block = self._block
-        expect(not block.stream or (kind == frames.CONTINUATION and number == block.stream), "header block interrupted")
-        expect(self.settled or (kind == frames.SETTINGS and not flags & frames.ACK), "no settings")
+        if block.stream:
+            expect(kind == frames.CONTINUATION and number == block.stream, "header block interrupted")
+        if not self.settled:
+            expect(kind == frames.SETTINGS and not flags & frames.ACK, "no settings")
         match kind:
             case frames.HEADERS:
                 self._headers(number, block.begin(flags, number, payload, self._heard))

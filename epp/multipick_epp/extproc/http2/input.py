@@ -93,7 +93,8 @@ class HeaderBlock:
 
     def begin(self, flags: int, number: int, payload: bytes, now: float) -> bytes | None:
         """A HEADERS frame; the block, if that is all of it. Raises PeerError."""
-        expect(number & 1 == 1, "no stream of a client")
+        if not number & 1:
+            raise PeerError(Code.PROTOCOL_ERROR, "no stream of a client")
         if flags & frames.PADDED:
             payload = unpadded(payload)
         if flags & frames.PRIORITISED:

@@ -175,6 +175,11 @@ class Stream:
 
     # What the connection tells.
 
+    def call_is(self, call: Call) -> None:
+        """The request is answered by this."""
+        self.call = call
+        self._look()
+
     def data(self, payload: bytes, size: int, ended: bool) -> bool:
         """A DATA frame that was `size` bytes with its padding; whether a message, or the end, came of it.
 
@@ -187,6 +192,8 @@ class Stream:
             raise StreamError(Code.FLOW_CONTROL_ERROR, "more than the window")
         length = len(payload) - PREFIX_BYTES
         if self._push is not None and length >= 0 and PREFIX(payload) == (0, length):  # one message, as most often
+            if not self.begun:
+                self._begin()
             self._push(payload[PREFIX_BYTES:])
             came = True
         else:
@@ -209,8 +216,7 @@ class Stream:
             self._hold(reader.pending - before)
             self._streams.partial += reader.pending - before
         if messages and not self.begun:
-            self.begun = True
-            self._streams.begun(self)
+            self._begin()
         for message in messages:
             if self.call is None:  # it had enough
                 break
@@ -221,6 +227,10 @@ class Stream:
                 self.call.message(message)
         self._look()
         return bool(messages)
+
+    def _begin(self) -> None:
+        self.begun = True
+        self._streams.begun(self)
 
     def _look(self) -> None:
         """Whether the next message may be pushed as it comes."""

@@ -127,9 +127,12 @@ class Streams:
         """It ended."""
         del self.open[stream.id]
         self._shared.streams -= 1
-        self._young.pop(stream, None)
-        self.ready.pop(stream, None)
-        self._deadlines.pop(stream, None)
+        if not stream.begun:
+            self._young.pop(stream, None)
+        if self.ready:
+            self.ready.pop(stream, None)
+        if self._deadlines:
+            self._deadlines.pop(stream, None)
         self.output.unblock(stream)
         self._remember(stream.id, how)
 
@@ -146,7 +149,7 @@ class Streams:
         if isinstance(answer, CallError):
             stream.fail(answer)
             return
-        stream.call = answer
+        stream.call_is(answer)
         if request.timeout_s is not None:
             self._deadlines[stream] = now + request.timeout_s
 
