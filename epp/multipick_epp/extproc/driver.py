@@ -26,7 +26,7 @@ from multipick_epp.extproc.effects import (
     Send,
     Undecided,
 )
-from multipick_epp.extproc.messages import MessageError, of_chunk, read
+from multipick_epp.extproc.messages import MessageError, of_chunk, read_other
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
 from multipick_epp.extproc.stream import Phase, Stream
@@ -143,7 +143,7 @@ class Conversation:
             self._transport.send(answer)
             return
         try:
-            message = read(data) if chunk is None else of_chunk(*chunk)
+            message = read_other(data) if chunk is None else of_chunk(*chunk)
         except MessageError:
             self._observer.failed(Failure.UNREADABLE)
             self.stop()

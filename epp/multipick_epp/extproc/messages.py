@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.struct_pb2 import Value
 
 from multipick_epp.extproc.chunks import Side, read_chunk
-from multipick_epp.extproc.wire import TooLarge, check_size
+from multipick_epp.extproc.wire import SMALL_BYTES, TooLarge, check_size
 from multipick_epp.proto.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest
 from multipick_epp.types import Endpoint
 
@@ -45,6 +45,7 @@ class BodyMode(IntEnum):
 
 
 _MODES: Final[dict[int, BodyMode]] = {mode.value: mode for mode in BodyMode}
+_FULL_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
 
 
 class Modes(msgspec.Struct, frozen=True):
@@ -108,10 +109,20 @@ class GatewayMessage(msgspec.Struct, frozen=True):
 
 def read(data: bytes) -> GatewayMessage:
     """One ProcessingRequest. Raises MessageError."""
-    if chunk := read_chunk(data):
-        return of_chunk(*chunk)
+    chunk = read_chunk(data)
+    return read_other(data) if chunk is None else of_chunk(*chunk)
+
+
+def of_chunk(side: Side, data: bytes, end: bool) -> GatewayMessage:
+    """The message that `read_chunk` has read."""
+    return GatewayMessage(RequestBody(data, end) if side == "request_body" else ResponseBody(data, end))
+
+
+def read_other(data: bytes) -> GatewayMessage:
+    """A message that `read_chunk` left alone. Raises MessageError."""
     try:
-        check_size(data)
+        if len(data) > SMALL_BYTES:
+            check_size(data)
         request = ProcessingRequest.FromString(data)
     except (ProtobufError, TooLarge) as error:
         raise MessageError(str(error)) from error
@@ -136,16 +147,11 @@ def read(data: bytes) -> GatewayMessage:
     if not request.HasField("protocol_config"):
         return GatewayMessage(part)
     config = request.protocol_config
-    return GatewayMessage(part, Modes(_mode(config.request_body_mode), _mode(config.response_body_mode)))
-
-
-def of_chunk(side: Side, data: bytes, end: bool) -> GatewayMessage:
-    """The message that `read_chunk` has read."""
-    return GatewayMessage(RequestBody(data, end) if side == "request_body" else ResponseBody(data, end))
-
-
-def _mode(number: int) -> BodyMode:
-    return _MODES.get(number, BodyMode.FULL_DUPLEX_STREAMED)  # newer modes (GRPC) are answered as that is
+    # Newer modes (GRPC) are answered as full duplex is.
+    modes = Modes(
+        _MODES.get(config.request_body_mode, _FULL_DUPLEX), _MODES.get(config.response_body_mode, _FULL_DUPLEX)
+    )
+    return GatewayMessage(part, modes)
 
 
 def _headers(headers: HeaderMap) -> dict[str, str]:

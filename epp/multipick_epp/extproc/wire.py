@@ -24,8 +24,6 @@ class TooLarge(Exception):  # noqa: N818  (the sender's fault)
 
 def check_size(data: bytes) -> None:
     """Raises TooLarge for a ProcessingRequest that is large by something else than a body."""
-    if len(data) <= SMALL_BYTES:
-        return
     other = 0
     for number, start, end in _fields(data, 0, len(data)):
         if number in _BODIES:
