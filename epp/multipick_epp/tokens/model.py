@@ -26,6 +26,10 @@ class Texts(Protocol):
     def library(self) -> str:
         """What makes the ids, for people."""
 
+    @property
+    def inline_chars(self) -> int:
+        """See `fast.Encode`."""
+
     def split(self, text: str, start: int = 0) -> list[Segment]:
         """The text from `start` on, where a segment of it begins, as segments and `cuts`, in order."""
 

@@ -102,6 +102,11 @@ class Segmenter:
         """What makes the ids."""
         return self.encode.name
 
+    @property
+    def inline_chars(self) -> int:
+        """See `fast.Encode`."""
+        return self.encode.inline_chars
+
     def split(self, text: str, start: int = 0) -> list[Segment]:
         """The text from `start` on, where one of its segments begins, as segments and the `cuts` between them."""
         rest = text[start:]

@@ -31,9 +31,6 @@ MAX_NEW_CHARS = 2_000_000
 """New text that may wait for the threads, of all requests together: a second of work, or eight if it is all digits and
 spaces. What comes beyond it is routed by load."""
 
-INLINE_NEW_CHARS = 2_000
-"""New text that is tokenised at once, in half a millisecond; more goes to a thread."""
-
 INLINE_CHARS = 200_000
 INLINE_MESSAGES = 100
 """A chat within both is rendered at once, in about a millisecond; a larger one in a thread."""
@@ -117,7 +114,7 @@ class Tokenizer:
                 split = await self._worker.run(_RENDER_SIZE, lambda: self._split(source))
             found = {**self._cuts}
             if missing := self._cache.find(split.segments, found):
-                if _chars(missing) <= INLINE_NEW_CHARS:
+                if _chars(missing) <= self._texts.inline_chars:
                     found |= self._tokenise(missing)
                 else:
                     found |= await self._tokenise_in_thread(missing)
