@@ -64,13 +64,12 @@ class Beginnings(Generic[V]):
         """
         values: list[V] = []
         keys: list[_Key] = []
-        last: Hashable = root
-        get = self._entries.get
+        last: Hashable = root, stride
+        get, is_there, tail = self._entries.get, whole.startswith, min(stride, _TAIL)
         for end in range(stride, len(whole) + 1, stride):
-            piece = whole[end - stride : end]
-            key = last, piece[-_TAIL:]
+            key = last, whole[end - tail : end]
             entry = get(key)
-            if entry is None or entry.piece != piece:
+            if entry is None or not is_there(entry.piece, end - stride):  # type: ignore[arg-type]  # texts or bytes, both
                 break
             values.append(entry.value)
             keys.append(key)
@@ -79,9 +78,10 @@ class Beginnings(Generic[V]):
 
     def keep(self, known: Known[V], whole: str | bytes, values: Iterable[V]) -> None:
         """`known` is what `find` told, and was of use; `values` are those of the strides that follow."""
+        entries, used = self._entries, self._entries.move_to_end
         for key in known.keys:
-            if key in self._entries:
-                self._entries.move_to_end(key)
+            if key in entries:
+                used(key)
         last = known.last
         for value, start in zip(values, count(len(known.keys) * known.stride, known.stride), strict=False):
             last = self._put(last, whole[start : start + known.stride], value)

@@ -45,6 +45,8 @@ def token_bytes(token_ids: Sequence[int]) -> bytes:
 
     Raises OverflowError or TypeError for what is no 32-bit token id.
     """
+    if sys.byteorder == "little" and isinstance(token_ids, array) and token_ids.typecode == "I":
+        return token_ids.tobytes()
     ids = array("I", token_ids)
     if sys.byteorder == "big":
         ids.byteswap()

@@ -196,7 +196,7 @@ class PromptReader:
         sizes = self._block_sizes()
         begun, left = [], longest
         for ids in token_lists:
-            hashed = ids[:left]
+            hashed = ids if len(ids) <= left else ids[:left]  # a slice of all would be a copy
             left -= len(hashed)
             tokens = min(len(ids) + prompt.guessed_tokens, longest)
             begun.append((tokens, [self._grown.begin(root, hashed, size, extras) for size in sizes]))

@@ -126,11 +126,12 @@ class Segmenter:
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
         """The ids of each segment. Releases the GIL for most of the time. Raises NoText."""
-        lead = 1 if self._lead else 0
-        return {
-            segment: as_ids(ids if isinstance(segment, First) else ids[lead:])
-            for segment, ids in zip(segments, self.encode([*map(self._as_it_stands, segments)]), strict=True)
-        }
+        lead, first = self._lead, 1 if self._lead else 0
+        texts = [lead + segment if type(segment) is str else self._as_it_stands(segment) for segment in segments]
+        found: dict[Segment, Ids] = {}
+        for segment, ids in zip(segments, self.encode(texts), strict=True):
+            found[segment] = as_ids(ids if type(segment) is First else ids[first:])
+        return found
 
     def _chunks(self, piece: str) -> list[Segment]:
         if len(piece) <= self._longest:
