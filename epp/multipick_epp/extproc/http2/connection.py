@@ -61,6 +61,7 @@ class Connection:
         self.streams = Streams(serve, bounds, shared, self.output, self._allowance)
         self._acknowledged = False  # our settings
         self._window = bounds.connection_window
+        self._credit = bounds.connection_window // 4  # is returned at once: so much, at least
         self._unreturned = 0  # bytes that came, and for which the peer has no new credit yet
         self._opened = self._heard = self._used = clock()
         self._asked: float | None = None  # for a sign of life
@@ -99,7 +100,7 @@ class Connection:
             self._go_on()
         if output.waiting:
             output.flow()
-        if self._unreturned >= self._window // 4:
+        if self._unreturned >= self._credit:
             self._return_credit()
         if not streams.open and streams.refuse_above != WINDOW_MAX:
             self.closing = True

@@ -148,12 +148,12 @@ class Http2Protocol(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        connection, transport = self.connection, self._transport
+        connection, output, transport = self.connection, self._output, self._transport
         if not transport.is_closing():
             try:
                 while data := connection.take():
                     transport.write(data if self._tls is None else self._tls.send(data))
-                    if not self._output.waiting:
+                    if not output.waiting:
                         break
             except ssl.SSLError:  # TLS is over already
                 transport.abort()
@@ -161,8 +161,8 @@ class Http2Protocol(asyncio.Protocol):
                 if connection.fault is not None:
                     self._owner.refused(_refusal(connection), self._peer)
                 transport.close()
-        self._output.awaited = False
-        if connection.input.more or not (self._reading and self._output.writable):
+        output.awaited = False
+        if connection.input.more or not (self._reading and output.writable):
             self._regulate()
 
     def _regulate(self) -> None:
