@@ -9,7 +9,8 @@ bisection finds the change points; a hole that it meets ends the hit there, too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from multipick_epp.types import BlockKey
 
@@ -19,8 +20,7 @@ Shards = Sequence[dict[BlockKey, int]]
 """Block key -> bits of the caches that hold it; a key lives in shard `key % SHARDS`."""
 
 
-@dataclass(slots=True)
-class Depths:
+class Depths(msgspec.Struct):
     """What a lookup found. `rings`: (blocks held from the start, bits of the caches that hold exactly so many)."""
 
     rings: list[tuple[int, int]]

@@ -17,8 +17,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_it_begins_again_after_every_end() -> None:
     outages: Counter[tuple[str, str]] = Counter()
-    link = Link("loads", Random(0), outages)
+    link = Link("loads", Random(0), outages, lambda: told.append(link.outage))
     seen: list[str | None] = []
+    told: list[str | None] = []
     done = asyncio.Event()
     attempts = 0
 
@@ -49,6 +50,7 @@ async def test_it_begins_again_after_every_end() -> None:
     task = asyncio.create_task(link.run(open_connection, session))
     await done.wait()
     assert seen == ["away", "denied", "error", None, "slow"]
+    assert told == [*seen, None], "each is told at once"
     assert link.outage is None
     assert outages == {("loads", reason): 1 for reason in ("away", "denied", "error", "slow")}
     task.cancel()

@@ -26,18 +26,27 @@ class Link:
     first attempt has succeeded or failed.
     """
 
-    def __init__(self, name: str, rng: Random, outages: Counter[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        rng: Random,
+        outages: Counter[tuple[str, str]],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`changed` is called whenever `outage` has become another."""
         self.name = name
         self.outage: str | None = "starting"
         self.settled = asyncio.Event()
         self._outages = outages
+        self._changed = changed
         self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, rng)
 
     def up(self) -> None:
         """The session has set everything up."""
         if self.outage is not None:
             log.info("store link is up", extra={"link": self.name, "after": self.outage})
-        self.outage = None
+            self.outage = None
+            self._changed()
         self._backoff.reset()
         self.settled.set()
 
@@ -73,5 +82,6 @@ class Link:
         if self.outage != lost.reason:
             log.warning("store link is down", extra={"link": self.name, "reason": lost.reason, "detail": str(lost)})
             self._outages[self.name, lost.reason] += 1
-        self.outage = lost.reason
+            self.outage = lost.reason
+            self._changed()
         self.settled.set()

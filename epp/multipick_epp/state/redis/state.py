@@ -1,10 +1,11 @@
 """`RedisState`: the state of a pool that all its pickers share."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
+from typing import Any
 
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
@@ -68,8 +69,9 @@ class RedisState:
         sessions: list[tuple[str, float, Session]] = [("writer", WRITER_STALL_S, self._writer.session)]
         if picks:
             sessions += [("loads", loads.STALL_S, self._loads.session), ("tail", tail.STALL_S, self._tail.session)]
-        self._sessions = [(Link(name, self._rng, self.stats.outages), stall_s, run) for name, stall_s, run in sessions]
+        self._sessions = [(self._link(name), stall_s, run) for name, stall_s, run in sessions]
         self._links = [link for link, _, _ in self._sessions]
+        self._takes_writes = True
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -100,13 +102,12 @@ class RedisState:
         """See `State`; as "link: reason"."""
         return next((f"{link.name}: {link.outage}" for link in self._links if link.outage), None)
 
-    def _judge(self) -> None:
-        """Bring the modes up to the moment: by time, and by whether the store takes writes, as far as we were told."""
-        takes_writes = True
-        for link in self._links:
-            if link.outage is not None and link.outage in REFUSES_WRITES:
-                takes_writes = False
-        self._tail.trust.judge(takes_writes)
+    def _hear_of_outages(self) -> None:
+        """Whether the store takes writes, as far as we were told."""
+        self._takes_writes = not any(link.outage in REFUSES_WRITES for link in self._links)
+
+    def _link(self, name: str) -> Link:
+        return Link(name, self._rng, self.stats.outages, self._hear_of_outages)
 
     # --- index
 
@@ -174,7 +175,7 @@ class RedisState:
 
     def mode(self, endpoint: Endpoint) -> Mode:
         """See `State`."""
-        self._judge()
+        self._tail.trust.judge(self._takes_writes)
         return self.index.mode(endpoint)
 
     def block_size(self, endpoint: Endpoint) -> int | None:
@@ -188,7 +189,7 @@ class RedisState:
     def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
         """See `State`."""
         self.index.expire(self._loop.time())
-        self._judge()
+        self._tail.trust.judge(self._takes_writes)
         return self.index.hits(chains)
 
     def on_stored(self, listener: Callable[[Endpoint, Sequence[BlockKey]], None]) -> None:
@@ -229,15 +230,15 @@ class RedisState:
         """See `State`."""
         return self._loads.load_columns(endpoints)
 
-    async def reserve(
+    def reserve(
         self,
         reservation: ReservationId,
         candidates: Candidates,
         equal_prompt: EqualPrompt | None = None,
         context: Context | None = None,
-    ) -> Reserved:
+    ) -> Coroutine[Any, Any, Reserved]:
         """See `State`."""
-        return await self._loads.reserve(reservation, candidates, equal_prompt, context)
+        return self._loads.reserve(reservation, candidates, equal_prompt, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""

@@ -41,8 +41,10 @@ BLOCK_S = 0.25
 """A read waits so long for news: a store that lost its data, or an owner that is gone, is noticed within it."""
 STALL_S = BLOCK_S + 2.0
 ENTRIES_A_READ = 128
-READS_APART_S = 0.005
-"""What comes so soon after other news is read together: a read for each routed prompt cost a tenth of a decision."""
+READS_APART_S = 0.01
+"""What comes so soon after other news is read together: a read for each routed prompt costs a tenth of a decision. The
+first news after a pause are heard at once, and what an equal prompt has to know at once the store knows: `routed`.
+"""
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
 UNCONFIRMED_S = 30.0
