@@ -15,6 +15,7 @@ from multipick_epp.engines.event_sources import EventSource
 from multipick_epp.engines.metrics_page import Gauges
 from multipick_epp.engines.models import ServedModels
 from multipick_epp.engines.unanswered import COMPRESSED, Unanswered, Why, broken, refused, slow, too_long
+from multipick_epp.tasks.eager import in_task
 from multipick_epp.types import Endpoint, address_of
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class EngineClient:
     ) -> bytes | Unanswered:
         if self._session is None or self._session.closed:
             return Unanswered(Why.AWAY, "not asked")
+        await in_task()
         try:
             async with self._session.request(
                 method,

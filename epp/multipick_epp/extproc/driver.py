@@ -1,7 +1,7 @@
 """Runs one stream: carries out its effects against the transport below and the picker behind.
 
-Knows neither gRPC nor HTTP/2. The transport pushes what arrives, and is given what to send; the picker's decision runs
-as a task of its own, so that a client who leaves meanwhile is noticed at once.
+Knows neither gRPC nor HTTP/2. The transport pushes what arrives, and is given what to send; the picker's decision goes
+on as a task of its own from where it has to wait, so that a client who leaves meanwhile is noticed at once.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
 from multipick_epp.extproc.stream import Phase, Stream
 from multipick_epp.requests.reserved import Uncheckable
+from multipick_epp.tasks.eager import Rest, begin
 from multipick_epp.tokens.outcome import NoText
 
 log = logging.getLogger(__name__)
@@ -216,10 +217,12 @@ class Conversation:
             self._settings.reserved.passed_unread()
 
     def _begin(self, work: Coroutine[Any, Any, None], give_up: Callable[[], None]) -> None:
-        """Do it beside the stream, and give it up where it takes too long."""
-        loop = asyncio.get_running_loop()
-        self._guard = loop.call_later(self._settings.pick_guard_s, give_up)
-        self._decision = loop.create_task(work)
+        """Do it, beside the stream from where it has to wait; give it up where that takes too long."""
+        rest = begin(work)
+        if isinstance(rest, Rest):
+            loop = asyncio.get_running_loop()
+            self._guard = loop.call_later(self._settings.pick_guard_s, give_up)
+            self._decision = loop.create_task(rest)
 
     async def _decide(self, request: PickRequest) -> None:
         body = None if request.body is None else await self._clean(request.path, request.body)

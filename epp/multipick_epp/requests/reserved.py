@@ -89,8 +89,8 @@ def without_reserved(body: bytes) -> bytes:
 def _has_no_such_name(body: bytes) -> bool:
     """Whether it is a JSON object in UTF-8 without any such field, as nearly all are; False for one too long to tell.
 
-    Takes a seventh of a search for signs, and 2 us a kilobyte at worst. The decoder takes no JSON that engines don't, and
-    tells names by what they say, as they do.
+    Takes a seventh of a search for signs, and 2 us a kilobyte at worst. The decoder takes no JSON that engines don't,
+    and tells names by what they say, as they do.
     """
     try:
         return len(body) <= _DECODED_BYTES and _seen.decode(body) == _NOTHING

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from multipick_epp.tasks.eager import Rest, begin
+from multipick_epp.tasks.eager import Rest, begin, in_task
 
 
 async def _twice(value: "asyncio.Future[int]") -> int:
@@ -81,3 +81,44 @@ async def test_a_timeout_inside_is_the_coroutines_own() -> None:
     assert isinstance(rest, Rest)
     async with asyncio.timeout(3_600):
         assert await rest == "late"
+
+
+async def test_a_task_that_is_cancelled_before_it_ran_gives_up_what_the_coroutine_waits_for() -> None:
+    awaited = asyncio.get_running_loop().create_future()
+    given_up = []
+
+    async def waits() -> None:
+        try:
+            await awaited
+        except asyncio.CancelledError:
+            given_up.append(awaited.cancelled())
+            raise
+
+    rest = begin(waits())
+    assert isinstance(rest, Rest)
+    task: asyncio.Task[None] = asyncio.create_task(rest)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert given_up == [True]
+
+
+def test_what_is_begun_outside_of_a_task_goes_on_in_one_where_it_says_so() -> None:
+    async def times_out() -> str:
+        await in_task()
+        try:
+            async with asyncio.timeout(0.001):
+                await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            return "late"
+        return "never"
+
+    loop = asyncio.new_event_loop()
+    begun: list[str | Rest[str]] = []
+    loop.call_soon(lambda: begun.append(begin(times_out())))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    [rest] = begun
+    assert isinstance(rest, Rest)
+    assert loop.run_until_complete(loop.create_task(rest)) == "late"
+    loop.close()
