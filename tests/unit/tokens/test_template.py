@@ -1,9 +1,12 @@
 """Templates are rendered as `transformers` does it, within bounds, and can do no harm."""
 
+import json
 from typing import Any
 
 import jinja2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from multipick_epp.tokens import template as template_module
 from multipick_epp.tokens.content_format import content_format
 from multipick_epp.tokens.outcome import NoText
@@ -157,3 +160,28 @@ def test_a_message_that_can_not_be_continued_refuses_the_chat(source: str, messa
 )
 def test_the_content_format_is_seen_in_the_template(source: str, wants: str) -> None:
     assert content_format(jinja2.Environment().parse(source)) == wants
+
+
+KEYS = st.text(max_size=4) | st.integers() | st.booleans() | st.none()
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(VALUES | st.sampled_from([[1], [1.0], [True], [0], [-0.0], [False], {1: 2}, {"1": 2}, {True: 2}, ["1"]]))
+@settings(deadline=None, derandomize=True, max_examples=400)
+def test_json_is_what_python_writes_whatever_was_written_before(value: Any) -> None:
+    assert render("{{ value | tojson }}", value=value) == json.dumps(value, ensure_ascii=False)
+
+
+def test_what_json_has_no_form_for_is_refused_and_what_is_long_or_deep_is_written() -> None:
+    for value in (jinja2.Undefined(), [jinja2.Undefined()], {"a": b"b"}, range(3)):
+        with pytest.raises(NoText):
+            render("{{ value | tojson }}", value=value)
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    for long in (["x" * 20_000], [2**200], ["\ud800"], deep):
+        assert render("{{ long | tojson }}", 100_000, long=long) == json.dumps(long, ensure_ascii=False)
