@@ -31,7 +31,7 @@ class LoadTable:
 
     def columns(self) -> LoadColumns:
         """As they are now: what changes later doesn't change these."""
-        return LoadColumns(*[column.copy() for column in self._columns])
+        return LoadColumns(*map(list.copy, self._columns))
 
 
 def columns_of(endpoints: Sequence[Endpoint], loads: Mapping[Endpoint, Load]) -> LoadColumns:

@@ -33,11 +33,6 @@ class Mirror:
         """The bits of all caches that hold `key`, retired ones included."""
         return self.shards[key % SHARDS].get(key, 0)
 
-    def lacking(self, bit: int, keys: Sequence[BlockKey]) -> Sequence[BlockKey]:
-        """Those of `keys` that `bit` is not set on."""
-        shards = self.shards
-        return [key for key in keys if not shards[key % SHARDS].get(key, 0) & bit]
-
     def new_bit(self, endpoint: Endpoint) -> int | None:
         """A bit that is in no mask, for a cache that starts empty; None where too many wait to be swept."""
         bit = self.lanes.take(endpoint)
@@ -45,23 +40,24 @@ class Mirror:
             self.keys_of[bit] = 0
         return bit
 
-    def store(self, bit: int, keys: Iterable[BlockKey]) -> None:
-        """Set `bit` on each of `keys`."""
+    def store(self, bit: int, keys: Iterable[BlockKey]) -> Sequence[BlockKey]:
+        """Set `bit` on each of `keys`. Returns those on which it was not."""
         shards = self.shards
-        new = 0
+        new: list[BlockKey] = []
         before = after = 0  # neighbours mostly have the same mask
         for key in keys:
             shard = shards[key % SHARDS]
             mask = shard.get(key)
             if mask is None:
                 shard[key] = bit
-                new += 1
+                new.append(key)
             elif not mask & bit:
                 if mask != before:
                     before, after = mask, self._intern(mask | bit)
                 shard[key] = after
-                new += 1
-        self.keys_of[bit] += new
+                new.append(key)
+        self.keys_of[bit] += len(new)
+        return new
 
     def remove(self, bit: int, keys: Iterable[BlockKey]) -> None:
         """Clear `bit` on each of `keys`."""

@@ -50,13 +50,12 @@ class OptimisticEntries:
         alone = (number,)  # one object for all keys
         pending = self._pending.setdefault(bit, {})
         size = len(pending)
-        new = self._mirror.lacking(bit, keys)
+        new = self._mirror.store(bit, keys)
         shared = [key for key in keys if key in pending] if pending else ()
         for key in shared:
             pending[key] = (*pending[key], number)
         pending |= dict.fromkeys(new, alone)
         self._size += len(pending) - size
-        self._mirror.store(bit, new)
         ours = [key for key in keys if key in pending] if shared else new
         self._prompts[number] = _Prompt(bit, ours, owner)
         heappush(self._deadlines, (deadline, number))

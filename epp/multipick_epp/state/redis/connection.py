@@ -17,9 +17,9 @@ from multipick_epp.state.redis.reasons import AWAY, ERROR, PROTOCOL, SLOW, reaso
 Argument = bytes | str | int
 REPLY_BYTES: Final = 64 << 20
 """A longer reply is not waited for. Ours are below 3 MB."""
-LATER_S: Final = 0.002
+LATER_S: Final = 0.005
 """What nobody waits for may wait so long for a call to go with: a write of its own costs a tenth of a decision. Other
-replicas look at loads only every 25 ms."""
+replicas look at loads only every 25 ms, and what waits mostly lowers a load: who does not know it yet keeps away."""
 _TOO_MANY: Final = re.compile(rb"\r\n[*%~>|]\d{8,}\r\n")
 """A reply that announces ten million parts or more: hiredis makes room for all of them at once. No text of ours has a
 line break.
