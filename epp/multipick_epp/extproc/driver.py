@@ -114,7 +114,7 @@ class Conversation:
         kept: Kept | None = None,
         open_: set["Conversation"] | None = None,
     ) -> None:
-        """`kept` and `open_` are shared by all streams of a server; it is among `open_` as long as it is."""
+        """`kept` and `open_` are shared by all streams of a server; each is among `open_` until it is over."""
         self._transport = transport
         self._picker = picker
         self._observer = observer
