@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from multipick_epp.extproc import errors
+from multipick_epp.extproc.alarms import Alarms
 from multipick_epp.extproc.chunks import read_chunk
 from multipick_epp.extproc.collected import Bounds, Kept
 from multipick_epp.extproc.effects import (
@@ -102,6 +103,16 @@ class StreamOptions:
     counts_output: bool = False  # the picker is told how many tokens an answer had, where that passes here
 
 
+class Common:
+    """What all streams of a server have in common."""
+
+    def __init__(self, settings: StreamOptions) -> None:
+        self.kept = Kept()
+        self.open: set[Conversation] = set()
+        self.silent = Alarms(settings.first_message_s)
+        self.guards = Alarms(settings.pick_guard_s)
+
+
 class Conversation:
     """One stream in progress."""
 
@@ -111,29 +122,29 @@ class Conversation:
         picker: Picker,
         observer: Observer,
         settings: StreamOptions,
-        kept: Kept | None = None,
-        open_: set["Conversation"] | None = None,
+        common: Common | None = None,
     ) -> None:
-        """`kept` and `open_` are shared by all streams of a server; each is among `open_` until it is over."""
+        """Without `common`, alone."""
         self._transport = transport
         self._picker = picker
         self._observer = observer
         self._settings = settings
-        self._stream = Stream(settings.bounds, kept, hooks=settings.conformance, counts_output=settings.counts_output)
+        self._common = common = Common(settings) if common is None else common
+        self._stream = Stream(
+            settings.bounds, common.kept, hooks=settings.conformance, counts_output=settings.counts_output
+        )
         self._decision: asyncio.Task[None] | None = None  # while the picker is asked
         self._asked: PickRequest | None = None  # what about, as long as its answer is waited for
-        self._guard: asyncio.TimerHandle | None = None  # the same
+        self._guard: Callable[[], None] | None = None  # what gives that up in time; the same
         self._body: bytes | None = None  # what goes on instead of the client's body, where that had reserved fields
         self._checked = False  # for them
         self._paused = False
         self._over = False
         self._since = perf_counter()
-        self._open = set() if open_ is None else open_
-        self._open.add(self)
+        common.open.add(self)
         observer.opened()
-        self._silence: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
-            settings.first_message_s, self._hang_up
-        )
+        self._silence: Callable[[], None] | None = self._hang_up  # what ends it where no message comes
+        common.silent.set(self._silence)
 
     def message(self, data: bytes) -> None:
         """The gateway said this."""
@@ -182,7 +193,7 @@ class Conversation:
         if self._stream.state is not Phase.ENDED:
             self._step(self._stream.closed)
         self._observer.closed()
-        self._open.discard(self)
+        self._common.open.discard(self)
 
     def _step(self, event: Callable[..., list[Effect]], *about: object) -> None:
         """Something happened on the stream; carry out its effects."""
@@ -220,9 +231,9 @@ class Conversation:
         """Do it, beside the stream from where it has to wait; give it up where that takes too long."""
         rest = begin(work)
         if isinstance(rest, Rest):
-            loop = asyncio.get_running_loop()
-            self._guard = loop.call_later(self._settings.pick_guard_s, give_up)
-            self._decision = loop.create_task(rest)
+            self._guard = give_up
+            self._common.guards.set(give_up)
+            self._decision = asyncio.get_running_loop().create_task(rest)
 
     async def _decide(self, request: PickRequest) -> None:
         body = None if request.body is None else await self._clean(request.path, request.body)
@@ -298,7 +309,7 @@ class Conversation:
 
     def _abandon_pick(self) -> None:
         if self._guard is not None:
-            self._guard.cancel()
+            self._common.guards.off(self._guard)
             self._guard = None
         if self._decision is not None:
             self._decision.cancel()
@@ -311,7 +322,7 @@ class Conversation:
 
     def _heard(self) -> None:
         if self._silence is not None:
-            self._silence.cancel()
+            self._common.silent.off(self._silence)
             self._silence = None
 
     def _lap(self, stage: Stage) -> None:

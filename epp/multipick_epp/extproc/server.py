@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import grpc
 
-from multipick_epp.extproc.collected import Kept
 from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.drain import UNDECIDED_S, stop_all
-from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
+from multipick_epp.extproc.driver import Common, Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.tls import Certificate
@@ -45,8 +44,7 @@ class ExtProcServer:
         self._observer = observer
         self._settings = settings
         self._certificate = certificate
-        self._kept = Kept()
-        self._open: set[Conversation] = set()
+        self._common = Common(settings)
         process = grpc.stream_stream_rpc_method_handler(self._process)
         handlers = (
             grpc.method_handlers_generic_handler(EXT_PROC_SERVICE, {"Process": process}),
@@ -75,15 +73,15 @@ class ExtProcServer:
     async def drain(self, deadline_s: float) -> None:
         """Not ready at once; answer on until nothing is open or the deadline is there; then end what is left."""
         self._health.drain()
-        await quiet(lambda: self._open, deadline_s)
+        await quiet(lambda: self._common.open, deadline_s)
         stopping = asyncio.create_task(self._server.stop(UNDECIDED_S + _GOODBYE_S))
         await asyncio.sleep(0)  # from then on it takes no new calls
-        await stop_all(self._open)
+        await stop_all(self._common.open)
         await stopping
 
     async def _process(self, _requests: object, context: Any) -> None:
         wire = _Wire()
-        conversation = Conversation(wire, self._picker, self._observer, self._settings, self._kept, self._open)
+        conversation = Conversation(wire, self._picker, self._observer, self._settings, self._common)
         reading = asyncio.create_task(wire.read(context, conversation))
         try:
             with contextlib.suppress(Exception):  # the connection broke: no error of ours

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from multipick_epp.extproc.collected import Kept
 from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.drain import stop_all
-from multipick_epp.extproc.driver import Conversation, Observer, StreamOptions
+from multipick_epp.extproc.driver import Common, Conversation, Observer, StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.http2 import calls
 from multipick_epp.extproc.http2.bounds import Bounds
@@ -35,11 +34,11 @@ class Http2ExtProcServer:
     ) -> None:
         """Without a certificate, plaintext."""
         self._health = health
-        self._open: set[Conversation] = set()
-        kept = Kept()
+        common = Common(settings)
+        self._open = common.open
 
         def process(stream: Stream) -> Conversation:
-            return Conversation(stream, picker, observer, settings, kept, self._open)
+            return Conversation(stream, picker, observer, settings, common)
 
         # A body above the limit still gets in, to be answered with 413: an oversize message would be a broken stream.
         bounds = Bounds(connections or Connections(), message=max(2 * settings.bounds.max_body_bytes, _MESSAGE_BYTES))
