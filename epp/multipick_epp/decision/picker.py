@@ -286,7 +286,7 @@ class PoolPicker:
     async def _read(self, request: PickRequest, started: float) -> Known | Blind:
         try:
             prompt = begin(self._reader.read(request))
-            if isinstance(prompt, Rest):
+            if type(prompt) is Rest:
                 await in_task()
                 async with asyncio.timeout(started + self._settings.deadline_s - time.perf_counter()):
                     prompt = await prompt

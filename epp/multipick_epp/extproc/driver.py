@@ -230,7 +230,7 @@ class Conversation:
     def _begin(self, work: Coroutine[Any, Any, None], give_up: Callable[[], None]) -> None:
         """Do it, beside the stream from where it has to wait; give it up where that takes too long."""
         rest = begin(work)
-        if isinstance(rest, Rest):
+        if type(rest) is Rest:
             self._guard = give_up
             self._common.guards.set(give_up)
             self._decision = asyncio.get_running_loop().create_task(rest)

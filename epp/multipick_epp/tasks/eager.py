@@ -6,11 +6,12 @@ asyncio can begin tasks like that, too.)
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 T = TypeVar("T")
 
 
+@final
 class Rest(Coroutine[Any, Any, T]):
     """What is left of a coroutine that waits. To be awaited once, in the task that began it, or made a task of."""
 
