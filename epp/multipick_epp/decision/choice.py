@@ -7,6 +7,7 @@ from operator import add
 from random import Random
 from typing import NamedTuple
 
+from multipick_epp.blocks import Chains
 from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.decision.undirected import NO_HIT, one_a_port
@@ -14,7 +15,7 @@ from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.hotspot import Hotspot
 from multipick_epp.policy.marginal import marginal, pool_terms
-from multipick_epp.policy.snapshot import Prefixes, Rank, Ranking, Snapshot
+from multipick_epp.policy.snapshot import NO_PREFIXES, Prefixes, Rank, Ranking, Snapshot
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Hit, Marginal, State
 from multipick_epp.telemetry.tallies import Spreads
 from multipick_epp.types import Endpoint
@@ -65,7 +66,9 @@ class Chooser:
         if undirected:
             ready, hits = one_a_port(ready, undirected, hits, self._state.loads, prompt.prompt_tokens)
         looked_up = time.perf_counter()
-        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready, self._hotspots.prefixes(prompt))
+        alone = prompt.alone
+        prefixes = NO_PREFIXES if alone is None else self._hotspots.prefixes(alone)
+        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready, prefixes)
         self._turn += 1
         ranking = self._rank(snapshot, self._rng)
         kept_out = None
@@ -75,12 +78,14 @@ class Chooser:
         candidates = _candidates(snapshot, ready, rows)
         self._lookup_seconds.observe(looked_up - started)
         self._policy_seconds.observe(time.perf_counter() - looked_up)
-        equal_prompt = None if undirected else _equal_prompt(prompt, max(candidates.new_tokens))
+        equal_prompt = (
+            _equal_prompt(alone, max(candidates.new_tokens)) if alone is not None and not undirected else None
+        )
         return Choice(snapshot, ranking, rows, candidates, equal_prompt, self._context(snapshot), kept_out)
 
     def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
         """What each endpoint holds of the prompt; those that hold nothing are left out."""
-        if isinstance(prompt, Blind) or not prompt.reads_cache:
+        if type(prompt) is Blind or not prompt.reads_cache:
             return {}
         if len(prompt.chains) == 1:
             return self._state.hits(prompt.chains[0])
@@ -135,11 +140,8 @@ def _candidates(snapshot: Snapshot, ready: Columns, rows: Sequence[int]) -> Cand
     return Candidates(*columns, [queued[row] for row in rows], [in_flight[row] for row in rows])
 
 
-def _equal_prompt(prompt: Known | Blind, most_new_tokens: int) -> EqualPrompt | None:
+def _equal_prompt(chains: Chains, most_new_tokens: int) -> EqualPrompt | None:
     """`most_new_tokens`: what any candidate would have to prefill."""
-    if isinstance(prompt, Blind) or not prompt.reads_cache or len(prompt.chains) != 1:
-        return None
-    chains = prompt.chains[0]
     size = min(chains.by_size, default=0)
     usable = chains.usable(size) if size else 0
     if not 0 < usable <= len(chains.by_size[size]):

@@ -43,7 +43,7 @@ class Eligible:
         """What the request asks of an engine, for those who judge its failures."""
         if adapter_of(prompt.model, self._models) is not None:
             return Asked.OTHER_MODEL
-        return Asked.OWN_MODEL if isinstance(prompt, Known) or prompt.read else Asked.UNKNOWN
+        return Asked.OWN_MODEL if type(prompt) is Known or prompt.read else Asked.UNKNOWN
 
     def named(self, request: PickRequest, prompt: Known | Blind, endpoint: Endpoint) -> bytes | None:
         """The body in which a response that may be stored has a name that tells where."""

@@ -11,7 +11,7 @@ from time import monotonic
 
 import msgspec
 
-from multipick_epp.decision.prompts import Blind, Known
+from multipick_epp.blocks import Chains
 from multipick_epp.policy.hotspot import Hotspot, HotspotGuard, without
 from multipick_epp.policy.popularity import Popularity
 from multipick_epp.policy.snapshot import NO_PREFIXES, Prefixes, Ranking, Snapshot
@@ -53,11 +53,9 @@ class Hotspots:
         """Classes that were hot when they were last asked for."""
         return [told for key, told in self._told.items() if self._guard.is_watched(key)]
 
-    def prefixes(self, prompt: Known | Blind) -> Prefixes:
-        """Count the request; its prefixes. None of a prompt that is not known, or not one alone."""
-        if isinstance(prompt, Blind) or not prompt.reads_cache or len(prompt.chains) != 1:
-            return NO_PREFIXES
-        by_size = prompt.chains[0].by_size
+    def prefixes(self, chains: Chains) -> Prefixes:
+        """Count a request by its prompt; its prefixes."""
+        by_size = chains.by_size
         size = min(by_size, default=0)
         return self._popularity.count(by_size[size], size) if size else NO_PREFIXES
 

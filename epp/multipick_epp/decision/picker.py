@@ -155,14 +155,14 @@ class PoolPicker:
         unexplained = choice.candidates.unexplained_queued
         queued = reserved.load.queued_tokens + (unexplained[reserved.index] if unexplained else 0)
         new_tokens = max(1, snapshot.prompt_tokens - hit_tokens)
-        fallback = prompt.reason if isinstance(prompt, Blind) else None
+        fallback = prompt.reason if type(prompt) is Blind else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
         self._live[reservation] = _Live(endpoint, prompt, self._eligible.asked(prompt), rank, decision, predicted)
         if self._traffic is not None and request.body_bytes:
             self._traffic.picked(reservation, prompt)
         self._failures.picked(endpoint)
-        read = isinstance(prompt, Known) and prompt.reads_cache
+        read = type(prompt) is Known and prompt.reads_cache
         self._registry.picked(endpoint, snapshot.prompt_tokens, hit_tokens, sure=sure, read=read)
         self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
         self._prefills.watch(
@@ -296,7 +296,7 @@ class PoolPicker:
             # The rung below a fault of our own, too: the request must not pay for it.
             log.exception("prompt not read", extra={"path": request.path})
             prompt = guess(request, "internal error")
-        if isinstance(prompt, Blind) and request.body_bytes:
+        if type(prompt) is Blind and request.body_bytes:
             self._metrics.fallbacks.labels(prompt.reason).inc()
         return prompt
 
@@ -315,7 +315,7 @@ class PoolPicker:
         return reserved
 
     def _mode(self, prompt: Known | Blind, endpoint: Endpoint, residency: Residency, sure: bool) -> Mode:
-        if isinstance(prompt, Blind):
+        if type(prompt) is Blind:
             return Mode.BLIND
         size = residency.block_size
         if size is not None and all(size not in chains.by_size for chains in prompt.chains):

@@ -41,9 +41,7 @@ class Sample:
 
     def take(self, prompt: Known | Blind, hit_tokens: int, mode: Mode) -> Predicted | None:
         """What to compare later; None for a prediction that is not compared."""
-        if mode is not Mode.EXACT or isinstance(prompt, Blind):
-            return None
-        if prompt.guessed or not prompt.reads_cache or len(prompt.chains) != 1:
+        if mode is not Mode.EXACT or type(prompt) is Blind or prompt.guessed or prompt.alone is None:
             return None
         self._passed += 1
         if self._passed < self._every:

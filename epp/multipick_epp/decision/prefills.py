@@ -51,11 +51,11 @@ class Prefills:
         """The endpoint is charged, and has `queued` tokens to prefill: watch it, and count the prompt as resident until
         events say so. No `residency`: another rank may have it, and nothing is resident, nor awaited, anywhere.
         """
-        size = residency.block_size if residency and isinstance(prompt, Known) and len(prompt.chains) == 1 else None
-        if residency is None or size is None or isinstance(prompt, Blind):
+        chains = prompt.chains[0] if type(prompt) is Known and len(prompt.chains) == 1 else None
+        if residency is None or residency.block_size is None or chains is None:
             self._progress.watch(reservation, endpoint, prompt.prompt_tokens, 0, (), hit_tokens)
             return
-        chains = prompt.chains[0]
+        size = residency.block_size
         keys = chains.by_size.get(size, ())
         self._progress.watch(reservation, endpoint, chains.prompt_tokens, size, keys, hit_tokens)
         if missing := keys[hit_tokens // size :]:

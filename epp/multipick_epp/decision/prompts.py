@@ -11,7 +11,7 @@ import asyncio
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, final
 
 import msgspec
 from msgspec.structs import replace
@@ -59,6 +59,7 @@ class Encoder(Protocol):
         """Token ids exactly as the engine will make them, or why that is not possible."""
 
 
+@final
 class Known(msgspec.Struct, frozen=True, gc=False):
     """A request whose prompts we know as the engine will: one `Chains` a prompt, nearly always one."""
 
@@ -72,9 +73,15 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     @property
     def prompt_tokens(self) -> int:
         """Tokens of all its prompts."""
-        return sum(chains.prompt_tokens for chains in self.chains)
+        return sum([chains.prompt_tokens for chains in self.chains])
+
+    @property
+    def alone(self) -> Chains | None:
+        """Its prompt, where it has one alone that may hit."""
+        return self.chains[0] if self.reads_cache and len(self.chains) == 1 else None
 
 
+@final
 class Blind(msgspec.Struct, frozen=True, gc=False):
     """A request whose prompt we don't know; `prompt_tokens` is a guess by its size."""
 
@@ -83,6 +90,10 @@ class Blind(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None  # as the client named it, where that much was read
     read: bool = False  # as far as the model: it is a request of an API that we know
     stored: Stored | None = None
+
+    @property
+    def alone(self) -> None:
+        """As `Known.alone`."""
 
 
 class PromptReader:

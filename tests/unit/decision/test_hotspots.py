@@ -6,7 +6,7 @@ from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.policy.hotspot import LEAST
 from multipick_epp.policy.lmetric import lmetric
 from multipick_epp.policy.popularity import WINDOW
-from multipick_epp.policy.snapshot import NO_PREFIXES, Ranking, Snapshot
+from multipick_epp.policy.snapshot import Ranking, Snapshot
 from multipick_epp.types import Endpoint
 
 ROOT = root_key(b"", "m")
@@ -28,12 +28,12 @@ class Told:
     def _keep(self) -> None:
         self.kept_out += 1
 
-    def prompt(self, prefix: int = 0) -> Known:
+    def prompt(self, prefix: int = 0) -> Chains:
         """One of the class, with a question of its own."""
         self._number += 1
         start = prefix << 24
         tokens = [*range(start, start + SHARED), *range(-self._number * BLOCK, (1 - self._number) * BLOCK)]
-        return Known([Chains(len(tokens), {BLOCK: block_keys(ROOT, [each & 0xFFFFFFF for each in tokens], BLOCK)})])
+        return Chains(len(tokens), {BLOCK: block_keys(ROOT, [each & 0xFFFFFFF for each in tokens], BLOCK)})
 
     def decide(self, holders: set[int], prefix: int = 0) -> Ranking:
         """One decision about a prompt that only `holders` hold, and where it wins every product."""
@@ -83,7 +83,7 @@ def test_what_is_told_is_bounded() -> None:
 
 
 def test_prompts_that_are_not_known_or_read_no_cache_are_not_counted() -> None:
-    told = Told()
-    chains = told.prompt().chains
-    for prompt in (Blind(100, "too large"), Known(chains, reads_cache=False), Known([*chains, *chains])):
-        assert told.hotspots.prefixes(prompt) == NO_PREFIXES
+    chains = Told().prompt()
+    assert Known([chains]).alone is chains
+    for prompt in (Blind(100, "too large"), Known([chains], reads_cache=False), Known([chains, chains])):
+        assert prompt.alone is None
