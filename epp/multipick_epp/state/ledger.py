@@ -79,6 +79,10 @@ class Ledger:
         """What the charges on `endpoint` add up to."""
         return self.loads.get(endpoint, NO_LOAD)
 
+    def loads_of(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
+        """The same of many, in their order."""
+        return [*map(self.loads.get, endpoints, itertools.repeat(NO_LOAD))]
+
     def columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
         """The same of many. A table is made for those that come again: others are one request's alone."""
         if endpoints is not self._table.endpoints:
@@ -92,7 +96,7 @@ class Ledger:
         self,
         reservation: ReservationId,
         candidates: Candidates,
-        load: Callable[[Endpoint], Load],
+        loads_of: Callable[[Sequence[Endpoint]], Sequence[Load]],
         context: Context | None = None,
     ) -> Reserved:
         """Charge the cheapest candidate. A known reservation keeps its endpoint, if that is a candidate still.
@@ -102,7 +106,7 @@ class Ledger:
         if stays := self.stays(reservation, candidates):
             return stays
         self.release(reservation)
-        loads = [*map(load, candidates.endpoints)]
+        loads = loads_of(candidates.endpoints)
         index = cheapest(candidates, loads, context)
         endpoint, new_tokens = candidates.endpoints[index], candidates.new_tokens[index]
         self.charge(reservation, Charge(endpoint, new_tokens, context.prompt_tokens if context else 0))

@@ -1,6 +1,5 @@
 """`MemoryState`: the state of a pool with one picker, and of the simulator."""
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +11,7 @@ from multipick_epp.state.ledger import Ledger, with_equal_prompt
 from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
-from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, Mode, ReservationId
+from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
 
 
 class MemoryState:
@@ -190,8 +189,7 @@ class MemoryState:
 
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
         """See `State`."""
-        get = self._ledger.loads.get
-        return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
+        return self._ledger.loads_of(endpoints)
 
     def load_columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
         """See `State`."""
@@ -207,7 +205,7 @@ class MemoryState:
         """See `State`."""
         if equal_prompt is not None:
             candidates = with_equal_prompt(candidates, equal_prompt, self.index.holders(equal_prompt.key))
-        return self._ledger.reserve(reservation, candidates, self._ledger.load, context)
+        return self._ledger.reserve(reservation, candidates, self._ledger.loads_of, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""

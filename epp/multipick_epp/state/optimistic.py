@@ -51,7 +51,7 @@ class OptimisticEntries:
         pending = self._pending.setdefault(bit, {})
         size = len(pending)
         new = self._mirror.store(bit, keys)
-        shared = [key for key in keys if key in pending] if pending else ()
+        shared = [key for key in keys if key in pending] if len(new) < len(keys) else ()
         for key in shared:
             pending[key] = (*pending[key], number)
         pending |= dict.fromkeys(new, alone)

@@ -72,6 +72,9 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
     def total(pod: Endpoint) -> Load:
         return Load(*map(sum, zip(*[ledger.load(pod) for ledger in ledgers], strict=True)))
 
+    def totals(pods: Sequence[Endpoint]) -> Sequence[Load]:
+        return [*map(total, pods)]
+
     def tell(replica: int, endpoint: Endpoint, change: Load) -> None:
         for field, number in fields_of(endpoint, change):
             turns[replica].change(field, number)
@@ -92,7 +95,7 @@ async def test_the_stores_figures_are_the_sum_of_what_is_reserved(server: Valkey
         match act.verb:
             case "reserve" if before is None:
                 candidates = Candidates(PODS, [act.tokens] * len(PODS))
-                expected = ledger.reserve(name, candidates, total, act.context)
+                expected = ledger.reserve(name, candidates, totals, act.context)
                 winner, _, its_load = await turns[act.replica].reserve(candidates, None, act.context)
                 assert winner == expected.index
                 assert read_load(its_load) == expected.load

@@ -1,7 +1,6 @@
 """Reservations, charged in the store; in this process's own view while the store is away."""
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
@@ -69,8 +68,7 @@ class Loads:
 
     def loads(self, endpoints: Sequence[Endpoint]) -> Sequence[Load]:
         """See `State`."""
-        get = self._view.loads.get
-        return [*map(get, endpoints, itertools.repeat(NO_LOAD))]
+        return self._view.loads_of(endpoints)
 
     def load_columns(self, endpoints: Sequence[Endpoint]) -> LoadColumns:
         """See `State`."""
@@ -105,7 +103,7 @@ class Loads:
         self._stats.reserved_here += 1
         if equal_prompt is not None:
             candidates = with_equal_prompt(candidates, equal_prompt, self._holders(equal_prompt.key))
-        return self._view.reserve(reservation, candidates, self._view.load, context)
+        return self._view.reserve(reservation, candidates, self._view.loads_of, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
