@@ -41,9 +41,10 @@ BLOCK_S = 0.25
 """A read waits so long for news: a store that lost its data, or an owner that is gone, is noticed within it."""
 STALL_S = BLOCK_S + 2.0
 ENTRIES_A_READ = 128
-READS_APART_S = 0.01
-"""What comes so soon after other news is read together: a read for each routed prompt costs a tenth of a decision. The
-first news after a pause are heard at once, and what an equal prompt has to know at once the store knows: `routed`.
+HINTS_APART_S = 0.02
+"""Hints that come so soon after others are read together: a read for each routed prompt costs a tenth of a decision.
+What an equal prompt has to know at once the store knows (`routed`), and loads are as old. The log is always read at once:
+it may say that an endpoint is `exact` no more.
 """
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
@@ -90,6 +91,7 @@ class Tail:
         self._position: bytes | None = None  # the entry of the log that was played last
         self._anchor = START  # the one that was so at the last look; the first one, where there was none
         self._hints_position = START
+        self._hints_at = 0.0  # they are not read before
         self._by: ReservationId | None = None  # who expects what the next record tells
         self._unconfirmed: set[Endpoint] = set()
         self._confirm_until = 0.0
@@ -142,30 +144,32 @@ class Tail:
     async def _follow(self, connection: Connection, look: Look) -> None:
         """Read for a while what is new in those streams that are streams."""
         until = self._loop.time() + BLOCK_S
-        while self._position is not None and self._loop.time() < until:
+        while self._position is not None and (now := self._loop.time()) < until:
             streams: list[tuple[str, bytes]] = []
+            ends = until
             if look.log_end:
                 streams.append((self._keys.log, self._position))
-            if look.hints_end:
+            if look.hints_end and now < self._hints_at:
+                ends = min(until, self._hints_at)
+            elif look.hints_end:
                 streams.append((self._keys.hints, self._hints_position))
             if streams:
-                if await self._read(connection, until - self._loop.time(), *zip(*streams, strict=True)):
-                    await asyncio.sleep(READS_APART_S)
+                await self._read(connection, ends - now, *zip(*streams, strict=True))
             else:
-                await asyncio.sleep(BLOCK_S)
+                await asyncio.sleep(ends - now)
             self._forget_unconfirmed()
 
     async def _read(
         self, connection: Connection, within_s: float, names: Sequence[str], positions: Sequence[bytes]
-    ) -> bool:
-        """Play what is new now, or will be in this time. Returns whether there was anything, and that is all of it."""
+    ) -> None:
+        """What is new now, or will be in this time."""
         before = self._position
-        block = ("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", max(1, int(1000 * within_s)), "STREAMS")
+        block = ("XREAD", "COUNT", ENTRIES_A_READ, "BLOCK", 1 + int(1000 * within_s), "STREAMS")
         try:
             news = replies.news(await connection.read(*block, *names, *positions))
         except WrongTypeError:
             self._position = None  # overwritten just now
-            return False
+            return
         except TooLongError:
             self._position = None  # the sets have it, too
             raise
@@ -174,7 +178,7 @@ class Tail:
             if len(changes) == ENTRIES_A_READ and await self._trimmed(connection, before or START):
                 log.warning("the log was trimmed before it was read: loading the sets")
                 self._position = None
-                return False
+                return
             if self._anchor == START:
                 self._anchor = changes[0].identity
             await self._play(changes, self._has_played)
@@ -182,7 +186,8 @@ class Tail:
             self.trust.heard()
         if hints := news.get(self._keys.hints.encode()):
             await self._play(hints, self._has_played_hint)
-        return bool(news) and max(map(len, news.values())) < ENTRIES_A_READ
+            if len(hints) < ENTRIES_A_READ:
+                self._hints_at = self._loop.time() + HINTS_APART_S
 
     async def _trimmed(self, connection: Connection, position: bytes) -> bool:
         """Whether entries after `position` may be gone. A reader that keeps up never asks."""
