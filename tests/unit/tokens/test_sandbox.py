@@ -11,6 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from multipick_epp.tokens.sandbox import Sandbox
 
+PLAIN = ImmutableSandboxedEnvironment
 NAMES = ("role", "content", "nothing", "items", "format", "_own", "__class__", "mro", "gi_frame", "first", "previtem")
 
 
@@ -76,6 +77,39 @@ def test_every_attribute_is_what_the_sandbox_says(kind: str) -> None:
     kept = OBJECTS[kind]
     for name in {*NAMES, *dir(type(kept))}:
         assert read(Sandbox(), kept, name) == read(ImmutableSandboxedEnvironment(), kept, name), name
+
+
+READ = ("{{ tell(x.NAME) }}", "{{ tell([x][0].NAME) }}", "{% set loop = x %}{{ tell(loop.NAME) }}")
+
+
+def compiled(environment: ImmutableSandboxedEnvironment, source: str, kept: object) -> list[object]:
+    seen: list[object] = []
+    try:
+        environment.from_string(source).render(x=kept, tell=lambda value: seen.append(told(value)))
+    except TemplateRuntimeError as error:  # of an undefined value
+        seen.append((type(error), str(error)))
+    return seen
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_a_compiled_template_reads_what_the_sandbox_says(kind: str) -> None:
+    for name in (*NAMES, "keys", "append", "upper", "index", "last", "__init__"):
+        for source in (form.replace("NAME", name) for form in READ):
+            ours, theirs = (compiled(kind_of(), source, OBJECTS[kind]) for kind_of in (Sandbox, PLAIN))
+            assert ours == theirs, source
+
+
+FIGURES = ("first", "last", "index", "index0", "revindex", "revindex0", "length", "depth", "depth0", "previtem", "x")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_loops_within_loops_tell_their_own_figures(name: str) -> None:
+    inner = f"{{% for part in row.parts %}}{{{{ loop.{name} }}}};{{% endfor %}}"
+    source = f"{{% for row in rows %}}{inner}{{{{ loop.{name} }}}}|{{% endfor %}}"
+    rows = [{"parts": "ab"}, {"parts": []}, {"parts": "abc"}]
+    ours, theirs = (environment.from_string(source) for environment in (Sandbox(), PLAIN()))
+    assert ours.render(rows=rows) == theirs.render(rows=rows)
+    assert ours.render(rows=iter(rows)) == theirs.render(rows=iter(rows))
 
 
 @pytest.mark.parametrize(
