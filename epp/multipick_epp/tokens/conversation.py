@@ -94,15 +94,14 @@ def _content(parts: Sequence[str | dict[str, Any]], content_format: ContentForma
     """A mark stands before all parts of a message with media: templates may well show its media first."""
     if content_format == "openai":
         structured = [_structured(part) for part in parts]
-        return [{"type": "text", "text": MEDIA_MARK}, *structured] if _has_media(parts) else structured
+        has_media = any(not isinstance(part, str) and media_of(part) is not None for part in parts)
+        return [{"type": "text", "text": MEDIA_MARK}, *structured] if has_media else structured
     # The engine puts placeholders of media in front of the message's text, each model in its own way, and leaves out
     # empty texts.
-    texts = [text for part in parts if (text := _text(part))]
-    return "\n".join([MEDIA_MARK, *texts] if _has_media(parts) else texts)
-
-
-def _has_media(parts: Iterable[str | dict[str, Any]]) -> bool:
-    return any(not isinstance(part, str) and media_of(part) is not None for part in parts)
+    texts = [_text(part) for part in parts]
+    if None in texts:
+        texts.insert(0, MEDIA_MARK)
+    return "\n".join(filter(None, texts))
 
 
 def _structured(part: str | dict[str, Any]) -> dict[str, Any]:
