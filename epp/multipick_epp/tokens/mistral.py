@@ -56,7 +56,7 @@ class Mistral:
     """What makes the ids of one model. Calls from several threads don't meet."""
 
     library = "mistral-common"
-    inline_chars = 2_000
+    inline_bytes = 2_000
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         """Reads the file. Raises ValueError for one that is no tokenizer."""

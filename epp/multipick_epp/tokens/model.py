@@ -27,7 +27,7 @@ class Texts(Protocol):
         """What makes the ids, for people."""
 
     @property
-    def inline_chars(self) -> int:
+    def inline_bytes(self) -> int:
         """See `fast.Encode`."""
 
     def split(self, text: str, start: int = 0) -> list[Segment]:

@@ -103,9 +103,9 @@ class Segmenter:
         return self.encode.name
 
     @property
-    def inline_chars(self) -> int:
+    def inline_bytes(self) -> int:
         """See `fast.Encode`."""
-        return self.encode.inline_chars
+        return self.encode.inline_bytes
 
     def split(self, text: str, start: int = 0) -> list[Segment]:
         """The text from `start` on, where one of its segments begins, as segments and the `cuts` between them."""

@@ -114,7 +114,7 @@ class Tokenizer:
                 split = await self._worker.run(_RENDER_SIZE, lambda: self._split(source))
             found = {**self._cuts}
             if missing := self._cache.find(split.segments, found):
-                if _chars(missing) <= self._texts.inline_chars:
+                if _bytes(missing) <= self._texts.inline_bytes:
                     found |= self._tokenise(missing)
                 else:
                     found |= await self._tokenise_in_thread(missing)
@@ -207,3 +207,8 @@ class Tokenizer:
 
 def _chars(segments: Sequence[Segment]) -> int:
     return sum(map(len, map(text_of, segments)))
+
+
+def _bytes(segments: Sequence[Segment]) -> int:
+    texts = map(text_of, segments)
+    return sum([len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts])
