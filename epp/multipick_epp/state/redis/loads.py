@@ -157,6 +157,7 @@ class Loads:
         else:
             self._connection.send("HDEL", self._keys.outliers, endpoint)
         self._turns.hint("outlier", outlier_record(self._replica, endpoint, level))
+        self._turns.flush()  # whoever connects now reads it
 
     # --- the link to the store
 

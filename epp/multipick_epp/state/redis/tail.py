@@ -43,8 +43,8 @@ STALL_S = BLOCK_S + 2.0
 ENTRIES_A_READ = 128
 HINTS_APART_S = 0.02
 """Hints that come so soon after others are read together: a read for each routed prompt costs a tenth of a decision.
-What an equal prompt has to know at once the store knows (`routed`), and loads are as old. The log is always read at once:
-it may say that an endpoint is `exact` no more.
+What an equal prompt has to know at once the store knows (`routed`), and loads are as old. The log is read at once: it
+may say that an endpoint is `exact` no more.
 """
 TURN_S = 0.002
 """Log entries are played for so long before the loop may do something else."""
