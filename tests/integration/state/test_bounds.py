@@ -22,7 +22,7 @@ LOG_MB, HINTS_MB = map(int, re.findall(r"at most (\d+) MB for the log and (\d+) 
 
 
 async def used(connection: Connection, name: str) -> int:
-    return int(await connection.call("MEMORY", "USAGE", "{kv:pool}:" + name, "SAMPLES", 0))
+    return int(await connection.call("MEMORY", "USAGE", "{kv:pool}:" + name, "SAMPLES", 0) or 0)  # not there: none
 
 
 async def test_hints_of_prompts_of_a_million_tokens(
