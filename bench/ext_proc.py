@@ -70,6 +70,7 @@ STEADY = 300.0  # requests/s
 BARS = {1024: 3.5, 8192: 4.0, 65536: 8.0}  # picker CPU by that of Envoy alone, full duplex, by bytes of the chat
 EVENT_BARS = {"full duplex": 1.0, "buffered": 0.35}
 ADDED_BAR, RATE_BAR = 0.5, 4.0  # against grpc.aio
+MODELS = b'{"object":"list","data":[{"id":"bench","object":"model","owned_by":"vllm","max_model_len":131072}]}'
 METRICS = b'vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:cache_config_info{block_size="16"} 1\n'
 
 
@@ -108,7 +109,7 @@ class Idle:
 
 
 class Endpoint(asyncio.Protocol):
-    """A model server that answers at once: metrics, a short JSON text, or events."""
+    """A model server that answers at once: metrics, its model, a short JSON text, or events."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -120,6 +121,8 @@ class Endpoint(asyncio.Protocol):
             start, self.data = self.data[:64], b""
             if start.startswith(b"GET /metrics"):
                 self.transport.write(answer(METRICS))
+            elif start.startswith(b"GET /v1/models"):
+                self.transport.write(answer(MODELS))
             elif b"events" in start:
                 self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
                 self.transport.write(b"transfer-encoding: chunked\r\n\r\n")
