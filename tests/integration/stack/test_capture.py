@@ -1,5 +1,6 @@
 """Own traffic, captured from real requests through Envoy, and replayed on the simulator: it does there what it did."""
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -129,10 +130,17 @@ async def test_a_folder_that_cannot_be_written_costs_no_request_and_is_told(
     for number in range(3):
         await ask(stack, number)
     await stack.status(lambda found: found["capture"] == "File exists")
+    await has_line(stack, 'multipick_capture_lost_total{reason="disk"} 3.0')  # all that were answered meanwhile
     blocker.unlink()
     await ask(stack, 9)
     await stack.status(lambda found: found["capture"] is None)
-    page = await stack.metrics(stack.pickers[0])
-    assert 'multipick_capture_lost_total{reason="disk"} 3.0' in page
-    assert "multipick_captured_total 1.0" in page
+    await has_line(stack, "multipick_captured_total 1.0")
+    assert 'multipick_capture_lost_total{reason="disk"} 3.0' in await stack.metrics(stack.pickers[0])
     assert os.listdir(blocker)
+
+
+async def has_line(stack: "Stack", line: str) -> None:
+    """Wait until the picker's metrics have this line."""
+    async with asyncio.timeout(30):
+        while line not in await stack.metrics(stack.pickers[0]):
+            await asyncio.sleep(0.02)
