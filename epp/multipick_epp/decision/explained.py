@@ -135,6 +135,7 @@ class Decisions:
         return None
 
     def _explained(self, kept: Decision) -> Explained:
+        considered = _considered(kept)
         return Explained(
             kept.request,
             kept.reservation,
@@ -143,8 +144,8 @@ class Decisions:
             kept.mode,
             kept.prompt_tokens,
             kept.endpoint,
-            _why(kept),
-            _considered(kept),
+            _why(kept, considered[kept.shown.index(kept.endpoint)]),
+            considered,
             kept.endpoints,
             kept.reserved.new_tokens,
             kept.reserved.load.queued_tokens,
@@ -164,14 +165,14 @@ def _considered(kept: Decision) -> Sequence[Considered]:
     ]
 
 
-def _why(kept: Decision) -> str:
+def _why(kept: Decision, chosen: Considered) -> str:
     if kept.fallback is not None:
         return f"by load alone, since its prompt is not known ({kept.fallback})"
     if kept.endpoints == 1:
         return "the only endpoint that it could go to"
     if kept.kept_out_of:
         return f"kept out of the {kept.kept_out_of} holders of a hot prefix, so that one more comes to hold it"
-    if kept.reserved.new_tokens < max(1, kept.prompt_tokens - kept.hit_tokens[kept.shown.index(kept.endpoint)]):
+    if kept.reserved.new_tokens < chosen.new_tokens:
         return "an equal prompt had just been sent there: its blocks will be resident"
     if kept.reserved.index:
         return "the best by the loads at the moment of the reserve, which had changed since the view that ranked"

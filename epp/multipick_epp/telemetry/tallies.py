@@ -37,15 +37,11 @@ class Tallies:
         registry.register(self)
 
     def labels(self, *values: str) -> Tally:
-        """The one with these values."""
+        """The one with these values; with none, of a metric without labels, its only one."""
         found = self._of.get(values)
         if found is None:
             found = self._of[values] = Tally()
         return found
-
-    def inc(self, amount: float = 1.0) -> None:
-        """So much more, of one without labels."""
-        self._of[()].total += amount
 
     def collect(self) -> Iterable[Metric]:
         """As a registry asks for it."""
@@ -85,15 +81,11 @@ class Spreads:
         registry.register(self)
 
     def labels(self, *values: str) -> Spread:
-        """The one with these values."""
+        """The one with these values; with none, of a metric without labels, its only one."""
         found = self._of.get(values)
         if found is None:
             found = self._of[values] = Spread(self._bounds)
         return found
-
-    def observe(self, value: float) -> None:
-        """One more, of one without labels."""
-        self._of[()].observe(value)
 
     def collect(self) -> Iterable[Metric]:
         """As a registry asks for it."""
