@@ -66,12 +66,12 @@ def read_chunk(data: bytes) -> tuple[Side, bytes, bool] | None:
 
 def write_chunk(side: Side, data: bytes, end: bool) -> bytes:
     """A ProcessingResponse that sends this on."""
-    head, tail = around(side, len(data), end)
+    head, tail = _around(side, len(data), end)
     return head + data + tail
 
 
 @lru_cache(maxsize=1024)
-def around(side: Side, size: int, end: bool) -> tuple[bytes, bytes]:
+def _around(side: Side, size: int, end: bool) -> tuple[bytes, bytes]:
     """What stands before and behind so many bytes: chunks of one answer have few sizes."""
     tail = _ENDED if end else b""
     head = b"\x0a" + _length(size) if size else b""

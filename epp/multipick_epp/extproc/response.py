@@ -7,7 +7,7 @@ in a `Release`.
 from typing import TYPE_CHECKING
 
 from multipick_epp.extproc import conformance, replies
-from multipick_epp.extproc.chunks import Side, around
+from multipick_epp.extproc.chunks import Side, write_chunk
 from multipick_epp.extproc.effects import Answered, Counted, Effect, FirstByte, Missed, Release, Send, Served, Undecided
 from multipick_epp.extproc.pick import Ended, Pick
 from multipick_epp.extproc.usage import Tail
@@ -65,15 +65,13 @@ class Response:
         """The answer to a chunk that wants nothing else done; None for any other."""
         if end or not self._passing or side != "response_body":
             return None
-        size = len(data)
-        if self.duplex and not 0 < size <= replies.CHUNK_BYTES:
+        if self.duplex and not 0 < len(data) <= replies.CHUNK_BYTES:
             return None
         if self._tail is not None:
             self._tail.feed(data)
         if not self.duplex:
             return replies.CONTINUE_RESPONSE_BODY
-        head, tail = around("response_body", size, False)
-        return head + data + tail
+        return write_chunk(side, data, False)
 
     def begin(self, message: "ResponseHeaders", asked: bool) -> list[Effect]:
         """It began. `asked`: there was a request before it."""

@@ -84,7 +84,7 @@ class Loads:
         """See `State`."""
         if not candidates.endpoints:
             raise ValueError("no candidates")
-        if reservation in self._view.charges and (stays := self._view.stays(reservation, candidates)):
+        if stays := self._view.stays(reservation, candidates):
             return stays
         turns = self._turns
         if turns is not None:
