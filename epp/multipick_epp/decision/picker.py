@@ -35,7 +35,7 @@ from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.requests.rank_header import RANK_HEADER
 from multipick_epp.requests.stored import ResponseNames
 from multipick_epp.state.protocol import Reserved, State
-from multipick_epp.tasks.eager import Rest, begin, in_task
+from multipick_epp.tasks.eager import Rest, begun, in_task
 from multipick_epp.telemetry.metrics import Metrics
 from multipick_epp.types import (
     Endpoint,
@@ -285,7 +285,7 @@ class PoolPicker:
 
     async def _read(self, request: PickRequest, started: float) -> Known | Blind:
         try:
-            prompt = begin(self._reader.read(request))
+            prompt = await begun(self._reader.read(request))
             if type(prompt) is Rest:
                 await in_task()
                 async with asyncio.timeout(started + self._settings.deadline_s - time.perf_counter()):

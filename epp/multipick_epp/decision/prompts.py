@@ -27,6 +27,8 @@ from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSou
 from multipick_epp.requests.stored import Stored, stored
 from multipick_epp.requests.token_ids import MAX_TOKENS
 from multipick_epp.requests.unnamed import path_by_body
+from multipick_epp.tasks.cohort import stage
+from multipick_epp.tasks.eager import in_task
 from multipick_epp.telemetry.tallies import Spreads
 from multipick_epp.tokens import Untokenised
 from multipick_epp.tokens.outcome import NoText
@@ -148,14 +150,15 @@ class PromptReader:
                 prompt, kept = _parse(request, body)
             else:
                 prompt, kept = await self._worker.run(len(body), lambda: _parse(request, body))
-            parsed = time.perf_counter()
-            self._parse_seconds.observe(parsed - started)
-            found = await self._keys(request, prompt, longest, parsed)
+            self._parse_seconds.observe(time.perf_counter() - started)
+            await stage()
+            found = await self._keys(request, prompt, longest)
         except NoText:
             return guess(request, "too much to read", longest)
         return found if kept is None else replace(found, stored=kept)
 
-    async def _keys(self, request: PickRequest, prompt: Prompt | Unread, longest: int, started: float) -> Known | Blind:
+    async def _keys(self, request: PickRequest, prompt: Prompt | Unread, longest: int) -> Known | Blind:
+        started = time.perf_counter()
         if isinstance(prompt, Prompt) and prompt.lora_names and self._lora_paths():
             prompt = by_lora_path(prompt, self._models)
         if isinstance(prompt, Unread):
@@ -163,6 +166,8 @@ class PromptReader:
             return guess(request, prompt.reason, told)
         if self._encoder is None:
             return guess(request, "no tokenizer", longest, prompt)
+        if prompt.batch:
+            await in_task()
         token_lists = []
         for source in (prompt.source, *prompt.batch[: MAX_KNOWN_PROMPTS - 1]):
             ids = await self._encoder.encode(source)
@@ -171,13 +176,15 @@ class PromptReader:
             token_lists.append(ids)
             if prompt.batch:
                 await asyncio.sleep(0)  # each may have held the loop for a millisecond
-        tokenised = time.perf_counter()
-        self._tokens_seconds.observe(tokenised - started)
+        self._tokens_seconds.observe(time.perf_counter() - started)
+        await stage()
+        started = time.perf_counter()
         try:
             chains = await self._chains(prompt, token_lists, longest)
         except (OverflowError, TypeError):
             return guess(request, "token ids out of range", longest, prompt)
-        self._keys_seconds.observe(time.perf_counter() - tokenised)
+        self._keys_seconds.observe(time.perf_counter() - started)
+        await stage()
         turn = _turn(prompt.source) if self._counts_turns else None
         return Known(chains, prompt.reads_cache, prompt.model, guessed=prompt.guessed_tokens > 0, turn=turn)
 

@@ -1,10 +1,9 @@
 """Runs one stream: carries out its effects against the transport below and the picker behind.
 
-Knows neither gRPC nor HTTP/2. The transport pushes what arrives, and is given what to send; the picker's decision goes
-on as a task of its own from where it has to wait, so that a client who leaves meanwhile is noticed at once.
+Knows neither gRPC nor HTTP/2. The transport pushes what arrives, and is given what to send; the picker decides beside
+that, with the other requests of the same turn, so that a client who leaves meanwhile is noticed at once.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
 from multipick_epp.extproc.stream import Phase, Stream
 from multipick_epp.requests.reserved import Uncheckable
-from multipick_epp.tasks.eager import Rest, begin
+from multipick_epp.tasks.cohort import Cohort, Member
 from multipick_epp.tokens.outcome import NoText
 
 log = logging.getLogger(__name__)
@@ -111,6 +110,7 @@ class Common:
         self.open: set[Conversation] = set()
         self.silent = Alarms(settings.first_message_s)
         self.guards = Alarms(settings.pick_guard_s)
+        self.cohort = Cohort()
 
 
 class Conversation:
@@ -133,7 +133,7 @@ class Conversation:
         self._stream = Stream(
             settings.bounds, common.kept, hooks=settings.conformance, counts_output=settings.counts_output
         )
-        self._decision: asyncio.Task[None] | None = None  # while the picker is asked
+        self._decision: Member | None = None  # while the picker is asked
         self._asked: PickRequest | None = None  # what about, as long as its answer is waited for
         self._guard: Callable[[], None] | None = None  # what gives that up in time; the same
         self._body: bytes | None = None  # what goes on instead of the client's body, where that had reserved fields
@@ -228,12 +228,10 @@ class Conversation:
             self._settings.reserved.passed_unread()
 
     def _begin(self, work: Coroutine[Any, Any, None], give_up: Callable[[], None]) -> None:
-        """Do it, beside the stream from where it has to wait; give it up where that takes too long."""
-        rest = begin(work)
-        if type(rest) is Rest:
-            self._guard = give_up
-            self._common.guards.set(give_up)
-            self._decision = asyncio.get_running_loop().create_task(rest)
+        """Do it, beside the stream; give it up where that takes too long."""
+        self._guard = give_up
+        self._common.guards.set(give_up)
+        self._decision = self._common.cohort.begin(work)
 
     async def _decide(self, request: PickRequest) -> None:
         body = None if request.body is None else await self._clean(request.path, request.body)

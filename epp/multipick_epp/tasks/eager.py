@@ -1,14 +1,17 @@
 """A coroutine that seldom has to wait, begun as a function is called: what it needs no other task for it does at once.
 
-Whoever calls it so pays for a timeout, or for a task, only where something is left to wait for. (From Python 3.12 on
-asyncio can begin tasks like that, too.)
+Whoever calls it so pays for a timeout, or for a task, only where something is left to wait for.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar, final
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, Final, TypeVar, final
 
 T = TypeVar("T")
+
+IN_TASK: Final = object()
+"""Waited for by what wants to go on in a task."""
 
 
 @final
@@ -17,7 +20,8 @@ class Rest(Coroutine[Any, Any, T]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], waits_for: Any) -> None:
         self._coroutine = coroutine
-        self._waits_for: tuple[Any, ...] = (waits_for,)  # until the task was told
+        # Until the task was told. A task it is in soon, where it asks for one.
+        self._waits_for: tuple[Any, ...] = (None if waits_for is IN_TASK else waits_for,)
 
     def __await__(self) -> "Rest[T]":
         return self
@@ -48,10 +52,15 @@ class Rest(Coroutine[Any, Any, T]):
         self._coroutine.close()
 
 
-def begin(coroutine: Coroutine[Any, Any, T]) -> T | Rest[T]:
-    """Its result, where it came to its end without a wait. Raises what it raises till then."""
+@types.coroutine
+def begun(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, None, T | Rest[T]]:
+    """To be awaited: its result, where it came to its end without a wait but at its stages (see `cohort`).
+
+    Raises what it raises till then.
+    """
     try:
-        waits_for = coroutine.send(None)
+        while (waits_for := coroutine.send(None)) is None:
+            yield
     except StopIteration as end:
         result: T = end.value
         return result
@@ -59,6 +68,11 @@ def begin(coroutine: Coroutine[Any, Any, T]) -> T | Rest[T]:
 
 
 async def in_task() -> None:
-    """Behind this a coroutine is in a task, as timeouts want it: one that was begun is in none until it has waited."""
+    """Behind this a coroutine is in a task, as timeouts want it; before, it may be in none."""
     if asyncio.current_task() is None:
-        await asyncio.sleep(0)
+        await _in_task()
+
+
+@types.coroutine
+def _in_task() -> Generator[object, None, None]:
+    yield IN_TASK

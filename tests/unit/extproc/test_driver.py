@@ -11,6 +11,8 @@ from multipick_epp.extproc.usage import Usage
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
 
+from tests.unit.extproc.decided import decided
+
 PICK = Pick((Endpoint("10.0.0.1:8000"),), ReservationId("r"))
 
 
@@ -109,12 +111,7 @@ class Scene:
 
     async def picked(self, outcome: Pick | NoPick = PICK) -> None:
         self.picker.outcome.set_result(outcome)
-        await everything_ran()
-
-
-async def everything_ran() -> None:
-    while len(tasks := asyncio.all_tasks()) > 1:
-        await asyncio.wait(tasks - {asyncio.current_task()})
+        await decided(self.conversation)
 
 
 @pytest.fixture
@@ -142,7 +139,7 @@ async def test_closing_twice_releases_and_counts_once(scene: Scene) -> None:
 async def test_a_stream_that_closes_during_the_pick_cancels_it(scene: Scene) -> None:
     await scene.ask()
     scene.conversation.closed()
-    await everything_ran()
+    await decided(scene.conversation)
     assert scene.picker.outcome.cancelled()
     assert (scene.wire.sent, scene.picker.calls, scene.observer.failures) == ([], [], [])
 
@@ -151,7 +148,7 @@ async def test_a_pick_that_comes_although_it_was_cancelled_is_released(scene: Sc
     scene.picker.stubborn = True
     await scene.ask()
     scene.conversation.closed()
-    await everything_ran()
+    await decided(scene.conversation)
     assert (scene.wire.sent, scene.picker.calls) == ([], ["release"])
     assert scene.observer.open == 0
 

@@ -16,6 +16,8 @@ from multipick_epp.extproc.wire import MAX_OTHER_BYTES, SMALL_BYTES
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint, ReservationId
 
+from tests.unit.extproc.decided import decided
+
 SUBSET = ("envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset")
 SERVED = ("envoy.lb", "x-gateway-destination-endpoint-served")
 PATH = (":path", b"/v1/completions")
@@ -100,8 +102,7 @@ async def heard(*messages: bytes, options: StreamOptions | None = None) -> Every
     conversation = Conversation(all_of_it, all_of_it, all_of_it, options or StreamOptions())
     for message in messages:
         conversation.message(message)
-        while len(tasks := asyncio.all_tasks()) > 1:
-            await asyncio.wait(tasks - {asyncio.current_task()})
+        await decided(conversation)
     conversation.closed()
     assert all_of_it.open == 0
     return all_of_it

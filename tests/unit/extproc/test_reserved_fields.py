@@ -10,6 +10,7 @@ from multipick_epp.extproc.reserved import Checked, ReservedFields
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest
 from multipick_epp.types import Endpoint
 
+from tests.unit.extproc.decided import decided
 from tests.unit.extproc.test_hostile_messages import Everything
 
 SENT = b'{"kv_transfer_params":{"remote_host":"10.9.9.9"},"prompt":"x"}'
@@ -53,8 +54,7 @@ class Scene(Everything):
         if mode != NONE:
             rest = ProcessingRequest(request_body=HttpBody(body=body, end_of_stream=True))
             conversation.message(rest.SerializeToString())
-        while len(tasks := asyncio.all_tasks()) > 1:
-            await asyncio.wait(tasks - {asyncio.current_task()})
+        await decided(conversation)
         conversation.closed()
 
     def forwarded(self, mode: BodySendMode = BUFFERED) -> bytes | None:
@@ -170,8 +170,7 @@ async def test_headers_that_choose_a_rank_or_a_host_are_removed_in_every_mode(
     if mode != NONE:
         rest = ProcessingRequest(request_body=HttpBody(body=CLEAN, end_of_stream=True))
         conversation.message(rest.SerializeToString())
-    while len(tasks := asyncio.all_tasks()) > 1:
-        await asyncio.wait(tasks - {asyncio.current_task()})
+    await decided(conversation)
     conversation.closed()
     removed = [n for reply in scene.sent for n in reply.request_headers.response.header_mutation.remove_headers]
     assert removed == [name.lower()]

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from multipick_epp.tasks.eager import Rest, begin, in_task
+from multipick_epp.tasks.cohort import stage
+from multipick_epp.tasks.eager import Rest, begun, in_task
 
 
 async def _twice(value: "asyncio.Future[int]") -> int:
@@ -15,12 +16,29 @@ async def test_what_waits_for_nothing_is_done() -> None:
     async def seven() -> int:
         return 7
 
-    assert begin(seven()) == 7
+    assert await begun(seven()) == 7
+
+
+async def test_a_stage_is_no_wait() -> None:
+    async def in_stages() -> int:
+        await stage()
+        await stage()
+        return 7
+
+    assert await begun(in_stages()) == 7
+
+
+async def test_in_a_task_what_asks_for_one_goes_on() -> None:
+    async def seven() -> int:
+        await in_task()
+        return 7
+
+    assert await begun(seven()) == 7
 
 
 async def test_what_waits_is_done_when_it_is_awaited() -> None:
     value = asyncio.get_running_loop().create_future()
-    rest = begin(_twice(value))
+    rest = await begun(_twice(value))
     assert isinstance(rest, Rest)
     asyncio.get_running_loop().call_soon(value.set_result, 21)
     assert await rest == 42
@@ -30,7 +48,7 @@ async def test_what_was_there_before_the_await_is_waited_for_no_longer() -> None
     async def slow() -> str:
         return await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 60)
 
-    rest = begin(slow())
+    rest = await begun(slow())
     assert isinstance(rest, Rest)
     await asyncio.sleep(0.01)
     assert await rest == "done"
@@ -39,12 +57,12 @@ async def test_what_was_there_before_the_await_is_waited_for_no_longer() -> None
 async def test_an_error_comes_out_at_once_or_at_the_await() -> None:
     async def fails(*, late: bool) -> None:
         if late:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         raise ValueError("late" if late else "early")
 
     with pytest.raises(ValueError, match="early"):
-        begin(fails(late=False))
-    rest = begin(fails(late=True))
+        await begun(fails(late=False))
+    rest = await begun(fails(late=True))
     assert isinstance(rest, Rest)
     with pytest.raises(ValueError, match="late"):
         await rest
@@ -60,7 +78,7 @@ async def test_a_timeout_ends_the_wait_and_the_coroutine_cleans_up() -> None:
         finally:
             cleaned.append(True)
 
-    rest = begin(waits())
+    rest = await begun(waits())
     assert isinstance(rest, Rest)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -77,7 +95,7 @@ async def test_a_timeout_inside_is_the_coroutines_own() -> None:
             return "late"
         return "never"
 
-    rest = begin(waits())
+    rest = await begun(waits())
     assert isinstance(rest, Rest)
     async with asyncio.timeout(3_600):
         assert await rest == "late"
@@ -94,31 +112,10 @@ async def test_a_task_that_is_cancelled_before_it_ran_gives_up_what_the_coroutin
             given_up.append(awaited.cancelled())
             raise
 
-    rest = begin(waits())
+    rest = await begun(waits())
     assert isinstance(rest, Rest)
     task: asyncio.Task[None] = asyncio.create_task(rest)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert given_up == [True]
-
-
-def test_what_is_begun_outside_of_a_task_goes_on_in_one_where_it_says_so() -> None:
-    async def times_out() -> str:
-        await in_task()
-        try:
-            async with asyncio.timeout(0.001):
-                await asyncio.get_running_loop().create_future()
-        except TimeoutError:
-            return "late"
-        return "never"
-
-    loop = asyncio.new_event_loop()
-    begun: list[str | Rest[str]] = []
-    loop.call_soon(lambda: begun.append(begin(times_out())))
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    [rest] = begun
-    assert isinstance(rest, Rest)
-    assert loop.run_until_complete(loop.create_task(rest)) == "late"
-    loop.close()
