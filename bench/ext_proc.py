@@ -65,6 +65,7 @@ BEFORE = "before"  # stands for the other checkout's
 THREADS = 4  # of an Envoy before several workers
 WORKER = b"multipick_epp.app.worker"  # in the command line of one
 ROOMS = ("cli", "epp", "operator", "sim")
+CORES = sorted(os.sched_getaffinity(0))  # as it began: each picker in its turn has the last one to itself
 REST_S = 5.0
 STEADY = 300.0  # requests/s
 BARS = {1024: 3.5, 8192: 4.0, 65536: 8.0}  # picker CPU by that of Envoy alone, full duplex, by bytes of the chat
@@ -370,7 +371,7 @@ async def start(stack: AsyncExitStack, variant: Variant, state: str) -> Parts:
 
 def cores(shared: bool) -> tuple[set[int], set[int]]:
     """For everybody else, for the picker."""
-    *others, last = sorted(os.sched_getaffinity(0))
+    *others, last = CORES
     if shared:
         return {*others, last}, {*others, last}
     return (set(others), {last}) if others else ({last}, {last})
