@@ -81,6 +81,11 @@ class Audit:
         await self.check(connection, replies.strings(fields))
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other replica has a lease, dead or alive: only what this one charges is in the store."""
+        return len(self._stamps) == 1
+
+    @property
     def is_first(self) -> bool:
         """Whether it is on us to check all loads."""
         return self._replica == min(replica for replica, quiet_s in self._quiet_s.items() if quiet_s < ALIVE_S)

@@ -32,6 +32,7 @@ STALL_S = 0.05
 POLL_S = 0.025
 """So old is what a decision knows of the other pickers' charges, before the store decides among the best."""
 RENEW_S = 1.0
+"""So soon it knows that there are others."""
 CANDIDATES_AT_MOST = 1_000
 """So many are sent to the store (callers send 16); Lua's stack takes twice as many."""
 FORGET_OTHERS_S = 10.0
@@ -174,7 +175,7 @@ class Loads:
             link.up()
             audit_at = self._loop.time() + RENEW_S
             while True:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(RENEW_S if self._audit.is_alone else POLL_S)
                 if self._loop.time() < audit_at:
                     turns.flush()
                     self._view.asked()
@@ -226,7 +227,10 @@ class Loads:
         record.add_done_callback(lambda each: each.cancelled() or each.exception())  # both are lost together: said once
         loads = await connection.call("HGETALL", self._keys.load)
         # No await from here on: nothing changes between the answers and what is made of them.
-        missing = self._view.missing(_figures(record.result()))
+        recorded = replies.pairs(record.result())
+        if nobodys := [name for name, _ in recorded if not _is_text(name)]:  # no change that we send can name them
+            connection.send("HDEL", self._audit.charges, *nobodys)
+        missing = self._view.missing(_figures(recorded))
         self._view.read(_loads(loads))
         for field, change in missing.items():
             self._stats.recharged += 0 if field.endswith(CONTEXTS) else read_load(change).in_flight
@@ -275,8 +279,8 @@ def _bounded(candidates: Candidates) -> Candidates:
     return Candidates(endpoints[:most], new_tokens[:most], queued[:most], in_flight[:most])
 
 
-def _figures(reply: object) -> Mapping[str, int]:
-    return {_field(name): read_figure(text) for name, text in replies.pairs(reply) if name != _TABLE}
+def _figures(recorded: Iterable[tuple[bytes, bytes]]) -> Mapping[str, int]:
+    return {_field(name): read_figure(text) for name, text in recorded if name != _TABLE and _is_text(name)}
 
 
 def _loads(reply: object) -> Mapping[Endpoint, Load]:
@@ -300,6 +304,10 @@ def _place(name: bytes) -> tuple[Endpoint, bool]:
     """The endpoint of a field, and whether that has its contexts."""
     field = _field(name)
     return Endpoint(field.removesuffix(CONTEXTS)), field.endswith(CONTEXTS)
+
+
+def _is_text(name: bytes) -> bool:
+    return "\ufffd" not in _field(name)
 
 
 @lru_cache(maxsize=16_384)
