@@ -50,7 +50,10 @@ async def engine(handler: Handler) -> AsyncIterator[Endpoint]:
 async def saying(data: bytes, *, then_close: bool = True) -> AsyncIterator[Endpoint]:
     """A peer that answers a connection with these bytes, whatever it is asked."""
 
+    writers = []  # a connection is closed when nobody holds its writer any more
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         writer.write(data)
         if then_close:
             writer.close()
