@@ -61,6 +61,8 @@ async def saying(data: bytes, *, then_close: bool = True) -> AsyncIterator[Endpo
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield Endpoint(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for writer in writers:  # the server waits for them
+            writer.close()
 
 
 def why(answer: object) -> Why | None:

@@ -2,9 +2,8 @@
 
 import gzip
 import json
-from typing import Any
-
 import sys
+from typing import Any
 
 import pytest
 from multipick_epp.requests import parse
