@@ -96,7 +96,7 @@ def test_an_event_of_an_unknown_kind_is_no_damage() -> None:
         msgspec.msgpack.encode({"a": 1}),
         msgspec.msgpack.encode([1.0]),
         b"\x92\xcb" + bytes(8) + b"\xdd\xff\xff\xff\xff",  # claims 4 billion events
-        b"\x92\xcb" + bytes(8) + b"\x91" + b"\x91" * 100_000 + b"\xc0",  # nested 100,000 deep
+        b"\x92\xcb" + bytes(8) + b"\x91" + b"\x91" * 2_000_000 + b"\xc0",  # nested two million deep
         bytes(MAX_PAYLOAD_BYTES + 1),
     ],
     ids=["empty", "invalid", "map", "short", "huge count", "deep", "too large"],

@@ -1,6 +1,7 @@
 """A coroutine begun at once ends as it would have in `await`, whatever it waits for and whoever ends the wait."""
 
 import asyncio
+import time
 
 import pytest
 from multipick_epp.tasks.cohort import stage
@@ -46,11 +47,12 @@ async def test_what_waits_is_done_when_it_is_awaited() -> None:
 
 async def test_what_was_there_before_the_await_is_waited_for_no_longer() -> None:
     async def slow() -> str:
-        return await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 60)
+        await asyncio.wait_for(asyncio.to_thread(time.sleep, 0.001), 60)
+        return "done"
 
     rest = await begun(slow())
     assert isinstance(rest, Rest)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.02)
     assert await rest == "done"
 
 
