@@ -60,6 +60,8 @@ class Member:
                 return True
             if waits_for is IN_TASK:
                 self._task = asyncio.get_running_loop().create_task(Rest(self._coroutine, IN_TASK))
+                if self._cancelled:
+                    self._task.cancel()
             else:
                 self._wait_for(waits_for)
         except (StopIteration, asyncio.CancelledError):

@@ -64,6 +64,9 @@ def begun(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, None, T | Rest[T]
     except StopIteration as end:
         result: T = end.value
         return result
+    except BaseException:
+        coroutine.close()  # at a stage; elsewhere it is over
+        raise
     return Rest(coroutine, waits_for)
 
 

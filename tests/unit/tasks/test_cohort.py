@@ -235,6 +235,38 @@ async def test_a_task_that_was_made_of_one_is_cancelled_with_it(scene: Scene) ->
     assert scene.said == ["over"]
 
 
+async def test_what_cancels_itself_is_told_in_the_task_that_it_asks_for(scene: Scene) -> None:
+    async def cancels() -> None:
+        member.cancel()
+        try:
+            await _times_out(3_600)
+        finally:
+            scene.said.append("over")
+
+    member = scene.cohort.begin(cancels())
+    await scene.turns()
+    assert scene.said == ["over"]
+
+
+async def test_what_is_cancelled_at_a_stage_within_ends_what_is_within(scene: Scene) -> None:
+    async def within() -> None:
+        try:
+            await stage()
+        finally:
+            scene.said.append("over")
+
+    async def cancels() -> None:
+        member.cancel()
+
+    async def around() -> None:
+        await begun(within())
+
+    member = scene.cohort.begin(around())
+    scene.cohort.begin(cancels())
+    await asyncio.sleep(0)
+    assert scene.said == ["over"]
+
+
 async def test_in_a_task_a_stage_is_a_turn_of_the_loop(scene: Scene) -> None:
     async def both(*works: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*works)
