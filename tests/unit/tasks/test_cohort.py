@@ -1,11 +1,9 @@
 """Coroutines of one turn go through their stages together, and each ends as it would have in a task of its own."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
-from multipick_epp.tasks.cohort import Cohort, stage
+from multipick_epp.tasks.cohort import Cohort, Member, stage
 from multipick_epp.tasks.eager import Rest, begun, in_task
 
 
@@ -31,6 +29,9 @@ class Scene:
             raise
         await stage()
         self.said.append(f"{name}.")
+
+    async def cancels(self, member: Member) -> None:
+        member.cancel()
 
     def future(self) -> "asyncio.Future[str]":
         return asyncio.get_running_loop().create_future()
@@ -139,11 +140,8 @@ async def test_what_is_cancelled_at_a_stage_is_told_there(scene: Scene) -> None:
             scene.said.append("told")
             raise
 
-    async def cancels() -> None:
-        member.cancel()
-
     member = scene.cohort.begin(told())
-    scene.cohort.begin(cancels())
+    scene.cohort.begin(scene.cancels(member))
     await asyncio.sleep(0)
     assert scene.said == ["told"]
 
@@ -255,21 +253,15 @@ async def test_what_is_cancelled_at_a_stage_within_ends_what_is_within(scene: Sc
         finally:
             scene.said.append("over")
 
-    async def cancels() -> None:
-        member.cancel()
-
     async def around() -> None:
         await begun(within())
 
     member = scene.cohort.begin(around())
-    scene.cohort.begin(cancels())
+    scene.cohort.begin(scene.cancels(member))
     await asyncio.sleep(0)
     assert scene.said == ["over"]
 
 
 async def test_in_a_task_a_stage_is_a_turn_of_the_loop(scene: Scene) -> None:
-    async def both(*works: Coroutine[Any, Any, None]) -> None:
-        await asyncio.gather(*works)
-
-    await both(scene.goes("a"), scene.goes("b"))
+    await asyncio.gather(scene.goes("a"), scene.goes("b"))
     assert scene.said == ["a0", "b0", "a1", "b1", "a.", "b."]
