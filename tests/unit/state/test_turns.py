@@ -5,14 +5,15 @@ from typing import Any, cast
 
 import pytest
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Reserved
 from multipick_epp.state.redis.connection import LATER_S, Connection, LostError, Waiter
 from multipick_epp.state.redis.keys import HINT_ENTRIES
 from multipick_epp.state.redis.scripts import Script
-from multipick_epp.state.redis.turns import STEPS_A_CALL, Turns
-from multipick_epp.types import BlockKey, Endpoint
+from multipick_epp.state.redis.turns import STEPS_A_CALL, Outcome, Reserve, Turns
+from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 A, B = Endpoint("a:1"), Endpoint("b:1")
+ONE = ReservationId("one")
 CANDIDATES = Candidates([A, B], [7, 8])
 HEAD = ("EVALSHA", "sha", 1, "key")
 
@@ -33,11 +34,16 @@ class Recorder:
         self.flushed = len(self.asked)
 
 
+def taken(reserve: Reserve, outcome: Outcome) -> Reserved:
+    winner, new_tokens, queued_tokens = outcome
+    return Reserved(winner, new_tokens, Load(queued_tokens))
+
+
 def made() -> tuple[Recorder, Turns, list[Charge]]:
     """The last is what reserves have charged that were given up."""
     recorder = Recorder()
     given_up: list[Charge] = []
-    turns = Turns(cast("Connection", recorder), Script("", "sha"), ("key",), given_up.append)
+    turns = Turns(cast("Connection", recorder), Script("", "sha"), ("key",), taken, given_up.append)
     return recorder, turns, given_up
 
 
@@ -51,7 +57,7 @@ async def asked(recorder: Recorder, calls: int) -> None:
 async def test_the_steps_of_a_turn_leave_as_one_call_in_order() -> None:
     recorder, turns, _ = made()
     turns.change(B, -7)
-    turns.reserve(CANDIDATES, EqualPrompt(BlockKey(77), 3))
+    turns.reserve(ONE, CANDIDATES, EqualPrompt(BlockKey(77), 3))
     turns.change(A, 5)
     assert not recorder.asked
     await asyncio.sleep(0)
@@ -66,7 +72,7 @@ async def test_a_change_waits_a_little_for_a_reserve_to_go_with() -> None:
     turns.change(A, -5)
     await asyncio.sleep(0)
     assert not recorder.asked
-    turns.reserve(CANDIDATES, None)
+    turns.reserve(ONE, CANDIDATES, None)
     await asyncio.sleep(0)
     [command] = recorder.asked
     assert command[: len(HEAD) + 4] == (*HEAD, "change", A, -5, "reserve")
@@ -99,7 +105,7 @@ async def test_a_hint_waits_for_a_reserve_too() -> None:
     await asyncio.sleep(0)
     assert not recorder.asked
     turns.change(A, -5)
-    turns.reserve(CANDIDATES, None)
+    turns.reserve(ONE, CANDIDATES, None)
     await asyncio.sleep(0)
     [command] = recorder.asked
     hint = ("hint", HINT_ENTRIES, 4, "by", "r1", "expect", b"record")
@@ -122,7 +128,7 @@ async def test_a_call_is_bounded() -> None:
 async def test_a_flush_leaves_nothing_for_the_end_of_the_turn() -> None:
     recorder, turns, _ = made()
     turns.change(A, 1)
-    turns.reserve(CANDIDATES, None)
+    turns.reserve(ONE, CANDIDATES, None)
     turns.flush()
     turns.flush()
     await asyncio.sleep(0)
@@ -131,20 +137,20 @@ async def test_a_flush_leaves_nothing_for_the_end_of_the_turn() -> None:
 
 async def test_every_reserve_gets_its_own_answer_and_what_nobody_waits_for_is_told() -> None:
     recorder, turns, given_up = made()
-    first = turns.reserve(CANDIDATES, None)
+    first = turns.reserve(ONE, CANDIDATES, None)
     turns.change(A, 1)
-    cancelled = turns.reserve(CANDIDATES, None, Context(700))
-    last = turns.reserve(CANDIDATES, None)
+    cancelled = turns.reserve(ONE, CANDIDATES, None, Context(700))
+    last = turns.reserve(ONE, CANDIDATES, None)
     turns.flush()
     cancelled.cancel()
     recorder.waiters[0].set_result([0, 7, 70, 1, 8, 80, 1, 9, 90])
-    assert (await first, await last) == ((0, 7, 70), (1, 9, 90))
+    assert (await first, await last) == (Reserved(0, 7, Load(70)), Reserved(1, 9, Load(90)))
     assert given_up == [Charge(B, 8, 700)]
 
 
 async def test_all_reserves_of_a_call_learn_that_the_connection_is_lost() -> None:
     recorder, turns, given_up = made()
-    reserves = [turns.reserve(CANDIDATES, None) for number in range(3)]
+    reserves = [turns.reserve(ONE, CANDIDATES, None) for number in range(3)]
     turns.flush()
     recorder.waiters[0].set_exception(LostError("away"))
     for reserve in reserves:

@@ -8,12 +8,14 @@ a call. Replies come in the order of the calls, so a queue of futures is all the
 import asyncio
 import re
 from collections import deque
-from typing import Any, Final, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import hiredis
 
 from multipick_epp.state.redis.reasons import AWAY, ERROR, PROTOCOL, SLOW, reason_of
 
+T = TypeVar("T")
 Argument = bytes | str | int
 REPLY_BYTES: Final = 64 << 20
 """A longer reply is not waited for. Ours are below 3 MB."""
@@ -58,6 +60,24 @@ class Waiter(Protocol):
     def set_exception(self, exception: Any, /) -> None: ...  # noqa: D102
 
 
+class _Taken(Generic[T]):
+    """Gives a future what is made of a reply, when that comes."""
+
+    def __init__(self, take: Callable[[Any], T], taken: asyncio.Future[T]) -> None:
+        self._take = take
+        self._taken = taken
+        self.done = taken.done
+
+    def set_result(self, reply: Any) -> None:
+        try:
+            self._taken.set_result(self._take(reply))
+        except Exception as error:  # as if it had been raised by who waits
+            self._taken.set_exception(error)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._taken.set_exception(error)
+
+
 class Connection(asyncio.Protocol):
     """Any error reply, and any call that waits longer than `stall_s`, ends the connection: whoever set it up begins
     again from a known state, instead of guessing what the server did and did not do.
@@ -85,6 +105,14 @@ class Connection(asyncio.Protocol):
         reply: asyncio.Future[Any] = self._loop.create_future()
         self.ask(reply, *command)
         return reply
+
+    def take(self, take: Callable[[Any], T], *command: Argument) -> asyncio.Future[T]:
+        """The same for what must be done with a reply before the next one counts. Who awaits a future goes on when the
+        loop comes to it: replies that came together, and what others made of theirs, may be before it.
+        """
+        taken: asyncio.Future[T] = self._loop.create_future()
+        self.ask(_Taken(take, taken), *command)
+        return taken
 
     def read(self, *command: Argument) -> asyncio.Future[Any]:
         """The same for a command that changes nothing: a key of the wrong type ends nothing (`WrongTypeError`)."""

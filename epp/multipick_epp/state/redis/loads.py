@@ -22,7 +22,7 @@ from multipick_epp.state.redis.records import (
     withdraw_record,
 )
 from multipick_epp.state.redis.scripts import install, load
-from multipick_epp.state.redis.turns import Outcome, Turns, charged
+from multipick_epp.state.redis.turns import Outcome, Reserve, Turns
 from multipick_epp.state.redis.view import View
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, ReplicaId, ReservationId
@@ -89,18 +89,15 @@ class Loads:
             return stays
         turns = self._turns
         if turns is not None:
-            asked = turns.reserve(_bounded(candidates), equal_prompt, context)
+            asked = turns.reserve(reservation, _bounded(candidates), equal_prompt, context)
             try:
-                outcome = await asked
+                return await asked
             except LostError:
                 pass
             except asyncio.CancelledError:
-                # It may have been answered, or lost, in the same turn.
-                if not asked.cancelled() and asked.exception() is None:
-                    self._take_back(charged(candidates, asked.result(), context))
+                if not asked.cancelled() and asked.exception() is None:  # answered before we could be told of either
+                    self.release(reservation)
                 raise
-            else:
-                return self._reserved(reservation, candidates, outcome, context)
         self._stats.reserved_here += 1
         if equal_prompt is not None:
             candidates = with_equal_prompt(candidates, equal_prompt, self._holders(equal_prompt.key))
@@ -167,7 +164,7 @@ class Loads:
         await install(connection, self._turn, *self._audit.scripts)
         generation = await self._audit.renew(connection)
         keys = (self._keys.load, self._audit.charges, self._keys.routed, self._keys.hints)
-        turns = Turns(connection, self._turn, keys, self._take_back)
+        turns = Turns(connection, self._turn, keys, self._taken, self._take_back)
         try:
             await self._audit.check_all(connection)  # first: there may be more than one can read
             await self._audit.check(connection, await self._read(connection, turns))
@@ -179,7 +176,7 @@ class Loads:
                 if self._loop.time() < audit_at:
                     turns.flush()
                     self._view.asked()
-                    self._view.read(_loads(await connection.call("HGETALL", self._keys.load)))
+                    await connection.take(lambda loads: self._view.read(_loads(loads)), "HGETALL", self._keys.load)
                 else:
                     audit_at = self._loop.time() + RENEW_S
                     if await self._audit.renew(connection) != generation:
@@ -221,26 +218,28 @@ class Loads:
         """Read the loads and the store's record of our charges; make that right, and charge by this connection from
         then on. Returns the fields where it was wrong.
         """
+
+        def take(loads: object) -> Iterable[str]:
+            recorded = replies.pairs(record.result())
+            if nobodys := [name for name, _ in recorded if not _is_text(name)]:  # no change that we send can name them
+                connection.send("HDEL", self._audit.charges, *nobodys)
+            missing = self._view.missing(_figures(recorded))
+            self._view.read(_loads(loads))
+            for field, change in missing.items():
+                self._stats.recharged += 0 if field.endswith(CONTEXTS) else read_load(change).in_flight
+                turns.change(field, change)
+            turns.flush()
+            self._connection, self._turns = connection, turns
+            if self._forget is not None:
+                self._forget.cancel()
+                self._forget = None
+            return missing
+
         turns.flush()
         self._view.asked()
         record = connection.call("HGETALL", self._audit.charges)
         record.add_done_callback(lambda each: each.cancelled() or each.exception())  # both are lost together: said once
-        loads = await connection.call("HGETALL", self._keys.load)
-        # No await from here on: nothing changes between the answers and what is made of them.
-        recorded = replies.pairs(record.result())
-        if nobodys := [name for name, _ in recorded if not _is_text(name)]:  # no change that we send can name them
-            connection.send("HDEL", self._audit.charges, *nobodys)
-        missing = self._view.missing(_figures(recorded))
-        self._view.read(_loads(loads))
-        for field, change in missing.items():
-            self._stats.recharged += 0 if field.endswith(CONTEXTS) else read_load(change).in_flight
-            turns.change(field, change)
-        turns.flush()
-        self._connection, self._turns = connection, turns
-        if self._forget is not None:
-            self._forget.cancel()
-            self._forget = None
-        return missing
+        return await connection.take(take, "HGETALL", self._keys.load)
 
     # ---
 
@@ -254,14 +253,9 @@ class Loads:
     def _take_back(self, charge: Charge) -> None:
         self._tell(charge.endpoint, charge.end)
 
-    def _reserved(
-        self,
-        reservation: ReservationId,
-        candidates: Candidates,
-        outcome: Outcome,
-        context: Context | None,
-    ) -> Reserved:
-        charge = charged(candidates, outcome, context)
+    def _taken(self, reserve: Reserve, outcome: Outcome) -> Reserved:
+        reservation, candidates, _, _ = reserve
+        charge = reserve.charged(outcome)
         if reservation in self._view.charges:  # charged while we asked
             if stays := self._view.stays(reservation, candidates):
                 self._take_back(charge)

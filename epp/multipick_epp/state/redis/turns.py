@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Reserved
 from multipick_epp.state.redis.connection import LATER_S, Argument, Connection
 from multipick_epp.state.redis.keys import HINT_ENTRIES
 from multipick_epp.state.redis.scripts import Script
+from multipick_epp.types import ReservationId
 
 STEPS_A_CALL: Final = 64
 """At most: the store does nothing else meanwhile, for about a millisecond."""
@@ -26,9 +27,15 @@ Outcome = tuple[int, int, int]
 class Reserve(NamedTuple):
     """A reserve that waits for its outcome."""
 
+    reservation: ReservationId
     candidates: Candidates
     context: Context | None
-    outcome: asyncio.Future[Outcome]
+    reserved: asyncio.Future[Reserved]
+
+    def charged(self, outcome: Outcome) -> Charge:
+        """What it has charged in the store."""
+        winner, new_tokens, _ = outcome
+        return Charge(self.candidates.endpoints[winner], new_tokens, self.context.prompt_tokens if self.context else 0)
 
 
 class Turns:
@@ -41,11 +48,15 @@ class Turns:
         connection: Connection,
         script: Script,
         keys: tuple[Argument, ...],
+        taken: Callable[[Reserve, Outcome], Reserved],
         given_up: Callable[[Charge], None],
     ) -> None:
-        """`keys` as the script wants them; `given_up` is told what a reserve has charged that nobody waits for."""
+        """`keys` as the script wants them. `taken` makes of an outcome what its reserve gets, `given_up` is told what
+        one has charged that nobody waits for: both in the order of the store's replies, when these come.
+        """
         self._connection = connection
         self._call = script.command(keys)
+        self._taken = taken
         self._given_up = given_up
         self._loop = asyncio.get_running_loop()
         self._steps: list[tuple[Argument, ...]] = []
@@ -55,17 +66,21 @@ class Turns:
         self._timed = False  # a timer will look whether anything is due
 
     def reserve(
-        self, candidates: Candidates, equal_prompt: EqualPrompt | None, context: Context | None = None
-    ) -> asyncio.Future[Outcome]:
+        self,
+        reservation: ReservationId,
+        candidates: Candidates,
+        equal_prompt: EqualPrompt | None,
+        context: Context | None = None,
+    ) -> asyncio.Future[Reserved]:
         """Charge the cheapest candidate; the future raises `LostError`."""
         step = reserve_step(candidates, equal_prompt, context)
-        outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        self._reserves.append(Reserve(candidates, context, outcome))
+        reserved: asyncio.Future[Reserved] = self._loop.create_future()
+        self._reserves.append(Reserve(reservation, candidates, context, reserved))
         if not self._soon:
             self._soon = True
             self._loop.call_soon(self.flush)
         self._add(step)
-        return outcome
+        return reserved
 
     def change(self, field: str, figure: int) -> None:
         """Change what this replica charges by so much; see `figures.fields_of`."""
@@ -86,7 +101,7 @@ class Turns:
             steps, reserves = self._steps, self._reserves
             self._steps, self._reserves = [], []
             arguments = [argument for step in steps for argument in step]
-            self._connection.ask(_Reserves(reserves, self._given_up), *self._call, *arguments)
+            self._connection.ask(_Reserves(reserves, self._taken, self._given_up), *self._call, *arguments)
             self._connection.flush()
 
     def _let_wait(self) -> None:
@@ -110,12 +125,6 @@ class Turns:
             self.flush()
 
 
-def charged(candidates: Candidates, outcome: Outcome, context: Context | None) -> Charge:
-    """What a reserve has charged."""
-    winner, new_tokens, _ = outcome
-    return Charge(candidates.endpoints[winner], new_tokens, context.prompt_tokens if context else 0)
-
-
 def reserve_step(
     candidates: Candidates, equal_prompt: EqualPrompt | None, context: Context | None = None
 ) -> tuple[Argument, ...]:
@@ -136,8 +145,14 @@ def _packed(context: Context) -> bytes:
 class _Reserves:
     """Waits for the reply of a call, and gives each reserve its part of it."""
 
-    def __init__(self, reserves: Sequence[Reserve], given_up: Callable[[Charge], None]) -> None:
+    def __init__(
+        self,
+        reserves: Sequence[Reserve],
+        taken: Callable[[Reserve, Outcome], Reserved],
+        given_up: Callable[[Charge], None],
+    ) -> None:
         self._reserves = reserves
+        self._taken = taken
         self._given_up = given_up
 
     def done(self) -> bool:
@@ -148,13 +163,13 @@ class _Reserves:
         for reserve, triple in zip(self._reserves, triples, strict=True):
             if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(reserve.candidates.endpoints):
                 raise ValueError("no outcome of a reserve")
-            if reserve.outcome.done():
-                self._given_up(charged(reserve.candidates, triple, reserve.context))
+            if reserve.reserved.done():
+                self._given_up(reserve.charged(triple))
             else:
-                reserve.outcome.set_result(triple)
+                reserve.reserved.set_result(self._taken(reserve, triple))
 
     def set_exception(self, error: BaseException) -> None:
         for reserve in self._reserves:
-            if not reserve.outcome.done():
-                reserve.outcome.set_exception(error)
-                reserve.outcome.exception()  # whoever waited may have been cancelled in this very turn: no fault to log
+            if not reserve.reserved.done():
+                reserve.reserved.set_exception(error)
+                reserve.reserved.exception()  # whoever waited may have been cancelled in this turn: no fault to log

@@ -37,8 +37,10 @@ async def test_a_burst_spreads_over_idle_pods_however_many_pickers_decide(
     start_stack: "StartStack", pickers: int, policy: str
 ) -> None:
     stack = await start_stack(pods=PODS, pickers=pickers, flags=STANDING_STILL, config={"policy": policy})
-    # Even but for a reserve that a busy machine keeps waiting for longer than 50 ms: the local view decides it then.
     for seeds in (range(BURST), [BURST] * BURST):  # all different; all the same
         in_flight = await spread(stack, seeds)
         assert sum(in_flight) == BURST
-        assert in_flight[-1] - in_flight[0] <= 3, in_flight
+        # A reserve that a busy machine keeps waiting for longer than 50 ms is decided by the local view.
+        locally = await stack.total("multipick_reserved_locally_total")
+        print(f"in flight {in_flight}, {locally:g} decided locally")
+        assert in_flight[-1] - in_flight[0] <= 3 + locally

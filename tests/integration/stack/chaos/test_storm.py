@@ -1,16 +1,18 @@
-"""Ten thousand requests while pickers, owners of the ingest and the store are killed and come back.
+"""Ten thousand requests, at least, while pickers, owners of the ingest and the store are killed and come back.
 
 A run by default sends fewer, to be quick; MULTIPICK_STORM_REQUESTS says how many.
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -40,19 +42,22 @@ class Traffic:
     outcomes: Counter[str] = field(default_factory=Counter)
     predicted: Counter[str] = field(default_factory=Counter)  # by how far the predicted hit was from the real one
 
-    async def send(self, count: int) -> None:
-        numbers = iter(range(count))
+    async def goes_on(self, meanwhile: Coroutine[Any, Any, None]) -> None:
+        """Till REQUESTS have ended, and `meanwhile`."""
+        numbers, hurting = itertools.count(), asyncio.create_task(meanwhile)
 
         async def client() -> None:
-            for number in numbers:
-                await self._one(number)
+            while self.ended < REQUESTS or not hurting.done():
+                await self._one(next(numbers))
                 self.ended += 1
 
-        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+        await asyncio.gather(hurting, *(client() for _ in range(AT_ONCE)))
 
-    async def reaches(self, share: float) -> None:
-        while self.ended < share * REQUESTS:
-            await asyncio.sleep(0.05)
+    async def another(self, share: float) -> None:
+        """So many more of REQUESTS have ended: however fast they go, what is away then is away for so many."""
+        until = self.ended + share * REQUESTS
+        while self.ended < until:
+            await asyncio.sleep(0.01)
 
     async def _one(self, number: int) -> None:
         text = self.rng.choice(PREFIXES) + fixed_text(number, self.rng.randint(10, 200))
@@ -90,22 +95,23 @@ class Traffic:
 async def hurt(stack: "Stack", traffic: Traffic) -> None:
     """One thing after the other, in the middle of the traffic."""
     store, (victim, owner, *_) = stack.store, stack.pickers
-    await traffic.reaches(0.1)
+    await traffic.another(0.1)
     await victim.kill()
-    await traffic.reaches(0.2)
+    await traffic.another(0.1)
     os.kill(await ingest_of(owner), signal.SIGKILL)
-    await traffic.reaches(0.3)
+    await traffic.another(0.1)
     await victim.serve()
-    await traffic.reaches(0.45)
+    await traffic.another(0.15)
     await store.kill()
-    await traffic.reaches(0.55)
+    await traffic.another(0.1)
     await store.start()
-    await traffic.reaches(0.7)
+    await traffic.another(0.15)
     await reaped(stack)
     await store.kill()
-    await traffic.reaches(0.75)
+    await traffic.another(0.05)
     shutil.rmtree(store.folder / "appendonlydir")
     await store.start()
+    await traffic.another(0.05)
 
 
 async def reaped(stack: "Stack") -> None:
@@ -127,7 +133,7 @@ async def test_no_failure_of_ours_costs_a_request(start_stack: "StartStack") -> 
         pods=PODS, pickers=PICKERS, flags=SMALL_CACHE, store={"appendonly": "yes", "appendfsync": "everysec"}
     )
     traffic = Traffic(stack, Random(1))
-    await asyncio.gather(traffic.send(REQUESTS), hurt(stack, traffic))
+    await traffic.goes_on(hurt(stack, traffic))
     print(f"outcomes {dict(traffic.outcomes)}, predicted hits {dict(traffic.predicted)}")
     assert traffic.outcomes.keys() == {"whole", "left"}
     await stack.idle()
