@@ -34,6 +34,11 @@ class StateCollector:
             self._state.degraded is not None,
         )
         yield GaugeMetricFamily(
+            "multipick_state_alone",
+            "1 while this picker charges without asking the shared state first, since it is the only one there.",
+            stats.alone,
+        )
+        yield GaugeMetricFamily(
             "multipick_index_lag_seconds", "Age of the newest entry of the shared log when read.", stats.log_lag_s
         )
         for name, text, value in (
@@ -42,7 +47,7 @@ class StateCollector:
             ("index_expired", "Blocks that were expected and never stored.", stats.expired),
             ("index_bootstraps", "Times the index was loaded from the shared state.", stats.bootstraps),
             ("index_repairs", "Times an endpoint's index was not what the store has, and loaded again.", stats.repairs),
-            ("reserved_locally", "Reservations that the local view decided.", stats.reserved_here),
+            ("reserved_locally", "Reservations that the local view decided, without the store.", stats.reserved_here),
             ("recharged", "Reservations that the store had lost and was told again.", stats.recharged),
             ("reaped", "Reservations of dead pickers that this one released.", stats.reaped),
             ("load_repairs", "Loads in the store that were not the sum of what is charged.", stats.load_repairs),

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import State
-from multipick_epp.state.redis import RedisState, parse_url
+from multipick_epp.state.redis import RedisState, loads, parse_url
 from multipick_epp.types import ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey
 
@@ -44,10 +44,24 @@ async def replica(server: Valkey, pool: str) -> AsyncIterator[Replica]:
         yield start
 
 
-@pytest_asyncio.fixture(params=["memory", "redis"])
-async def state(request: pytest.FixtureRequest, replica: Replica) -> AsyncIterator[State]:
+@pytest_asyncio.fixture(params=["memory", "redis", "redis alone"])
+async def state(
+    request: pytest.FixtureRequest, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[State]:
+    """The last knows that there is no other replica, and charges by its own view; the one before asks the store, for
+    a second at least.
+    """
     if request.param == "redis":
         yield await replica()
+        return
+    if request.param == "redis alone":
+        monkeypatch.setattr(loads, "RENEW_S", 0.02)
+        alone = await replica()
+        assert isinstance(alone, RedisState)
+        async with asyncio.timeout(10):
+            while not alone.stats.alone:
+                await asyncio.sleep(0.002)
+        yield alone
         return
     memory = MemoryState()
     await memory.start()

@@ -9,7 +9,7 @@ from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Reser
 from multipick_epp.state.redis.connection import LATER_S, Connection, LostError, Waiter
 from multipick_epp.state.redis.keys import HINT_ENTRIES
 from multipick_epp.state.redis.scripts import Script
-from multipick_epp.state.redis.turns import STEPS_A_CALL, Outcome, Reserve, Turns
+from multipick_epp.state.redis.turns import ALONE_S, STEPS_A_CALL, Outcome, Reserve, Turns
 from multipick_epp.types import BlockKey, Endpoint, Load, ReservationId
 
 A, B = Endpoint("a:1"), Endpoint("b:1")
@@ -114,14 +114,43 @@ async def test_a_hint_waits_for_a_reserve_too() -> None:
     await asked(recorder, 2)
 
 
+async def test_changes_of_a_field_between_two_reserves_are_one() -> None:
+    recorder, turns, _ = made()
+    turns.change(A, 5)
+    turns.change(B, 1)
+    turns.change(A, -2)
+    turns.reserve(ONE, CANDIDATES, None)
+    turns.change(A, 7)
+    turns.hint("withdraw", b"record")
+    turns.change(A, 1)
+    turns.flush()
+    turns.change(A, 9)
+    turns.flush()
+    first, second = recorder.asked
+    assert first[: len(HEAD) + 7] == (*HEAD, "change", A, 3, "change", B, 1, "reserve")
+    assert first[len(HEAD) + 12 :] == ("change", A, 8, "hint", HINT_ENTRIES, 2, "withdraw", b"record")
+    assert second == (*HEAD, "change", A, 9)
+
+
+async def test_alone_what_nobody_waits_for_waits_longer() -> None:
+    recorder, turns, _ = made()
+    loop = asyncio.get_running_loop()
+    turns.company.clear()
+    turns.change(A, 5)
+    changed = loop.time()
+    while not recorder.asked:
+        await asyncio.sleep(0)
+    assert loop.time() >= changed + ALONE_S
+
+
 async def test_a_call_is_bounded() -> None:
     recorder, turns, _ = made()
     for number in range(2 * STEPS_A_CALL + 1):
-        turns.change(A, number)
+        turns.change(f"{number}", number)
     assert len(recorder.asked) == recorder.flushed == 2
     await asked(recorder, 3)
     sent = [argument for command in recorder.asked for argument in command[len(HEAD) :]]
-    assert sent == [word for number in range(2 * STEPS_A_CALL + 1) for word in ("change", A, number)]
+    assert sent == [word for number in range(2 * STEPS_A_CALL + 1) for word in ("change", f"{number}", number)]
     assert len(recorder.asked) == 3
 
 

@@ -29,6 +29,8 @@ FIELDS_AT_MOST: Final = 20_000
 FIGURES_A_CHECK: Final = 1_024
 """One call compares so many, in less than a millisecond: fields x replicas."""
 
+_ALONE: Final = b" alone"  # ends the stamp of such a lease: see `lua/renew.lua`
+
 
 class Audit:
     """The lease of this replica, and what it knows of the others'."""
@@ -44,20 +46,28 @@ class Audit:
         self._leases = Leases()
         self._renewals = itertools.count(1)
         self._stamps: Mapping[bytes, bytes] = {}
+        self._was_alone = False
         self._quiet_s: Mapping[bytes, float] = {}
+
+    async def begin(self, connection: Connection) -> bytes:
+        """Take the lease on a connection, as `renew`."""
+        self._was_alone = False
+        return await self.renew(connection)
 
     async def renew(self, connection: Connection) -> bytes:
         """Renew the lease, and see the others'; the generation of the store's data."""
         pool = self._keys
         keys = (pool.leases, pool.generation, pool.load, self.charges, pool.routed)
         bounds = (REPLICAS_AT_MOST, FIELDS_AT_MOST)
-        command = self._renew.command(keys, self._replica, next(self._renewals), uuid4().hex, *bounds)
+        arguments = (self._replica, next(self._renewals), uuid4().hex, *bounds, int(self._was_alone))
+        command = self._renew.command(keys, *arguments)
         generation, leases = replies.listed(await connection.call(*command), 2)
         connection.send("EXPIRE", self.charges, KEEP_S)
         stamps = dict(replies.pairs(leases))
         if self._replica not in stamps:
             raise LostError(PROTOCOL, "a lease that was renewed is not there")
         self._stamps = stamps
+        self._was_alone = len(stamps) == 1
         self._quiet_s = self._leases.see(stamps, asyncio.get_running_loop().time())
         return replies.string(generation)
 
@@ -82,8 +92,15 @@ class Audit:
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other replica has a lease, dead or alive: only what this one charges is in the store."""
-        return len(self._stamps) == 1
+        """Whether the store has said with our lease that there is no other, dead or alive: only what this one charges
+        is in the store, and who comes waits until we have heard of it.
+        """
+        return self._stamps[self._replica].endswith(_ALONE)
+
+    @property
+    def is_unheard_of(self) -> bool:
+        """Whether there is another, perhaps dead by now, that was told so before we came."""
+        return any(stamp.endswith(_ALONE) for replica, stamp in self._stamps.items() if replica != self._replica)
 
     @property
     def is_first(self) -> bool:

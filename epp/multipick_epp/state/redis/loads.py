@@ -33,6 +33,8 @@ POLL_S = 0.025
 """So old is what a decision knows of the other pickers' charges, before the store decides among the best."""
 RENEW_S = 1.0
 """So soon it knows that there are others."""
+HEARD_WITHIN_S = 1.5
+"""A replica that goes by its own view, since it was alone, has heard by then of one that came; or it is dead."""
 CANDIDATES_AT_MOST = 1_000
 """So many are sent to the store (callers send 16); Lua's stack takes twice as many."""
 FORGET_OTHERS_S = 10.0
@@ -88,20 +90,19 @@ class Loads:
         if stays := self._view.stays(reservation, candidates):
             return stays
         turns = self._turns
-        if turns is not None:
+        if turns is None:
+            self._stats.reserved_here += 1
+        elif turns.company.is_set():
             asked = turns.reserve(reservation, _bounded(candidates), equal_prompt, context)
             try:
                 return await asked
             except LostError:
-                pass
+                self._stats.reserved_here += 1
             except asyncio.CancelledError:
                 if not asked.cancelled() and asked.exception() is None:  # answered before we could be told of either
                     self.release(reservation)
                 raise
-        self._stats.reserved_here += 1
-        if equal_prompt is not None:
-            candidates = with_equal_prompt(candidates, equal_prompt, self._holders(equal_prompt.key))
-        return self._view.reserve(reservation, candidates, self._view.loads_of, context)
+        return self._reserve_here(reservation, candidates, equal_prompt, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
         """See `State`."""
@@ -136,14 +137,14 @@ class Loads:
         ttl_s: float,
         owner: ReservationId | None,
     ) -> None:
-        """Tell the other replicas of a routed prompt."""
-        if self._turns is not None:
+        """Tell the other replicas, where there are any, of a routed prompt."""
+        if self._turns is not None and self._turns.company.is_set():
             by = () if owner is None else ("by", owner)
             self._turns.hint(*by, "expect", expect_record(self._replica, endpoint, block_size, keys, ttl_s))
 
     def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> None:
         """Tell the other replicas that what this reservation expected won't be."""
-        if self._turns is not None:
+        if self._turns is not None and self._turns.company.is_set():
             self._turns.hint("withdraw", withdraw_record(endpoint, owner))
 
     def announce(self, endpoint: Endpoint, level: int) -> None:
@@ -157,23 +158,30 @@ class Loads:
         self._turns.hint("outlier", outlier_record(self._replica, endpoint, level))
         self._turns.flush()  # whoever connects now reads it
 
+    def joined(self) -> None:
+        """Another replica has come, and waits to be heard of."""
+        if self._turns is not None:
+            self._turns.company.set()
+            self._stats.alone = False
+
     # --- the link to the store
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, read the loads, see that they are right; until the connection is lost."""
         await install(connection, self._turn, *self._audit.scripts)
-        generation = await self._audit.renew(connection)
+        generation = await self._audit.begin(connection)
         keys = (self._keys.load, self._audit.charges, self._keys.routed, self._keys.hints)
         turns = Turns(connection, self._turn, keys, self._taken, self._take_back)
         try:
             await self._audit.check_all(connection)  # first: there may be more than one can read
             await self._audit.check(connection, await self._read(connection, turns))
             await self._remember(connection)
+            await self._is_heard_of(connection, turns)
             link.up()
             audit_at = self._loop.time() + RENEW_S
             while True:
-                await asyncio.sleep(RENEW_S if self._audit.is_alone else POLL_S)
-                if self._loop.time() < audit_at:
+                joined = await self._rest(turns)
+                if self._loop.time() < audit_at and not joined:
                     turns.flush()
                     self._view.asked()
                     await connection.take(lambda loads: self._view.read(_loads(loads)), "HGETALL", self._keys.load)
@@ -181,13 +189,42 @@ class Loads:
                     audit_at = self._loop.time() + RENEW_S
                     if await self._audit.renew(connection) != generation:
                         raise LostError(FLUSHED)
+                    self._see_company(turns)
                     await self._audit.check(connection, await self._read(connection, turns))
                     await self._audit.reap(connection)
                     if self._audit.is_first:
                         await self._audit.check_all(connection)
         finally:
             self._connection = self._turns = None
+            self._stats.alone = False
             self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
+
+    def _see_company(self, turns: Turns) -> None:
+        """The lease was just renewed."""
+        self._stats.alone = self._audit.is_alone
+        if self._stats.alone:
+            turns.company.clear()
+        else:
+            turns.company.set()
+
+    async def _is_heard_of(self, connection: Connection, turns: Turns) -> None:
+        """Wait until no other replica goes by its own view, or such a one is seen to be dead."""
+        until = self._loop.time() + HEARD_WITHIN_S
+        while self._audit.is_unheard_of and self._loop.time() < until:
+            turns.hint("joined", self._replica)
+            turns.flush()
+            await asyncio.sleep(POLL_S)
+            await self._audit.renew(connection)
+
+    async def _rest(self, turns: Turns) -> bool:
+        """Until the loads are to be read again, seldom while nobody else charges; whether somebody has come."""
+        if turns.company.is_set():
+            await asyncio.sleep(POLL_S)
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_S):
+                await turns.company.wait()
+        return turns.company.is_set()
 
     async def _remember(self, connection: Connection) -> None:
         """Tell of the endpoints that stand as left out. A key of another type, or odd fields, are removed."""
@@ -252,6 +289,24 @@ class Loads:
 
     def _take_back(self, charge: Charge) -> None:
         self._tell(charge.endpoint, charge.end)
+
+    def _reserve_here(
+        self,
+        reservation: ReservationId,
+        candidates: Candidates,
+        equal_prompt: EqualPrompt | None,
+        context: Context | None,
+    ) -> Reserved:
+        """By the view, which is the truth while nobody else charges."""
+        if stays := self._view.stays(reservation, candidates):
+            return stays
+        self.release(reservation)
+        if equal_prompt is not None:
+            candidates = with_equal_prompt(candidates, equal_prompt, self._holders(equal_prompt.key))
+        reserved = self._view.reserve(reservation, candidates, self._view.loads_of, context)
+        charge = self._view.charges[reservation]
+        self._tell(charge.endpoint, charge.load)
+        return reserved
 
     def _taken(self, reserve: Reserve, outcome: Outcome) -> Reserved:
         reservation, candidates, _, _ = reserve

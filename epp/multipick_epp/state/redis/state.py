@@ -66,6 +66,7 @@ class RedisState:
         self._writer = writer.Writer(self._keys, replica, lease, self.index if picks else None, self.stats)
         self._loads = loads.Loads(self._keys, replica, self.index.holders, self.stats)
         self._tail = tail.Tail(self._keys, replica, self.index, self._loads.dropped, self.stats)
+        self._tail.on_joined.append(self._loads.joined)
         sessions: list[tuple[str, float, Session]] = [("writer", WRITER_STALL_S, self._writer.session)]
         if picks:
             sessions += [("loads", loads.STALL_S, self._loads.session), ("tail", tail.STALL_S, self._tail.session)]

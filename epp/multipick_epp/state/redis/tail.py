@@ -78,6 +78,7 @@ class Tail:
         """`dropped` is told of each endpoint that some replica dropped."""
         self.on_routed_elsewhere: list[Listener] = []  # of what a replica with a smaller name routed
         self.on_withdrawn_elsewhere: list[Listener] = []
+        self.on_joined: list[Callable[[], None]] = []
         self.on_announced: list[Callable[[Endpoint, int], None]] = []
         self._keys = keys
         self._replica = replica
@@ -236,6 +237,10 @@ class Tail:
                 if withdrawn := index.withdraw(owner):  # none where it was ours
                     for listener in self.on_withdrawn_elsewhere:
                         listener(endpoint, withdrawn)
+            case b"joined":
+                if record != self._name:
+                    for listens in self.on_joined:
+                        listens()
             case b"outlier":
                 replica, endpoint, level = read_outlier(record)
                 if replica != self._name:

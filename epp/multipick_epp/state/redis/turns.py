@@ -1,13 +1,13 @@
 """What is charged within one turn of the loop goes to the store as one call of `lua/turn.lua`, in order.
 
 One at a time, the calls themselves would cost the store and us a third as much again as what is done in them. Changes
-and hints, which nobody waits for, wait up to `LATER_S` for a reserve to go with.
+and hints, which nobody waits for, wait up to `LATER_S` for a reserve to go with, or `ALONE_S` where nobody hears them.
 """
 
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from multipick_epp.state.ledger import Charge
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Reserved
@@ -18,6 +18,8 @@ from multipick_epp.types import ReservationId
 
 STEPS_A_CALL: Final = 64
 """At most: the store does nothing else meanwhile, for about a millisecond."""
+ALONE_S: Final = 0.025
+"""While no other replica has a lease: as old as other replicas' charges may be for one that has company."""
 _NO_EQUAL_PROMPT: Final = ("", 0)
 
 Outcome = tuple[int, int, int]
@@ -56,10 +58,14 @@ class Turns:
         """
         self._connection = connection
         self._call = script.command(keys)
-        self._taken = taken
-        self._given_up = given_up
+        self.taken = taken
+        self.given_up = given_up
         self._loop = asyncio.get_running_loop()
+        self.company = asyncio.Event()
+        """Set while there may be other replicas. Cleared by who knows that there are none."""
+        self.company.set()
         self._steps: list[tuple[Argument, ...]] = []
+        self._changes: dict[str, int] = {}  # the places of those behind the last reserve: of a field there is one
         self._reserves: list[Reserve] = []
         self._soon = False
         self._due = 0.0
@@ -76,6 +82,7 @@ class Turns:
         step = reserve_step(candidates, equal_prompt, context)
         reserved: asyncio.Future[Reserved] = self._loop.create_future()
         self._reserves.append(Reserve(reservation, candidates, context, reserved))
+        self._changes.clear()
         if not self._soon:
             self._soon = True
             self._loop.call_soon(self.flush)
@@ -84,8 +91,14 @@ class Turns:
 
     def change(self, field: str, figure: int) -> None:
         """Change what this replica charges by so much; see `figures.fields_of`."""
+        place = self._changes.get(field)
+        if place is not None:
+            _, _, before = self._steps[place]
+            self._steps[place] = ("change", field, cast("int", before) + figure)
+            return
         if not self._steps:
             self._let_wait()
+        self._changes[field] = len(self._steps)
         self._add(("change", field, figure))
 
     def hint(self, *fields: Argument) -> None:
@@ -100,13 +113,14 @@ class Turns:
         if self._steps:
             steps, reserves = self._steps, self._reserves
             self._steps, self._reserves = [], []
+            self._changes.clear()
             arguments = [argument for step in steps for argument in step]
-            self._connection.ask(_Reserves(reserves, self._taken, self._given_up), *self._call, *arguments)
+            self._connection.ask(_Reply(self, reserves), *self._call, *arguments)
             self._connection.flush()
 
     def _let_wait(self) -> None:
         """What comes now, the first of the steps, may wait for a reserve. One timer serves all that come and leave."""
-        self._due = self._loop.time() + LATER_S
+        self._due = self._loop.time() + (LATER_S if self.company.is_set() else ALONE_S)
         if not self._timed:
             self._timed = True
             self._loop.call_at(self._due, self._look)
@@ -142,31 +156,26 @@ def _packed(context: Context) -> bytes:
     return struct.pack("<3d", context.prompt_tokens, price, least_traffic)
 
 
-class _Reserves:
+class _Reply:
     """Waits for the reply of a call, and gives each reserve its part of it."""
 
-    def __init__(
-        self,
-        reserves: Sequence[Reserve],
-        taken: Callable[[Reserve, Outcome], Reserved],
-        given_up: Callable[[Charge], None],
-    ) -> None:
+    def __init__(self, turns: Turns, reserves: Sequence[Reserve]) -> None:
+        self._turns = turns
         self._reserves = reserves
-        self._taken = taken
-        self._given_up = given_up
 
     def done(self) -> bool:
         return False
 
     def set_result(self, figures: Sequence[int]) -> None:
+        turns = self._turns
         triples = zip(*[iter(figures)] * 3, strict=True)
         for reserve, triple in zip(self._reserves, triples, strict=True):
             if set(map(type, triple)) != {int} or not 0 <= triple[0] < len(reserve.candidates.endpoints):
                 raise ValueError("no outcome of a reserve")
             if reserve.reserved.done():
-                self._given_up(reserve.charged(triple))
+                turns.given_up(reserve.charged(triple))
             else:
-                reserve.reserved.set_result(self._taken(reserve, triple))
+                reserve.reserved.set_result(turns.taken(reserve, triple))
 
     def set_exception(self, error: BaseException) -> None:
         for reserve in self._reserves:
