@@ -28,6 +28,12 @@ def pool() -> str:
     return uuid.uuid4().hex
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine breaks no link: what is decided without the store is tested elsewhere."""
+    monkeypatch.setattr(loads, "STALL_S", 10.0)
+
+
 @pytest_asyncio.fixture
 async def replica(server: Valkey, pool: str) -> AsyncIterator[Replica]:
     """Starts further replicas of the pool's `RedisState`."""
