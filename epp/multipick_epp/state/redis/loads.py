@@ -1,16 +1,16 @@
-"""Reservations, charged in the store; in this process's own view while the store is away."""
+"""Reservations, charged in the store; by this process's own view while it is alone there, or the store away."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
-from functools import lru_cache
 
 from multipick_epp.state.ledger import Charge, negative, with_equal_prompt
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
 from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
-from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_figure, read_load, with_contexts
+from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_load
+from multipick_epp.state.redis.hashes import is_text, read_charges, read_loads
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
 from multipick_epp.state.redis.reasons import FLUSHED
@@ -25,7 +25,7 @@ from multipick_epp.state.redis.scripts import install, load
 from multipick_epp.state.redis.turns import Outcome, Reserve, Turns
 from multipick_epp.state.redis.view import View
 from multipick_epp.state.stats import StateStats
-from multipick_epp.types import NO_LOAD, BlockKey, Endpoint, Load, ReplicaId, ReservationId
+from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
 
 STALL_S = 0.05
 """A reserve waits no longer for the store: the local view decides then."""
@@ -39,7 +39,6 @@ CANDIDATES_AT_MOST = 1_000
 """So many are sent to the store (callers send 16); Lua's stack takes twice as many."""
 FORGET_OTHERS_S = 10.0
 """Without the store: after so long most of the requests of other replicas, as we last saw them, have ended."""
-_TABLE = b""  # the field that makes a hash a table: see `lua/common.lua`
 
 
 class Loads:
@@ -184,9 +183,10 @@ class Loads:
                 if self._loop.time() < audit_at and not joined:
                     turns.flush()
                     self._view.asked()
-                    await connection.take(lambda loads: self._view.read(_loads(loads)), "HGETALL", self._keys.load)
+                    await connection.take(lambda loads: self._view.read(read_loads(loads)), "HGETALL", self._keys.load)
                 else:
                     audit_at = self._loop.time() + RENEW_S
+                    turns.flush()  # whoever sees that we have heard of it sees all that we charged alone
                     if await self._audit.renew(connection) != generation:
                         raise LostError(FLUSHED)
                     self._see_company(turns)
@@ -258,10 +258,10 @@ class Loads:
 
         def take(loads: object) -> Iterable[str]:
             recorded = replies.pairs(record.result())
-            if nobodys := [name for name, _ in recorded if not _is_text(name)]:  # no change that we send can name them
+            if nobodys := [name for name, _ in recorded if not is_text(name)]:  # no change that we send can name them
                 connection.send("HDEL", self._audit.charges, *nobodys)
-            missing = self._view.missing(_figures(recorded))
-            self._view.read(_loads(loads))
+            missing = self._view.missing(read_charges(recorded))
+            self._view.read(read_loads(loads))
             for field, change in missing.items():
                 self._stats.recharged += 0 if field.endswith(CONTEXTS) else read_load(change).in_flight
                 turns.change(field, change)
@@ -326,39 +326,3 @@ def _bounded(candidates: Candidates) -> Candidates:
     endpoints, new_tokens, queued, in_flight = candidates
     most = CANDIDATES_AT_MOST
     return Candidates(endpoints[:most], new_tokens[:most], queued[:most], in_flight[:most])
-
-
-def _figures(recorded: Iterable[tuple[bytes, bytes]]) -> Mapping[str, int]:
-    return {_field(name): read_figure(text) for name, text in recorded if name != _TABLE and _is_text(name)}
-
-
-def _loads(reply: object) -> Mapping[Endpoint, Load]:
-    """Fields that are none of ours, as a younger picker may have them, count as endpoints that nobody asks for."""
-    loads: dict[Endpoint, Load] = {}
-    contexts: dict[Endpoint, int] = {}
-    for name, text in replies.pairs(reply):
-        endpoint, of_contexts = _place(name)
-        if of_contexts:
-            contexts[endpoint] = read_figure(text)
-        else:
-            loads[endpoint] = read_load(read_figure(text))
-    loads.pop(Endpoint(""), None)  # the field that makes it a table
-    for endpoint, number in contexts.items():
-        loads[endpoint] = with_contexts(loads.get(endpoint, NO_LOAD), number)
-    return loads
-
-
-@lru_cache(maxsize=16_384)
-def _place(name: bytes) -> tuple[Endpoint, bool]:
-    """The endpoint of a field, and whether that has its contexts."""
-    field = _field(name)
-    return Endpoint(field.removesuffix(CONTEXTS)), field.endswith(CONTEXTS)
-
-
-def _is_text(name: bytes) -> bool:
-    return "\ufffd" not in _field(name)
-
-
-@lru_cache(maxsize=16_384)
-def _field(name: bytes) -> str:
-    return name.decode(errors="replace")
