@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 
 class Together:
-    """Of one event loop. Invariant: a timer is set for the first of `_sleepers`, where there are any."""
+    """Of one event loop. Invariant: a timer is set for the first of `_sleepers`, or earlier, where there are any."""
 
     def __init__(self, at_once: int, early_s: float) -> None:
         """So many end together, each so much before its time at most: those that come again do so together."""
@@ -16,7 +16,8 @@ class Together:
         self._early_s = early_s
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap, by when they are due
         self._numbers = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # the timer's time, where there is one; uvloop's handles don't always know it
 
     async def sleep(self, seconds: float) -> None:
         """For so long, or less."""
@@ -29,9 +30,10 @@ class Together:
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         due = self._sleepers[0][0]
-        if self._timer is None or due < self._timer.when():
+        if self._timer is None or due < self._due:
             if self._timer is not None:
                 self._timer.cancel()
+            self._due = due
             self._timer = loop.call_at(due, self._wake, loop)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:

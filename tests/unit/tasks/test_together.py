@@ -1,7 +1,12 @@
 """Sleepers that are due at about the same time wake together, never late, and a bounded number in one moment."""
 
 import asyncio
+import time
+from collections.abc import Callable
+from random import Random
 
+import pytest
+import uvloop
 from multipick_epp.tasks.together import Together
 
 
@@ -82,3 +87,27 @@ async def test_those_that_come_again_go_on_together() -> None:
             turn += 1
     assert [sorted(each) for each in woken] == [["a", "b", "c"]] * rounds
     assert [*map(len, turns)] == [1] * rounds
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_many_looks_go_on_for_ever_whatever_the_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Also those that are due at once, and those whose time has passed while the loop did something else."""
+    rng = Random(1)
+
+    async def look(together: Together) -> None:
+        for _ in range(100):
+            await together.sleep(rng.choice((0.0, 0.0001, 0.001, 0.002)))
+            if rng.random() < 0.1:
+                hold_the_loop()
+
+    async def looks() -> None:
+        together = Together(8, 0.001)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(look(together) for _ in range(30)))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(looks())
+
+
+def hold_the_loop() -> None:
+    time.sleep(0.001)
