@@ -136,8 +136,8 @@ async def test_alone_what_nobody_waits_for_waits_longer() -> None:
     recorder, turns, _ = made()
     loop = asyncio.get_running_loop()
     turns.company.clear()
-    turns.change(A, 5)
     changed = loop.time()
+    turns.change(A, 5)
     while not recorder.asked:
         await asyncio.sleep(0)
     assert loop.time() >= changed + ALONE_S
