@@ -36,7 +36,7 @@ class StateCollector:
         yield GaugeMetricFamily(
             "multipick_state_alone",
             "1 while this picker charges without asking the shared state first, since it is the only one there.",
-            stats.alone,
+            self._state.alone,
         )
         yield GaugeMetricFamily(
             "multipick_index_lag_seconds", "Age of the newest entry of the shared log when read.", stats.log_lag_s

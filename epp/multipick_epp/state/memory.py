@@ -45,6 +45,11 @@ class MemoryState:
         """Never: this process is the truth."""
         return None
 
+    @property
+    def alone(self) -> bool:
+        """Always."""
+        return True
+
     # --- index
 
     async def take_over(self, endpoint: Endpoint) -> Tenure | None:

@@ -180,6 +180,10 @@ class State(Index, Protocol):
     async def settled(self) -> None:
         """Returns when each endpoint that is known exactly has an owner that is there; after some seconds anyway."""
 
+    @property
+    def alone(self) -> bool:
+        """Nobody else makes reservations now, as the shared truth says: a reserve need not ask it first."""
+
     # --- index: read by the picker
 
     def expect(

@@ -17,7 +17,6 @@ class StateStats:
     bootstraps: int = 0  # times the mirror was loaded from the shared truth
     repairs: int = 0  # times that an endpoint was loaded again, since the mirror was not what the shared truth had
     log_lag_s: float = 0.0  # age of the newest log entry when it was read
-    alone: bool = False  # the store says that no other replica has a lease: reserves wait for nobody
     reserved_here: int = 0  # reserves that the local view decided, since the store was away
     recharged: int = 0  # requests in flight that had to be charged again: the store had lost them
     reaped: int = 0  # requests in flight of dead replicas that this one took back

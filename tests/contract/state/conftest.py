@@ -62,12 +62,12 @@ async def state(
         return
     if request.param == "redis alone":
         monkeypatch.setattr(loads, "RENEW_S", 0.02)
-        alone = await replica()
-        assert isinstance(alone, RedisState)
+        lone = await replica()
+        assert isinstance(lone, RedisState)
         async with asyncio.timeout(10):
-            while not alone.stats.alone:
+            while not lone.alone:
                 await asyncio.sleep(0.002)
-        yield alone
+        yield lone
         return
     memory = MemoryState()
     await memory.start()

@@ -43,7 +43,7 @@ async def test_a_store_that_is_slow_delays_nobody_who_is_alone(
 ) -> None:
     between = await proxy(server.port)
     state = await replica(f"redis://127.0.0.1:{between.port}")
-    await eventually(lambda: state.stats.alone)
+    await eventually(lambda: state.alone)
     between.flowing.clear()
     assert sorted((await burst(state)).values()) == [12] * 8 + [13] * 8
     between.flowing.set()
@@ -60,14 +60,14 @@ async def test_who_comes_charges_only_when_it_has_been_heard_of(
 ) -> None:
     """So a burst right behind spreads as over one; and it goes on so until the last but one has left."""
     one = await replica(server.url)
-    await eventually(lambda: one.stats.alone)
+    await eventually(lambda: one.alone)
     two = await replica(server.url)
-    assert not one.stats.alone
+    assert not one.alone
     assert sorted((await burst(one, two)).values()) == [12] * 8 + [13] * 8
     for number in range(200):
         (one, two)[number % 2].release(rid(number))
     await two.close()
-    await eventually(lambda: one.stats.alone)
+    await eventually(lambda: one.alone)
     assert sorted((await burst(one)).values()) == [12] * 8 + [13] * 8
     assert one.stats.reserved_here == two.stats.reserved_here == 0
 
@@ -77,12 +77,12 @@ async def test_who_comes_waits_for_the_renewal_where_it_is_not_heard(
 ) -> None:
     """As by one whose mirror is away: it hears no hints."""
     one = await replica(server.url)
-    await eventually(lambda: one.stats.alone)
+    await eventually(lambda: one.alone)
     connection = await client(server.url)
     await connection.call("DEL", HINTS)
     await connection.call("SET", HINTS, "no stream")
     await replica(server.url)
-    assert not one.stats.alone
+    assert not one.alone
 
 
 async def test_a_dead_replica_that_was_alone_holds_nobody_up_for_long(
@@ -95,8 +95,8 @@ async def test_a_dead_replica_that_was_alone_holds_nobody_up_for_long(
     state = await replica(server.url)
     assert loop.time() - started >= loads.HEARD_WITHIN_S
     assert state.degraded is None
-    assert not state.stats.alone
-    await eventually(lambda: state.stats.alone)  # when the dead one has been reaped
+    assert not state.alone
+    await eventually(lambda: state.alone)  # when the dead one has been reaped
 
 
 async def test_nobody_is_told_of_prompts_where_nobody_is(
@@ -104,7 +104,7 @@ async def test_nobody_is_told_of_prompts_where_nobody_is(
 ) -> None:
     one = await replica(server.url)
     connection = await client(server.url)
-    await eventually(lambda: one.stats.alone)
+    await eventually(lambda: one.alone)
     before = await connection.call("XLEN", HINTS)
     await one.reserve(rid(1), Candidates([POD], [32]))
     one.expect(POD, 16, [BlockKey(5)], 60.0, rid(1))
@@ -120,7 +120,7 @@ async def test_the_store_has_what_is_charged_alone_and_then_together(
     server: Valkey, replica: Start, eventually: Eventually, verb: str
 ) -> None:
     one = await replica(server.url)
-    await eventually(lambda: one.stats.alone)
+    await eventually(lambda: one.alone)
     other = Endpoint("other:8000")
     await one.reserve(rid(1), Candidates([POD], [100]))
     match verb:

@@ -76,6 +76,11 @@ class Loads:
         """See `State`."""
         return self._view.columns(endpoints)
 
+    @property
+    def alone(self) -> bool:
+        """See `State`."""
+        return self._turns is not None and not self._turns.company.is_set()
+
     async def reserve(
         self,
         reservation: ReservationId,
@@ -86,12 +91,12 @@ class Loads:
         """See `State`."""
         if not candidates.endpoints:
             raise ValueError("no candidates")
-        if stays := self._view.stays(reservation, candidates):
-            return stays
         turns = self._turns
         if turns is None:
             self._stats.reserved_here += 1
         elif turns.company.is_set():
+            if stays := self._view.stays(reservation, candidates):
+                return stays
             asked = turns.reserve(reservation, _bounded(candidates), equal_prompt, context)
             try:
                 return await asked
@@ -161,7 +166,6 @@ class Loads:
         """Another replica has come, and waits to be heard of."""
         if self._turns is not None:
             self._turns.company.set()
-            self._stats.alone = False
 
     # --- the link to the store
 
@@ -196,13 +200,11 @@ class Loads:
                         await self._audit.check_all(connection)
         finally:
             self._connection = self._turns = None
-            self._stats.alone = False
             self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
 
     def _see_company(self, turns: Turns) -> None:
         """The lease was just renewed."""
-        self._stats.alone = self._audit.is_alone
-        if self._stats.alone:
+        if self._audit.is_alone:
             turns.company.clear()
         else:
             turns.company.set()
@@ -298,14 +300,15 @@ class Loads:
         context: Context | None,
     ) -> Reserved:
         """By the view, which is the truth while nobody else charges."""
-        if stays := self._view.stays(reservation, candidates):
-            return stays
-        self.release(reservation)
+        before = self._view.charges.get(reservation)
         if equal_prompt is not None:
             candidates = with_equal_prompt(candidates, equal_prompt, self._holders(equal_prompt.key))
         reserved = self._view.reserve(reservation, candidates, self._view.loads_of, context)
         charge = self._view.charges[reservation]
-        self._tell(charge.endpoint, charge.load)
+        if charge is not before:
+            if before is not None:
+                self._take_back(before)
+            self._tell(charge.endpoint, charge.load)
         return reserved
 
     def _taken(self, reserve: Reserve, outcome: Outcome) -> Reserved:

@@ -103,6 +103,11 @@ class RedisState:
         """See `State`; as "link: reason"."""
         return next((f"{link.name}: {link.outage}" for link in self._links if link.outage), None)
 
+    @property
+    def alone(self) -> bool:
+        """See `State`."""
+        return self._loads.alone
+
     def _hear_of_outages(self) -> None:
         """Whether the store takes writes, as far as we were told."""
         self._takes_writes = not any(link.outage in REFUSES_WRITES for link in self._links)
