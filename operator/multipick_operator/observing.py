@@ -12,6 +12,7 @@ from multipick_operator.children.context import MAX_PORTS, Context, Defaults
 from multipick_operator.children.engine import PIN
 from multipick_operator.children.names import ENGINE, PICKER, Manifest, engine_name, picker_name
 from multipick_operator.children.pod import cache_claim, event_ports, http_ports
+from multipick_operator.children.tls import asked_port
 from multipick_operator.cluster.client import ApiError
 from multipick_operator.cluster.view import View
 from multipick_operator.making import TRANSIENT, WORKLOADS, Memory, Turn, first, is_owned
@@ -104,6 +105,7 @@ class Observer:
             image=context.engine_image(pool),
             revision=_revision(workload),
             shared_state=context.state_url(pool) is not None,
+            asked_port=asked_port(pool, context),
             store=_address(context.state_url(pool)),
             gateways=turn.gateways,
             fetching=await self._probe.fetching({name: at for name, at in fetching.items() if at}),

@@ -202,6 +202,8 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 async def test_istio_follows_the_rule_that_the_operator_writes(front: Front) -> None:
+    pool = await front.namespace.call("GET", front.namespace.pool_path(front.pool))
+    assert pool["status"]["picker"]["service"].endswith(f":{9443 if front.tls else 9002}")
     found = await cluster_of_pickers(front)
     assert found["connect_timeout"] == "1s"
     assert found["outlier_detection"]["consecutive_5xx"] == 1

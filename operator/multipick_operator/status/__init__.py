@@ -12,7 +12,6 @@ import msgspec
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import Condition, ModelStatus, PickerStatus, Status
 from multipick_operator.children.names import Manifest, endpoint_labels, picker_name, selector_text
-from multipick_operator.children.tls import EXT_PROC_PORT
 from multipick_operator.status.conditions import counts, judge, rollout_done
 from multipick_operator.status.observed import Observed
 from multipick_operator.status.url import url
@@ -52,7 +51,7 @@ def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Statu
         update_revision=seen.revision or known,
         picker=PickerStatus(
             ready_replicas=(seen.picker or {}).get("status", {}).get("readyReplicas", 0),
-            service=f"{pool.namespace}/{picker_name(pool)}:{EXT_PROC_PORT}",
+            service=f"{pool.namespace}/{picker_name(pool)}:{seen.asked_port}",
         ),
         model=ModelStatus(name=pool.model_name, uri=pool.spec.model.uri or ""),
         url=_url(pool, seen, conditions),

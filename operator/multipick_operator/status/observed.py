@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from multipick_operator.api.status import AdapterStatus
 from multipick_operator.children.names import Manifest
+from multipick_operator.children.tls import EXT_PROC_PORT
 from multipick_operator.status.pickers import PickerReport
 
 
@@ -41,6 +42,7 @@ class Observed:
     image: str | None = None  # of the engines; None: no default for this engine
     revision: str = ""  # hash of the wanted pod template
     shared_state: bool = False
+    asked_port: int = EXT_PROC_PORT  # of the pickers' Service, that gateways ask
     store: str = ""  # address of the shared state, without credentials
     gateways: Sequence[Manifest] = ()  # those that the route names and that exist
     sharing: Sequence[str] = ()  # other pools that have the same pods

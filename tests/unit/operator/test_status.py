@@ -7,6 +7,7 @@ import pytest
 from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
 from multipick_operator.children import Ref
+from multipick_operator.children.tls import TLS_PORT
 from multipick_operator.status import last_status, status
 from multipick_operator.status.observed import Missing, Observed, Refusal
 from multipick_operator.status.pickers import Endpoints, HotPrefix, Mismatch, PickerReport
@@ -354,6 +355,11 @@ def test_existing_pods_are_counted_one_by_one(make_pool: MakePool) -> None:
     assert (found.replicas, found.ready_replicas) == (2, 1)
     assert condition(found, "Ready").status == "True"
     assert found.selector == "app=x"
+
+
+def test_the_pickers_service_is_told_with_the_port_that_gateways_ask(make_pool: MakePool) -> None:
+    asked = [status(make_pool(), serving(**port), None, NOW).picker.service for port in ({}, {"asked_port": TLS_PORT})]
+    assert asked == ["ml/p-epp:9002", "ml/p-epp:9443"]
 
 
 def test_a_pod_knows_how_long_it_has_been_ready() -> None:

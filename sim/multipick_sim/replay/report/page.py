@@ -81,8 +81,6 @@ def _about(about: About) -> str:
         _knowledge(setup),
         f"hotspot guard {'on' if setup.guard else 'off'}",
     ]
-    if about.left_out:
-        facts.append(f"{about.left_out:,} too long for the pods left out")
     if about.capacity:
         facts.append(f"round-robin carries {about.capacity:.2f} times the workload's own rate")
     if about.missing:
