@@ -17,6 +17,7 @@ from aiohttp import web
 WORKERS = 6
 TOKENS = 40  # of the shortest answers; the longest have WORKERS times as many
 TIMEOUT_S = 300.0
+PAUSE_S = 0.1  # after a loss: a gateway that refuses is not to be flooded
 PORT = 8000
 ENDPOINT = "x-multipick-endpoint"  # the pool explains itself
 
@@ -81,7 +82,7 @@ async def _worker(
             tally.served += 1
         else:
             tally.lost.append(loss)
-            await asyncio.sleep(0.1)  # a gateway that refuses is not to be flooded
+            await asyncio.sleep(PAUSE_S)
 
 
 async def _chat(http: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Loss | None:
