@@ -441,6 +441,10 @@ def process(pool: Pool) -> IngestProcess:
     return IngestProcess(IngestOptions(pool.server.url, None, "pool", "model", b"", Ports(), "warning"))
 
 
+def replicas_of(*processes: IngestProcess) -> list[ReplicaId]:
+    return [each._replica for each in processes if each._replica is not None]
+
+
 def knows(ingest: IngestProcess) -> bool:
     return any(stats.connected for stats in ingest.stats())
 
@@ -476,12 +480,14 @@ async def test_an_ingest_process_that_was_stopped_finds_that_it_was_followed(
             stack.push_async_callback(ingest.close)
             await ingest.start()
             ingest.follow([engine.spec])
-        await eventually(lambda: knows(one) ^ knows(two))
+        await eventually(lambda: one._replica is not None and two._replica is not None)
+        # who comes first owns it, but perhaps not for long
+        stopped, other = sorted((one, two), key=lambda each: each._replica != owner_of(POD, replicas_of(one, two)))
+        await eventually(lambda: knows(stopped) and not knows(other))
         for _ in range(4):
             await pool.is_exact(engine)
             engine.work(KEPT // 2)
         await pool.is_exact(engine)
-        stopped, other = (one, two) if knows(one) else (two, one)
         assert stopped.pid is not None
         os.kill(stopped.pid, signal.SIGSTOP)
         engine.work(KEPT // 4)
