@@ -17,7 +17,7 @@ from multipick_operator.api.status import Status
 from multipick_operator.children import Ref, catalogue, desired
 from multipick_operator.children.context import Defaults
 from multipick_operator.children.names import Manifest, engine_name
-from multipick_operator.children.scaling import is_written_by_scaler, replicas
+from multipick_operator.children.scaling import replicas
 from multipick_operator.children.store_user import store_user
 from multipick_operator.cluster.client import UNREACHABLE, ApiError
 from multipick_operator.cluster.pools import Key
@@ -34,6 +34,8 @@ from multipick_operator.store import StoreUsers
 
 log = logging.getLogger(__name__)
 
+CHANGED = 409  # since it was read
+CHANGED_S = 1.0  # the watch tells of it, or is away
 EXISTING_S = 30.0  # pods with labels of their own are not watched
 
 
@@ -90,7 +92,10 @@ class Reconciler:
 
     async def _work(self, pool: Pool, manifest: Manifest, memory: Memory) -> float | None:
         turn = await self._maker.read(pool, catalogue(pool), memory)
-        pool = await self._sized(pool, manifest, turn)
+        sized = await self._sized(pool, manifest, turn)
+        if sized is None:
+            return CHANGED_S
+        pool = sized
         engine_pods = await self._observer.engine_pods(pool, turn)
         context = await self._observer.context(pool, engine_pods, turn, memory)
         if user := store_user(pool, context):
@@ -113,16 +118,20 @@ class Reconciler:
             turn.again(EXISTING_S)
         return turn.retry_s
 
-    async def _sized(self, pool: Pool, manifest: Manifest, turn: Turn) -> Pool:
-        """The pool with as many replicas as it is to have; an autoscaler starts from what is written down."""
+    async def _sized(self, pool: Pool, manifest: Manifest, turn: Turn) -> Pool | None:
+        """The pool with as many replicas as it is to have; an autoscaler starts from what is written down.
+
+        None: the pool has changed since it was read, and may want another number.
+        """
         workload = first(turn.live, engine_name(pool), *WORKLOADS)
         count = replicas(pool, manifest, workload["spec"].get("replicas") if workload else None)
-        settled = pool.spec.autoscaling is None or is_written_by_scaler(manifest)
-        if pool.spec.suspend or (settled and count == pool.spec.replicas):
+        if pool.spec.suspend or count == pool.spec.replicas:
             return pool
         try:
-            await self._writes.replicas(pool.namespace, pool.name, count)
+            await self._writes.replicas(manifest, count)
         except ApiError as error:
+            if error.status == CHANGED:
+                return None
             if error.status in TRANSIENT:
                 raise
             turn.refused(Ref(API_VERSION, KIND, pool.name), error, "replicas not written: ")

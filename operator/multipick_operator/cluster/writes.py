@@ -42,10 +42,15 @@ class Writes:
         ref = Ref(API_VERSION, KIND, name)
         self._view.wrote(await self._api.merge(ref, namespace, "status", {"status": status}, self._time_s()))
 
-    async def replicas(self, namespace: str, name: str, count: int) -> None:
-        """Write a pool's number of replicas. Not by the scale subresource, which leaves no trace of who wrote it."""
-        ref = Ref(API_VERSION, KIND, name)
-        self._view.wrote(await self._api.merge(ref, namespace, "", {"spec": {"replicas": count}}, self._time_s()))
+    async def replicas(self, pool: Manifest, count: int) -> None:
+        """Write a pool's number of replicas; ApiError 409 if anybody has changed the pool since it was read.
+
+        Not by the scale subresource, which leaves no trace of who wrote it.
+        """
+        meta = pool["metadata"]
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "spec": {"replicas": count}}
+        ref = Ref(API_VERSION, KIND, meta["name"])
+        self._view.wrote(await self._api.merge(ref, meta["namespace"], "", body, self._time_s()))
 
     async def event(self, pool: Manifest, type_: str, reason: str, message: str, now: str) -> None:
         """An Event about a pool. Callers send one a transition, so that nothing needs to be counted up."""

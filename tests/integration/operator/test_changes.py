@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from cluster.client import Namespace, until
 from multipick_operator.app import Settings
+from multipick_operator.cluster.writes import Writes
 
 Running = Callable[..., Any]
 Serve = Callable[[int], Any]
@@ -171,6 +172,38 @@ async def test_a_pool_that_is_made_with_autoscaling_starts_at_its_least(namespac
         await namespace.apply(autoscaling={"minReplicas": 3, "maxReplicas": 8}, disruption={"enabled": False})
         await until(namespace.children, lambda found: ("poddisruptionbudgets", "p-engine") not in found)
         assert await engines(namespace)() == 3
+
+
+async def test_a_number_that_comes_while_the_operator_is_about_to_write_its_own_stands(
+    namespace: Namespace, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Writes.replicas
+
+    async def late(*about: Any) -> None:
+        monkeypatch.setattr(Writes, "replicas", write)
+        await namespace.apply(replicas=2)
+        await write(*about)
+
+    monkeypatch.setattr(Writes, "replicas", late)
+    async with running():
+        await namespace.apply(autoscaling={"minReplicas": 3, "maxReplicas": 8})
+        await until(engines(namespace), lambda found: found == 2)
+        assert Writes.replicas is write
+        assert (await namespace.call("GET", namespace.pool_path()))["spec"]["replicas"] == 2
+
+
+async def test_a_number_that_is_as_wanted_is_not_written(
+    namespace: Namespace, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*about: Any) -> None:
+        raise AssertionError(about)
+
+    monkeypatch.setattr(Writes, "replicas", never)
+    async with running():
+        await namespace.apply(replicas=3, autoscaling={"minReplicas": 2, "maxReplicas": 8})
+        await until(engines(namespace), lambda found: found == 3)
+        await scale(namespace, 2)
+        await until(engines(namespace), lambda found: found == 2)
 
 
 async def test_weights_outlive_the_cache_and_the_pool(namespace: Namespace, running: Running) -> None:
