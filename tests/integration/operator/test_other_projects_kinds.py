@@ -18,6 +18,7 @@ from multipick_operator.cluster.kinds import PLURALS
 Running = Callable[..., Any]
 LWS, KEDA, MONITORING = "leaderworkerset.x-k8s.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"
 SAMPLES = Path(__file__).parents[3] / "manifests/samples"
+COLLECTED_S = 100.0  # the garbage collector looks for new kinds every 30 s, and waits for what it knows of the others
 MULTI_NODE: dict[str, Any] = {"parallelism": {"tensor": 8, "nodes": 2}}
 SCALED: dict[str, Any] = {
     "autoscaling": {
@@ -110,7 +111,7 @@ async def test_pools_that_need_other_projects_get_their_objects(
         await until(there(namespace, *gone), lambda found: not any(found))
         await until(lambda: namespace.find(groups), lambda found: found["spec"]["replicas"] == 2)
         await namespace.call("DELETE", namespace.pool_path())
-        await until(there(namespace, groups), lambda found: not any(found))
+        await until(there(namespace, groups), lambda found: not any(found), COLLECTED_S)
 
 
 def there(namespace: Namespace, *paths: str) -> Callable[[], Any]:
