@@ -169,7 +169,7 @@ async def test_a_worker_that_ends_costs_no_request_and_comes_again(
     victim, other = workers(picker)
     os.kill(victim, number)
     await stack.status(lambda found: found["workers"] == {"configured": 2, "serving": 2, "restarts": 1})
-    assert workers(picker)[0] == other, "the other one goes on"
+    assert other in workers(picker), "the other one goes on"
     failing = (await stack.status(lambda found: found["failing"]))["failing"]
     assert [each["task"] for each in failing] == ["worker"]
     assert re.fullmatch(why, failing[0]["why"])
