@@ -67,9 +67,9 @@ async def streaming(stack: "Stack") -> AsyncIterator[list[asyncio.Task[int]]]:
 
 
 def workers(picker: "Picker") -> list[int]:
-    """The workers' processes, oldest first."""
+    """The workers' processes."""
     children = Path(f"/proc/{picker.pid}/task/{picker.pid}/children").read_text().split()
-    return sorted(int(each) for each in children if b"app.worker" in Path(f"/proc/{each}/cmdline").read_bytes())
+    return [int(each) for each in children if b"app.worker" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def running(pid: int) -> bool:
