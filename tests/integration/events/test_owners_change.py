@@ -480,7 +480,7 @@ async def test_an_ingest_process_that_was_stopped_finds_that_it_was_followed(
             stack.push_async_callback(ingest.close)
             await ingest.start()
             ingest.follow([engine.spec])
-        await eventually(lambda: one._replica is not None and two._replica is not None)
+        await eventually(lambda: len(replicas_of(one, two)) == 2)
         # who comes first owns it, but perhaps not for long
         stopped, other = sorted((one, two), key=lambda each: each._replica != owner_of(POD, replicas_of(one, two)))
         await eventually(lambda: knows(stopped) and not knows(other))

@@ -91,21 +91,20 @@ class Loads:
         """See `State`."""
         if not candidates.endpoints:
             raise ValueError("no candidates")
-        turns = self._turns
-        if turns is None:
-            self._stats.reserved_here += 1
-        elif turns.company.is_set():
+        if not self.alone:
             if stays := self._view.stays(reservation, candidates):
                 return stays
-            asked = turns.reserve(reservation, _bounded(candidates), equal_prompt, context)
-            try:
-                return await asked
-            except LostError:
-                self._stats.reserved_here += 1
-            except asyncio.CancelledError:
-                if not asked.cancelled() and asked.exception() is None:  # answered before we could be told of either
-                    self.release(reservation)
-                raise
+            if self._turns is not None:
+                asked = self._turns.reserve(reservation, _bounded(candidates), equal_prompt, context)
+                try:
+                    return await asked
+                except LostError:
+                    pass
+                except asyncio.CancelledError:
+                    if not asked.cancelled() and asked.exception() is None:  # answered before we could be told of it
+                        self.release(reservation)
+                    raise
+            self._stats.reserved_here += 1
         return self._reserve_here(reservation, candidates, equal_prompt, context)
 
     def progress(self, reservation: ReservationId, queued_tokens: int) -> None:
