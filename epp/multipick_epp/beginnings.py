@@ -65,11 +65,12 @@ class Beginnings(Generic[V]):
         values: list[V] = []
         keys: list[_Key] = []
         last: Hashable = root, stride
-        get, is_there, tail = self._entries.get, whole.startswith, min(stride, _TAIL)
-        for end in range(stride, len(whole) + 1, stride):
-            key = last, whole[end - tail : end]
+        get = self._entries.get
+        for start in range(0, len(whole) - stride + 1, stride):
+            piece = whole[start : start + stride]
+            key = last, piece[-_TAIL:]
             entry = get(key)
-            if entry is None or not is_there(entry.piece, end - stride):  # type: ignore[arg-type]  # texts or bytes, both
+            if entry is None or entry.piece != piece:
                 break
             values.append(entry.value)
             keys.append(key)

@@ -104,11 +104,16 @@ def _unpack_vocabulary(packed: Path, folder: Path) -> None:
 
 def template(name: str) -> str:
     """One chat template. Raises Unreachable."""
+    return templates()[name]
+
+
+def templates() -> dict[str, str]:
+    """All chat templates, by name. Raises Unreachable."""
     folder = CACHE / "templates"
     with _alone():
         if not folder.is_dir():
             _fetch_templates(folder)
-    return (folder / f"{name}.jinja").read_text()
+    return {path.stem: path.read_text() for path in sorted(folder.glob("*.jinja"))}
 
 
 def _fetch_templates(folder: Path) -> None:

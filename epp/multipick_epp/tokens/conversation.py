@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from multipick_epp.requests.chat_fields import TEXT_PARTS, media_of
+from multipick_epp.requests.chat_fields import TEXT_PARTS, media_of, only_texts
 from multipick_epp.requests.prompt import ChatMessage
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.settings import ContentFormat
@@ -16,7 +16,7 @@ from multipick_epp.tokens.settings import ContentFormat
 MEDIA_MARK = "\ue000media\ue000"
 """Stands where a message with media begins: from the first mark on, the text is not what the engine sees."""
 
-_SPEAKERS = frozenset({"system", "user", "assistant"})
+_SPEAKERS = frozenset({"user", "assistant"})
 
 _BILLING = "x-anthropic-billing-header"
 
@@ -33,17 +33,9 @@ def conversation(
     """What the template gets as `messages`. Raises NoText."""
     if not sent:
         raise NoText("no messages")
-    as_text = content_format == "string"
-    messages = [
-        {"role": role, "content": content}  # as `_message` would write it, and nearly all are so
-        if as_text
-        and len(message) == 2
-        and (role := message["role"]) in _SPEAKERS
-        and type(content := message.get("content")) is str
-        and (role != "system" or not content.startswith(_BILLING))
-        else _message(message, content_format)
-        for message in sent
-    ]
+    if content_format == "string" and sent[0]["role"] != "developer" and _is_plain(sent[1:]):
+        return [_message(sent[0], content_format), *sent[1:]]  # type: ignore[list-item]
+    messages = [_message(message, content_format) for message in sent]
     if not knows_developers and "developer" in map(itemgetter("role"), messages):
         messages = _merge_system([_as_system(message) for message in messages])
     return messages
@@ -54,6 +46,15 @@ def inline_system_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     system = [str(message.get("content")) for message in messages if message["role"] == "system"]
     others = [message for message in messages if message["role"] != "system"]
     return [{"role": "system", "content": "".join(system)}, *others] if system else others
+
+
+def _is_plain(messages: Sequence[ChatMessage]) -> bool:
+    """Whether `_message` would write all of these as they are."""
+    return (
+        only_texts(messages)
+        and {*map(itemgetter("role"), messages)} <= _SPEAKERS
+        and {*map(next, map(iter, messages))} <= {"role"}
+    )
 
 
 def _message(sent: ChatMessage, content_format: ContentFormat) -> dict[str, Any]:

@@ -84,22 +84,23 @@ class ChatTemplate:
     def render(self, variables: dict[str, Any], max_chars: int) -> str:
         """The text of a chat. Raises NoText, which stands for the engine's refusal too."""
         deadline = time.monotonic() + MAX_RENDER_S
-        pieces: list[str] = []
+        texts: list[str] = []
         size = 0
         try:
             stream = self._template.root_render_func(self._template.new_context(variables))
-            while some := [*islice(stream, _PIECES_A_CHECK)]:
-                size += sum(map(len, some))
+            while pieces := [*islice(stream, _PIECES_A_CHECK)]:
+                text = "".join(pieces)
+                size += len(text)
                 if size > max_chars:
                     raise NoText("too long")
                 if time.monotonic() > deadline:
                     raise NoText("template too slow")
-                pieces += some
+                texts.append(text)
         except NoText:
             raise
         except Exception as error:  # any, since the template is a program that runs on the client's values
             raise NoText("refused by the template") from error
-        return "".join(pieces)
+        return "".join(texts)
 
     def render_open(self, messages: Sequence[dict[str, Any]], variables: Mapping[str, Any], max_chars: int) -> str:
         """The text of a chat up to the end of its last message, which the model shall go on with.
