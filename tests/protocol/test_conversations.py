@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gateway_messages import read
 from multipick_epp.extproc.driver import Conversation
 from multipick_epp.extproc.messages import (
     Modes,
@@ -20,7 +21,6 @@ from multipick_epp.extproc.messages import (
     RequestHeaders,
     ResponseBody,
     ResponseHeaders,
-    read,
 )
 
 if TYPE_CHECKING:

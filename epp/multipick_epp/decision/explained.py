@@ -9,6 +9,7 @@ import msgspec
 
 from multipick_epp.decision.choice import Choice
 from multipick_epp.extproc.pick import Ended, PickRequest
+from multipick_epp.policy.snapshot import new_tokens
 from multipick_epp.state.protocol import Reserved
 from multipick_epp.types import Endpoint, Mode, ReservationId
 
@@ -160,7 +161,7 @@ def _considered(kept: Decision) -> Sequence[Considered]:
     columns = zip(kept.shown, kept.hit_tokens, kept.queued_tokens, kept.in_flight, strict=True)
     scores = kept.scores or repeat(None)
     return [
-        Considered(endpoint, hit_tokens, max(1, kept.prompt_tokens - hit_tokens), queued_tokens, in_flight, score)
+        Considered(endpoint, hit_tokens, new_tokens(kept.prompt_tokens, hit_tokens), queued_tokens, in_flight, score)
         for (endpoint, hit_tokens, queued_tokens, in_flight), score in zip(columns, scores, strict=False)
     ]
 

@@ -30,7 +30,7 @@ from multipick_epp.pods.failures import Asked, Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.hotspot import GUARDED
 from multipick_epp.policy.registry import READ_CONTEXTS
-from multipick_epp.policy.snapshot import Rank, Snapshot
+from multipick_epp.policy.snapshot import Rank, Snapshot, new_tokens
 from multipick_epp.requests.errors import api_of, error_body, retry_after
 from multipick_epp.requests.rank_header import RANK_HEADER
 from multipick_epp.requests.stored import ResponseNames
@@ -154,7 +154,7 @@ class PoolPicker:
         mode = self._mode(prompt, endpoint, residency, sure)
         unexplained = choice.candidates.unexplained_queued
         queued = reserved.load.queued_tokens + (unexplained[reserved.index] if unexplained else 0)
-        new_tokens = max(1, snapshot.prompt_tokens - hit_tokens)
+        new = new_tokens(snapshot.prompt_tokens, hit_tokens)
         fallback = prompt.reason if type(prompt) is Blind else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
@@ -164,10 +164,8 @@ class PoolPicker:
         self._failures.picked(endpoint)
         read = type(prompt) is Known and prompt.reads_cache
         self._registry.picked(endpoint, snapshot.prompt_tokens, hit_tokens, sure=sure, read=read)
-        self._mean_new_tokens += 0.01 * (new_tokens - self._mean_new_tokens)
-        self._prefills.watch(
-            reservation, endpoint, prompt, hit_tokens, queued + new_tokens, residency if sure else None
-        )
+        self._mean_new_tokens += 0.01 * (new - self._mean_new_tokens)
+        self._prefills.watch(reservation, endpoint, prompt, hit_tokens, queued + new, residency if sure else None)
         self._decided[mode].inc()
         self._prompt_tokens.inc(snapshot.prompt_tokens)
         self._hit_tokens.observe(hit_tokens)
@@ -200,8 +198,7 @@ class PoolPicker:
         live.endpoint, live.predicted = endpoint, None
         if live.prompt is not None:
             hit_tokens = least_hit(self._chooser.hits(live.prompt), (endpoint,) if sure else ranks).tokens
-            new_tokens = max(1, live.prompt.prompt_tokens - hit_tokens)
-            self._state.recharge(reservation, new_tokens)
+            self._state.recharge(reservation, new_tokens(live.prompt.prompt_tokens, hit_tokens))
             queued = self._state.load(endpoint).queued_tokens
             residency = self._prefills.residency(endpoint) if sure else None
             self._prefills.watch(reservation, endpoint, live.prompt, hit_tokens, queued, residency)

@@ -7,6 +7,7 @@ every one of its ranks would hit. The charge goes to that rank: whichever the en
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from multipick_epp.pods.columns import Columns
+from multipick_epp.policy.snapshot import new_tokens
 from multipick_epp.state.protocol import Hit
 from multipick_epp.types import Endpoint, Load
 
@@ -28,7 +29,7 @@ def one_a_port(
         ranks = [ready.endpoints[row] for row in rows]
         hit = least_hit(hits, ranks)
         costs = {
-            row: (load.queued_tokens + ready.unexplained_queued[row] + max(1, prompt_tokens - hit.tokens))
+            row: (load.queued_tokens + ready.unexplained_queued[row] + new_tokens(prompt_tokens, hit.tokens))
             * (load.in_flight + ready.unexplained_in_flight[row] + 1)
             for row, load in zip(rows, loads(ranks), strict=True)
         }

@@ -13,7 +13,7 @@ import msgspec
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.struct_pb2 import Value
 
-from multipick_epp.extproc.chunks import Side, read_chunk
+from multipick_epp.extproc.chunks import Side
 from multipick_epp.extproc.wire import SMALL_BYTES, TooLarge, check_size
 from multipick_epp.proto.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest
 from multipick_epp.types import Endpoint
@@ -107,19 +107,13 @@ class GatewayMessage(msgspec.Struct, frozen=True):
     modes: Modes | None = None  # in the stream's first message only
 
 
-def read(data: bytes) -> GatewayMessage:
-    """One ProcessingRequest. Raises MessageError."""
-    chunk = read_chunk(data)
-    return read_other(data) if chunk is None else of_chunk(*chunk)
-
-
 def of_chunk(side: Side, data: bytes, end: bool) -> GatewayMessage:
-    """The message that `read_chunk` has read."""
+    """The message that `chunks.read_chunk` has read."""
     return GatewayMessage(RequestBody(data, end) if side == "request_body" else ResponseBody(data, end))
 
 
 def read_other(data: bytes) -> GatewayMessage:
-    """A message that `read_chunk` left alone. Raises MessageError."""
+    """A message that `chunks.read_chunk` left alone. Raises MessageError."""
     try:
         if len(data) > SMALL_BYTES:
             check_size(data)

@@ -20,6 +20,11 @@ class Prefixes(msgspec.Struct, frozen=True, gc=False):
 NO_PREFIXES = Prefixes()
 
 
+def new_tokens(prompt_tokens: int, hit_tokens: int) -> int:
+    """Prompt tokens that are to be prefilled where so many are a hit; never 0: the last one is always computed."""
+    return max(1, prompt_tokens - hit_tokens)
+
+
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The candidates of one request. All columns have the length of `endpoints`."""
 
@@ -45,8 +50,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     prefixes: Prefixes = NO_PREFIXES
 
     def new_tokens(self, row: int) -> int:
-        """Prompt tokens that the endpoint would have to prefill; never 0, since the last token is always computed."""
-        return max(1, self.prompt_tokens - self.hit_tokens[row])
+        """Those that the endpoint would have to prefill."""
+        return new_tokens(self.prompt_tokens, self.hit_tokens[row])
 
     def new(self) -> Sequence[int]:
         """`new_tokens` of every row."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from gateway_messages import read
 from multipick_epp.extproc.collected import Bounds, Kept
 from multipick_epp.extproc.effects import (
     Ask,
@@ -21,7 +22,7 @@ from multipick_epp.extproc.effects import (
     Served,
     Undecided,
 )
-from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, RequestBody, ResponseBody, read
+from multipick_epp.extproc.messages import GatewayMessage, Modes, Part, RequestBody, ResponseBody
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.extproc.stream import Stream
 from multipick_epp.proto.ext_proc_pb2 import ProcessingResponse

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from gateway_messages import read
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 from multipick_epp.extproc.chunks import Side, read_chunk, write_chunk
-from multipick_epp.extproc.messages import RequestBody, ResponseBody, read
+from multipick_epp.extproc.messages import RequestBody, ResponseBody
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, ProcessingRequest, ProcessingResponse
 
 RECORDINGS = Path(__file__).parents[2] / "fixtures" / "ext_proc"

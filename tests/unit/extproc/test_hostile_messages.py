@@ -4,12 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from gateway_messages import read
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
 from multipick_epp.extproc.effects import Undecided
-from multipick_epp.extproc.messages import MAX_SUBSET, MessageError, RequestHeaders, ResponseHeaders, read
+from multipick_epp.extproc.messages import MAX_SUBSET, MessageError, RequestHeaders, ResponseHeaders
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage
 from multipick_epp.extproc.wire import MAX_OTHER_BYTES, SMALL_BYTES

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
+from gateway_messages import read
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from multipick_epp.extproc.messages import (
     RequestHeaders,
     ResponseHeaders,
     Unknown,
-    read,
 )
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, ProcessingRequest
 
