@@ -6,12 +6,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 from uuid import uuid4
+
+import msgspec
+from msgspec import Meta
 
 from multipick_operator import logs
 from multipick_operator.api.engine import EngineType
+from multipick_operator.api.texts import IMAGE_WORDS, STORE_URL_WORDS, ImageName, StoreUrl
 from multipick_operator.app import LeaseLostError, Operator, Settings
 from multipick_operator.children.context import Defaults
 from multipick_operator.cluster.login import LoginError, login
@@ -46,21 +50,40 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--namespaces", default="", metavar="A,B", help="watch only these (default: all)")
     add("--pool-selector", metavar="LABELS", help="act only on pools with these labels")
-    add("--picker-image", required=True, help="image of the endpoint pickers")
-    add("--vllm-image", help="default image of engine VLLM")
-    add("--sglang-image", help="default image of engine SGLang")
-    add("--simulated-image", help="default image of engine Simulated (default: the picker's)")
-    add("--state-url", help=f"Redis or Valkey of pools without one; its password is in ${STATE_PASSWORD_ENV}")
+    image = _of(ImageName, IMAGE_WORDS)
+    add("--picker-image", required=True, type=image, help="image of the endpoint pickers")
+    add("--vllm-image", type=image, help="default image of engine VLLM")
+    add("--sglang-image", type=image, help="default image of engine SGLang")
+    add("--simulated-image", type=image, help="default image of engine Simulated (default: the picker's)")
+    store = _of(StoreUrl, f"{STORE_URL_WORDS}; a password is in ${STATE_PASSWORD_ENV}")
+    add(
+        "--state-url",
+        type=store,
+        help=f"Redis or Valkey of pools without one; password: ${STATE_PASSWORD_ENV}",
+    )
     add("--state-users", action="store_true", help="make a user there for each pool, limited to the pool's keys")
     add("--no-fixed-ids", action="store_true", help="leave the pickers' user ids to the platform (OpenShift)")
     add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="where the lease lies")
     add("--lease-name", default="multipick-operator", help="operators that share it take turns")
-    add("--resync", type=float, default=120.0, metavar="SECONDS", help="look at every pool this often")
+    seconds = _of(Annotated[float, Meta(ge=1, le=86_400)], "seconds, from 1 to 86400")
+    add("--resync", type=seconds, default=120.0, metavar="SECONDS", help="look at every pool this often")
     add("--host", default="0.0.0.0", help="address of /metrics and /healthz")
-    add("--port", type=int, default=8080, help="their port")
+    add("--port", type=_of(Annotated[int, Meta(ge=0, le=65_535)], "a port"), default=8080, help="their port")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add("--log-format", default="json", choices=("json", "text"))
     return made
+
+
+def _of(form: Any, words: str) -> Callable[[str], Any]:
+    """Reads an option's value of this form. What has another is not quoted: it may hold a password."""
+
+    def read(text: str) -> Any:
+        try:
+            return msgspec.convert(text, form, strict=False)
+        except msgspec.ValidationError:
+            raise argparse.ArgumentTypeError(words) from None
+
+    return read
 
 
 def settings(options: argparse.Namespace) -> Settings:

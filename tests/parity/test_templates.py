@@ -44,7 +44,7 @@ def test_a_template_writes_what_jinja2_makes_it_write(monkeypatch: pytest.Monkey
     except Unreachable as away:
         pytest.skip(str(away))
     monkeypatch.setattr(template, "datetime", ThatDay)
-    plain, asked, written = plain_environment(), chats(), 0
+    plain, asked, written = plain_environment(), chats()[::3], 0
     for name, source in sources.items():
         ours = ChatText({"default": source}, SPECIAL, EngineSettings(), 1_000_000)
         with monkeypatch.context() as patch:
@@ -54,4 +54,4 @@ def test_a_template_writes_what_jinja2_makes_it_write(monkeypatch: pytest.Monkey
             text = rendered(theirs, chat)
             assert rendered(ours, chat) == text, name
             written += not text.startswith("none: ")
-    assert written >= 100 * len(sources)
+    assert written >= 30 * len(sources)

@@ -10,7 +10,16 @@ from multipick_operator.api.lora import Adapter, RuntimeAdapter
 from multipick_operator.api.pool import Autoscaling, ExistingPods, Index, PodMonitor, PoolSpec, Rollout
 from multipick_operator.api.routing import HeaderMatch, HttpRoute, Picker, PickerResources
 from multipick_operator.api.storage import Cache, Fetch
-from multipick_operator.api.texts import ADAPTER, ARTIFACT, HTTP_URL, IMAGE, STORE_URL, VOLUME
+from multipick_operator.api.texts import (
+    ADAPTER,
+    ARTIFACT,
+    HTTP_URL,
+    IMAGE,
+    IMAGE_WORDS,
+    STORE_URL,
+    STORE_URL_WORDS,
+    VOLUME,
+)
 
 MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
 
@@ -83,7 +92,7 @@ def _form(field: str, pattern: str, words: str) -> Rule:
     return Rule(f"!has(self.{field}) || self.{field}.matches('{quoted}')", f"{field}: {words}")
 
 
-_IMAGE_FORM = _form("image", IMAGE, "the name of an image, such as registry.example.com/vllm:v1, without https://")
+_IMAGE_FORM = _form("image", IMAGE, IMAGE_WORDS)
 
 RULES: dict[type[Struct], tuple[Rule, ...]] = {
     PoolSpec: (
@@ -196,12 +205,7 @@ RULES: dict[type[Struct], tuple[Rule, ...]] = {
         ),
     ),
     Index: (
-        _form(
-            "url",
-            STORE_URL,
-            "redis://[user@]host[:port][/database], rediss:// for TLS, perhaps with ?ca=FILE, or "
-            "redis+sentinel://[user@]host[:port],host[:port].../service[/database]",
-        ),
+        _form("url", STORE_URL, STORE_URL_WORDS),
         Rule("!self.url.matches('[?&]key=') || self.url.matches('[?&]cert=')", "url: key goes with cert"),
         Rule(
             "!self.url.matches('^[^:]+://[^/?@]*:[^/?]*@')",

@@ -19,6 +19,10 @@ STORE_URL = (
     rf"|redis\+sentinel://{_USER}{_ADDRESS}(,{_ADDRESS})*/[^\s/?#]+{_DATABASE})$"
 )
 """What `multipick_epp.state.redis.address` reads of it, less passwords."""
+STORE_URL_WORDS = (
+    "redis://[user@]host[:port][/database], rediss:// for TLS, perhaps with ?ca=FILE, or "
+    "redis+sentinel://[user@]host[:port],host[:port].../service[/database]"
+)
 StoreUrl = Annotated[str, Meta(max_length=1024, pattern=STORE_URL)]
 
 HTTP_URL = f"^https?://{_ADDRESS}([/?][!-~]*)?$"
@@ -34,6 +38,7 @@ _IMAGE = (
 )
 IMAGE = f"^{_IMAGE}$"
 """A reference as container runtimes read it: others end as InvalidImageName, pod by pod."""
+IMAGE_WORDS = "the name of an image, such as registry.example.com/vllm:v1, without https://"
 ImageName = Annotated[str, Meta(min_length=1, max_length=512, pattern=IMAGE)]
 
 _NAME = r"[^-\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*"
