@@ -71,11 +71,11 @@ class TemplateCode(CodeGenerator):
     @optimizeconst
     def visit_Test(self, node: nodes.Test, frame: Frame) -> None:  # noqa: N802
         """`value is test`."""
-        name = _field(node.node) if isinstance(node.node, Read) else None
-        if isinstance(node.node, Read) and name is not None and node.name == "defined":
+        tested = node.node
+        if node.name == "defined" and isinstance(tested, Read) and (name := _field(tested)) is not None:
             test = self.tests[node.name]
             there = f"{name!r} in read and {test}(read[{name!r}])"
-            self._read(node.node, frame, there, "dict", f"{test}({_asked(node.node)})")
+            self._read(tested, frame, there, "dict", f"{test}({_asked(tested)})")
         else:
             super().visit_Test(node, frame)
 
@@ -91,7 +91,8 @@ class TemplateCode(CodeGenerator):
             self.write(") if type(read := ")
             self.visit(method.node, frame)
             self.write(f") is {_METHODS[method.attr]} else environment.call(context, {_asked(method)}")
-            self.signature(node, frame, {"_loop_vars": "_loop_vars"} if frame.loop_frame else None)
+            inside = {"_loop_vars": frame.loop_frame, "_block_vars": frame.block_frame}
+            self.signature(node, frame, {name: name for name, is_inside in inside.items() if is_inside} or None)
             self.write("))")
         else:
             super().visit_Call(node, frame, forward_caller=forward_caller)
@@ -117,9 +118,10 @@ def _is_namespace(node: nodes.Node) -> bool:
 
 def _field(node: Read) -> str | None:
     """The name of the field, if it is a dict of which it is read, and nothing of the dict's own."""
-    name = (
-        node.attr if isinstance(node, nodes.Getattr) else node.arg.value if isinstance(node.arg, nodes.Const) else None
-    )
+    if isinstance(node, nodes.Getattr):
+        name: object = node.attr
+    else:
+        name = node.arg.value if isinstance(node.arg, nodes.Const) else None
     return name if isinstance(name, str) and name not in OF_DICTS else None
 
 
