@@ -56,11 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--sglang-image", type=image, help="default image of engine SGLang")
     add("--simulated-image", type=image, help="default image of engine Simulated (default: the picker's)")
     store = _of(StoreUrl, f"{STORE_URL_WORDS}; a password is in ${STATE_PASSWORD_ENV}")
-    add(
-        "--state-url",
-        type=store,
-        help=f"Redis or Valkey of pools without one; password: ${STATE_PASSWORD_ENV}",
-    )
+    add("--state-url", type=store, help=f"Redis or Valkey of pools without one; password: ${STATE_PASSWORD_ENV}")
     add("--state-users", action="store_true", help="make a user there for each pool, limited to the pool's keys")
     add("--no-fixed-ids", action="store_true", help="leave the pickers' user ids to the platform (OpenShift)")
     add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="where the lease lies")

@@ -104,16 +104,20 @@ def _unpack_vocabulary(packed: Path, folder: Path) -> None:
 
 def template(name: str) -> str:
     """One chat template. Raises Unreachable."""
-    return templates()[name]
+    return (_templates() / f"{name}.jinja").read_text()
 
 
 def templates() -> dict[str, str]:
     """All chat templates, by name. Raises Unreachable."""
+    return {path.stem: path.read_text() for path in sorted(_templates().glob("*.jinja"))}
+
+
+def _templates() -> Path:
     folder = CACHE / "templates"
     with _alone():
         if not folder.is_dir():
             _fetch_templates(folder)
-    return {path.stem: path.read_text() for path in sorted(folder.glob("*.jinja"))}
+    return folder
 
 
 def _fetch_templates(folder: Path) -> None:

@@ -5,7 +5,6 @@ The tokenizers are downloaded into a cache; without the registries these tests a
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from .cases import cases, truncated
 from .compare import make
 from .models import FAMILIES, Family, Unreachable
 from .models import make as make_folder
-from .recorded import digest, file_of
+from .recorded import digest, file_of, standing_still
 
 CASES = [*cases()]
 CUT = [*truncated()]
@@ -38,19 +37,15 @@ def recorded(family: Family) -> dict[str, Any]:
 def tokenizer(
     family: Family, recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tokenizer]:
-    class ThatDay(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "ThatDay":
-            return cls.fromisoformat(recorded["day"])
-
     try:
         folder = make_folder(family, tmp_path_factory.mktemp("model"))
     except Unreachable as away:
         pytest.skip(str(away))
     tokenizer = Tokenizer.load(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(template, "datetime", ThatDay)
-        patch.setattr(harmony, "datetime", ThatDay)
+        clock = standing_still(recorded["day"])
+        patch.setattr(template, "datetime", clock)
+        patch.setattr(harmony, "datetime", clock)
         yield tokenizer
     tokenizer.close()
 

@@ -1,8 +1,6 @@
 """The templates of many models, by our compiled code and by jinja2's own: the same text, or both refuse."""
 
 import json
-from datetime import datetime
-from typing import Any
 
 import pytest
 from multipick_epp.requests import parse
@@ -15,14 +13,9 @@ from plain_jinja import plain_environment
 
 from .cases import cases
 from .models import Unreachable, templates
+from .recorded import standing_still
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
-
-
-class ThatDay(datetime):
-    @classmethod
-    def now(cls, tz: Any = None) -> "ThatDay":
-        return cls(2026, 1, 2, 3, 4, 5)
 
 
 def chats() -> list[Chat]:
@@ -43,7 +36,7 @@ def test_a_template_writes_what_jinja2_makes_it_write(monkeypatch: pytest.Monkey
         sources = templates()
     except Unreachable as away:
         pytest.skip(str(away))
-    monkeypatch.setattr(template, "datetime", ThatDay)
+    monkeypatch.setattr(template, "datetime", standing_still("2026-01-02T03:04:05"))
     plain, asked, written = plain_environment(), chats()[::3], 0
     for name, source in sources.items():
         ours = ChatText({"default": source}, SPECIAL, EngineSettings(), 1_000_000)

@@ -36,7 +36,7 @@ class Fields(Namespace):
         return f"<Namespace {self.__dict__!r}>"
 
 
-_HOLDERS = frozenset({Fields, LoopContext, Namespace})
+_HOLDERS = frozenset({Fields, LoopContext})
 
 
 class Sandbox(ImmutableSandboxedEnvironment):

@@ -51,10 +51,10 @@ class TemplateCode(CodeGenerator):
         """`object.name`."""
         owner = node.node.name if isinstance(node.node, nodes.Name) else None
         if owner == "loop" and node.attr in _OF_LOOPS:
-            self._read(node, frame, f"read.{node.attr}", "LoopContext", _asked(node))
+            self._read(node, frame, f"read.{node.attr}", "LoopContext")
         elif owner in self._namespaces and not node.attr.startswith("_"):
             kind = f"Fields and type(value := getattr(read, {node.attr!r}, missing)) in PLAIN"
-            self._read(node, frame, "value", kind, _asked(node))
+            self._read(node, frame, "value", kind)
         elif node.attr in OF_DICTS:
             super().visit_Getattr(node, frame)
         else:
@@ -74,8 +74,8 @@ class TemplateCode(CodeGenerator):
         tested = node.node
         if node.name == "defined" and isinstance(tested, Read) and (name := _field(tested)) is not None:
             test = self.tests[node.name]
-            there = f"{name!r} in read and {test}(read[{name!r}])"
-            self._read(tested, frame, there, "dict", f"{test}({_asked(tested)})")
+            self._begin(tested, frame, f"{name!r} in read and {test}(read[{name!r}])", "dict")
+            self.write(f"{test}({_asked(tested)}))")
         else:
             super().visit_Test(node, frame)
 
@@ -83,14 +83,11 @@ class TemplateCode(CodeGenerator):
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: N802
         """`function(arguments)`."""
         method = node.node
-        if isinstance(method, nodes.Getattr) and method.attr in _METHODS and _is_given_constants(node):
-            self.write(f"(read.{method.attr}(")
-            for argument in node.args:
-                self.visit(argument, frame)
-                self.write(", ")
-            self.write(") if type(read := ")
-            self.visit(method.node, frame)
-            self.write(f") is {_METHODS[method.attr]} else environment.call(context, {_asked(method)}")
+        plain = _is_given_constants(node) and not forward_caller
+        if plain and isinstance(method, nodes.Getattr) and method.attr in _METHODS:
+            given = ", ".join(repr(argument.as_const()) for argument in node.args)
+            self._begin(method, frame, f"read.{method.attr}({given})", _METHODS[method.attr])
+            self.write(f"environment.call(context, {_asked(method)}")
             inside = {"_loop_vars": frame.loop_frame, "_block_vars": frame.block_frame}
             self.signature(node, frame, {name: name for name, is_inside in inside.items() if is_inside} or None)
             self.write("))")
@@ -101,15 +98,20 @@ class TemplateCode(CodeGenerator):
         """Of a message, or whatever is a dict."""
         name = _field(node)
         if id(node) in self._conditions:  # a field that is not there counts as false, as what would stand for it
-            self._read(node, frame, f"read.get({name!r})", "dict", _asked(node))
+            self._read(node, frame, f"read.get({name!r})", "dict")
         else:
-            self._read(node, frame, f"read[{name!r}]", f"dict and {name!r} in read", _asked(node))
+            self._read(node, frame, f"read[{name!r}]", f"dict and {name!r} in read")
 
-    def _read(self, node: Read, frame: Frame, quick: str, kind: str, asked: str) -> None:
+    def _read(self, node: Read, frame: Frame, quick: str, kind: str) -> None:
         """What is read of an object: quickly if it is of a kind, else what the environment says."""
+        self._begin(node, frame, quick, kind)
+        self.write(f"{_asked(node)})")
+
+    def _begin(self, node: Read, frame: Frame, quick: str, kind: str) -> None:
+        """The same up to what else is done, where it is another thing."""
         self.write(f"({quick} if type(read := ")
         self.visit(node.node, frame)
-        self.write(f") is {kind} else {asked})")
+        self.write(f") is {kind} else ")
 
 
 def _is_namespace(node: nodes.Node) -> bool:

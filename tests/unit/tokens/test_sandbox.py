@@ -104,6 +104,7 @@ CALLED = (
     "{{ tell(x.NAME('role')) }}",
     "{{ tell(x.NAME('role', 1)) }}",
     "{% for each in [x] %}{{ tell(each.NAME('r')) }}{% endfor %}",
+    "{% call x.NAME('role') %}{% endcall %}{{ tell(1) }}",
     "{% macro m(x) %}{{ tell(x.NAME('role')) }}{% endmacro %}{{ m(x) }}{{ m(x=x) }}{% call m(x) %}{% endcall %}",
 )
 
