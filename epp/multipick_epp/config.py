@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
+
+from multipick_epp.yaml_values import decode
 
 ListenPort = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -194,10 +195,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError, which names the field that is wrong."""
     try:
-        return msgspec.yaml.decode(path.read_bytes(), type=Config)
+        return decode(path.read_bytes(), Config)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors among them
         raise ConfigError(f"{path}: {error}") from error
 
 

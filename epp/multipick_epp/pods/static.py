@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import msgspec
-
 from multipick_epp.config import Config, ConfigError, StaticEndpoint
 from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.registry import Registry
 from multipick_epp.types import Endpoint
+from multipick_epp.yaml_values import decode
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def read_file(path: Path) -> list[PodEndpoint]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
-        return pods_of(msgspec.yaml.decode(path.read_bytes(), type=tuple[StaticEndpoint, ...]))
+        return pods_of(decode(path.read_bytes(), tuple[StaticEndpoint, ...]))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's own errors among them

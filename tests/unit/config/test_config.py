@@ -25,6 +25,10 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
         ("pool: {}\n", "name"),
         ("pool: {name: demo}\nlimits: {decision_s: 0}\n", "decision_s"),
         ("pool: [\n", "epp.yaml"),
+        ("pool: {name: demo}\npolicy: lmetric\npool: {name: other}\n", "'pool' is there twice"),
+        ("pool: {name: demo, models: [m], 'name': other}\n", "'name' is there twice"),
+        ("pool: &p {name: demo, name: other}\n<<: *p\n", "'name' is there twice"),
+        ("[" * 100_000, "nesting"),
         ("pool: {name: demo}\nevents: {media: {CPU: 1.5}}\n", "media"),
         ("pool: {name: demo}\nevents: {media: {CPU: -0.1}}\n", "media"),
         ("pool: {name: demo}\nevents: {media: {CPU: .nan}}\n", "media"),
@@ -61,6 +65,19 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
 def test_a_mistake_is_named(tmp_path: Path, text: str, where: str) -> None:
     with pytest.raises(config.ConfigError, match=where):
         config.load(write(tmp_path, text))
+
+
+def test_what_is_merged_may_be_said_anew(tmp_path: Path) -> None:
+    first = "{address: '1.2.3.4:8000', events: 'tcp://1.2.3.4:5557'}"
+    second = "{<<: *e, events: 'tcp://1.2.3.4:5558'}"
+    third = "{<<: *f, address: '1.2.3.5:8000'}"  # of one that itself says anew
+    text = f"pool: {{name: demo}}\nendpoints: [&e {first}, &f {second}, {third}]\n"
+    endpoints = config.load(write(tmp_path, text)).endpoints
+    assert [(each.address, each.events) for each in endpoints] == [
+        ("1.2.3.4:8000", "tcp://1.2.3.4:5557"),
+        ("1.2.3.4:8000", "tcp://1.2.3.4:5558"),
+        ("1.2.3.5:8000", "tcp://1.2.3.4:5558"),
+    ]
 
 
 def test_media_count_by_the_engines_names_in_capitals_and_by_default_none_does(tmp_path: Path) -> None:

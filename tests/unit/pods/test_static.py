@@ -58,6 +58,7 @@ def test_an_address_is_a_host_and_a_port(address: str) -> None:
         b"[" * 100_000,
         b"- address: 7\n",
         b"- {address: '10.0.0.1:1', port: 1}\n",
+        b"- {address: '10.0.0.1:1', address: '10.0.0.2:1'}\n",
         b"# " + b"x" * static.MAX_FILE_BYTES,
         b"\x00",
     ],
