@@ -34,7 +34,7 @@ from multipick_operator.store import StoreUsers
 
 log = logging.getLogger(__name__)
 
-CHANGED = 409  # since it was read
+CHANGED = 409  # since it was read, unless a webhook says so
 CHANGED_S = 1.0  # the watch tells of it, or is away
 EXISTING_S = 30.0  # pods with labels of their own are not watched
 
@@ -130,12 +130,18 @@ class Reconciler:
         try:
             await self._writes.replicas(manifest, count)
         except ApiError as error:
-            if error.status == CHANGED:
+            if error.status == CHANGED and await self._is_other(manifest):
                 return None
             if error.status in TRANSIENT:
                 raise
             turn.refused(Ref(API_VERSION, KIND, pool.name), error, "replicas not written: ")
         return dataclasses.replace(pool, spec=msgspec.structs.replace(pool.spec, replicas=count))
+
+    async def _is_other(self, manifest: Manifest) -> bool:
+        """The pool is not as it was read; else it was a webhook that said so. Raises as `Kube` does."""
+        meta = manifest["metadata"]
+        live = await self._view.ask(Ref(API_VERSION, KIND, meta["name"]), meta["namespace"])
+        return live is None or live["metadata"]["resourceVersion"] != meta["resourceVersion"]
 
     async def _let_go(self, key: Key) -> None:
         """The pool is not ours any more. Only of one that is deleted what it used outside the cluster goes, too."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from cluster.client import Namespace, until
+from multipick_operator.cluster.client import ApiError
+from multipick_operator.cluster.writes import Writes
 
 Running = Callable[..., Any]
 ENGINE = {"name": "engine"}
@@ -72,6 +74,20 @@ async def test_a_pool_that_serves_is_ready_whatever_is_wrong_with_its_next_versi
         await namespace.apply(replicas=2, podTemplate={"spec": {"nodeSelectors": {}}})
         await namespace.reaches("Accepted", "False", "InvalidSpec")
         await namespace.reaches("Ready", "True", "Serving")
+
+
+async def test_a_number_of_replicas_that_a_webhook_refuses_with_a_conflict_is_told(
+    namespace: Namespace, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*about: Any) -> None:
+        raise ApiError(409, "Conflict", 'admission webhook "quota.example.com" denied the request: too many')
+
+    monkeypatch.setattr(Writes, "replicas", refuse)
+    async with running():
+        await namespace.apply(autoscaling={"minReplicas": 3, "maxReplicas": 8})
+        await namespace.reaches("Accepted", "False", "Conflict")
+        assert "replicas not written" in (words := await message(namespace, "Accepted"))
+        assert "quota.example.com" in words
 
 
 POD_SECURITY = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
