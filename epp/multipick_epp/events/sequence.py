@@ -17,8 +17,8 @@ Rules.
 7. Somebody who took the batches before us is as good as we: a sequence can `resume` behind the last one of his.
 8. Where no replay answered, the first live message is the beginning, whatever its number. Once one answers, it is asked
    for all from 0, so that an endpoint is not approximate for ever for having been deaf at first.
-9. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next message
-   that is taken, or answer.
+9. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next live
+   message that is taken, or the end of an answer, which may bring much before it.
 10. A publisher's last messages, and answers of its replay socket, may be handed over after its connection is gone: they
    are taken, and nothing is sure for that.
 """
@@ -198,9 +198,8 @@ class BatchSequence:
             yield self._ask()
         else:
             self.gaps += 1
-            self.proven = True
             yield Lost()
-            yield self._take(seq, payload)
+            yield self._go_on(seq, payload)
 
     def replayed(self, seq: int, payload: bytes) -> Iterator[Effect]:
         """An answer to the last `Ask`."""
@@ -212,7 +211,6 @@ class BatchSequence:
             yield Begin(complete=seq == 0)
         elif first and self.next and (not self.proven or seq == self.next - 1):
             self.proven = seq == self.next - 1 and xxh3_64_intdigest(payload) == self._last_digest
-            self._doubted = False
             if not self.proven:
                 self._forget()
                 yield self._ask()
@@ -280,8 +278,7 @@ class BatchSequence:
     def _first(self, seq: int, payload: bytes) -> Iterator[Effect]:
         self._midway = self._can_ask and seq > 0
         yield Begin(complete=seq == 0)
-        self.proven = True
-        yield self._take(seq, payload)
+        yield self._go_on(seq, payload)
 
     def _another_engine(self, seq: int, payload: bytes) -> Iterator[Effect]:
         self._forget()
@@ -292,13 +289,14 @@ class BatchSequence:
             yield from self._first(seq, payload)
 
     def _go_on(self, seq: int, payload: bytes) -> Take:
+        """With a live message."""
         self._replayed.clear()
         self.proven = True
+        self._doubted = False
         return self._take(seq, payload)
 
     def _take(self, seq: int, payload: bytes) -> Take:
         self.next = seq + 1
-        self._doubted = False
         self._last_digest = xxh3_64_intdigest(payload)
         return Take(seq, payload)
 

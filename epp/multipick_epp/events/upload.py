@@ -34,11 +34,13 @@ async def upload(index: Index, feed: Feed, now_s: float) -> None:
     feed.touched = False
     incarnation = feed.incarnation
     try:
+        mode = feed.mode
         if incarnation is not None and incarnation.stale:
-            await _upload_all(index, feed, incarnation, now_s)
+            mode = await _upload_all(index, feed, incarnation, now_s)
         elif incarnation is not None:
             await _upload_blocks(index, feed, incarnation, now_s)
-        await _upload_mode(index, feed, feed.mode)
+        # What came while the index was told is not told yet: it may be what makes the endpoint exact.
+        await _upload_mode(index, feed, mode if feed.mode is Mode.EXACT else feed.mode)
     except Exception:
         log.exception("index not told", extra={"endpoint": feed.spec.endpoint})
         feed.mode_uploaded = None
@@ -84,14 +86,18 @@ def _went_well(feed: Feed, incarnation: Incarnation, applied: Sequence[Applied],
     return False
 
 
-async def _upload_all(index: Index, feed: Feed, incarnation: Incarnation, now_s: float) -> None:
-    """What the index has stays until a replay is through: it may be another owner's, and nearly right."""
+async def _upload_all(index: Index, feed: Feed, incarnation: Incarnation, now_s: float) -> Mode | None:
+    """The feed's mode as of what the index was told.
+
+    What the index has stays until a replay is through: it may be another owner's, and nearly right.
+    """
     await _upload_mode(index, feed, feed.mode)
     if feed.catching_up or now_s < incarnation.retry_s:
         incarnation.tracker.take()
-        return
+        return feed.mode
     last = incarnation.batches - 1
     incarnation.stale = False  # before the index is asked: it may say meanwhile that it lost something
+    mode = feed.mode
     contents, position = incarnation.tracker.contents(), feed.position
     notes = incarnation.tracker.notes(position)
     applied = await index.replace(feed.spec.endpoint, incarnation.epoch, last, contents)
@@ -103,6 +109,7 @@ async def _upload_all(index: Index, feed: Feed, incarnation: Incarnation, now_s:
         incarnation.noted, incarnation.noted_s = position, now_s
         feed.uploaded(incarnation, last)
         feed.uploads += 1
+    return mode
 
 
 async def _upload_mode(index: Index, feed: Feed, mode: Mode | None) -> None:

@@ -436,6 +436,25 @@ class TestAnotherOwner:
         done(sequence.probe())
         sequence.doubt()
         assert done(sequence.replayed(*batch(2))) == []
+        assert not sure(sequence), "the rest of the answer is to come"
+        assert done(sequence.replayed(*batch(3))) == [take(3)]
+        assert not sure(sequence)
+        assert done(sequence.replay_ended(whole=False)) == [Ask(3)]
+        assert not sure(sequence)
+        assert replay(sequence, 3, 4) == [take(4)]
         assert sure(sequence)
+
+    def test_and_that_is_told_in_time_has_no_doubts(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        assert done(sequence.replayed(*batch(2))) == []
         sequence.doubt()
         assert sure(sequence), "the answer has begun"
+
+    def test_and_that_hears_of_the_next_batch_knows_again(self) -> None:
+        """A message in line shows that nothing is missing before it."""
+        sequence = joined()
+        done(sequence.probe())
+        sequence.doubt()
+        assert live(sequence, 3) == [take(3)]
+        assert sure(sequence)
