@@ -17,8 +17,8 @@ Rules.
 7. Somebody who took the batches before us is as good as we: a sequence can `resume` behind the last one of his.
 8. Where no replay answered, the first live message is the beginning, whatever its number. Once one answers, it is asked
    for all from 0, so that an endpoint is not approximate for ever for having been deaf at first.
-9. Where nobody answers a question soon (`doubt`), what came last may be missing: nothing is sure until the next live
-   message that is taken, or the end of an answer, which may bring much before it.
+9. Where batches are missing, or nobody answers a question soon (`doubt`), so that the last ones may be, nothing is sure
+   until the next live message that is taken, or the end of an answer, which may bring much before it.
 10. A publisher's last messages, and answers of its replay socket, may be handed over after its connection is gone: they
    are taken, and nothing is sure for that.
 """
@@ -159,7 +159,7 @@ class BatchSequence:
         probed = self._probing and self.next is not None and seq <= self.next
         if (self.asking and not probed) or (self._held and not self.asking):
             if self._probing:  # something is missing after all
-                self._probing, self._attempts = False, 0
+                self._probing, self._attempts, self._doubted = False, 0, True
             self._hold(seq, payload)
         elif seq == self.next:
             yield self._go_on(seq, payload)
@@ -272,6 +272,7 @@ class BatchSequence:
 
     def _ask(self, probing: bool = False) -> Ask:
         self.asking, self._answered, self._probing = True, False, probing
+        self._doubted |= self.proven and not probing  # of an engine that is known, something is missing
         self._asked_with = self.next
         return Ask(max(0, self.next - 1) if self.next is not None else 0)
 

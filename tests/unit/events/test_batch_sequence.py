@@ -346,6 +346,53 @@ class TestSilence:
         assert live(sequence, 8) == [Ask(5)]
 
 
+class TestWhatIsMissing:
+    """Nothing is sure before it has come, or is known to be lost."""
+
+    def test_a_gap(self) -> None:
+        sequence = joined()
+        assert live(sequence, 5) == [Ask(2)]
+        assert not sure(sequence)
+        assert done(sequence.replayed(*batch(2))) == []
+        assert done(sequence.replayed(*batch(3))) == [take(3)]
+        assert not sure(sequence)
+        assert replay(sequence, 4, 5) == [take(4), take(5)]
+        assert sure(sequence)
+
+    def test_a_gap_that_shows_during_a_probe(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        assert sure(sequence)
+        live(sequence, 5)
+        assert not sure(sequence)
+        replay(sequence, 2, 3, 4)
+        assert sure(sequence)
+
+    def test_the_rest_of_an_answer_that_broke_off(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        assert replay(sequence, 2, 3, whole=False) == [take(3), Ask(3)]
+        assert not sure(sequence)
+        assert replay(sequence, 3, 4) == [take(4)]
+        assert sure(sequence)
+
+    def test_a_gap_in_an_answer(self) -> None:
+        sequence = joined()
+        done(sequence.probe())
+        done(sequence.replayed(*batch(2)))
+        assert done(sequence.replayed(*batch(4))) == [Ask(2)]
+        assert not sure(sequence)
+
+    def test_a_gap_that_nobody_can_fill(self) -> None:
+        sequence = joined()
+        live(sequence, 5)
+        for _ in range(PATIENT_ATTEMPTS):
+            done(sequence.replay_ended(whole=False))
+        assert not sure(sequence)
+        assert held(sequence) == [Lost(), take(5)]
+        assert sure(sequence), "what is lost is said"
+
+
 def test_answers_to_an_old_question_are_ignored() -> None:
     sequence = joined()
     assert done(sequence.replayed(*batch(3))) == []
