@@ -143,6 +143,7 @@ class PoolPicker:
         choice = self._chooser.choose(prompt, ready, undirected)
         snapshot = choice.snapshot
         reservation = ReservationId(f"{self._replica}-{next(self._numbers)}")
+        mode_changes = self._state.mode_changes
         reserved = await self._reserve(reservation, choice)
         row = choice.rows[reserved.index]
         endpoint, hit_tokens = snapshot.endpoints[row], snapshot.hit_tokens[row]
@@ -152,6 +153,8 @@ class PoolPicker:
         rank = rank_of(endpoint) if sure else None
         residency = self._prefills.residency(endpoint)
         mode = self._mode(prompt, endpoint, residency, sure)
+        if mode is Mode.EXACT and self._state.mode_changes != mode_changes:
+            mode = Mode.APPROX  # it may have become exact after we had looked
         unexplained = choice.candidates.unexplained_queued
         queued = reserved.load.queued_tokens + (unexplained[reserved.index] if unexplained else 0)
         new = new_tokens(snapshot.prompt_tokens, hit_tokens)

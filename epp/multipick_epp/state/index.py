@@ -35,6 +35,7 @@ class LocalIndex:
 
     def __init__(self, weights: Mapping[str, float], stats: StateStats) -> None:
         self.listeners: list[Listener] = []
+        self.mode_changes = 0
         self._weights = weights
         self._stats = stats
         self._mirror = Mirror()
@@ -79,6 +80,7 @@ class LocalIndex:
         """Forget the endpoint."""
         self.drop_caches(endpoint)
         self._caches.set_mode(endpoint, None)
+        self.mode_changes += 1
 
     def fresh(self, cache: Cache) -> int | None:
         """A bit to `fill` with all of the cache's contents and then to `swap` in or `discard`; no lookup sees it yet.
@@ -128,6 +130,7 @@ class LocalIndex:
 
     def set_mode(self, endpoint: Endpoint, mode: Mode) -> None:
         """How well the endpoint's cache is known."""
+        self.mode_changes += 1
         self._caches.set_mode(endpoint, mode)
 
     # --- read by the picker

@@ -127,6 +127,11 @@ class MemoryState:
         """See `State`."""
         return self.index.mode(endpoint)
 
+    @property
+    def mode_changes(self) -> int:
+        """See `State`."""
+        return self.index.mode_changes
+
     def block_size(self, endpoint: Endpoint) -> int | None:
         """See `State`."""
         return self.index.block_size(endpoint)

@@ -209,6 +209,10 @@ class State(Index, Protocol):
     def mode(self, endpoint: Endpoint) -> Mode:
         """What the last `set_mode` said of it, by any replica."""
 
+    @property
+    def mode_changes(self) -> int:
+        """Grows with each change of any endpoint's mode: what was looked up before may lack what is known since."""
+
     def block_size(self, endpoint: Endpoint) -> int | None:
         """Tokens a block of its full-attention GPU cache; None before it has one."""
 

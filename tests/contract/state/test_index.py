@@ -286,9 +286,11 @@ async def test_modes_are_told_with_hits(state: State, eventually: Eventually) ->
     await state.take_over(A)
     await write(state, delta(CACHE_A, 0, stored=keys(2)))
     for mode in (Mode.EXACT, Mode.APPROX):
+        mode_changes = state.mode_changes
         assert await state.set_mode(A, EPOCH, mode) is Applied.NEW
         await eventually(lambda mode=mode: state.hits(prompt(*keys(2))) == {A: Hit(32, mode)})  # type: ignore[misc]
         assert state.mode(A) is mode
+        assert state.mode_changes > mode_changes
 
 
 async def test_expected_blocks_count_at_once_and_end_with_their_time(state: State, eventually: Eventually) -> None:

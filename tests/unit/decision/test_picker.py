@@ -368,6 +368,35 @@ async def test_several_prompts_in_one_request_are_weighed_together() -> None:
     assert pick.response_headers["x-multipick-hit-tokens"] == str(800 + 496)
 
 
+class Learning(MemoryState):
+    """While it reserves, B's newest blocks come, and with them B's cache is known exactly."""
+
+    async def reserve(
+        self,
+        reservation: ReservationId,
+        candidates: Candidates,
+        equal_prompt: EqualPrompt | None = None,
+        context: Context | None = None,
+    ) -> Reserved:
+        if self.mode(B) is not Mode.EXACT:
+            await self.apply([Delta(Cache(B, 16), 1, 1, 1, stored=keys(800))])
+            await self.set_mode(B, 1, Mode.EXACT)
+        return await super().reserve(reservation, candidates, equal_prompt, context)
+
+
+async def test_a_hit_that_was_looked_up_before_all_was_known_is_not_called_exact() -> None:
+    bench = Bench(known(1000), state=Learning())
+    await bench.state.take_over(B)
+    await bench.state.set_mode(B, 1, Mode.APPROX)
+    await bench.state.apply([Delta(Cache(B, 16), 1, 0, 0, stored=keys(400))])
+    for hit_tokens, mode in (("400", "approx"), ("800", "exact")):
+        pick = await bench.pick()
+        assert pick.endpoints == (B,)
+        assert pick.response_headers["x-multipick-hit-tokens"] == hit_tokens
+        assert pick.response_headers["x-multipick-mode"] == mode
+        bench.picker.release(id_of(pick), Ended.ABORTED)
+
+
 class Slow(MemoryState):
     """Its reserve is carried out, but the answer takes until it is cancelled."""
 

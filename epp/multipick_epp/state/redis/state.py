@@ -184,6 +184,11 @@ class RedisState:
         self._tail.trust.judge(self._takes_writes)
         return self.index.mode(endpoint)
 
+    @property
+    def mode_changes(self) -> int:
+        """See `State`."""
+        return self.index.mode_changes
+
     def block_size(self, endpoint: Endpoint) -> int | None:
         """See `State`."""
         return self.index.block_size(endpoint)
