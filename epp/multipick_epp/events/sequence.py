@@ -18,7 +18,8 @@ Rules.
 8. Where no replay answered, the first live message is the beginning, whatever its number. Once one answers, it is asked
    for all from 0, so that an endpoint is not approximate for ever for having been deaf at first.
 9. Where batches are missing, or nobody answers a question soon (`doubt`), so that the last ones may be, nothing is sure
-   until the next live message that is taken, or the end of an answer, which may bring much before it.
+   until the next live message that is taken, or the end of an answer, which may bring much before it, and of what was
+   held meanwhile.
 10. A publisher's last messages, and answers of its replay socket, may be handed over after its connection is gone: they
    are taken, and nothing is sure for that.
 """
@@ -173,6 +174,7 @@ class BatchSequence:
         seq, payload = self._held.popleft()
         self.held_bytes -= len(payload)
         rest, self._held = self._held, deque()
+        doubted = self._doubted
         if seq == self.next:
             yield self._go_on(seq, payload)
         elif self._whole and self.next is not None and seq < self.next:
@@ -183,8 +185,10 @@ class BatchSequence:
             self._held.extend(rest)
         else:
             self._held = rest
-        if not self._held and self._whole:
-            self._given_up = False
+        if self._held:
+            self._doubted |= doubted
+        elif self._whole:
+            self._doubted = self._given_up = False
 
     def _out_of_line(self, seq: int, payload: bytes) -> Iterator[Effect]:
         if self.next is None:
@@ -260,10 +264,8 @@ class BatchSequence:
             self._forget()
             yield self._ask()
             return
-        if whole:
-            self._doubted = False
-            if not self._held:
-                self._given_up = False
+        if whole and not self._held:
+            self._doubted = self._given_up = False
 
     def _note_progress(self) -> None:
         """A replay that breaks off has been worth it if it brought something: publishers drop what a reader lags."""

@@ -46,6 +46,11 @@ def replay(sequence: BatchSequence, *seqs: int, engine: str = "a", whole: bool =
     return effects + done(sequence.replay_ended(whole)) + held(sequence)
 
 
+def replay_of(sequence: BatchSequence, *seqs: int) -> list[Effect]:
+    """The answer alone, to its end."""
+    return [effect for seq in seqs for effect in sequence.replayed(*batch(seq))] + done(sequence.replay_ended(True))
+
+
 def joined(replays: bool = True) -> BatchSequence:
     """A sequence that has taken batches 0 to 2 live."""
     sequence = BatchSequence(replays)
@@ -357,6 +362,18 @@ class TestWhatIsMissing:
         assert done(sequence.replayed(*batch(3))) == [take(3)]
         assert not sure(sequence)
         assert replay(sequence, 4, 5) == [take(4), take(5)]
+        assert sure(sequence)
+
+    def test_what_was_held_meanwhile(self) -> None:
+        sequence = joined()
+        live(sequence, 5, 6, 4)
+        assert replay_of(sequence, 2, 3, 4) == [take(3), take(4)]
+        assert not sure(sequence)
+        assert done(sequence.held()) == [take(5)]
+        assert not sure(sequence), "two more are held"
+        assert done(sequence.held()) == [take(6)]
+        assert not sure(sequence)
+        assert done(sequence.held()) == [], "it came in the answer, too"
         assert sure(sequence)
 
     def test_a_gap_that_shows_during_a_probe(self) -> None:
