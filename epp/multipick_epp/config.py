@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
 from multipick_epp.yaml_values import decode
+
+T = TypeVar("T")
 
 ListenPort = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -194,8 +196,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError, which names the field that is wrong."""
+    return read(path, Config)
+
+
+def read(path: Path, kind: type[T], max_bytes: int | None = None) -> T:
+    """What a YAML file says. Raises ConfigError, which names what is wrong."""
     try:
-        return decode(path.read_bytes(), Config)
+        if max_bytes is not None and path.stat().st_size > max_bytes:
+            raise ConfigError(f"{path}: larger than {max_bytes} bytes")
+        return decode(path.read_bytes(), kind)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's own errors among them

@@ -6,11 +6,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from multipick_epp.config import Config, ConfigError, StaticEndpoint
+from multipick_epp.config import Config, ConfigError, StaticEndpoint, read
 from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.registry import Registry
 from multipick_epp.types import Endpoint
-from multipick_epp.yaml_values import decode
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +36,7 @@ def _apart(pods: list[PodEndpoint]) -> list[PodEndpoint]:
 
 def read_file(path: Path) -> list[PodEndpoint]:
     """The endpoints of a YAML list. Raises ConfigError, which names what is wrong."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
-        return pods_of(decode(path.read_bytes(), tuple[StaticEndpoint, ...]))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # msgspec's own errors among them
-        raise ConfigError(f"{path}: {error}") from error
+    return pods_of(read(path, tuple[StaticEndpoint, ...], MAX_FILE_BYTES))
 
 
 class StaticPods:

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
@@ -368,8 +368,12 @@ async def test_several_prompts_in_one_request_are_weighed_together() -> None:
     assert pick.response_headers["x-multipick-hit-tokens"] == str(800 + 496)
 
 
-class Learning(MemoryState):
-    """While it reserves, B's newest blocks come, and with them B's cache is known exactly."""
+class Slow(MemoryState):
+    """Its reserve is carried out, but the answer takes until something has happened."""
+
+    def __init__(self, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._happens = happens
 
     async def reserve(
         self,
@@ -378,14 +382,19 @@ class Learning(MemoryState):
         equal_prompt: EqualPrompt | None = None,
         context: Context | None = None,
     ) -> Reserved:
-        if self.mode(B) is not Mode.EXACT:
-            await self.apply([Delta(Cache(B, 16), 1, 1, 1, stored=keys(800))])
-            await self.set_mode(B, 1, Mode.EXACT)
-        return await super().reserve(reservation, candidates, equal_prompt, context)
+        reserved = await super().reserve(reservation, candidates, equal_prompt, context)
+        await self._happens()
+        return reserved
 
 
 async def test_a_hit_that_was_looked_up_before_all_was_known_is_not_called_exact() -> None:
-    bench = Bench(known(1000), state=Learning())
+    async def learn() -> None:
+        """B's newest blocks come, and with them its cache is known exactly."""
+        await bench.state.apply([Delta(Cache(B, 16), 1, 1, 1, stored=keys(800))])
+        if bench.state.mode(B) is not Mode.EXACT:
+            await bench.state.set_mode(B, 1, Mode.EXACT)
+
+    bench = Bench(known(1000), state=Slow(learn))
     await bench.state.take_over(B)
     await bench.state.set_mode(B, 1, Mode.APPROX)
     await bench.state.apply([Delta(Cache(B, 16), 1, 0, 0, stored=keys(400))])
@@ -397,23 +406,8 @@ async def test_a_hit_that_was_looked_up_before_all_was_known_is_not_called_exact
         bench.picker.release(id_of(pick), Ended.ABORTED)
 
 
-class Slow(MemoryState):
-    """Its reserve is carried out, but the answer takes until it is cancelled."""
-
-    async def reserve(
-        self,
-        reservation: ReservationId,
-        candidates: Candidates,
-        equal_prompt: EqualPrompt | None = None,
-        context: Context | None = None,
-    ) -> Reserved:
-        await super().reserve(reservation, candidates, equal_prompt, context)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
 async def test_a_pick_that_is_cancelled_while_reserving_leaves_no_charge() -> None:
-    bench = Bench(known(1000), state=Slow())
+    bench = Bench(known(1000), state=Slow(asyncio.Event().wait))
     task = asyncio.create_task(bench.picker.pick(REQUEST))
     await bench.until(lambda: any(bench.state.load(e).in_flight for e in (A, B, C)))
     task.cancel()

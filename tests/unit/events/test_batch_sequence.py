@@ -41,14 +41,13 @@ def live(sequence: BatchSequence, *seqs: int, engine: str = "a") -> list[Effect]
     return [effect for seq in seqs for effect in sequence.live(*batch(seq, engine))]
 
 
-def replay(sequence: BatchSequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
+def answer(sequence: BatchSequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
     effects = [effect for seq in seqs for effect in sequence.replayed(*batch(seq, engine))]
-    return effects + done(sequence.replay_ended(whole)) + held(sequence)
+    return effects + done(sequence.replay_ended(whole))
 
 
-def replay_of(sequence: BatchSequence, *seqs: int) -> list[Effect]:
-    """The answer alone, to its end."""
-    return [effect for seq in seqs for effect in sequence.replayed(*batch(seq))] + done(sequence.replay_ended(True))
+def replay(sequence: BatchSequence, *seqs: int, engine: str = "a", whole: bool = True) -> list[Effect]:
+    return answer(sequence, *seqs, engine=engine, whole=whole) + held(sequence)
 
 
 def joined(replays: bool = True) -> BatchSequence:
@@ -367,7 +366,7 @@ class TestWhatIsMissing:
     def test_what_was_held_meanwhile(self) -> None:
         sequence = joined()
         live(sequence, 5, 6, 4)
-        assert replay_of(sequence, 2, 3, 4) == [take(3), take(4)]
+        assert answer(sequence, 2, 3, 4) == [take(3), take(4)]
         assert not sure(sequence)
         assert done(sequence.held()) == [take(5)]
         assert not sure(sequence), "two more are held"
