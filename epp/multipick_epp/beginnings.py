@@ -79,10 +79,12 @@ class Beginnings(Generic[V]):
 
     def keep(self, known: Known[V], whole: str | bytes, values: Iterable[V]) -> None:
         """`known` is what `find` told, and was of use; `values` are those of the strides that follow."""
-        entries, used = self._entries, self._entries.move_to_end
+        used = self._entries.move_to_end
         for key in known.keys:
-            if key in entries:
+            try:
                 used(key)
+            except KeyError:  # it had to leave meanwhile
+                continue
         last = known.last
         for value, start in zip(values, count(len(known.keys) * known.stride, known.stride), strict=False):
             last = self._put(last, whole[start : start + known.stride], value)

@@ -104,7 +104,8 @@ def parse(body: bytes) -> Prompt:
     truncation = truncation_of(sent.truncate_prompt_tokens, sent.truncation_side)
     messages: list[ChatMessage] = sent.messages  # type: ignore[assignment]  # whatever is not in both is an odd field
     media = None
-    if not only_texts(messages):
+    texts = only_texts(messages)
+    if not texts:
         messages = [message(m) for m in sent.messages]
         media = find_media(messages)
     return Prompt(
@@ -121,6 +122,7 @@ def parse(body: bytes) -> Prompt:
             template_kwargs=sent.chat_template_kwargs or {},
             reasoning_effort=sent.reasoning_effort,
             multimodal=media is not None,
+            texts=texts,
             truncation=truncation,
             sent=Sent(Api.CHAT, body),
         ),

@@ -92,6 +92,7 @@ class Chat(msgspec.Struct, frozen=True, gc=False):
     thinking_off: bool = False  # the effort is the least that the template knows, `reasoning_effort` is not used
     inline_system: bool = False  # later system messages join the first one, where the template insists on that
     multimodal: bool = False  # some message has images, audio or video
+    texts: bool = False  # all messages are known to have a role and a text, and nothing else
     truncation: Truncation | None = None
     sent: Sent | None = None
 

@@ -60,6 +60,7 @@ class ChatText:
             self.in_order(chat),
             self._settings.chat_template_content_format or template.content_format,
             template.knows_developers,
+            texts=chat.texts,
         )
         if chat.continue_final_message:
             text = template.render_open(messages, variables, self._max_chars)

@@ -28,12 +28,15 @@ _PART_FIELDS = frozenset({
 
 
 def conversation(
-    sent: Sequence[ChatMessage], content_format: ContentFormat, knows_developers: bool
+    sent: Sequence[ChatMessage], content_format: ContentFormat, knows_developers: bool, *, texts: bool = False
 ) -> list[dict[str, Any]]:
-    """What the template gets as `messages`. Raises NoText."""
+    """What the template gets as `messages`. `texts`: they are `only_texts`, which need not be found out again.
+
+    Raises NoText.
+    """
     if not sent:
         raise NoText("no messages")
-    if content_format == "string" and sent[0]["role"] != "developer" and _is_plain(sent[1:]):
+    if content_format == "string" and sent[0]["role"] != "developer" and _is_plain(sent[1:], texts):
         return [_message(sent[0], content_format), *sent[1:]]  # type: ignore[list-item]
     messages = [_message(message, content_format) for message in sent]
     if not knows_developers and "developer" in map(itemgetter("role"), messages):
@@ -48,10 +51,10 @@ def inline_system_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return [{"role": "system", "content": "".join(system)}, *others] if system else others
 
 
-def _is_plain(messages: Sequence[ChatMessage]) -> bool:
+def _is_plain(messages: Sequence[ChatMessage], texts: bool) -> bool:
     """Whether `_message` would write all of these as they are."""
     return (
-        only_texts(messages)
+        (texts or only_texts(messages))
         and {*map(itemgetter("role"), messages)} <= _SPEAKERS
         and {*map(next, map(iter, messages))} <= {"role"}
     )

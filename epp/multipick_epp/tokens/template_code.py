@@ -10,7 +10,9 @@ takes 0.17 to 0.99 of the time so, half of 66 models' templates less than 0.58 (
 from collections.abc import Iterator
 
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame, optimizeconst
+from jinja2.compiler import Frame, optimizeconst
+
+from multipick_epp.tokens.loop_code import LoopCode
 
 OF_DICTS = frozenset(dir(dict))
 """What is read of a dict by these names is its own, such as `items`, and not a field."""
@@ -29,7 +31,7 @@ _METHODS = {
 Read = nodes.Getattr | nodes.Getitem
 
 
-class TemplateCode(CodeGenerator):
+class TemplateCode(LoopCode):
     """Writes one template."""
 
     def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:  # noqa: N802  (jinja2's name)
@@ -50,7 +52,9 @@ class TemplateCode(CodeGenerator):
     def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802
         """`object.name`."""
         owner = node.node.name if isinstance(node.node, nodes.Name) else None
-        if owner == "loop" and node.attr in _OF_LOOPS:
+        if figure := self.figure(node, frame):
+            self.write(figure)
+        elif owner == "loop" and node.attr in _OF_LOOPS:
             self._read(node, frame, f"read.{node.attr}", "LoopContext")
         elif owner in self._namespaces and not node.attr.startswith("_"):
             kind = f"Fields and type(value := getattr(read, {node.attr!r}, missing)) in PLAIN"
@@ -72,7 +76,12 @@ class TemplateCode(CodeGenerator):
     def visit_Test(self, node: nodes.Test, frame: Frame) -> None:  # noqa: N802
         """`value is test`."""
         tested = node.node
-        if node.name == "defined" and isinstance(tested, Read) and (name := _field(tested)) is not None:
+        if (
+            node.name == "defined"
+            and isinstance(tested, Read)
+            and (name := _field(tested)) is not None
+            and not self.figure(tested, frame)
+        ):
             test = self.tests[node.name]
             self._begin(tested, frame, f"{name!r} in read and {test}(read[{name!r}])", "dict")
             self.write(f"{test}({_asked(tested)}))")
