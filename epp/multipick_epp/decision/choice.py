@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from operator import add
 from random import Random
@@ -10,13 +11,13 @@ from typing import NamedTuple
 from multipick_epp.blocks import Chains
 from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.prompts import Blind, Known
-from multipick_epp.decision.undirected import NO_HIT, one_a_port
+from multipick_epp.decision.undirected import one_a_port
 from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.candidates import candidates_of
 from multipick_epp.policy.hotspot import Hotspot
 from multipick_epp.policy.marginal import marginal, pool_terms
 from multipick_epp.policy.snapshot import NO_PREFIXES, Prefixes, Rank, Ranking, Snapshot
-from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Hit, Marginal, State
+from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Marginal, State
 from multipick_epp.telemetry.tallies import Spreads
 from multipick_epp.types import Endpoint
 
@@ -83,22 +84,21 @@ class Chooser:
         )
         return Choice(snapshot, ranking, rows, candidates, equal_prompt, self._context(snapshot), kept_out)
 
-    def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, Hit]:
-        """What each endpoint holds of the prompt; those that hold nothing are left out."""
+    def hits(self, prompt: Known | Blind) -> Mapping[Endpoint, int]:
+        """Tokens that each endpoint holds of the prompt; those that hold none are left out."""
         if type(prompt) is Blind or not prompt.reads_cache:
             return {}
         if len(prompt.chains) == 1:
             return self._state.hits(prompt.chains[0])
-        total: dict[Endpoint, Hit] = {}
+        total = Counter[Endpoint]()
         for chains in prompt.chains:
-            for endpoint, hit in self._state.hits(chains).items():
-                total[endpoint] = Hit(hit.tokens + total.get(endpoint, NO_HIT).tokens, hit.mode)
+            total.update(self._state.hits(chains))
         return total
 
     def _snapshot(
-        self, prompt_tokens: int, hits: Mapping[Endpoint, Hit], ready: Columns, prefixes: Prefixes
+        self, prompt_tokens: int, hits: Mapping[Endpoint, int], ready: Columns, prefixes: Prefixes
     ) -> Snapshot:
-        hit_tokens = [hit.tokens for hit in map(hits.get, ready.endpoints, itertools.repeat(NO_HIT))]
+        hit_tokens = [*map(hits.get, ready.endpoints, itertools.repeat(0))]
         queued, in_flight, contexts, prefilling = self._state.load_columns(ready.endpoints)
         accounts, unexplained = self._accounts_contexts, ready.unexplained_in_flight
         return Snapshot(
@@ -134,10 +134,9 @@ def _sums(known: Sequence[int], unexplained: Sequence[int], each: int = 1) -> Se
 def _candidates(snapshot: Snapshot, ready: Columns, rows: Sequence[int]) -> Candidates:
     endpoints, hits, length = snapshot.endpoints, snapshot.hit_tokens, snapshot.prompt_tokens
     columns = [endpoints[row] for row in rows], [length - hits[row] if hits[row] < length else 1 for row in rows]
-    queued, in_flight = ready.unexplained_queued, ready.unexplained_in_flight
-    if not any(queued) and not any(in_flight):
-        return Candidates(*columns)
-    return Candidates(*columns, [queued[row] for row in rows], [in_flight[row] for row in rows])
+    queued = [ready.unexplained_queued[row] for row in rows]
+    in_flight = [ready.unexplained_in_flight[row] for row in rows]
+    return Candidates(*columns, queued, in_flight) if any(queued) or any(in_flight) else Candidates(*columns)
 
 
 def _equal_prompt(chains: Chains, most_new_tokens: int) -> EqualPrompt | None:

@@ -200,7 +200,7 @@ class PoolPicker:
         self._state.move(reservation, endpoint)
         live.endpoint, live.predicted = endpoint, None
         if live.prompt is not None:
-            hit_tokens = least_hit(self._chooser.hits(live.prompt), (endpoint,) if sure else ranks).tokens
+            hit_tokens = least_hit(self._chooser.hits(live.prompt), (endpoint,) if sure else ranks)
             self._state.recharge(reservation, new_tokens(live.prompt.prompt_tokens, hit_tokens))
             queued = self._state.load(endpoint).queued_tokens
             residency = self._prefills.residency(endpoint) if sure else None

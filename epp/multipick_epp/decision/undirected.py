@@ -8,19 +8,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from multipick_epp.pods.columns import Columns
 from multipick_epp.policy.snapshot import new_tokens
-from multipick_epp.state.protocol import Hit
 from multipick_epp.types import Endpoint, Load
-
-NO_HIT = Hit(0)
 
 
 def one_a_port(
     ready: Columns,
     ports: Collection[Endpoint],
-    hits: Mapping[Endpoint, Hit],
+    hits: Mapping[Endpoint, int],
     loads: Callable[[Sequence[Endpoint]], Sequence[Load]],
     prompt_tokens: int,
-) -> tuple[Columns, Mapping[Endpoint, Hit]]:
+) -> tuple[Columns, Mapping[Endpoint, int]]:
     """Of each of `ports` the row of one rank; all other rows as they are. And the hits, as far as they are certain."""
     certain = dict(hits)
     left_out = set[int]()
@@ -29,7 +26,7 @@ def one_a_port(
         ranks = [ready.endpoints[row] for row in rows]
         hit = least_hit(hits, ranks)
         costs = {
-            row: (load.queued_tokens + ready.unexplained_queued[row] + new_tokens(prompt_tokens, hit.tokens))
+            row: (load.queued_tokens + ready.unexplained_queued[row] + new_tokens(prompt_tokens, hit))
             * (load.in_flight + ready.unexplained_in_flight[row] + 1)
             for row, load in zip(rows, loads(ranks), strict=True)
         }
@@ -39,6 +36,6 @@ def one_a_port(
     return ready.only([row for row in range(len(ready.endpoints)) if row not in left_out]), certain
 
 
-def least_hit(hits: Mapping[Endpoint, Hit], ranks: Sequence[Endpoint]) -> Hit:
-    """What the prompt hits on whichever of these ranks serves it."""
-    return min((hits.get(rank, NO_HIT) for rank in ranks), key=lambda hit: hit.tokens, default=NO_HIT)
+def least_hit(hits: Mapping[Endpoint, int], ranks: Sequence[Endpoint]) -> int:
+    """Tokens that the prompt hits on whichever of these ranks serves it."""
+    return min((hits.get(rank, 0) for rank in ranks), default=0)

@@ -18,7 +18,7 @@ def smallest_first(scores: Sequence[float], rng: Random) -> Ranking:
     if len(rows) > RANKED:  # whoever equals the last that is wanted may come in its place
         rows = rows[: bisect_right(rows, scores[rows[RANKED - 1]], lo=RANKED, key=scores.__getitem__)]
     if len({*map(scores.__getitem__, rows)}) < len(rows):
-        draws = dict(zip(rows, iter(rng.random, None), strict=False))  # random() is never None: they don't end
+        draws = {row: rng.random() for row in rows}
         rows.sort(key=draws.__getitem__)
         rows.sort(key=scores.__getitem__)  # stable: equals keep the random order
     return Ranking(rows[:RANKED], scores)

@@ -171,8 +171,7 @@ class _Replay:
     def _hit(self, read: Known, rank: _Rank) -> int:
         if not read.reads_cache:
             return 0
-        hits = (self._state.hits(chains).get(rank.endpoint) for chains in read.chains)
-        return sum(hit.tokens for hit in hits if hit)
+        return sum(self._state.hits(chains).get(rank.endpoint, 0) for chains in read.chains)
 
 
 def usage_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:

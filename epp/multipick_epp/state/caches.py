@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.lanes import Lanes
 from multipick_epp.state.mirror import indexes
-from multipick_epp.state.protocol import Hit
 from multipick_epp.types import Endpoint, Mode, address_of
 
 GPU = "GPU"
@@ -60,13 +59,12 @@ class Caches:
         self.windows: dict[Window, int] = {}  # bits of sliding groups on the GPU
         self.windowed: dict[Window, int] = {}  # lanes with such a group
         self.units: dict[int, int] = {}  # lanes whose GPU groups differ in block size, by the tokens where they meet
-        self.modes: dict[Mode, int] = {}  # lanes
         self.mode_of: dict[Endpoint, Mode] = {}  # as it was set
         self.block_size_of: dict[Endpoint, int] = {}  # tokens a block of the endpoint's main cache
         self._lanes = lanes
         self._weights = weights
         self._sizes: Counter[tuple[Endpoint, int]] = Counter()  # caches, by engine and block size
-        self._named: dict[tuple[int, int, Mode], dict[Endpoint, Hit]] = {}  # by lanes and their hit
+        self._named: dict[tuple[int, int], dict[Endpoint, int]] = {}  # by lanes and their hit
 
     def has_room(self, cache: Cache) -> bool:
         """Whether the endpoint may have this cache besides those it has."""
@@ -106,16 +104,16 @@ class Caches:
             return (self._lanes.endpoint_at[lanes.bit_length() - 1],)
         return [self._lanes.endpoint_at[lane] for lane in indexes(lanes)]
 
-    def named(self, lanes: int, tokens: int, mode: Mode) -> dict[Endpoint, Hit]:
+    def named(self, lanes: int, tokens: int) -> dict[Endpoint, int]:
         """The same with a hit of so many tokens. Large sets come again: the holders of a common head."""
-        known = self._named.get((lanes, tokens, mode))
+        known = self._named.get((lanes, tokens))
         if known is not None:
             return known.copy()
-        named = dict.fromkeys(self.endpoints_of(lanes), Hit(tokens, mode))
+        named = dict.fromkeys(self.endpoints_of(lanes), tokens)
         if len(named) >= MANY:
             if len(self._named) >= MASKS_AT_MOST:
                 self._named.clear()
-            self._named[lanes, tokens, mode] = named.copy()
+            self._named[lanes, tokens] = named.copy()
         return named
 
     def of_endpoint(self, endpoint: Endpoint) -> Mapping[Cache, int]:
@@ -129,10 +127,6 @@ class Caches:
         else:
             self.mode_of[endpoint] = mode
         self._sort_out(endpoint)
-
-    def mode(self, endpoint: Endpoint) -> Mode:
-        """BLIND before the first `set_mode`."""
-        return self.mode_of.get(endpoint, Mode.BLIND)
 
     def _count(self, cache: Cache, more: int) -> None:
         size = cache.block_size
@@ -165,7 +159,6 @@ class Caches:
         else:
             self.block_size_of[endpoint] = main
         sizes = {cache.block_size for cache in caches if cache.medium == GPU}
-        _put(self.modes, self.mode(endpoint) if caches else None, lane)
         _put(self.units, lcm(*sizes) if len(sizes) > 1 else None, lane)
 
 

@@ -12,7 +12,6 @@ from multipick_epp.state.hit import Ring, beyond, gpu_hits
 from multipick_epp.state.lookup import SHARDS, depths
 from multipick_epp.state.mirror import Mirror
 from multipick_epp.state.optimistic import OptimisticEntries
-from multipick_epp.state.protocol import Hit
 from multipick_epp.state.stats import StateStats
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 
@@ -202,8 +201,8 @@ class LocalIndex:
         """Distinct block keys."""
         return len(self._mirror)
 
-    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
-        """The hit of every endpoint that has one."""
+    def hits(self, chains: Chains) -> Mapping[Endpoint, int]:
+        """See `State`."""
         caches, fold = self._caches, self._mirror.lanes.fold
         rings: list[Ring] = []
         for size, keys in chains.by_size.items():
@@ -215,36 +214,32 @@ class LocalIndex:
             return {}
         gpu = gpu_hits(chains, caches, rings, self._mirror.shards, fold)
         hits = self._named(gpu)
-        more: dict[Endpoint, Hit] = {}
+        more: dict[Endpoint, int] = {}
         for medium, bits in caches.full.items():
             if medium == GPU:
                 continue
             tier = [(tokens, fold(ring & bits)) for tokens, ring in rings if ring & bits]
             for tokens, lanes in beyond(gpu, tier):
                 for endpoint in caches.endpoints_of(lanes):
-                    have = hits[endpoint].tokens if endpoint in hits else 0
+                    have = hits.get(endpoint, 0)
                     lent = int(have + self._weights[medium] * (tokens - have))
-                    if lent > (more[endpoint].tokens if endpoint in more else have):
-                        more[endpoint] = Hit(lent, self.mode(endpoint))
+                    if lent > more.get(endpoint, have):
+                        more[endpoint] = lent
         return hits | more if more else hits
 
     # ---
 
-    def _named(self, rings: Sequence[Ring]) -> dict[Endpoint, Hit]:
+    def _named(self, rings: Sequence[Ring]) -> dict[Endpoint, int]:
         """`rings` in lanes, shortest first."""
-        hits: dict[Endpoint, Hit] = {}
+        hits: dict[Endpoint, int] = {}
         everyone = 0
         for _, lanes in rings:
             everyone |= lanes
         for tokens, lanes in rings:
-            named = lanes if hits else everyone  # all with the shortest: who has more is written again
-            for mode, known in self._caches.modes.items():
-                if members := named & known:
-                    found = self._caches.named(members, tokens, mode)
-                    if hits:
-                        hits.update(found)
-                    else:
-                        hits = found
+            if hits:
+                hits.update(self._caches.named(lanes, tokens))
+            else:  # all with the shortest: who has more is written again
+                hits = self._caches.named(everyone, tokens)
         return hits
 
     def _new_cache(self, cache: Cache) -> int | None:

@@ -8,7 +8,7 @@ from multipick_epp.state.cache import Cache
 from multipick_epp.state.fence import Fence
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.ledger import Ledger, with_equal_prompt
-from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
+from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.stats import StateStats
 from multipick_epp.state.succession import Notes, Tenure
 from multipick_epp.types import BlockKey, Endpoint, Load, Mode, ReservationId
@@ -140,7 +140,7 @@ class MemoryState:
         """See `State`."""
         return self.index.block_sizes()
 
-    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
+    def hits(self, chains: Chains) -> Mapping[Endpoint, int]:
         """See `State`."""
         self.index.expire(self._clock())
         return self.index.hits(chains)

@@ -41,19 +41,12 @@ class Delta:
     removed: Sequence[BlockKey] = ()
 
 
-class Hit(msgspec.Struct, frozen=True, gc=False):
-    """Leading prompt tokens that an endpoint holds, and how well that is known."""
-
-    tokens: int
-    mode: Mode = Mode.EXACT
-
-
 class Candidates(NamedTuple):
     """Endpoints that a request may go to, as columns: a decision has sixteen, and no time for so many objects."""
 
     endpoints: Sequence[Endpoint]
     new_tokens: Sequence[int]  # prompt tokens each would have to prefill; at least 1
-    # Tokens and requests there that no reservation explains (they bypassed the pickers); both empty: none anywhere.
+    # Tokens and requests there that no reservation explains (they bypassed the pickers); both empty: none.
     unexplained_queued: Sequence[int] = ()
     unexplained_in_flight: Sequence[int] = ()
 
@@ -216,8 +209,8 @@ class State(Index, Protocol):
     def block_size(self, endpoint: Endpoint) -> int | None:
         """Tokens a block of its full-attention GPU cache; None before it has one."""
 
-    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
-        """The hit of every endpoint that has one (tokens > 0); the others are left out."""
+    def hits(self, chains: Chains) -> Mapping[Endpoint, int]:
+        """Leading prompt tokens that each endpoint holds; those that hold none are left out."""
 
     def block_sizes(self) -> Mapping[int, int]:
         """The block sizes of the known caches, and how many engines have each: all ranks of one have one vote."""

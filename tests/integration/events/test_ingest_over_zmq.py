@@ -36,8 +36,7 @@ class Picker:
         self.ingest.follow([FeedSpec(endpoint, publisher.events, publisher.replay, **more)])
 
     def hit(self, ids: Sequence[int] = IDS, endpoint: Endpoint = POD) -> int:
-        hit = self.state.hits(chains(ids)).get(endpoint)
-        return hit.tokens if hit else 0
+        return self.state.hits(chains(ids)).get(endpoint, 0)
 
     def knows(self, tokens: int, mode: Mode = Mode.EXACT, endpoint: Endpoint = POD) -> Callable[[], bool]:
         return lambda: self.hit(endpoint=endpoint) == tokens and self.state.mode(endpoint) is mode

@@ -107,8 +107,7 @@ async def test_it_ends_that_subscription_alone(
     chains = Chains(len(ids), {SIZE: block_keys(root(None), ids, SIZE)})
 
     def knows(tokens: int) -> bool:
-        hit = state.hits(chains).get(GOOD)
-        return hit is not None and hit.tokens == tokens
+        return state.hits(chains).get(GOOD) == tokens
 
     await eventually(lambda: len(ingest.stats()) == 2 and "bytes, whose end" in stats(ingest, BAD).why)
     for number in range(1, 11):

@@ -47,8 +47,7 @@ class Picker:
             await asyncio.sleep(0.01)
 
     def hit(self, endpoint: Endpoint, ids: Sequence[int] = IDS) -> int:
-        hit = self.state.hits(Chains(len(ids), {SIZE: block_keys(root(None), ids, SIZE)})).get(endpoint)
-        return hit.tokens if hit else 0
+        return self.state.hits(Chains(len(ids), {SIZE: block_keys(root(None), ids, SIZE)})).get(endpoint, 0)
 
     def knows(self, endpoint: Endpoint, tokens: int, mode: Mode = Mode.EXACT) -> Callable[[], bool]:
         return lambda: self.hit(endpoint) == tokens and self.state.mode(endpoint) is mode

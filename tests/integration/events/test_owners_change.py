@@ -141,8 +141,7 @@ class Pool:
 
     @property
     def predicted(self) -> int:
-        hit = self.picker.hits(CHAINS).get(POD)
-        return hit.tokens if hit else 0
+        return self.picker.hits(CHAINS).get(POD, 0)
 
     async def records(self, kind: bytes) -> int:
         entries = await self.store.call("XRANGE", "{kv:pool}:log", "-", "+")

@@ -37,8 +37,7 @@ COMMANDS = re.findall(r" (\+[a-z|]+)", DOCUMENTATION.read_text())
 
 
 def tokens(state: RedisState) -> int:
-    hit = state.hits(Chains(16 * len(CHAIN) + 1, {16: CHAIN})).get(A)
-    return hit.tokens if hit else 0
+    return state.hits(Chains(16 * len(CHAIN) + 1, {16: CHAIN})).get(A, 0)
 
 
 async def do_everything(one: RedisState, two: RedisState, eventually: Eventually) -> None:

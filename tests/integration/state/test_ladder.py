@@ -41,8 +41,7 @@ def pick(new_a: int = 10, new_b: int = 10) -> Candidates:
 
 
 def tokens(state: RedisState, chain: Sequence[BlockKey] = CHAIN) -> int:
-    hit = state.hits(Chains(16 * len(chain) + 1, {16: chain})).get(A)
-    return hit.tokens if hit else 0
+    return state.hits(Chains(16 * len(chain) + 1, {16: chain})).get(A, 0)
 
 
 async def fill(state: RedisState) -> None:

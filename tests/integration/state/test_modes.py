@@ -7,7 +7,7 @@ from typing import Any
 
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.protocol import Applied, Delta, Hit
+from multipick_epp.state.protocol import Applied, Delta
 from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.succession import Notes, Position
@@ -32,7 +32,7 @@ async def own(state: RedisState, endpoint: Endpoint) -> None:
 
 def says(state: RedisState, endpoint: Endpoint, mode: Mode) -> Callable[[], bool]:
     """In `mode` and in decisions alike."""
-    return lambda: state.mode(endpoint) is mode and state.hits(Chains(17, {16: [KEY]})).get(endpoint) == Hit(16, mode)
+    return lambda: state.mode(endpoint) is mode and state.hits(Chains(17, {16: [KEY]})).get(endpoint) == 16
 
 
 async def die(state: RedisState) -> None:

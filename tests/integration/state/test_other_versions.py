@@ -32,8 +32,7 @@ FAR = "18446744073709551615-18446744073709551615"
 
 
 def tokens(state: RedisState, endpoint: Endpoint = A, chain: Sequence[BlockKey] = CHAIN) -> int:
-    hit = state.hits(Chains(16 * len(chain) + 1, {16: chain})).get(endpoint)
-    return hit.tokens if hit else 0
+    return state.hits(Chains(16 * len(chain) + 1, {16: chain})).get(endpoint, 0)
 
 
 class NextVersion:

@@ -130,7 +130,7 @@ def test_hits_and_loads_are_those_of_the_pickers_own_state(name: str) -> None:
             )
             hits = picker.state.hits(chains)
             loads = picker.state.loads(picker.endpoints)
-            assert list(snapshot.hit_tokens) == [hits[e].tokens if e in hits else 0 for e in picker.endpoints]
+            assert list(snapshot.hit_tokens) == [hits.get(e, 0) for e in picker.endpoints]
             assert list(snapshot.in_flight) == [load.in_flight for load in loads]
             assert list(snapshot.queued_tokens) == [load.queued_tokens for load in loads]
             assert list(snapshot.context_tokens) == [load.context_tokens for load in loads]

@@ -11,7 +11,7 @@ from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.owners import owned_by
-from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, Hit, LoadColumns, Reserved
+from multipick_epp.state.protocol import Applied, Candidates, Context, Delta, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.redis import loads, tail, writer
 from multipick_epp.state.redis.address import Server
 from multipick_epp.state.redis.ingest_lease import IngestLease
@@ -197,7 +197,7 @@ class RedisState:
         """See `State`."""
         return self.index.block_sizes()
 
-    def hits(self, chains: Chains) -> Mapping[Endpoint, Hit]:
+    def hits(self, chains: Chains) -> Mapping[Endpoint, int]:
         """See `State`."""
         self.index.expire(self._loop.time())
         self._tail.trust.judge(self._takes_writes)
