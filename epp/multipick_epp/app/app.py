@@ -218,7 +218,7 @@ class App:
         await self.ranks.asked()
         await self.feeds.up()
         await self.state.settled()
-        self.supervisor.keep("prefill estimates", self.picker.estimate_for_ever)
+        self.supervisor.keep("prefill estimates", self.picker.reservations.estimate_for_ever)
         self.supervisor.keep("engine checks", self.checker.run)
         self.supervisor.keep("leftovers", Leftovers(self._in_state, self._pool, self.state.drop).follow)
         if self._certificate is not None and (files := certificate_files(listen.tls)) is not None:

@@ -1,4 +1,4 @@
-"""The decision: one request in, one endpoint out, and the reservation's life after it.
+"""The decision: one request in, one endpoint out.
 
 Each failure has a rung below it: no tokens, or a decision past its deadline, is decided by load; a shared state that is
 away is replaced by the local view inside `State`; no endpoint that is ready is a 503 with `Retry-After`.
@@ -12,21 +12,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-import msgspec
-
 from multipick_epp.decision.choice import Choice, Chooser
 from multipick_epp.decision.eligible import Eligible, rank_told
-from multipick_epp.decision.explained import Decision, Decisions
+from multipick_epp.decision.explained import Decisions
 from multipick_epp.decision.hotspots import Hotspots
 from multipick_epp.decision.own_traffic import OwnTraffic
-from multipick_epp.decision.predictions import Predicted, Sample, compare
-from multipick_epp.decision.prefills import Prefills, Residency
+from multipick_epp.decision.predictions import Sample
+from multipick_epp.decision.prefills import Residency
 from multipick_epp.decision.prompts import Blind, Known, PromptReader, guess
+from multipick_epp.decision.reservations import Live, Reservations
 from multipick_epp.decision.shadow import Shadows
-from multipick_epp.decision.undirected import least_hit
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage
-from multipick_epp.pods.failures import Asked, Failures
+from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.policy.hotspot import GUARDED
 from multipick_epp.policy.registry import READ_CONTEXTS
@@ -49,7 +47,6 @@ from multipick_epp.types import (
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
-ESTIMATE_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +65,8 @@ class DecisionOptions:
     unseen_s: float = 1.0  # a request that goes on unseen stays charged so long: then its engine's own figures tell it
 
 
-class _Live(msgspec.Struct):
-    """A request in flight."""
-
-    endpoint: Endpoint
-    prompt: Known | Blind | None  # None: its prefill is over
-    asked: Asked
-    rank: int | None  # that a header tells the engine to use, behind whichever port serves it
-    decision: Decision
-    predicted: Predicted | None = None  # to be held against what its engine tells
-    answered: bool = False
-
-
 class PoolPicker:
-    """`pick.Picker` over the shared state.
-
-    Invariant: `_live` holds exactly the reservations that were given out and not released.
-    """
+    """`pick.Picker` over the shared state."""
 
     def __init__(
         self,
@@ -104,14 +86,12 @@ class PoolPicker:
         self._state = state
         self._registry = registry
         self._failures = failures
-        self._eligible = Eligible(registry, settings.models, settings.responses)
-        self._prefills = Prefills(state, registry, self._prefilled)
+        self._eligible = eligible = Eligible(registry, settings.models, settings.responses)
         self._reader = reader
         self._metrics = metrics
         self._traffic = traffic
         self._sample = Sample()
         self._numbers = itertools.count(1)
-        self._live: dict[ReservationId, _Live] = {}
         self.hotspots = Hotspots(
             settings.hotspot_guard and settings.policy_name in GUARDED, metrics.hotspots.inc, metrics.kept_out.inc
         )
@@ -120,6 +100,9 @@ class PoolPicker:
         reads_contexts = not READ_CONTEXTS.isdisjoint((settings.rank, *settings.shadow.values()))
         stages = metrics.stage_seconds
         self._chooser = Chooser(settings.rank, state, self.hotspots, rng, stages, accounts_contexts=reads_contexts)
+        self.reservations = Reservations(
+            state, registry, failures, metrics, eligible, self._chooser.hits, settings.unseen_s, traffic
+        )
         self._reserve_seconds = stages.labels("reserve")
         self._decided = {mode: metrics.decisions.labels(settings.policy_name, mode) for mode in Mode}
         self._decision_seconds = metrics.decision_seconds.labels()
@@ -151,7 +134,7 @@ class PoolPicker:
             hit_tokens = snapshot.prompt_tokens - reserved.new_tokens
         sure = not undirected or address_of(endpoint) not in undirected
         rank = rank_of(endpoint) if sure else None
-        residency = self._prefills.residency(endpoint)
+        residency = self.reservations.residency(endpoint)
         mode = self._mode(prompt, endpoint, residency, sure)
         if mode is Mode.EXACT and self._state.mode_changes != mode_changes:
             mode = Mode.APPROX  # it may have become exact after we had looked
@@ -161,14 +144,14 @@ class PoolPicker:
         fallback = prompt.reason if type(prompt) is Blind else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
-        self._live[reservation] = _Live(endpoint, prompt, self._eligible.asked(prompt), rank, decision, predicted)
+        live = Live(endpoint, prompt, self._eligible.asked(prompt), rank, decision, predicted)
+        self.reservations.give_out(reservation, live, hit_tokens, queued + new, residency if sure else None)
         if self._traffic is not None and request.body_bytes:
             self._traffic.picked(reservation, prompt)
         self._failures.picked(endpoint)
         read = type(prompt) is Known and prompt.reads_cache
         self._registry.picked(endpoint, snapshot.prompt_tokens, hit_tokens, sure=sure, read=read)
         self._mean_new_tokens += 0.01 * (new - self._mean_new_tokens)
-        self._prefills.watch(reservation, endpoint, prompt, hit_tokens, queued + new, residency if sure else None)
         self._decided[mode].inc()
         self._prompt_tokens.inc(snapshot.prompt_tokens)
         self._hit_tokens.observe(hit_tokens)
@@ -184,102 +167,45 @@ class PoolPicker:
         )
 
     def served(self, reservation: ReservationId, address: Endpoint) -> None:
-        """The gateway went elsewhere: the charge follows the request, and is what that endpoint has to prefill."""
-        live = self._live.get(reservation)
-        if live is None or address_of(live.endpoint) == address:
-            return
-        ranks = self._registry.endpoints_at(address)
-        endpoint = next((each for each in ranks if rank_of(each) == live.rank), None)
-        sure = endpoint is not None and (live.rank is None or self._eligible.obeys(address))
-        if endpoint is None:
-            if not ranks:
-                return  # not of the pool: believed by nobody
-            endpoint = min(ranks, key=lambda rank: self._state.load(rank).in_flight)
-        self._failures.passed_over(live.endpoint)
-        self._prefills.withdraw(reservation, live.endpoint)
-        self._state.move(reservation, endpoint)
-        live.endpoint, live.predicted = endpoint, None
-        if live.prompt is not None:
-            hit_tokens = least_hit(self._chooser.hits(live.prompt), (endpoint,) if sure else ranks)
-            self._state.recharge(reservation, new_tokens(live.prompt.prompt_tokens, hit_tokens))
-            queued = self._state.load(endpoint).queued_tokens
-            residency = self._prefills.residency(endpoint) if sure else None
-            self._prefills.watch(reservation, endpoint, live.prompt, hit_tokens, queued, residency)
+        """See `pick.Picker`."""
+        self.reservations.served(reservation, address)
 
     def answered(self, reservation: ReservationId, status: int) -> None:
-        """The response began."""
-        if live := self._live.get(reservation):
-            live.answered = True
-            self._failures.answered(live.endpoint, status, live.asked)
+        """See `pick.Picker`."""
+        self.reservations.answered(reservation, status)
 
     def first_byte(self, reservation: ReservationId) -> None:
-        """Prefill is over."""
-        if live := self._live.get(reservation):
-            live.prompt = None
-            live.decision.first_byte()
-            self._prefills.first_byte(reservation)
-            self._prefilled(reservation)
+        """See `pick.Picker`."""
+        self.reservations.first_byte(reservation)
 
     def counted(self, reservation: ReservationId, usage: Usage) -> None:
-        """The engine told how many tokens the request has."""
-        if self._traffic is not None and usage.output is not None:
-            self._traffic.counted(reservation, usage.output)
-        live = self._live.get(reservation)
-        if live and live.predicted and (compared := compare(live.predicted, usage)):
-            outcome, off_tokens = compared
-            self._metrics.predictions_compared.labels(outcome).inc()
-            self._metrics.predictions_off_tokens.labels(outcome).inc(off_tokens)
+        """See `pick.Picker`."""
+        self.reservations.counted(reservation, usage)
 
     def release(self, reservation: ReservationId, ended: Ended) -> None:
-        """The request ended, or went out of sight."""
-        if ended is Ended.UNSEEN:
-            asyncio.get_running_loop().call_later(self._settings.unseen_s, self._end, reservation, ended)
-        else:
-            self._end(reservation, ended)
-
-    def _end(self, reservation: ReservationId, ended: Ended) -> None:
-        live = self._live.pop(reservation, None)
-        if live is None:
-            return
-        live.decision.end(ended)
-        if self._traffic is not None:
-            self._traffic.over(reservation, live.endpoint, ended)
-        if not live.answered:
-            self._failures.undecided(live.endpoint)
-        self._prefills.ended(reservation, live.endpoint, ended)
-        self._state.release(reservation)
+        """See `pick.Picker`."""
+        self.reservations.release(reservation, ended)
 
     # --- life of the picker
 
     @property
     def in_flight(self) -> int:
         """Reservations that this picker holds."""
-        return len(self._live)
+        return len(self.reservations)
 
     @property
     def mean_new_tokens(self) -> float:
         """New prompt tokens of a request, averaged over the last hundred or so."""
         return self._mean_new_tokens
 
-    async def estimate_for_ever(self) -> None:
-        """Let prompts on endpoints without events advance by estimate (the last rung of `progress`)."""
-        before = time.monotonic()
-        while True:
-            await asyncio.sleep(ESTIMATE_EVERY_S)
-            now = time.monotonic()
-            self._failures.tick()
-            self._prefills.estimate(now - before)
-            before = now
-
     def drop(self, endpoint: Endpoint) -> None:
         """The endpoint is gone."""
-        self._prefills.drop(endpoint)
+        self.reservations.drop(endpoint)
 
     def close(self) -> None:
         """Release what is left."""
         self._shadows.close()
-        for reservation in list(self._live):
-            self.release(reservation, Ended.CLOSED)
+        self.reservations.close()
 
     # --- steps of a decision
 
@@ -299,10 +225,6 @@ class PoolPicker:
         if type(prompt) is Blind and request.body_bytes:
             self._metrics.fallbacks.labels(prompt.reason).inc()
         return prompt
-
-    def _prefilled(self, reservation: ReservationId) -> None:
-        if self._traffic is not None:
-            self._traffic.prefilled(reservation)
 
     async def _reserve(self, reservation: ReservationId, choice: Choice) -> Reserved:
         started = time.perf_counter()
