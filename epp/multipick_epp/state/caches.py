@@ -98,6 +98,11 @@ class Caches:
         """The bits of all caches on the GPU."""
         return self.full.get(GPU, 0) | sum(self.windows.values())
 
+    @property
+    def one_each(self) -> bool:
+        """No endpoint has several caches, so its bit is its lane."""
+        return self._lanes.straight
+
     def endpoints_of(self, lanes: int) -> Sequence[Endpoint]:
         """The endpoints of some lanes."""
         if not lanes & (lanes - 1):  # one, as most that hold more than a common head
@@ -106,6 +111,8 @@ class Caches:
 
     def named(self, lanes: int, tokens: int) -> dict[Endpoint, int]:
         """The same with a hit of so many tokens. Large sets come again: the holders of a common head."""
+        if not lanes & (lanes - 1):
+            return dict.fromkeys(self.endpoints_of(lanes), tokens)
         known = self._named.get((lanes, tokens))
         if known is not None:
             return known.copy()

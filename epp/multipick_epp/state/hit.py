@@ -25,6 +25,9 @@ Fold = Callable[[int], int]
 
 def gpu_hits(chains: Chains, caches: Caches, rings: Sequence[Ring], shards: Shards, fold: Fold) -> Sequence[Ring]:
     """The hits of all endpoints (in lanes, shortest first) by what their full-attention caches hold (in bits)."""
+    if caches.one_each and not caches.windows:
+        full = caches.full.get(GPU, 0)
+        return sorted([(tokens, lanes) for tokens, bits in rings if (lanes := bits & full)])
     by_full_groups = _by_full_groups(chains, caches, rings, fold)
     if not caches.windows and not caches.units:
         return by_full_groups

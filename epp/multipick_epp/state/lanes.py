@@ -29,7 +29,7 @@ class Lanes:
         self._free: list[list[int]] = []  # by lane: a heap of bits' places
         self._idle: set[int] = set()
         self._block_of: list[int] = []  # by word
-        self._straight = True  # every word is its block's only one, as where endpoints have one cache: bits are lanes
+        self.straight = True  # every word is its block's only one, as where endpoints have one cache: bits are lanes
         self._words: list[Struct] = [Struct("<0Q")]  # by their number
 
     @property
@@ -77,7 +77,7 @@ class Lanes:
 
     def fold(self, mask: int) -> int:
         """The lanes that have a bit in the mask. 24 words (256 endpoints with six caches): 3 us."""
-        if self._straight:
+        if self.straight:
             return mask
         if not mask & (mask - 1):
             return 1 << self._lane_at(mask) if mask else 0
@@ -101,5 +101,5 @@ class Lanes:
             if lane not in self.endpoint_at:
                 self._idle.add(lane)
         self._block_of.append(block)
-        self._straight = self._block_of == list(range(len(self._block_of)))
+        self.straight = self._block_of == list(range(len(self._block_of)))
         self._words.append(Struct(f"<{len(self._block_of)}Q"))

@@ -219,6 +219,21 @@ def test_all_endpoints_at_once_hit_as_each_by_the_plain_rule(
     assert index.hits(prompt) == expected_hits(prompt, known)
 
 
+def test_endpoints_with_one_cache_each_hit_what_theirs_holds() -> None:
+    prompt = chains(8, 16)
+    caches = (
+        Cache(PODS[0], 8),
+        Cache(PODS[1], 16),
+        Cache(PODS[2], 8, "CPU"),
+        Cache(PODS[3], 8),
+        Cache(PODS[4], 8, "X"),
+    )
+    held = {cache: {*range(count)} for cache, count in zip(caches, (6, 2, 4, 0, 3), strict=True)}
+    index = told(held, prompt)
+    assert index.hits(prompt) == {PODS[0]: 48, PODS[1]: 32, PODS[2]: int(32 * WEIGHTS["CPU"])}
+    assert index.hits(prompt) == expected_hits(prompt, held)
+
+
 def test_an_endpoint_that_comes_into_anothers_place_has_its_own_hit() -> None:
     prompt = chains(8)
     index = LocalIndex(WEIGHTS, StateStats())
