@@ -145,9 +145,9 @@ class PoolPicker:
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
         live = Live(endpoint, prompt, self._eligible.asked(prompt), rank, decision, predicted)
-        self.reservations.give_out(reservation, live, hit_tokens, queued + new, residency if sure else None)
         if self._traffic is not None and request.body_bytes:
             self._traffic.picked(reservation, prompt)
+        self.reservations.give_out(reservation, live, hit_tokens, queued + new, residency if sure else None)
         self._failures.picked(endpoint)
         read = type(prompt) is Known and prompt.reads_cache
         self._registry.picked(endpoint, snapshot.prompt_tokens, hit_tokens, sure=sure, read=read)
