@@ -86,7 +86,7 @@ class PoolPicker:
         self._state = state
         self._registry = registry
         self._failures = failures
-        self._eligible = eligible = Eligible(registry, settings.models, settings.responses)
+        self._eligible = Eligible(registry, settings.models, settings.responses)
         self._reader = reader
         self._metrics = metrics
         self._traffic = traffic
@@ -101,7 +101,7 @@ class PoolPicker:
         stages = metrics.stage_seconds
         self._chooser = Chooser(settings.rank, state, self.hotspots, rng, stages, accounts_contexts=reads_contexts)
         self.reservations = Reservations(
-            state, registry, failures, metrics, eligible, self._chooser.hits, settings.unseen_s, traffic
+            state, registry, failures, metrics, self._eligible, self._chooser.hits, settings.unseen_s, traffic
         )
         self._reserve_seconds = stages.labels("reserve")
         self._decided = {mode: metrics.decisions.labels(settings.policy_name, mode) for mode in Mode}

@@ -13,7 +13,7 @@ from jinja2.compiler import CodeGenerator, Frame, find_undeclared
 from jinja2.idtracking import VAR_LOAD_ALIAS, VAR_LOAD_RESOLVE
 from jinja2.runtime import LoopContext, Undefined
 
-_FIGURES = {
+NUMBERS = {
     "first": "{0}_at == 0",
     "last": "{0}_at == {0}_end if {0} is None else {0}.last",
     "index": "{0}_at + 1",
@@ -23,12 +23,16 @@ _FIGURES = {
     "length": "{0}_end + 1 if {0} is None else {0}.length",
     "depth": "1",
     "depth0": "0",
+}
+"""What a loop tells in numbers, and whether it is at an end; in Python, by the name of its variable."""
+
+_FIGURES = NUMBERS | {
     "previtem": "({0}_items[{0}_at - 1] if {0}_at else undefined('there is no previous item'))"
     " if {0} is None else environment.getattr({0}, 'previtem')",
     "nextitem": "({0}_items[{0}_at + 1] if {0}_at < {0}_end else undefined('there is no next item'))"
     " if {0} is None else environment.getattr({0}, 'nextitem')",
 }
-"""What a loop tells, by the name of its variable."""
+"""The same, and the items beside the one that it is at."""
 
 _OWN_SCOPE = (nodes.Macro, nodes.CallBlock, nodes.Block, nodes.Include, nodes.Import, nodes.FromImport)
 """What may need the loop's object, and in another function."""

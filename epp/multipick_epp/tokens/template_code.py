@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from jinja2 import nodes
 from jinja2.compiler import Frame, optimizeconst
 
-from multipick_epp.tokens.loop_code import LoopCode
+from multipick_epp.tokens.loop_code import NUMBERS, LoopCode
 
 OF_DICTS = frozenset(dir(dict))
 """What is read of a dict by these names is its own, such as `items`, and not a field."""
-
-_OF_LOOPS = frozenset({"first", "last", "index", "index0", "revindex", "revindex0", "length", "depth", "depth0"})
-"""What a loop tells in numbers, and whether it is at an end."""
 
 _METHODS = {
     **dict.fromkeys(("get", "items", "keys", "values"), "dict"),
@@ -54,7 +51,7 @@ class TemplateCode(LoopCode):
         owner = node.node.name if isinstance(node.node, nodes.Name) else None
         if figure := self.figure(node, frame):
             self.write(figure)
-        elif owner == "loop" and node.attr in _OF_LOOPS:
+        elif owner == "loop" and node.attr in NUMBERS:
             self._read(node, frame, f"read.{node.attr}", "LoopContext")
         elif owner in self._namespaces and not node.attr.startswith("_"):
             kind = f"Fields and type(value := getattr(read, {node.attr!r}, missing)) in PLAIN"

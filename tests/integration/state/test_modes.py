@@ -31,7 +31,7 @@ async def own(state: RedisState, endpoint: Endpoint) -> None:
 
 
 def says(state: RedisState, endpoint: Endpoint, mode: Mode) -> Callable[[], bool]:
-    """In `mode` and in decisions alike."""
+    """In `mode`, with the one block that is known of it."""
     return lambda: state.mode(endpoint) is mode and state.hits(Chains(17, {16: [KEY]})).get(endpoint) == 16
 
 

@@ -54,7 +54,9 @@ def test_each_of_many_that_share_a_head_has_its_own_hit() -> None:
         index.change(Cache(pod, 16), KEYS[: 2 + number % 5], ())
     chains = Chains(16 * len(KEYS) + 1, {16: KEYS})
     for _ in range(2):
-        assert index.hits(chains) == {pod: 16 * (2 + number % 5) for number, pod in enumerate(PODS)}
+        assert {pod: (tokens, index.mode(pod)) for pod, tokens in index.hits(chains).items()} == {
+            pod: (16 * (2 + number % 5), Mode.APPROX if number % 3 else Mode.EXACT) for number, pod in enumerate(PODS)
+        }
     index.drop(PODS[0])
     index.change(Cache(PODS[0], 32), KEYS, ())
     assert {*index.hits(chains)} == {*PODS[1:]}
