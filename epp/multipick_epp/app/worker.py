@@ -73,7 +73,7 @@ class Seat:
     async def close(self) -> None:
         """End everything."""
         self._given.end()
-        await self._adopting.cancel()
+        await self._adopting.finish()  # cancelled, uvloop would drop a connection that serves by now, and tell nobody
         await self.app.close()
 
     def _found(self, feeds: Sequence[FeedSpec]) -> None:

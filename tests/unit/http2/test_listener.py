@@ -401,6 +401,24 @@ async def test_a_connection_that_others_accepted_is_served_without_a_port() -> N
     await client.closed()
 
 
+@pytest.mark.parametrize("end", ["shut", "stop"])
+async def test_who_comes_when_all_is_over_is_closed_unread(end: str) -> None:
+    served = Served(Bounds(), tls=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served.port = listening.getsockname()[1]
+        client = await served.connect()
+        client.say(HELLO + headers(1) + data(1, message(b"too late"), END_STREAM))
+        accepted, _ = listening.accept()
+        if end == "shut":
+            served.listener.shut()
+        else:
+            await served.listener.stop(0)
+        await served.listener.adopt(accepted)
+        assert await client.closed() == b""
+        await served.listener.stop(0)
+    assert (served.calls, served.refused.seen, [*served.listener.peers]) == ([], [], [])
+
+
 async def test_one_that_is_over_when_it_is_taken_costs_nothing() -> None:
     served = Served(Bounds(), tls=False)
     ours, theirs = socket.socketpair()

@@ -54,6 +54,7 @@ class Listener:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._draining = False
+        self._shut = False
         self._ticking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
@@ -96,7 +97,9 @@ class Listener:
         return any(peer.connection.expects_more for peer in self.peers)
 
     def shut(self) -> None:
-        """Take no new connections and calls; those that are open go on."""
+        """Take no new connections and calls; those that are open go on. Who comes later, for it was accepted before,
+        is closed unread: a request that we took and could not answer would be asked again, and count twice.
+        """
         self._close_port()
         for peer in tuple(self.peers):
             peer.connection.shut()
@@ -121,11 +124,15 @@ class Listener:
             self._ticking = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def _close_port(self) -> None:
+        self._shut = True
         if self._server is not None:
             self._server.close()
 
     def opened(self, peer: Http2Protocol) -> bool:
         """As `Owner.opened`."""
+        if self._shut:
+            peer.close()
+            return True
         room = len(self.peers) < self.bounds.connections.most or self._make_room()
         self.peers[peer] = None
         if self._draining:

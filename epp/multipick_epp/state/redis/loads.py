@@ -145,10 +145,14 @@ class Loads:
             by = () if owner is None else ("by", owner)
             self._turns.hint(*by, "expect", expect_record(self._replica, endpoint, block_size, keys, ttl_s))
 
-    def withdraw(self, endpoint: Endpoint, owner: ReservationId) -> None:
-        """Tell the other replicas that what this reservation expected won't be."""
-        if self._turns is not None and self._turns.company.is_set():
+    def withdraw(self, endpoint: Endpoint, owner: ReservationId, keys: Sequence[BlockKey]) -> None:
+        """Tell the other replicas that what this reservation expected, `keys`, won't be. An equal prompt comes within
+        moments where a client or a gateway asks again: it must not go by a request that came to nothing.
+        """
+        if self._connection is not None and self._turns is not None and self._turns.company.is_set():
             self._turns.hint("withdraw", withdraw_record(endpoint, owner))
+            # The block that names the prompt: its last, or the one before where the last is full (`Chains.usable`).
+            self._connection.send("HDEL", self._keys.routed, *keys[-2:])
 
     def announce(self, endpoint: Endpoint, level: int) -> None:
         """See `State`."""

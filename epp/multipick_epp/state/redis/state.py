@@ -176,7 +176,7 @@ class RedisState:
         """See `State`."""
         withdrawn = self.index.withdraw(owner)
         if withdrawn:
-            self._loads.withdraw(endpoint, owner)
+            self._loads.withdraw(endpoint, owner, withdrawn)
         return withdrawn
 
     def mode(self, endpoint: Endpoint) -> Mode:
