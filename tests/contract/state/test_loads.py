@@ -186,6 +186,15 @@ async def test_an_equal_prompt_that_will_not_be_computed_counts_no_more(state: S
     assert (await state.reserve(rid(3), candidates(100), equal_prompt)).new_tokens == 100
 
 
+async def test_an_equal_prompt_counts_as_long_as_one_of_them_will_be_computed(state: State) -> None:
+    equal_prompt = EqualPrompt(BlockKey(77), new_tokens=3)
+    for number in (1, 2):
+        await state.reserve(rid(number), candidates(100), equal_prompt)
+        state.expect(A, 16, [BlockKey(76), BlockKey(77)], 60.0, rid(number))
+    state.withdraw(A, rid(1))
+    assert (await state.reserve(rid(3), candidates(100), equal_prompt)).new_tokens == 3
+
+
 async def test_equal_prompts_that_were_decided_blindly_spread_evenly(replica: Callable[[], Awaitable[State]]) -> None:
     """All know of the first one alone when they decide: without the repeat its pod would get a third of them."""
     replicas = [await replica() for _ in range(4)]

@@ -100,13 +100,13 @@ class Listener:
         """Take no new connections and calls; those that are open go on. Who comes later, for it was accepted before,
         is closed unread: a request that we took and could not answer would be asked again, and count twice.
         """
-        self._close_port()
+        self._take_no_more()
         for peer in tuple(self.peers):
             peer.connection.shut()
 
     async def stop(self, within_s: float) -> None:
         """End the calls that are left, write what is queued, and close."""
-        self._close_port()
+        self._take_no_more()
         for peer in tuple(self.peers):
             peer.connection.finish()
         if self.peers:
@@ -123,7 +123,7 @@ class Listener:
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
-    def _close_port(self) -> None:
+    def _take_no_more(self) -> None:
         self._shut = True
         if self._server is not None:
             self._server.close()

@@ -152,7 +152,8 @@ class Loads:
         if self._connection is not None and self._turns is not None and self._turns.company.is_set():
             self._turns.hint("withdraw", withdraw_record(endpoint, owner))
             # The block that names the prompt: its last, or the one before where the last is full (`Chains.usable`).
-            self._connection.send("HDEL", self._keys.routed, *keys[-2:])
+            if gone := [key for key in keys[-2:] if endpoint not in self._holders(key)]:  # none else expects it there
+                self._connection.send("HDEL", self._keys.routed, *gone)
 
     def announce(self, endpoint: Endpoint, level: int) -> None:
         """See `State`."""
