@@ -195,6 +195,16 @@ async def test_an_equal_prompt_counts_as_long_as_one_of_them_will_be_computed(st
     assert (await state.reserve(rid(3), candidates(100), equal_prompt)).new_tokens == 3
 
 
+async def test_an_equal_prompt_that_goes_elsewhere_counts_there_still(state: State) -> None:
+    equal_prompt = EqualPrompt(BlockKey(77), new_tokens=3)
+    for number, endpoint in enumerate((A, B)):
+        await state.reserve(rid(number), Candidates([endpoint], [100]), equal_prompt)
+        state.expect(endpoint, 16, [BlockKey(76), BlockKey(77)], 60.0, rid(number))
+    state.withdraw(A, rid(0))
+    assert (await state.reserve(rid(2), Candidates([A], [100]), equal_prompt)).new_tokens == 100
+    assert (await state.reserve(rid(3), Candidates([B], [100]), equal_prompt)).new_tokens == 3
+
+
 async def test_equal_prompts_that_were_decided_blindly_spread_evenly(replica: Callable[[], Awaitable[State]]) -> None:
     """All know of the first one alone when they decide: without the repeat its pod would get a third of them."""
     replicas = [await replica() for _ in range(4)]

@@ -149,11 +149,12 @@ class Loads:
         """Tell the other replicas that what this reservation expected, `keys`, won't be. An equal prompt comes within
         moments where a client or a gateway asks again: it must not go by a request that came to nothing.
         """
-        if self._connection is not None and self._turns is not None and self._turns.company.is_set():
+        if self._turns is not None and self._turns.company.is_set():
             self._turns.hint("withdraw", withdraw_record(endpoint, owner))
             # The block that names the prompt: its last, or the one before where the last is full (`Chains.usable`).
-            if gone := [key for key in keys[-2:] if endpoint not in self._holders(key)]:  # none else expects it there
-                self._connection.send("HDEL", self._keys.routed, *gone)
+            for key in keys[-2:]:
+                if endpoint not in self._holders(key):  # none else expects it there
+                    self._turns.withdraw(key, endpoint)
 
     def announce(self, endpoint: Endpoint, level: int) -> None:
         """See `State`."""

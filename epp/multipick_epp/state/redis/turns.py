@@ -1,7 +1,7 @@
 """What is charged within one turn of the loop goes to the store as one call of `lua/turn.lua`, in order.
 
-One at a time, the calls themselves would cost the store and us a third as much again as what is done in them. Changes
-and hints, which nobody waits for, wait up to `LATER_S` for a reserve to go with, or `ALONE_S` where nobody hears them.
+One at a time, the calls themselves would cost the store and us a third as much again as what is done in them. What
+is no reserve, which nobody waits for, waits up to `LATER_S` for one to go with, or `ALONE_S` where nobody hears it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, Reser
 from multipick_epp.state.redis.connection import LATER_S, Argument, Connection
 from multipick_epp.state.redis.keys import HINT_ENTRIES
 from multipick_epp.state.redis.scripts import Script
-from multipick_epp.types import ReservationId
+from multipick_epp.types import BlockKey, Endpoint, ReservationId
 
 STEPS_A_CALL: Final = 64
 """At most: the store does nothing else meanwhile, for about a millisecond."""
@@ -106,6 +106,12 @@ class Turns:
         if not self._steps:
             self._let_wait()
         self._add(("hint", HINT_ENTRIES, len(fields), *fields))
+
+    def withdraw(self, prompt: BlockKey, endpoint: Endpoint) -> None:
+        """An equal prompt that went to this endpoint won't be computed there."""
+        if not self._steps:
+            self._let_wait()
+        self._add(("withdraw", prompt, endpoint))
 
     def flush(self) -> None:
         """Send the steps now, not at the end of the turn."""

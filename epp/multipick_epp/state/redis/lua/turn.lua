@@ -66,6 +66,21 @@ local function hold(prompt, holders, endpoint)
   end
 end
 
+-- No equal prompt goes to this endpoint any more.
+local function withdraw(prompt, endpoint)
+  local holders = redis.call('HGET', routed, prompt) or ''
+  local first, last = string.find(holders, ' ' .. endpoint .. ' ', 1, true)
+  if not first then
+    return
+  end
+  local others = string.sub(holders, 1, first) .. string.sub(holders, last + 1)
+  if others == ' ' then
+    redis.call('HDEL', routed, prompt)
+  else
+    redis.call('HSET', routed, prompt, others)
+  end
+end
+
 local function charge(field, change)
   add(load, field, change)
   add(charges, field, change)
@@ -115,6 +130,9 @@ while ARGV[at] do
     at = at + 6
   elseif ARGV[at] == 'change' then  -- of what this replica charges an endpoint
     charge(ARGV[at + 1], ARGV[at + 2])
+    at = at + 3
+  elseif ARGV[at] == 'withdraw' then
+    withdraw(ARGV[at + 1], ARGV[at + 2])
     at = at + 3
   else  -- hint: entries to keep, how many arguments follow, then kinds and records in turn, for every replica
     local last = at + 2 + tonumber(ARGV[at + 2])
