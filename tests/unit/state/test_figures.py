@@ -1,9 +1,20 @@
 """A load of the store is read as one, or as none: never as less, and never as more than there can be."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multipick_epp.state.ledger import Charge
-from multipick_epp.state.redis.figures import IN_FLIGHT, MOST, fields_of, figure, read_figure, read_load, with_contexts
-from multipick_epp.types import Endpoint, Load
+from multipick_epp.state.redis.figures import (
+    IN_FLIGHT,
+    MOST,
+    change_of,
+    fields_of,
+    figure,
+    read_figure,
+    read_load,
+    with_contexts,
+)
+from multipick_epp.types import NO_LOAD, Endpoint, Load
 
 A = Endpoint("a:1")
 
@@ -40,3 +51,11 @@ def test_a_load_is_never_negative_nor_larger_than_can_be(number: int) -> None:
 
 def test_tokens_that_were_taken_off_twice_are_none() -> None:
     assert read_load(figure(-100, 2)) == Load(0, 2)
+
+
+@given(st.integers(-(10**6), 10**6), st.integers(-1000, 1000), st.integers(-(10**6), 10**6), st.integers(-1000, 1000))
+def test_a_change_is_read_from_its_fields(queued: int, in_flight: int, context: int, prefilling: int) -> None:
+    change = Load(queued, in_flight, context, prefilling)
+    parts = [change_of(*field) for field in fields_of(A, change)]
+    assert {endpoint for endpoint, _ in parts} <= {A}
+    assert Load(*map(sum, zip(NO_LOAD, *(part for _, part in parts), strict=True))) == change

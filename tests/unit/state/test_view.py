@@ -54,6 +54,18 @@ def test_a_question_that_was_never_answered_counts_for_nothing() -> None:
     assert view.loads == {A: Load(5, 1)}
 
 
+def test_what_the_store_has_lost_is_told_again_and_counts_at_once() -> None:
+    view = View()
+    view.charge(ONE, Charge(A, 100, 300))
+    view.charge(TWO, Charge(A, 0, 50))
+    view.asked()
+    view.progress(ONE, 90)
+    view.told(A, Load(-10))
+    missing = view.missing({A: IN_FLIGHT, B: IN_FLIGHT + 7})
+    view.read({A: Load(0, 1), B: Load(8, 2)}, missing)
+    assert view.loads == {A: Load(90, 2, 350, 1), B: Load(1, 1)}
+
+
 def test_a_load_is_never_negative() -> None:
     view = View()
     view.charge(ONE, Charge(A, 5))

@@ -33,6 +33,15 @@ def fields_of(endpoint: Endpoint, change: Load) -> Sequence[tuple[str, int]]:
     return fields
 
 
+def change_of(field: str, number: int) -> tuple[Endpoint, Load]:
+    """The inverse of `fields_of`: what a change of one field changes."""
+    requests, above = divmod(number + IN_FLIGHT // 2, IN_FLIGHT)
+    tokens = above - IN_FLIGHT // 2
+    if field.endswith(CONTEXTS):
+        return Endpoint(field.removesuffix(CONTEXTS)), Load(0, 0, tokens, requests)
+    return Endpoint(field), Load(tokens, requests)
+
+
 def read_figure(text: bytes) -> int:
     """The number that the store has; 0 where that is none of ours."""
     number = int(text) if text.isdigit() and len(text) < 17 else 0

@@ -268,7 +268,7 @@ class Loads:
             if nobodys := [name for name, _ in recorded if not is_text(name)]:  # no change that we send can name them
                 connection.send("HDEL", self._audit.charges, *nobodys)
             missing = self._view.missing(read_charges(recorded))
-            self._view.read(read_loads(loads))
+            self._view.read(read_loads(loads), missing)
             for field, change in missing.items():
                 self._stats.recharged += 0 if field.endswith(CONTEXTS) else read_load(change).in_flight
                 turns.change(field, change)

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
 from multipick_epp.state.ledger import Ledger
-from multipick_epp.state.redis.figures import fields_of
+from multipick_epp.state.redis.figures import change_of, fields_of
 from multipick_epp.types import Endpoint, Load
+
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 class View(Ledger):
@@ -29,9 +32,11 @@ class View(Ledger):
         if self._told_since is not None:
             self._told_since.append((endpoint, change))
 
-    def read(self, loads: Mapping[Endpoint, Load]) -> None:
-        """The answer to the last question."""
+    def read(self, loads: Mapping[Endpoint, Load], missing: Mapping[str, int] = _NOTHING) -> None:
+        """The answer to the last question; by `missing` of our charges it was wrong, and is put right."""
         self._begin_with(loads)
+        for field, number in missing.items():
+            self._add(*change_of(field, number))
         for endpoint, change in self._told_since or ():
             self._add(endpoint, change)
         self._told_since = None
