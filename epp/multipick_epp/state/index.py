@@ -40,12 +40,15 @@ class LocalIndex:
         self._mirror = Mirror()
         self._caches = Caches(self._mirror.lanes, weights)
         self._expected = OptimisticEntries(self._mirror)
+        self._guessed: dict[Endpoint, Cache] = {}  # caches that only we name: of endpoints with no other on their GPU
 
     # --- written by the log
 
     def change(self, cache: Cache, stored: Sequence[BlockKey], removed: Sequence[BlockKey]) -> None:
         """Events changed a cache. It is ignored where the endpoint has too many, or empties them too often."""
-        bit = self._caches.bits.get(cache) or self._new_cache(cache)
+        if self._guessed and cache.medium == GPU:
+            self._guess_no_more(cache)
+        bit = self._caches.bits.get(cache) or self._another_cache(cache)
         if bit is None:
             return
         self._expected.settle(bit, stored)
@@ -61,12 +64,16 @@ class LocalIndex:
     def void(self, cache: Cache) -> None:
         """The cache is empty, also of what was expected."""
         if cache in self._caches.bits:
+            guessed = self._guessed.get(cache.endpoint) == cache
             self.forget(cache)
-            self._new_cache(cache)
+            if not guessed:
+                self._new_cache(cache)
             self._mirror.sweep()
 
     def forget(self, cache: Cache) -> None:
         """The endpoint has no such cache any more."""
+        if self._guessed.get(cache.endpoint) == cache:
+            del self._guessed[cache.endpoint]
         self._retire(self._caches.forget(cache))
 
     def drop_caches(self, endpoint: Endpoint) -> None:
@@ -95,6 +102,8 @@ class LocalIndex:
 
     def swap(self, cache: Cache, bit: int) -> None:
         """`bit` is the cache's contents from now on."""
+        if cache.medium == GPU and (guess := self._guessed.get(cache.endpoint)):
+            self.forget(guess)
         old = self._caches.forget(cache)
         self._caches.assign(cache, bit)
         self._retire(old)
@@ -111,12 +120,14 @@ class LocalIndex:
         deadline: float,
         owner: ReservationId | None = None,
     ) -> None:
-        """Count `keys` as resident on the endpoint's GPU until `deadline`, or until `owner` withdraws them."""
+        """Count `keys` as resident on the endpoint's GPU until `deadline`, or until `owner` withdraws them.
+
+        Where no event has told what caches there are, in one that is guessed to be.
+        """
         caches = self._caches.of_endpoint(endpoint)
-        bits = [bit for cache, bit in caches.items() if cache.medium == GPU and cache.block_size == block_size]
-        if not bits and not any(map(is_main, caches)):
-            bits = [bit] if (bit := self._new_cache(Cache(endpoint, block_size))) else []
-        for bit in bits:
+        if not any(cache.medium == GPU for cache in caches) and self._new_cache(guess := Cache(endpoint, block_size)):
+            self._guessed[endpoint] = guess
+        for bit in self._on_gpu(endpoint, block_size):
             self._expected.add(bit, keys, deadline, owner)
 
     def withdraw(self, owner: ReservationId) -> Sequence[BlockKey]:
@@ -241,6 +252,31 @@ class LocalIndex:
             else:  # all with the shortest: who has more is written again
                 hits = self._caches.named(everyone, tokens)
         return hits
+
+    def _on_gpu(self, endpoint: Endpoint, block_size: int) -> Sequence[int]:
+        caches = self._caches.of_endpoint(endpoint)
+        return [bit for cache, bit in caches.items() if cache.medium == GPU and cache.block_size == block_size]
+
+    def _guess_no_more(self, named: Cache) -> None:
+        """The first cache on the endpoint's GPU is named: it takes the place of the guess, and what is expected there.
+
+        A guess that stayed would be one more group that has to hold each block, and never will.
+        """
+        guess = self._guessed.pop(named.endpoint, named)
+        if guess == named or (bit := self._caches.forget(guess)) is None:
+            return
+        if guess.block_size == named.block_size and self._caches.has_room(named):
+            self._caches.assign(named, bit)
+        else:
+            self._retire(bit)
+
+    def _another_cache(self, cache: Cache) -> int | None:
+        """A cache that is named for the first time. What is expected on a GPU is in all its groups."""
+        before = self._on_gpu(cache.endpoint, cache.block_size) if cache.medium == GPU else ()
+        bit = self._new_cache(cache)
+        if bit is not None and before:
+            self._expected.share(before[0], bit)
+        return bit
 
     def _new_cache(self, cache: Cache) -> int | None:
         bit = self.fresh(cache)

@@ -64,6 +64,14 @@ class OptimisticEntries:
         while self._size > EXPECTED_AT_MOST:
             self._give_up(heappop(self._deadlines)[1])
 
+    def share(self, bit: int, other: int) -> None:
+        """What is expected of `bit` is from now on of `other` as well."""
+        pending = self._pending.get(bit, {})
+        deadlines = {number: deadline for deadline, number in self._deadlines} if pending else {}
+        for number, prompt in [*self._prompts.items()] if pending else ():
+            if prompt.bit == bit and (keys := [key for key in prompt.keys if number in pending.get(key, ())]):
+                self.add(other, keys, deadlines[number], prompt.owner)
+
     def withdraw(self, owner: ReservationId) -> Sequence[BlockKey]:
         """The owner's prompts will not be computed: what none else expects is not held. Returns all that it expected
         and the engine did not confirm.

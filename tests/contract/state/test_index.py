@@ -337,6 +337,53 @@ async def test_an_endpoint_without_events_is_known_by_what_was_routed_there(stat
     assert state.block_size(A) == SIZE
 
 
+OTHERS_THAN_GUESSED = [
+    pytest.param([Cache(A, SIZE, kind="mla_attention")], id="another kind"),
+    pytest.param([Cache(A, 2 * SIZE)], id="another block size"),
+    pytest.param([Cache(A, SIZE, kind="sliding_window", window=128), Cache(A, SIZE, group=1)], id="window first"),
+    pytest.param([Cache(A, SIZE, group=1), Cache(A, SIZE, kind="sliding_window", window=128)], id="window last"),
+    pytest.param([Cache(A, SIZE, kind="sliding_window", window=33)], id="window alone"),
+]
+
+
+async def told(state: State, eventually: Eventually) -> None:
+    """All that was written until now is known."""
+    marker = keys(1, first=900)
+    await state.take_over(B)
+    await write(state, delta(CACHE_B, 0, stored=marker))
+    await eventually(lambda: tokens(state, marker) == {B: SIZE})
+
+
+@pytest.mark.parametrize("caches", OTHERS_THAN_GUESSED)
+async def test_what_was_guessed_of_an_endpoints_caches_takes_no_hit_from_what_events_tell(
+    state: State, eventually: Eventually, caches: Sequence[Cache]
+) -> None:
+    """The first prompt is routed before the engine has told of any cache."""
+    chain, size, later = keys(8), caches[0].block_size, keys(1, first=800)
+    await state.take_over(A)
+    state.expect(A, SIZE, chain[:2], ttl_s=0.05)
+    await write(state, *(delta(cache, 0, stored=chain) for cache in caches))
+    await told(state, eventually)
+    assert dict(state.hits(prompt(*chain, size=size))) == {A: 8 * size}
+    state.expect(B, SIZE, later, ttl_s=0.05)
+    await eventually(lambda: not tokens(state, later))  # so the first prompt's time is up, too
+    assert dict(state.hits(prompt(*chain, size=size))) == {A: 8 * size}
+
+
+@pytest.mark.parametrize("caches", [each for each in OTHERS_THAN_GUESSED if each.id != "another block size"])
+async def test_what_was_expected_before_any_event_counts_until_it_is_stored(
+    state: State, eventually: Eventually, caches: Sequence[Cache]
+) -> None:
+    chain, owner = keys(8), ReservationId("one")
+    await state.take_over(A)
+    state.expect(A, SIZE, chain, 60.0, owner)
+    await write(state, *(delta(cache, 0, stored=chain[:3]) for cache in caches))
+    await told(state, eventually)
+    assert tokens(state, chain) == {A: 8 * SIZE}
+    assert state.withdraw(A, owner) == chain[3:]
+    assert tokens(state, chain) == {A: 3 * SIZE}
+
+
 async def test_a_new_incarnation_voids_what_was_expected(state: State, eventually: Eventually) -> None:
     state.expect(A, SIZE, keys(4), ttl_s=60)
     await state.take_over(A)
