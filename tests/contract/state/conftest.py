@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.state.protocol import State
-from multipick_epp.state.redis import RedisState, loads, parse_url
+from multipick_epp.state.redis import RedisState, calls, loads, parse_url
 from multipick_epp.types import ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey
 
@@ -32,6 +32,12 @@ def pool() -> str:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine breaks no link: what is decided without the store is tested elsewhere."""
     monkeypatch.setattr(loads, "STALL_S", 10.0)
+
+
+@pytest.fixture(autouse=True)
+def epochs_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that tests can name them, in every state."""
+    monkeypatch.setattr(calls, "now_ms", lambda: 0)
 
 
 @pytest_asyncio.fixture

@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from multipick_epp.state.redis import RedisState, parse_url
+from multipick_epp.state.redis import RedisState, calls, parse_url
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.server import open_connection
 from multipick_epp.types import ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey
 
 POOL = "pool"
+
+
+@pytest.fixture(autouse=True)
+def epochs_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that tests can name them."""
+    monkeypatch.setattr(calls, "now_ms", lambda: 0)
 
 
 @pytest_asyncio.fixture

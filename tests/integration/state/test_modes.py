@@ -1,14 +1,16 @@
 """How well an endpoint is known is for its owner to say, and holds as long as he is there and we hear him."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.protocol import Applied, Delta
-from multipick_epp.state.redis import RedisState
+from multipick_epp.state.redis import RedisState, calls
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.succession import Notes, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
@@ -55,6 +57,22 @@ async def test_the_last_who_took_over_has_the_word(server: Valkey, replica: Star
     assert await two.set_mode(A, tenure.epoch, Mode.EXACT) is Applied.NEW
     for state in (one, two):
         await eventually(says(state, A, Mode.EXACT))
+
+
+async def test_who_owned_it_before_the_store_was_lost_is_not_taken_for_the_owner_of_now(
+    server: Valkey, replica: Start, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "now_ms", itertools.count(1_700_000_000_000).__next__)
+    one, two = [await replica(server.url, picks=False, ingests=False) for _ in range(2)]
+    first = await one.take_over(A)
+    await (await client(server.url)).call("FLUSHALL")
+    second = await two.take_over(A)
+    assert first is not None
+    assert second is not None
+    assert list(await one.apply([Delta(Cache(A, 16), first.epoch, 0, 0, [KEY])])) == [Applied.STALE]
+    assert await one.set_mode(A, first.epoch, Mode.EXACT) is Applied.STALE
+    assert await one.replace(A, first.epoch, 5, {}) is Applied.STALE
+    assert list(await two.apply([Delta(Cache(A, 16), second.epoch, 0, 0, [KEY])])) == [Applied.NEW]
 
 
 async def note(state: RedisState, endpoint: Endpoint) -> None:

@@ -1,6 +1,7 @@
 """What an owner asks of the store, as calls of the scripts."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +25,11 @@ MID_WRITE_S: Final = 0.5
 _LOOK_S: Final = 0.01
 INHERIT_S: Final = 0.7
 """So long does the mode that an endpoint had stand while what was left of it is read: nobody writes there meanwhile."""
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class Taken(NamedTuple):
@@ -133,10 +139,10 @@ class Calls:
         fixed = (LOG_ENTRIES, endpoint, self._replica, *doubt, record, KEEP_S, int(keeps))
         until = loop.time() + MID_WRITE_S
         while loop.time() < until:
-            if reply := replies.listed(await self._call("take", keys, *fixed, 1)):
+            if reply := replies.listed(await self._call("take", keys, *fixed, 1, now_ms())):
                 return _taken(reply)
             await asyncio.sleep(_LOOK_S)
-        return _taken(await self._call("take", keys, *fixed, 0))
+        return _taken(await self._call("take", keys, *fixed, 0, now_ms()))
 
     async def _inherit(self, endpoint: Endpoint, taken: Taken, position: Position) -> Tenure:
         reading = asyncio.ensure_future(inherit(self._connected(), self._keys, endpoint, position, self._malformed))

@@ -3,7 +3,7 @@
 -- KEYS: log, endpoints, modes, owners' endpoints, the endpoint's fence, its notes
 -- ARGV: entries that the log keeps, endpoint, the replica, the mode of an endpoint that is not known well and its
 --   record, the record of the owner, seconds after which what nobody keeps alive expires, 1: the owner before is alive,
---   1: patient
+--   1: patient, the time in ms
 -- Returns the epoch, the last sequence (-1: none), the position that one may go on from (empty: from none), the mode;
 -- nothing where there will be a position, if its owner lives.
 local log, endpoints, modes, holders, fence, notes = unpack(KEYS)
@@ -33,7 +33,8 @@ elseif not fields[1] and redis.call('HLEN', fence) == 0 then  -- a new endpoint,
 else
   known = 0
 end
-local epoch = string.format('%.0f', known + 1)
+-- Also above what a store knew that has lost all since: an owner of then must not pass for the one of now.
+local epoch = string.format('%.0f', math.max(known + 1, tonumber(ARGV[10])))
 redis.call('HSET', fence, 'epoch', epoch)
 redis.call('EXPIRE', fence, ARGV[7])
 if rest then
