@@ -24,6 +24,7 @@ from multipick_epp.extproc.effects import (
     End,
     Missed,
     Send,
+    Told,
     Undecided,
 )
 from multipick_epp.extproc.messages import MessageError, of_chunk, read_other
@@ -197,6 +198,7 @@ class Conversation:
 
     def _step(self, event: Callable[..., list[Effect]], *about: object) -> None:
         """Something happened on the stream; carry out its effects."""
+        fault: Exception | None = None
         try:
             for effect in event(*about):
                 if type(effect) is Send:
@@ -210,12 +212,21 @@ class Conversation:
                 elif type(effect) is Missed:
                     self._observer.undecided(effect.how)
                 else:
-                    effect.tell(self._picker)
+                    fault = self._tell(effect) or fault
+            if fault is not None:  # not before: it must not keep the picker from hearing of the reservation's release
+                raise fault
         except Exception:
             # Raising on would make a 500 of the request, also where the gateway is told to fail open.
             log.exception("a stream failed and is ended")
             self._observer.failed(Failure.INTERNAL)
             self.stop()
+
+    def _tell(self, effect: Told) -> Exception | None:
+        try:
+            effect.tell(self._picker)
+        except Exception as fault:
+            return fault
+        return None
 
     def _ask(self, request: PickRequest, unread: bool) -> None:
         self._lap(Stage.RECEIVE)
@@ -228,12 +239,17 @@ class Conversation:
             self._settings.reserved.passed_unread()
 
     def _begin(self, work: Coroutine[Any, Any, None], give_up: Callable[[], None]) -> None:
-        """Do it, beside the stream; give it up where that takes too long."""
+        """Do it, beside the stream; give it up where that takes too long, from its own beginning on (`_begun`)."""
         self._guard = give_up
-        self._common.guards.set(give_up)
         self._decision = self._common.cohort.begin(work)
 
+    def _begun(self) -> None:
+        """What had no turn yet, since this process stood still, is not late."""
+        if self._guard is not None:
+            self._common.guards.set(self._guard)
+
     async def _decide(self, request: PickRequest) -> None:
+        self._begun()
         body = None if request.body is None else await self._clean(request.path, request.body)
         outcome = body if type(body) is NoPick else await self._pick(request, body)
         if self._asked is request:
@@ -267,6 +283,7 @@ class Conversation:
         self._begin(self._clean_late(path, body), lambda: self._looked_through(errors.unchecked(path)))
 
     async def _clean_late(self, path: str, body: bytes) -> None:
+        self._begun()
         outcome = await self._clean(path, body)
         self._decision = None
         self._looked_through(outcome)

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from multipick_epp.extproc import alarms
 from multipick_epp.extproc.collected import Bounds
 from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
 from multipick_epp.extproc.effects import Undecided
+from multipick_epp.extproc.messages import SERVED_KEY
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage
 from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
@@ -165,6 +167,36 @@ async def test_a_broken_picker_is_logged_and_ends_its_stream_only(
     assert scene.wire.calls == ["end"]
     assert scene.observer.open == 0
     assert "the picker is broken" in caplog.text
+
+
+@pytest.mark.parametrize("fails", ["served", "answered"])
+async def test_a_picker_that_fails_at_one_thing_it_is_told_hears_of_the_release_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    await scene.ask()
+    await scene.picked()
+    monkeypatch.delattr(Picker, fails)
+    answer = ProcessingRequest(response_headers=HttpHeaders(end_of_stream=True))
+    answer.response_headers.headers.headers.add(key=":status", raw_value=b"200")
+    answer.metadata_context.filter_metadata["envoy.lb"].update({SERVED_KEY: "10.0.0.1:8000"})
+    scene.hear(answer)
+    assert scene.picker.calls[-1] == "release"
+    assert scene.observer.failures == [Failure.INTERNAL]
+    assert scene.wire.calls == ["end"]
+
+
+async def test_who_stood_still_before_a_decision_began_does_not_give_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop looks at its timers first when a process goes on."""
+    now = 0.0
+    monkeypatch.setattr(alarms, "monotonic", lambda: now)
+    scene = Scene()
+    scene.hear(ProcessingRequest(request_headers=HttpHeaders(end_of_stream=True)))
+    now = 61.0
+    scene.conversation._common.guards._look()
+    await scene.picker.asked.wait()
+    await scene.picked()
+    assert scene.observer.failures == []
+    assert scene.wire.sent == ["request_headers"]
 
 
 async def test_a_body_too_large_to_read_pauses_the_gateway_while_the_picker_thinks(scene: Scene) -> None:
