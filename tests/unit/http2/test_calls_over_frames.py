@@ -14,6 +14,7 @@ from tests.unit.http2.peer import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HEADERS,
     NO_ERROR,
     PADDED,
@@ -401,6 +402,33 @@ def test_a_drain_does_not_wait_for_a_peer_that_answers_no_ping(peer: Peer) -> No
     peer.heard()
     peer.tick(1.1)
     assert peer.connection.closing
+
+
+def test_a_peer_that_came_while_we_drained_is_warned_before_its_streams_are_refused() -> None:
+    peer = Peer()
+    peer.connection.drain()
+    peer.greet()
+    peer.say(headers(1))
+    assert peer.named(GOAWAY) == [], "one that is sent away at once comes again at once"
+    peer.tick(1.1)
+    goaway, question = peer.out[-2:]
+    assert (int.from_bytes(goaway.payload[:4], "big"), goaway.code) == (2**31 - 1, NO_ERROR)
+    peer.say(headers(3))  # sent before it knew
+    assert len(peer.calls) == 2
+    [last] = peer.say(frame(PING, ACK, 0, question.payload))
+    assert (int.from_bytes(last.payload[:4], "big"), last.code) == (3, NO_ERROR)
+
+
+def test_what_comes_behind_our_last_word_is_dropped_and_costs_little() -> None:
+    """The peer knows by it that nothing became of them."""
+    peer = Peer().greet()
+    peer.say(headers(1))
+    peer.connection.shut()
+    peer.heard()
+    for number in range(3, 4001, 2):
+        peer.say(headers(number) + data(number, message(b"hello"), END_STREAM))
+    assert (len(peer.calls), peer.fault) == (1, None)
+    assert peer.named(RST_STREAM) == []
 
 
 def test_finishing_ends_the_calls_that_are_left(peer: Peer) -> None:

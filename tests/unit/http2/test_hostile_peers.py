@@ -413,6 +413,22 @@ def test_a_stream_that_makes_progress_is_not_stalled() -> None:
     assert peer.connection.streams.open
 
 
+@pytest.mark.parametrize("credit", [window(1, 10_000), settings(window=10_000)], ids=["its own", "every stream's"])
+def test_a_stream_that_waited_once_and_has_nothing_to_send_is_not_stalled(credit: bytes) -> None:
+    peer = Peer(Bounds(stalled_s=30, first_message_s=1e9)).greet(window=0)
+    peer.say(headers(1))
+    peer.calls[0].stream.send(b"x" * 1000)
+    peer.heard()
+    peer.say(credit)
+    assert peer.connection.output.blocked == []
+    for _ in range(20):
+        assert alive(peer, 20)
+        peer.calls[0].stream.send(b"x" * 10)
+        peer.heard()
+    assert peer.connection.streams.open
+    assert peer.named(RST_STREAM) == []
+
+
 def test_windows_that_grow_by_a_byte_are_no_way_to_make_us_write_for_ever() -> None:
     peer = Peer(BOUNDS).greet(window=0)
     peer.say(headers(1))

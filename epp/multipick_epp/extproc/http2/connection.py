@@ -66,6 +66,7 @@ class Connection:
         self._opened = self._heard = self._used = clock()
         self._asked: float | None = None  # for a sign of life
         self._draining: float | None = None  # since when
+        self._warned = False  # of that, by a GOAWAY that takes nothing from the peer yet
 
     # In and out.
 
@@ -123,7 +124,7 @@ class Connection:
         if self._draining is None and not self.closing:
             self._draining = self._clock()
             if self.input.greeted:
-                self.output.write(frames.goaway(WINDOW_MAX, Code.NO_ERROR) + frames.ping(_DRAIN))
+                self._warn()
 
     @property
     def expects_more(self) -> bool:
@@ -164,7 +165,11 @@ class Connection:
         elif now - self._used > peers.idle_s:
             self.drain()
         if self._draining is not None and now - self._draining > _DRAIN_S:
-            self.shut()
+            if self.input.greeted and not self._warned:  # it came while we drained: not at once, or it came in a loop
+                self._draining = now
+                self._warn()
+            else:
+                self.shut()
         return True
 
     @property
@@ -315,6 +320,10 @@ class Connection:
             raise StreamError(Code.PROTOCOL_ERROR, "stream depends on itself")
 
     # The rest.
+
+    def _warn(self) -> None:
+        self._warned = True
+        self.output.write(frames.goaway(WINDOW_MAX, Code.NO_ERROR) + frames.ping(_DRAIN))
 
     def _go_on(self) -> None:
         """Push the messages that waited, where they may come now."""

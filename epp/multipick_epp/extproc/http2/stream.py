@@ -289,6 +289,7 @@ class Stream:
     def flow(self) -> None:
         """Send what is queued, as far as the windows go, and the end behind it."""
         output = self._output
+        queued = bool(self._queue)
         while self._queue:
             message = self._queue[0]
             size = output.part(self, min(len(message) - self._at, FRAME_BYTES))
@@ -305,6 +306,8 @@ class Stream:
             if self._at == len(message):
                 self._queue.popleft()
                 self._at = 0
+        if queued:
+            output.unblock(self)
         if self._ending is not None:
             kind, flags = (HEADERS, END_HEADERS | END_STREAM) if self._ending else (DATA, END_STREAM)
             output.write(frame(kind, flags, self.id, self._ending))

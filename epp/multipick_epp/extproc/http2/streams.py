@@ -47,8 +47,9 @@ class Streams:
         except TooLargeError:
             self._answer_plainly(number, 431, ended)
             return
-        if number > self.refuse_above:
+        if number > self.refuse_above:  # by our GOAWAY the peer knows that it was not taken
             self._allowance.take(1)
+            self._remember(number, Ended.BY_US)
             return
         if len(self.open) >= self.bounds.streams or self._shared.streams >= self.bounds.all_streams:
             raise StreamError(Code.REFUSED_STREAM, "too many streams")
