@@ -45,7 +45,7 @@ class PodWatch:
     def _tell(self, pods: Mapping[str, PodView]) -> None:
         # Ready pods last: of an address that a new pod was given while the old one is still listed, the new one counts.
         views = sorted(pods.values(), key=lambda each: each.ready)
-        self._registry.set([endpoint for each in views for endpoint in each.endpoints])
-        for each in views:
-            for pod in each.endpoints:
-                self._registry.mark(pod.endpoint, each.ready)
+        told = {pod.endpoint: (pod, each.ready) for each in views for pod in each.endpoints}
+        self._registry.set([pod for pod, _ in told.values()])
+        for address, (_, ready) in told.items():
+            self._registry.mark(address, ready)

@@ -12,8 +12,10 @@ from aiohttp import web
 from kubernetes.aio import client
 from multipick_epp.config import ConfigError, Kubernetes
 from multipick_epp.pods import kubernetes_api, object_watch
+from multipick_epp.pods.endpoints import Ranks
 from multipick_epp.pods.kubernetes import PodWatch
 from multipick_epp.pods.registry import Registry
+from multipick_epp.types import Endpoint
 
 
 def pod(name: str, address: str, ready: bool = True, version: str = "1", **metadata: Any) -> dict[str, Any]:
@@ -135,6 +137,20 @@ async def test_a_new_pod_with_an_old_ones_address_is_ready() -> None:
     async with watching(server, registry):
         await asyncio.wait_for(registry.known.wait(), 10)
         assert registry.ready().endpoints == ["10.0.0.1:8000"]
+
+
+async def test_an_address_of_two_pods_stays_ready_whatever_other_pods_do() -> None:
+    server, registry = ApiServer(), Registry(asks_ranks=True)
+    server.pods = [pod("new", "10.0.0.1"), pod("old", "10.0.0.1", ready=False)]
+    async with watching(server, registry):
+        await asyncio.wait_for(registry.known.wait(), 10)
+        registry.expand(Endpoint("10.0.0.1:8000"), Ranks())
+        began: list[Endpoint] = []
+        registry.on_anew(began.append)
+        server.events.put_nowait({"type": "ADDED", "object": pod("other", "10.0.0.2", ready=False)})
+        await until(lambda: len(registry.all()) == 2)
+        assert registry.ready().endpoints == ["10.0.0.1:8000"]
+        assert began == []
 
 
 async def test_an_object_that_is_no_pod_is_passed_over() -> None:
