@@ -4,7 +4,7 @@ Rules
   1. An endpoint is left out after IN_A_ROW failures without a success between them, if at least half of what it was
      sent lately failed, and its peers fail at most half as often. Where all fail, it is not the endpoints' doing.
   2. It is left out for a pause that doubles each time, up to the longest. Then it is on trial: one request at a time
-     goes there. TRIALS successes in a row bring it back; a failure leaves it out again.
+     goes there. TRIALS successes in a row bring it back; a request that fails leaves it out again, a look by rule 1.
   3. What other pickers decided holds here, too, as if it had been decided here (`learn`).
   4. Nothing here knows who is ready; whoever uses `left_out` never lets it take the last endpoint.
 
@@ -117,11 +117,11 @@ class Outliers:
         tally.decay(now_s)
         tally.failed += 1
         tally.in_a_row += 1
-        match record.standing:
-            case _Standing.OUT:  # by a request from before, or a look that shows what is known
-                return None
-            case _Standing.IN if tally.in_a_row < IN_A_ROW or not self._stands_out(endpoint, signal, now_s):
-                return None
+        if record.standing is _Standing.OUT:  # by a request from before, or a look that shows what is known
+            return None
+        is_trial = record.standing is not _Standing.IN and signal is Signal.REQUEST
+        if not is_trial and (tally.in_a_row < IN_A_ROW or not self._stands_out(endpoint, signal, now_s)):
+            return None
         self.ejections += 1
         self._leave_out(record, record.level + 1, signal, now_s)
         return record.level

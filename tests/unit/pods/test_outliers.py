@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 import pytest
 from multipick_epp.pods import outliers as outliers_module
-from multipick_epp.pods.outliers import CALM_S, FIRST_PAUSE_S, IN_A_ROW, LONGEST_PAUSE_S, TRIAL_S, Outliers, Signal
+from multipick_epp.pods.outliers import (
+    CALM_S,
+    FIRST_PAUSE_S,
+    IN_A_ROW,
+    LONGEST_PAUSE_S,
+    TRIAL_S,
+    TRIALS,
+    Outliers,
+    Signal,
+)
 from multipick_epp.types import Endpoint
 
 A, B, C, D = (Endpoint(f"10.0.0.{number}:8000") for number in range(1, 5))
@@ -157,6 +166,32 @@ def test_where_no_engine_can_be_looked_at_nobody_is_left_out(outliers: Outliers)
     for _ in range(5):
         for endpoint in (A, B, C):
             assert outliers.failed(endpoint, Signal.LOOK) is None
+
+
+def test_looks_that_fail_everywhere_end_no_trial(outliers: Outliers, clock: Clock) -> None:
+    fail(outliers, A)
+    clock.now_s += FIRST_PAUSE_S
+    outliers.remember(B, 3)
+    for _ in range(TRIALS):
+        for endpoint in (A, B):
+            assert outliers.picked(endpoint)
+        for _ in range(IN_A_ROW):
+            for endpoint in (C, D, A, B):
+                assert outliers.failed(endpoint, Signal.LOOK) is None
+        assert outliers.left_out() == {A: 1, B: 3}, "the trials go on"
+        back = [outliers.succeeded(A), outliers.succeeded(B)]
+        assert outliers.left_out() == {}
+    assert back == [0, 0]
+
+
+def test_a_late_look_ends_no_trial_and_several_where_peers_answer_do(outliers: Outliers, clock: Clock) -> None:
+    fail(outliers, A)
+    clock.now_s += FIRST_PAUSE_S
+    outliers.picked(A)
+    outliers.succeeded(B, Signal.LOOK)
+    assert fail(outliers, A, IN_A_ROW - 1, Signal.LOOK) == []
+    outliers.succeeded(A)
+    assert fail(outliers, A, 1, Signal.LOOK) == [2]
 
 
 def test_what_another_picker_decided_holds_here_too(outliers: Outliers, clock: Clock) -> None:
