@@ -120,6 +120,19 @@ async def test_what_is_said_is_said_again_to_a_store_that_forgot_it(
         await eventually(says(state, A, Mode.EXACT))
 
 
+async def test_what_is_said_as_all_is_said_again_stands(
+    server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    one, reader = await replica(server.url), await replica(server.url)
+    await own(one, A)
+    await eventually(says(reader, A, Mode.EXACT))
+    again = asyncio.create_task(one._writer._tell_modes())
+    assert await asyncio.create_task(one.set_mode(A, 1, Mode.APPROX)) is Applied.NEW
+    await again
+    assert await (await client(server.url)).call("HGET", "{kv:pool}:modes", A) == b"approx"
+    await eventually(says(reader, A, Mode.APPROX))
+
+
 async def test_an_owner_that_is_gone_makes_nothing_exact(
     server: Valkey, replica: Start, eventually: Eventually
 ) -> None:

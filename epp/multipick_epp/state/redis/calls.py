@@ -124,11 +124,11 @@ class Calls:
                 return
         raise LostError("busy", f"{endpoint} is written while it is dropped")
 
-    async def mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
-        """Say how well the endpoint is known."""
+    def mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> "asyncio.Future[Any]":
+        """Say how well the endpoint is known, here and now: what is said later is to stand. Gives an outcome."""
         keys = (self._keys.log, self._keys.modes, self._keys.holders, self._keys.fence(endpoint))
         said = str(mode), mode_record(endpoint, mode), self._replica, owner_record(self._replica, endpoint)
-        return replies.outcome(await self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, *said))
+        return self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, *said)
 
     async def _take(self, endpoint: Endpoint, keeps: bool) -> Taken:
         """Between two writes of the owner before us, if it lives: what is torn can't be gone on from."""

@@ -169,7 +169,7 @@ class Writer:
         """See `State`."""
         self._modes[endpoint] = epoch, mode
         try:
-            applied = await self._calls.mode(endpoint, epoch, mode)
+            applied = replies.outcome(await self._calls.mode(endpoint, epoch, mode))
         except LostError:
             return Applied.REFUSED  # told again when the store is back
         if applied is Applied.STALE:
@@ -248,7 +248,7 @@ class Writer:
             self._modes[endpoint] = epoch, Mode.APPROX if mode is Mode.EXACT else mode
         told = [(endpoint, *said) for endpoint, said in self._modes.items()]
         answers = await asyncio.gather(*(self._calls.mode(*each) for each in told))
-        for (endpoint, epoch, _), applied in zip(told, answers, strict=True):
+        for (endpoint, epoch, _), applied in zip(told, map(replies.outcome, answers), strict=True):
             if applied is Applied.STALE:
                 self._fenced_off(endpoint, epoch)
                 self._tell(endpoint)
