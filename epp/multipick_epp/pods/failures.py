@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 from multipick_epp.pods.outliers import Outliers, Signal
@@ -79,32 +80,35 @@ class Failures:
         if status == NOT_FOUND and asked is Asked.OTHER_MODEL:
             self._doubt(address)
         if status < _FIRST_ERROR:
-            self._changed(address, self._outliers.succeeded(address))
+            self._tell(address, self._outliers.succeeded)
         elif status >= _FIRST_OF_THE_SERVER or (status == NOT_FOUND and asked is Asked.OWN_MODEL):
-            self._changed(address, self._outliers.failed(address))
+            self._tell(address, self._outliers.failed)
         else:
             self.undecided(address)
 
     def passed_over(self, endpoint: Endpoint) -> None:
         """The gateway could not reach it, and went elsewhere."""
-        address = address_of(endpoint)
-        self._changed(address, self._outliers.failed(address))
+        self._tell(endpoint, self._outliers.failed)
 
     def undecided(self, endpoint: Endpoint) -> None:
         """A request there ended, and says nothing of the endpoint."""
-        self._outliers.undecided(address_of(endpoint))
-        self._obey()
+        self._tell(endpoint, self._outliers.undecided)
 
     def looked(self, address: Endpoint, reached: bool) -> None:
         """Its metrics were asked for."""
         tell = self._outliers.succeeded if reached else self._outliers.failed
-        self._changed(address, tell(address, Signal.LOOK))
+        self._tell(address, partial(tell, signal=Signal.LOOK))
 
     def tick(self) -> None:
         """Time has passed: pauses end."""
         self._obey(pauses=True)
 
-    def _changed(self, address: Endpoint, level: int | None) -> None:
+    def _tell(self, endpoint: Endpoint, tell: Callable[[Endpoint], int | None]) -> None:
+        """Tell `outliers` something, unless the endpoint has left the pool meanwhile: nobody would forget it again."""
+        address = address_of(endpoint)
+        if address not in self._registry.addresses():
+            return
+        level = tell(address)
         if level is not None:
             self._shared.announce(address, level)
             if level:
@@ -114,9 +118,7 @@ class Failures:
         self._obey()
 
     def _learn(self, address: Endpoint, level: int) -> None:
-        if address in self._registry.addresses():
-            self._outliers.learn(address, level)
-            self._obey()
+        self._tell(address, partial(self._outliers.learn, level=level))
 
     def _remember(self, address: Endpoint, level: int) -> None:
         if not self._outliers.left_out().get(address):

@@ -159,3 +159,20 @@ def test_an_engine_that_was_started_again_is_tried_at_once(pool: Pool) -> None:
     pool.answered(A, 500)
     pool.registry.set([PodEndpoint(A, started_ms=7), PodEndpoint(B), PodEndpoint(C)])
     assert pool.offered == [A, B, C]
+
+
+def test_requests_that_end_after_their_pod_has_left_tell_of_nobody(pool: Pool) -> None:
+    pool.answered(B, 200)
+    pool.failures.picked(A)
+    pool.registry.set([PodEndpoint(B), PodEndpoint(C)])
+    pool.answered(A, 504)
+    for _ in range(3):
+        pool.failures.passed_over(A)
+        pool.failures.looked(A, reached=False)
+        pool.failures.undecided(A)
+    assert pool.shared.announced == []
+    assert pool.failures.ejections == 0
+    pool.registry.set([PodEndpoint(A), PodEndpoint(B), PodEndpoint(C)])
+    pool.registry.mark(A, True)
+    pool.answered(A, 500, times=2)
+    assert pool.shared.announced == [], "who comes with its address begins without a past"
