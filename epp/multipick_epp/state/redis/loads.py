@@ -205,7 +205,7 @@ class Loads:
                         await self._audit.check_all(connection)
         finally:
             self._connection = self._turns = None
-            self._forget = self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
+            self._forget = self._forget or self._loop.call_later(FORGET_OTHERS_S, self._view.forget_others)
 
     def _see_company(self, turns: Turns) -> None:
         """The lease was just renewed."""
