@@ -221,7 +221,7 @@ class App:
         await self.state.settled()
         self.supervisor.keep("prefill estimates", self.picker.reservations.estimate_for_ever)
         self.supervisor.keep("engine checks", self.checker.run)
-        self.supervisor.keep("leftovers", Leftovers(self._in_state, self._pool, self.state.drop).follow)
+        self.supervisor.keep("leftovers", Leftovers(self._in_state, self._pool, self._forget).follow)
         if self._certificate is not None and (files := certificate_files(listen.tls)) is not None:
             self.supervisor.keep("certificate", partial(self._certificate.follow, files))
         if not self._is_worker:
@@ -299,11 +299,16 @@ class App:
     def _in_state(self) -> list[Endpoint]:
         """What the state knows, but for the ranks of engines that have not told theirs: another picker may know."""
         known = ((endpoint, self.registry.engine(endpoint)) for endpoint in self.state.index.known())
-        return [endpoint for endpoint, engine in known if engine is None or (engine.told and engine.obeys)]
+        told = [endpoint for endpoint, engine in known if engine is None or (engine.told and engine.obeys)]
+        return [*told, *self.failures.strangers]
 
     def _pool(self) -> Collection[Endpoint] | None:
         """The endpoints that there are; None while that is not sure."""
         return None if self._pods is None or self._pods.outage else self.registry.all()
+
+    async def _forget(self, endpoint: Endpoint) -> None:
+        self.failures.forget(endpoint)
+        await self.state.drop(endpoint)
 
     def _gone(self, endpoint: Endpoint) -> None:
         self.picker.drop(endpoint)

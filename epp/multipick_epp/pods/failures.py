@@ -5,7 +5,7 @@ By address: the ranks behind one port are one server, and fail together.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import Protocol
@@ -52,7 +52,7 @@ class Failures:
         self._obeyed = 0  # the changes that the registry knows of
         shared.on_announced(self._learn)
         shared.on_remembered(self._remember)
-        registry.on_gone(self._gone)
+        registry.on_gone(self.forget)
         registry.on_anew(self._began_anew)
 
     @property
@@ -60,6 +60,12 @@ class Failures:
         """Addresses of the pool that are left out now, and how often in a row."""
         known = self._registry.addresses()
         return {address: level for address, level in self._outliers.left_out().items() if address in known}
+
+    @property
+    def strangers(self) -> Sequence[Endpoint]:
+        """Addresses that stood as left out when we connected, and that the pool does not have."""
+        pool = self._registry.addresses()
+        return [address for address in self._outliers.known() if address not in pool]
 
     @property
     def ejections(self) -> int:
@@ -99,6 +105,12 @@ class Failures:
         tell = self._outliers.succeeded if reached else self._outliers.failed
         self._tell(address, partial(tell, signal=Signal.LOOK))
 
+    def forget(self, endpoint: Endpoint) -> None:
+        """It left the pool; unless it is but one of several ranks, or has come back."""
+        address = address_of(endpoint)
+        if address not in self._registry.addresses() and self._outliers.forget(address):
+            self._shared.announce(address, 0)
+
     def tick(self) -> None:
         """Time has passed: pauses end."""
         self._obey(pauses=True)
@@ -128,11 +140,6 @@ class Failures:
     def _began_anew(self, address: Endpoint) -> None:
         self._outliers.began_anew(address)
         self._obey()
-
-    def _gone(self, endpoint: Endpoint) -> None:
-        address = address_of(endpoint)
-        if address not in self._registry.addresses() and self._outliers.forget(address):
-            self._shared.announce(address, 0)
 
     def _obey(self, pauses: bool = False) -> None:
         """`pauses`: also where nothing happened, but a pause may have ended."""

@@ -12,7 +12,7 @@ A request that fails by its client's doing is neither a success nor a failure: w
 engine's metrics are counted apart from requests: where a policy of the network keeps them from all, nobody stands out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from math import exp2
@@ -166,6 +166,10 @@ class Outliers:
             if record.standing in (_Standing.OUT, _Standing.TRYING):
                 found[endpoint] = record.level
         return found
+
+    def known(self) -> Collection[Endpoint]:
+        """Those of which anything is known."""
+        return self._records.keys()
 
     def began_anew(self, endpoint: Endpoint) -> None:
         """Its engine is another one: that one is tried at once."""

@@ -148,6 +148,18 @@ def test_a_picker_that_comes_tries_those_that_stand_as_left_out(pool: Pool) -> N
     assert pool.shared.announced == [(A, 5)]
 
 
+def test_what_stands_as_left_out_and_is_not_in_the_pool_can_be_forgotten_by_all(pool: Pool) -> None:
+    (remembered,) = pool.shared.remembered
+    gone = Endpoint("10.9.9.9:1")
+    for address in (A, gone):
+        remembered(address, 1)
+    assert pool.failures.strangers == [gone]
+    for address in (A, gone):
+        pool.failures.forget(address)
+    assert pool.shared.announced == [(gone, 0)]
+    assert pool.failures.strangers == []
+
+
 def test_an_endpoint_that_left_the_pool_is_forgotten_by_all(pool: Pool) -> None:
     pool.answered(A, 500)
     pool.registry.set([PodEndpoint(B), PodEndpoint(C)])
