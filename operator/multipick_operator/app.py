@@ -19,7 +19,7 @@ from multipick_operator.cluster.lease import Lease
 from multipick_operator.cluster.login import Login
 from multipick_operator.cluster.pools import Key, PoolWatch
 from multipick_operator.cluster.view import View
-from multipick_operator.cluster.watches import Supervisor, Watch
+from multipick_operator.cluster.watches import Supervisor, Watch, words
 from multipick_operator.cluster.writes import NotLeadingError, Writes
 from multipick_operator.metrics import Metrics
 from multipick_operator.pages import serve
@@ -177,12 +177,18 @@ class Operator:
         return delay_s
 
     async def _resync(self) -> None:
-        """Look at every pool again from time to time: for what no watch tells, and what a watch missed."""
+        """Look at every pool again from time to time: for what no watch tells, and what a watch missed.
+
+        Whatever comes of a list: it costs the list, not the operator.
+        """
         while True:
             await asyncio.sleep(self._settings.resync_s)
             for pools in self._pools:
-                with suppress(ApiError, *UNREACHABLE):  # its watch finds the same, and tells
+                try:
                     await pools.verify()
+                except Exception as error:
+                    where = pools.namespace or "all namespaces"
+                    log.warning("pools can't be listed", extra={"namespace": where, "why": words(error)})
                 for key in pools.known():
                     self._queue.add_after(key, random.uniform(0, self._settings.resync_s / 4))
             self.resyncs += 1

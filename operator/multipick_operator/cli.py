@@ -19,10 +19,10 @@ from multipick_operator.api.texts import IMAGE_WORDS, STORE_URL_WORDS, ImageName
 from multipick_operator.app import LeaseLostError, Operator, Settings
 from multipick_operator.children.context import Defaults
 from multipick_operator.cluster.login import LoginError, login
+from multipick_operator.nested import read_any_depth
 
 log = logging.getLogger(__name__)
 
-NESTED = 25_000  # levels of JSON that are read: the API server takes 10,000, and one such object would blind us to all
 STATE_PASSWORD_ENV = "MULTIPICK_STATE_PASSWORD"
 
 
@@ -30,7 +30,7 @@ def command(argv: Sequence[str]) -> int:
     """Run until SIGTERM; 2 without access to a cluster, 1 where another operator took the lease."""
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
-    sys.setrecursionlimit(NESTED)
+    read_any_depth()
     try:
         asyncio.run(_run(settings(options)))
     except LoginError as error:

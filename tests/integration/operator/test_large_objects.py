@@ -54,7 +54,7 @@ def nesting() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("where", "depth"),
-    [("podTemplate", 500), ("podTemplate", 1500), ("podTemplate", 9000), ("routing", 1500), ("autoscaling", 1500)],
+    [("podTemplate", 500), ("podTemplate", 1500), ("podTemplate", 9993), ("routing", 1500), ("autoscaling", 1500)],
 )
 async def test_what_is_nested_beyond_sense_is_refused_in_words_and_costs_no_other_pool(
     namespace: Namespace, program: Program, nesting: None, where: str, depth: int

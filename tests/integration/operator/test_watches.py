@@ -9,8 +9,9 @@ from cluster.apiserver import ApiServer
 from cluster.client import Namespace, until
 from cluster.relay import Relay
 from cluster.rights import EVERYTHING, account, allow
-from multipick_operator.api.crd import crd
+from multipick_operator.api.crd import API_VERSION, KIND, crd
 from multipick_operator.app import Operator
+from multipick_operator.cluster.client import Kube
 
 Running = Callable[..., Any]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -117,6 +118,33 @@ async def test_a_watched_namespace_can_be_deleted_while_the_operator_runs(
         await served(namespace)
         assert operator.inability() is None
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), ValueError("no JSON"), KeyError("items")], ids=repr)
+async def test_a_list_that_can_not_be_read_ends_nothing_and_is_told(
+    namespace: Namespace,
+    running: Running,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    plain = Kube.list
+
+    async def unreadable(self: Kube, version: str, kind: str, *more: Any) -> Any:
+        if (version, kind) == (API_VERSION, KIND):
+            raise error
+        return await plain(self, version, kind, *more)
+
+    async with running() as operator:
+        await namespace.apply()
+        await served(namespace)
+        monkeypatch.setattr(Kube, "list", unreadable)
+        seen = operator.resyncs
+        await until(lambda: asyncio.sleep(0, operator.resyncs > seen + 1))
+        await namespace.apply("later")
+        await until(lambda: namespace.find(namespace.path("deployments", "later-engine", "apps/v1")))
+    told = {str(vars(one)["why"]) for one in caplog.records if one.message == "pools can't be listed"}
+    assert told == {f"{type(error).__name__}: {error}"}
 
 
 @pytest.mark.parametrize("rules", [NO_LIST, NOTHING], ids=["no list", "nothing"])
