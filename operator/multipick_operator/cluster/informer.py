@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from multipick_operator.children.names import POOL_LABEL, Manifest
 from multipick_operator.cluster.client import ApiError, Kube
-from multipick_operator.cluster.kinds import Watched
+from multipick_operator.cluster.kinds import Watched, version_of
 
 GONE = 410  # the version to go on from is too old
 
@@ -57,7 +57,7 @@ class Informer:
         """Take over an object, unless a newer state of it is known."""
         name = _name(manifest)
         known = self._objects.get(name)
-        if known is None or _version(known) <= _version(manifest):
+        if known is None or version_of(known) <= version_of(manifest):
             self._remove(name)
             self._objects[name] = slim(manifest)
             self._of_pool[_pool(manifest)].add(name)
@@ -66,7 +66,7 @@ class Informer:
         """The object is gone, unless a newer one of its name is known."""
         name = _name(manifest)
         known = self._objects.get(name)
-        if known is not None and _version(known) <= _version(manifest):
+        if known is not None and version_of(known) <= version_of(manifest):
             self._remove(name)
 
     def forget(self) -> None:
@@ -86,7 +86,7 @@ class Informer:
             self.watched.api_version, self.watched.kind, self.namespace, self.watched.labels
         )
         names = {_name(one) for one in found}
-        gone = [one for name, one in self._objects.items() if name not in names and _version(one) <= int(version)]
+        gone = [one for name, one in self._objects.items() if name not in names and version_of(one) <= int(version)]
         for one in gone:
             self._remove(_name(one))
         for one in found:
@@ -126,9 +126,3 @@ def _name(manifest: Manifest) -> Name:
 def _pool(manifest: Manifest) -> Name:
     meta = manifest["metadata"]
     return meta["namespace"], meta.get("labels", {}).get(POOL_LABEL, "")
-
-
-def _version(manifest: Manifest) -> int:
-    """Versions of one kind are numbers that grow: Kubernetes promises it since 1.35, and etcd has always done so."""
-    version = manifest["metadata"].get("resourceVersion", "")
-    return int(version) if version.isdigit() else 0

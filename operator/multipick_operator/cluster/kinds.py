@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from multipick_operator.api.crd import API_VERSION, KIND, PLURAL
 from multipick_operator.children import Ref
-from multipick_operator.children.names import MANAGER, POOL_LABEL
+from multipick_operator.children.names import MANAGER, POOL_LABEL, Manifest
 from multipick_operator.children.tls import DESTINATION_RULE
 
 PLURALS: Mapping[tuple[str, str], str] = {
@@ -91,3 +91,9 @@ def resource_of(api_version: str, kind: str) -> dict[str, Any]:
 def ref_of(manifest: Mapping[str, Any]) -> Ref:
     """The reference of a whole object."""
     return Ref(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"])
+
+
+def version_of(manifest: Manifest) -> int:
+    """Versions of one kind are numbers that grow: Kubernetes promises it since 1.35, and etcd has always done so."""
+    version = manifest["metadata"].get("resourceVersion", "")
+    return int(version) if version.isdigit() else 0

@@ -20,6 +20,7 @@ import kopf
 from multipick_operator.api.crd import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from multipick_operator.children.names import Manifest
 from multipick_operator.cluster.client import Kube
+from multipick_operator.cluster.kinds import version_of
 from multipick_operator.cluster.login import Login, connection_info
 
 Key = tuple[str, str]  # namespace, name
@@ -28,7 +29,12 @@ Key = tuple[str, str]  # namespace, name
 class PoolWatch:
     """The pools that the selector matches.
 
-    Invariant: `_pools` has no pool that a watch or list said to have left the selector, or to be gone.
+    Lists, kopf's events and answers to our own writes come late, and in any order. Each is of a version, and no older
+    one undoes what a newer one told.
+
+    Invariants: `_pools` has the newest state that was told of each pool, and no pool that was told since to be gone, or
+    to have left the selector. `_gone` has the versions of that which are above `_listed`, the version of the newest
+    list: what is unknown, and no newer than that list, was gone by then.
     """
 
     def __init__(
@@ -50,6 +56,8 @@ class PoolWatch:
         self._changed = changed
         self._signals = signals
         self._pools: dict[Key, Manifest] = {}
+        self._gone: dict[Key, int] = {}
+        self._listed = 0
 
     async def run(self, in_step: Callable[[], None]) -> NoReturn:
         """Follow for ever. Raises what ended kopf."""
@@ -81,22 +89,29 @@ class PoolWatch:
 
     async def verify(self) -> None:
         """List the pools: what the watch missed, and that it may be asked at all. Raises as `Kube` does."""
-        found, _ = await self._api.list(API_VERSION, KIND, self.namespace, self._selector)
-        listed = {_key(one): one for one in found}
-        before, self._pools = self._pools, listed
-        for key in before.keys() | listed.keys():
-            if _version(before.get(key)) != _version(listed.get(key)):
+        found, version = await self._api.list(API_VERSION, KIND, self.namespace, self._selector)
+        before = {key: version_of(one) for key, one in self._pools.items()}
+        for key in before.keys() - {_key(one) for one in found}:
+            self._drop(key, int(version))
+        for one in found:
+            self._take(one)
+        self._listed = max(self._listed, int(version))
+        self._gone = {key: at for key, at in self._gone.items() if at > self._listed}
+        for key in before.keys() | self._pools.keys():
+            known = self._pools.get(key)
+            if known is None or version_of(known) != before.get(key):
                 self._changed(key)
 
     async def find(self, key: Key) -> Manifest | None:
         """The pool, if it is ours. Asked for anew while no watch tells: it may be somebody else's by now."""
         if not self.synced:
             namespace, name = key
-            found, _ = await self._api.list(API_VERSION, KIND, namespace, self._selector, f"metadata.name={name}")
+            fields = f"metadata.name={name}"
+            found, version = await self._api.list(API_VERSION, KIND, namespace, self._selector, fields)
             if not found:
-                self._pools.pop(key, None)
+                self._drop(key, int(version))
             for one in found:
-                self._pools[key] = one
+                self._take(one)
         return self._pools.get(key)
 
     def forget(self) -> None:
@@ -109,8 +124,8 @@ class PoolWatch:
 
     def put(self, manifest: Manifest) -> None:
         """Take over what the API server answered to a write of ours."""
-        if (key := _key(manifest)) in self._pools:
-            self._pools[key] = manifest
+        if _key(manifest) in self._pools:
+            self._take(manifest)
 
     def all(self) -> list[Manifest]:
         """Whole, in no order."""
@@ -119,6 +134,20 @@ class PoolWatch:
     def known(self) -> list[Key]:
         """All pools, by name."""
         return sorted(self._pools)
+
+    def _take(self, manifest: Manifest) -> None:
+        """There was this state of a pool."""
+        key, version = _key(manifest), version_of(manifest)
+        known = self._pools.get(key)
+        if version >= version_of(known) if known else version > self._gone.get(key, self._listed):
+            self._pools[key] = manifest
+
+    def _drop(self, key: Key, version: int) -> None:
+        """There was no such pool of ours at that version."""
+        known = self._pools.get(key)
+        if known is None or version_of(known) <= version:
+            self._pools.pop(key, None)
+            self._gone[key] = max(version, self._gone.get(key, self._listed))
 
     def _registry(self) -> kopf.OperatorRegistry:
         handlers = kopf.OperatorRegistry()
@@ -129,9 +158,9 @@ class PoolWatch:
         async def changed(event: Mapping[str, Any], **_: Any) -> None:
             manifest = event["object"]
             if event["type"] == "DELETED":
-                self._pools.pop(_key(manifest), None)
+                self._drop(_key(manifest), version_of(manifest))
             else:
-                self._pools[_key(manifest)] = manifest
+                self._take(manifest)
             self._changed(_key(manifest))
 
         kopf.on.login(registry=handlers)(authenticate)
@@ -165,7 +194,3 @@ def _given(settings: kopf.OperatorSettings) -> set[asyncio.Task[Any]]:
 
 def _key(manifest: Mapping[str, Any]) -> Key:
     return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-
-
-def _version(manifest: Manifest | None) -> str | None:
-    return str(manifest["metadata"]["resourceVersion"]) if manifest else None
