@@ -17,7 +17,8 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [secrets] # by name only: never list or watch
-  verbs: [get{{ if include "multipick.stateSecret" . }}, create, patch, delete{{ end }}]
+  # a release that gives up its store has the pools' Secrets of before to delete
+  verbs: [get, delete{{ if include "multipick.stateSecret" . }}, create, patch{{ end }}]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

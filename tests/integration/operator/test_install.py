@@ -71,6 +71,22 @@ async def test_the_operator_needs_no_more_rights_than_the_chart_gives(
     assert "forbidden" not in caplog.text.lower()
 
 
+async def test_a_pool_loses_its_secret_when_the_chart_gives_up_its_store(
+    namespace: Namespace, running: Running
+) -> None:
+    values: dict[str, Any] = {"crds": {"install": False}, "operator": {"namespaces": [namespace.name]}}
+    path = namespace.path("secrets", "p-epp")
+    with release(namespace, values) as config:
+        may = {"token": await token(namespace), "lease_name": "multipick-operator"}
+        async with running(defaults_changes={"state_url": "redis://r:6379", "state_password": "pw"}, **may):
+            await namespace.apply()
+            await until(lambda: namespace.find(path))
+        await asyncio.to_thread(config.upgrade, CHART, "multipick", values | {"valkey": {"enabled": False}})
+        async with running(**may):
+            await until(lambda: namespace.find(path), lambda found: found is None)
+            await namespace.reaches("Accepted", "True", "Accepted")
+
+
 async def test_an_upgrade_keeps_the_password_and_restarts_only_what_changed(namespace: Namespace) -> None:
     values: dict[str, Any] = {
         "crds": {"install": False},

@@ -94,9 +94,20 @@ def test_nobody_may_do_everything_or_read_all_secrets(values: dict[str, Any]) ->
             assert not {"list", "watch"} & set(rule["verbs"])
 
 
-def test_without_a_password_to_pass_on_secrets_are_only_looked_up() -> None:
+def test_without_a_password_to_pass_on_secrets_are_only_looked_up_and_deleted() -> None:
     verbs = [rule["verbs"] for rule in rules(render({"valkey": {"enabled": False}})) if "secrets" in rule["resources"]]
-    assert verbs == [["get"]]
+    assert verbs == [["get", "delete"]]
+
+
+def test_whatever_the_operator_ever_made_it_may_delete_with_any_values() -> None:
+    def deleted(values: dict[str, Any]) -> set[str]:
+        return {one for rule in rules(render(values)) if "delete" in rule["verbs"] for one in rule["resources"]}
+
+    made = {one for rule in rules(render({})) if "create" in rule["verbs"] for one in rule["resources"]}
+    made -= {"events", "leases"}
+    external: dict[str, Any] = {"state": {"url": "redis://r:6379"}}
+    for values in ({}, external, {"valkey": {"enabled": False}}, {"operator": {"namespaces": ["a"]}} | external):
+        assert made <= deleted(values)
 
 
 def test_an_operator_of_some_namespaces_needs_no_cluster_wide_rights() -> None:
