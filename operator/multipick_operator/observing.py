@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from multipick_operator.adapters import RETRY_S, Adapters
 from multipick_operator.api.pool import Pool
@@ -23,7 +23,7 @@ from multipick_operator.status import last_status
 from multipick_operator.status.adapters import engines_of, order_of, told
 from multipick_operator.status.observed import Missing, Observed
 from multipick_operator.status.pickers import all_is_well
-from multipick_operator.status.pods import is_fetching, is_ready, ready_for_s
+from multipick_operator.status.pods import has_ended, is_fetching, is_ready, ready_for_s
 
 POD = Ref("v1", "Pod", "")
 REPORTS_S = 15.0  # what pickers tell changes without any object's change
@@ -45,9 +45,8 @@ class Observer:
     async def engine_pods(self, pool: Pool, turn: Turn) -> Sequence[Manifest]:
         """Those that serve the pool, or will, or did until a moment ago. Raises where the API server is in trouble."""
         if pool.spec.existing_pods:
-            labels = pool.spec.existing_pods.match_labels
-            return await turn.unless_refused(POD, self._view.pods_with(pool.namespace, labels), [])
-        return await turn.unless_refused(POD, self._view.pods(pool.namespace, pool.name, ENGINE), [])
+            return await _pods(self._view.pods_with(pool.namespace, pool.spec.existing_pods.match_labels), turn)
+        return await _pods(self._view.pods(pool.namespace, pool.name, ENGINE), turn)
 
     async def context(self, pool: Pool, pods: Sequence[Manifest], turn: Turn, memory: Memory) -> Context:
         """The defaults and what the cluster says; notes what the spec names in vain. Raises likewise."""
@@ -87,7 +86,7 @@ class Observer:
         engine, picker = engine_name(pool), picker_name(pool)
         workload = first(turn.live, engine, *WORKLOADS)
         others, made = self._view.pools(), manifest["metadata"].get("creationTimestamp", "")
-        picker_pods = await turn.unless_refused(POD, self._view.pods(pool.namespace, pool.name, PICKER), [])
+        picker_pods = await _pods(self._view.pods(pool.namespace, pool.name, PICKER), turn)
         reports = await self._probe.pickers([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
         fetching = {pod["metadata"]["name"]: _address_of(pod) for pod in engine_pods if is_fetching(pod)}
         if fetching or not all_is_well(reports):
@@ -132,6 +131,11 @@ class Observer:
         if not all(one in held and order.is_met(held[one].names) for one in engines):
             turn.again(RETRY_S)
         return told(order, pods, engines, held)
+
+
+async def _pods(reading: Awaitable[Sequence[Manifest]], turn: Turn) -> Sequence[Manifest]:
+    """Of these pods, those that have not ended: one that did, as an evicted one, may lie there for ever."""
+    return [pod for pod in await turn.unless_refused(POD, reading, []) if not has_ended(pod)]
 
 
 def _address_of(pod: Manifest) -> str:

@@ -28,7 +28,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Live objects, None where they don't exist (yet); pods include those that are leaving."""
+    """Live objects, None where they don't exist (yet); pods include those that are leaving, but none that has ended."""
 
     workload: Manifest | None = None  # Deployment or LeaderWorkerSet of the engines
     picker: Manifest | None = None

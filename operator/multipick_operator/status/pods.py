@@ -31,6 +31,11 @@ class Trouble(NamedTuple):
     message: str
 
 
+def has_ended(pod: Manifest) -> bool:
+    """It was evicted, or is over otherwise, and never comes back: another pod takes its place."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
 def is_leaving(pod: Manifest) -> bool:
     """It is being deleted: no request may go there, whatever its readiness says."""
     return "deletionTimestamp" in pod["metadata"]

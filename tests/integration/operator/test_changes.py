@@ -118,6 +118,42 @@ async def test_a_changed_port_is_the_new_pods_alone(namespace: Namespace, runnin
         await until(ports, lambda found: found == [9000])
 
 
+async def evict(namespace: Namespace, pod: Any) -> None:
+    """As a kubelet does that is low on something: the pod stays until somebody deletes it."""
+    container = {"name": pod["spec"]["containers"][0]["name"], "image": "i", "imageID": "", "ready": False}
+    container |= {"restartCount": 1, "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}
+    gone = {"phase": "Failed", "reason": "Evicted", "conditions": [{"type": "Ready", "status": "False"}]}
+    await say(namespace, pod, gone | {"containerStatuses": [container]})
+
+
+async def test_a_pod_that_was_evicted_holds_no_port_and_is_no_cause(
+    namespace: Namespace, running: Running, serve: Serve
+) -> None:
+    service = namespace.path("services", "p-engine")
+
+    async def ports() -> list[int]:
+        return [one["port"] for one in (await namespace.find(service))["spec"]["ports"]]
+
+    async with running():
+        await namespace.apply()
+        await serve(1)
+        await namespace.reaches("Ready", "True", "Serving")
+        engine, picker = await pods(namespace, "engine"), await pods(namespace, "picker")
+        for pod in (*engine, *picker):
+            await evict(namespace, pod)
+        await say(namespace, await newest(namespace, "engine", engine), READY)
+        await namespace.reaches("PickerReady", "False", "NoReadyReplicas")
+        await say(namespace, await newest(namespace, "picker", picker), READY)
+        await namespace.reaches("Ready", "True", "Serving")
+        engine, picker = await pods(namespace, "engine"), await pods(namespace, "picker")
+        await namespace.apply(engine={"port": 9000})
+        await say(namespace, await newest(namespace, "engine", engine), READY)
+        await say(namespace, await newest(namespace, "picker", picker), READY)
+        await until(ports, lambda found: found == [9000])
+        await namespace.reaches("Progressing", "True", "RolloutComplete")
+        assert len([pod for pod in await pods(namespace, "engine") if pod["status"]["phase"] == "Failed"]) == 1
+
+
 def engines(namespace: Namespace) -> Callable[[], Any]:
     async def look() -> Any:
         found = await namespace.find(namespace.path("deployments", "p-engine", "apps/v1"))
