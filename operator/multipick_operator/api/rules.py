@@ -23,6 +23,13 @@ from multipick_operator.api.texts import (
 
 MAX_NAME = 45  # the longest suffix of a child's name must still fit a label value of 63
 
+MAX_GROUPED_NAME = 39
+"""Of a pool whose replicas span nodes, in letters.
+
+LeaderWorkerSet makes a StatefulSet of each group's workers, `<pool>-engine-<group>`, and its pods carry the name of its
+revision, which is 11 letters longer, in a label of at most 63. 10,000 groups and their surge have numbers of 5 digits.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -41,6 +48,10 @@ NAME_RULES = (
 
 ROOT_RULES = (
     *NAME_RULES,
+    Rule(
+        f"self.spec.parallelism.nodes == 1 || self.metadata.name.size() <= {MAX_GROUPED_NAME}",
+        f"a pool's name is at most {MAX_GROUPED_NAME} letters where parallelism.nodes > 1: LeaderWorkerSet adds to it",
+    ),
     Rule(
         "!has(self.spec.routing.gateway.httpRoute.canary)"
         " || self.spec.routing.gateway.httpRoute.canary.pool != self.metadata.name",

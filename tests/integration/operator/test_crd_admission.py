@@ -140,6 +140,13 @@ def test_a_name_that_children_could_not_carry_is_refused(api: ApiServer, name: s
     assert "a pool's name is at most 45" in refusal(api, URI, name)
 
 
+def test_a_name_that_the_workers_of_a_group_could_not_carry_is_refused(api: ApiServer) -> None:
+    grouped = {**URI, "parallelism": {"tensor": 2, "nodes": 2}}
+    assert "at most 39 letters where parallelism.nodes > 1" in refusal(api, grouped, "a" * 40)
+    assert create(api, grouped, "a" * 39)
+    assert create(api, URI, "a" * 45)
+
+
 def test_own_pods_stay_own_pods(api: ApiServer) -> None:
     path = f"{POOLS}/own"
     manifest = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "own"}}
