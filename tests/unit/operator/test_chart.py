@@ -210,6 +210,17 @@ def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_pools() -> None:
     )
 
 
+@pytest.mark.parametrize("namespaces", [[], ["on", "b"]])
+def test_the_notes_wait_for_the_pool_where_they_make_it(namespaces: list[str]) -> None:
+    with helm.Chart.load(str(CHART)) as chart:
+        files = chart.render({"operator": {"namespaces": namespaces}}, name="multipick", namespace="system")
+    (notes,) = [text for name, text in files.items() if name.endswith("NOTES.txt")]
+    pool = yaml.safe_load(notes.partition("<<EOF\n")[2].partition("EOF\n")[0])
+    (wait,) = [line.split() for line in notes.splitlines() if " wait " in line]
+    assert (pool["metadata"]["namespace"], pool["metadata"]["name"]) == ((namespaces or ["system"])[0], "demo")
+    assert wait[:4] == ["kubectl", "-n", pool["metadata"]["namespace"], "wait"]
+
+
 def test_each_pool_has_a_user_of_the_charts_own_store_and_of_an_external_one_on_request() -> None:
     def arguments(values: dict[str, Any]) -> list[str]:
         (operator,) = [pod for pod in pods(render(values)) if pod["containers"][0]["name"] == "operator"]
