@@ -53,6 +53,7 @@ class Turn:
     updated: list[Ref] = field(default_factory=list)
     deleted: list[Ref] = field(default_factory=list)
     replicas: tuple[int, int] | None = None
+    store_trouble: str = ""  # why the pool's own user of the shared store can't be made
 
     def again(self, delay_s: float) -> None:
         """Look again after so long, or earlier."""

@@ -106,6 +106,7 @@ class Observer:
             shared_state=context.state_url(pool) is not None,
             asked_port=asked_port(pool, context),
             store=_address(context.state_url(pool)),
+            store_trouble=turn.store_trouble,
             gateways=turn.gateways,
             fetching=await self._probe.fetching({name: at for name, at in fetching.items() if at}),
             adapters=self._adapters_of(pool, last_status(manifest), engine_pods, turn),

@@ -101,6 +101,7 @@ class Reconciler:
         if user := store_user(pool, context):
             self._users.want(user)
             memory.store_user = user.name
+            turn.store_trouble = self._users.trouble or ""
         if not pool.spec.suspend:
             try:
                 await self._maker.make(pool, desired(pool, context), turn, memory)

@@ -1,7 +1,8 @@
 """The users of the shared store: made for each pool, and made again whenever the store has forgotten them.
 
 Valkey keeps users in memory, and in a file where it may write one, as the chart's may. One without, that was restarted,
-knows only the administrator. So a connection is kept, and whenever it has to be made anew, so are all users.
+knows only the administrator; so does a standby that becomes the master. So a connection is kept, and whenever it has to
+be made anew, so are all users.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from multipick_operator.children.store_user import StoreUser
+from multipick_operator.store_client import administrator
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -17,7 +19,6 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 1.0  # how soon a restart is noticed
 RETRY_S = 1.0
-CALL_S = 5.0
 
 
 class StoreUsers:
@@ -57,18 +58,7 @@ class StoreUsers:
             await asyncio.sleep(RETRY_S)
 
     async def _keep(self) -> NoReturn:
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
-        client = Redis.from_url(
-            self._url or "",
-            password=self._password,
-            socket_timeout=CALL_S,
-            socket_connect_timeout=CALL_S,
-            retry=Retry(NoBackoff(), 0),  # a connection made anew in silence may be one to a server without our users
-        )
-        async with client.client() as connection:
+        async with administrator(self._url or "", self._password) as connection:
             generation = await self._generation(connection)
             self._made.clear()
             while True:
@@ -104,6 +94,12 @@ class StoreUsers:
             log.info("users of the store are not saved", extra={"why": str(error)})
 
     async def _generation(self, connection: "Redis") -> str:
-        """Another one for each start of the server, whatever connection asks."""
+        """Another one for each start of the server, whatever connection asks. Raises where it is no master (any more).
+
+        Users aren't replicated: those of a master that was replaced have to be made on the next one.
+        """
+        role, *_ = await connection.role()
+        if role != b"master":
+            raise ConnectionError("the store is no master")
         info = await connection.info("server")
         return str(info.get("run_id"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from typing import NamedTuple
 
 from multipick_operator.api.pool import Pool
@@ -51,6 +52,5 @@ def user_password(pool: Pool, context: Context) -> str | None:
 
 
 def user_url(url: str, pool: Pool) -> str:
-    """The store's URL with the pool's user in it."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{user_name(pool)}@{rest}"
+    """The store's URL with the pool's user in it, in the place of an administrator's."""
+    return re.sub("://([^/?#@]*@)?", f"://{user_name(pool)}@", url, count=1)

@@ -202,6 +202,9 @@ def _is_named(pool: Pool, parent: Mapping[str, Any]) -> bool:
 def index_ready(pool: Pool, seen: Observed) -> Verdict:
     """The pickers know what the engines cache, and share it. Serving goes on without."""
     found = pickers.index_ready(seen.reports, seen.store)
+    if seen.store_trouble and found.reason in ("RedisUnreachable", "NotReported"):
+        message = f"the pool's user of the store at {seen.store} can't be made: {seen.store_trouble}"
+        return Verdict("False", "StoreUserFailed", message)
     if found.reason == "RedisUnreachable":
         return found
     if not pool.spec.engine.kv_events.enabled:

@@ -44,6 +44,7 @@ class Observed:
     shared_state: bool = False
     asked_port: int = EXT_PROC_PORT  # of the pickers' Service, that gateways ask
     store: str = ""  # address of the shared state, without credentials
+    store_trouble: str = ""  # why the pool's own user there can't be made
     gateways: Sequence[Manifest] = ()  # those that the route names and that exist
     sharing: Sequence[str] = ()  # other pools that have the same pods
     shadowing: str | None = None  # the pool whose older route gets this one's requests

@@ -166,5 +166,16 @@ async def test_a_store_that_is_away_or_refuses_is_told_and_asked_again() -> None
             task.cancel()
 
 
+async def test_a_pool_tells_why_its_user_can_not_be_made(namespace: Namespace, running: Running) -> None:
+    async with valkey({"requirepass": "admin"}) as store:
+        defaults = {"state_url": store.url, "state_password": "mistyped", "state_users": True}
+        async with running(defaults_changes=defaults):
+            await namespace.apply()
+            await namespace.reaches("IndexReady", "False", "StoreUserFailed")
+            told = str((await namespace.call("GET", namespace.pool_path()))["status"])
+            assert f"the store at 127.0.0.1:{store.port}/0 can't be made: invalid username-password pair" in told
+            assert "mistyped" not in told
+
+
 async def test_a_password_is_in_no_representation() -> None:
     assert "secret" not in repr(StoreUser("ns.p", ("on", ">secret")))

@@ -233,6 +233,18 @@ def test_each_pool_has_a_user_of_the_charts_own_store_and_of_an_external_one_on_
     assert "--state-users" not in arguments({"valkey": {"enabled": False}})
 
 
+def test_an_external_state_may_name_an_administrator_and_an_authority_that_the_operator_has_mounted() -> None:
+    url, folder = "rediss://admin@r:6380/0?ca=/etc/store/ca.crt", {"name": "store", "mountPath": "/etc/store"}
+    volume = {"name": "store", "configMap": {"name": "store-ca"}}
+    operator = {"volumes": [volume], "volumeMounts": [folder]}
+    state = {"url": url, "passwordSecret": {"name": "s"}, "users": True}
+    (pod,) = pods(render({"state": state, "operator": operator}))
+    (container,) = pod["containers"]
+    assert f"--state-url={url}" in container["args"]
+    assert folder in container["volumeMounts"]
+    assert volume in pod["volumes"]
+
+
 def test_an_external_state_replaces_valkey() -> None:
     state = {"state": {"url": "rediss://r:6380", "passwordSecret": {"name": "s", "key": "k"}}}
     manifests = render(state)

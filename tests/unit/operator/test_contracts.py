@@ -19,17 +19,18 @@ from multipick_epp.policy import registry
 from multipick_epp.state.redis.address import parse_url
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 from multipick_operator import weights
-from multipick_operator.api.pool import Pool
+from multipick_operator.api.pool import Pool, pool_of
 from multipick_operator.api.rules import POLICIES, WITH_PARAMETER
 from multipick_operator.api.texts import STORE_URL
 from multipick_operator.children.commands import command
 from multipick_operator.children.configuration import configuration
 from multipick_operator.children.context import Context
 from multipick_operator.children.picker import pickers
-from multipick_operator.children.store_user import COMMANDS
+from multipick_operator.children.store_user import COMMANDS, user_url
 from multipick_operator.references import references
 from multipick_operator.status.fetching import progress
 from multipick_operator.status.pickers import PickerReport, engines_match, gateways_match, index_ready, read
+from multipick_operator.store_client import client_of
 from multipick_sim.cli import _parser
 
 MakePool = Callable[..., Pool]
@@ -207,3 +208,26 @@ def test_the_picker_reads_every_url_of_a_store_that_is_admitted(url: str) -> Non
     server = parse_url(url)
     assert server.hosts
     assert server.password is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(url=from_regex(STORE_URL, fullmatch=True, alphabet=ASCII))
+def test_the_operator_comes_to_the_store_that_pickers_come_to_and_gives_them_the_pools_user(url: str) -> None:
+    if "ca=" in url or "cert=" in url or "key=" in url or "[" in url:
+        return  # likewise
+    server = parse_url(url)
+    client, sentinels = client_of(url, "pw")
+    ours = client.connection_pool.connection_kwargs
+    hosts = [one.connection_pool.connection_kwargs for one in sentinels] or [ours]
+    assert tuple((host["host"], host.get("port", 6379)) for host in hosts) == server.hosts
+    assert (ours.get("username"), ours["password"], ours.get("db", 0)) == (server.username, "pw", server.database)
+    assert getattr(client.connection_pool, "service_name", "") == server.service
+    meta = {"namespace": "ml", "name": "p", "uid": "u", "generation": 1}
+    pool = pool_of({"metadata": meta, "spec": {"model": {"uri": "/m"}}})
+    assert parse_url(user_url(url, pool)) == replace(server, username="ml.p")
+
+
+def test_the_operator_reads_the_files_of_a_stores_certificates() -> None:
+    client, _ = client_of("rediss://admin@valkey:1/2?ca=/a%20b&cert=/c&key=/d", "pw")
+    found = client.connection_pool.connection_kwargs
+    assert [found[f"ssl_{name}"] for name in ("ca_certs", "certfile", "keyfile")] == ["/a b", "/c", "/d"]

@@ -324,6 +324,18 @@ def test_a_degraded_index_does_not_stop_serving(make_pool: MakePool) -> None:
     assert outcome(make_pool(), seen, "Ready") == ("True", "Serving")
 
 
+def test_why_the_pools_user_of_the_store_can_not_be_made_is_told_where_pickers_have_no_store(
+    make_pool: MakePool,
+) -> None:
+    trouble = {"store": "valkey:6379", "store_trouble": "certificate verify failed"}
+    denied = serving(reports=[replaced(WELL, state="loads: denied")], **trouble)
+    found = condition(status(make_pool(), denied, None, NOW), "IndexReady")
+    message = "the pool's user of the store at valkey:6379 can't be made: certificate verify failed"
+    assert (found.status, found.reason, found.message) == ("False", "StoreUserFailed", message)
+    assert outcome(make_pool(), serving(**trouble), "IndexReady") == ("False", "StoreUserFailed")
+    assert outcome(make_pool(), serving(reports=[WELL], **trouble), "IndexReady") == ("True", "EventsArriving")
+
+
 def test_the_reason_of_what_is_lacking_is_ready_s_reason(make_pool: MakePool) -> None:
     found = status(make_pool(), serving(workload=workload(0), engine_pods=[CRASHING]), None, NOW)
     ready = condition(found, "Ready")
