@@ -19,7 +19,7 @@ from multipick_operator.making import TRANSIENT, WORKLOADS, Memory, Turn, first,
 from multipick_operator.neighbours import shadowing, sharing
 from multipick_operator.probe import PodProbe
 from multipick_operator.references import picker_secret, references
-from multipick_operator.status import last_status
+from multipick_operator.status import last_status, superseded
 from multipick_operator.status.adapters import engines_of, order_of, told
 from multipick_operator.status.observed import Missing, Observed
 from multipick_operator.status.pickers import all_is_well
@@ -84,7 +84,8 @@ class Observer:
     ) -> Observed:
         """Everything that the status is made of. Raises likewise."""
         engine, picker = engine_name(pool), picker_name(pool)
-        workload = first(turn.live, engine, *WORKLOADS)
+        workload, before = first(turn.live, engine, *WORKLOADS), last_status(manifest)
+        revision = _revision(workload)
         others, made = self._view.pools(), manifest["metadata"].get("creationTimestamp", "")
         picker_pods = await _pods(self._view.pods(pool.namespace, pool.name, PICKER), turn)
         reports = await self._probe.pickers([pod["status"]["podIP"] for pod in picker_pods if _answers(pod)])
@@ -102,14 +103,15 @@ class Observer:
             missing=turn.missing,
             refusals=turn.refusals,
             image=context.engine_image(pool),
-            revision=_revision(workload),
+            revision=revision,
+            superseded=superseded(before, revision),
             shared_state=context.state_url(pool) is not None,
             asked_port=asked_port(pool, context),
             store=_address(context.state_url(pool)),
             store_trouble=turn.store_trouble,
             gateways=turn.gateways,
             fetching=await self._probe.fetching({name: at for name, at in fetching.items() if at}),
-            adapters=self._adapters_of(pool, last_status(manifest), engine_pods, turn),
+            adapters=self._adapters_of(pool, before, engine_pods, turn),
             sharing=sharing(pool, engine_pods, others),
             shadowing=shadowing(pool, made, others),
             reports=reports,

@@ -68,6 +68,9 @@ class Status(Struct, frozen=True, rename="camel", kw_only=True):
     selector: Annotated[str, Meta(description="Label selector of the pods, for the scale subresource.")]
     current_revision: Annotated[str, Meta(description="Revision that all pods have reached.")]
     update_revision: Annotated[str, Meta(description="Revision of the wanted pod template.")]
+    group_revision: Annotated[
+        str, Meta(description="LeaderWorkerSet's own name of currentRevision, where replicas span nodes.")
+    ] = ""
     picker: PickerStatus
     model: ModelStatus
     url: Annotated[str, Meta(description="Where clients reach the pool, if a route with a hostname leads to it.")]

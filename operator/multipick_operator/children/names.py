@@ -14,6 +14,7 @@ ROLE_LABEL = f"{GROUP}/role"
 ENGINE = "engine"
 PICKER = "picker"
 LWS_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
+LWS_REVISION = "leaderworkerset.sigs.k8s.io/template-revision-hash"
 
 
 def engine_name(pool: Pool) -> str:

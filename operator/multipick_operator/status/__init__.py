@@ -14,6 +14,7 @@ from multipick_operator.api.status import Condition, ModelStatus, PickerStatus, 
 from multipick_operator.children.names import Manifest, endpoint_labels, picker_name, selector_text
 from multipick_operator.status.conditions import counts, judge, rollout_done
 from multipick_operator.status.observed import Observed
+from multipick_operator.status.pods import group_revisions
 from multipick_operator.status.url import url
 
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # what the schema takes; other projects' may be anything
@@ -49,6 +50,7 @@ def status(pool: Pool, seen: Observed, before: Status | None, now: str) -> Statu
         selector=selector_text(endpoint_labels(pool)),
         current_revision=seen.revision if done and seen.revision else known,
         update_revision=seen.revision or known,
+        group_revision=_group_revision(seen, before, done),
         picker=PickerStatus(
             ready_replicas=(seen.picker or {}).get("status", {}).get("readyReplicas", 0),
             service=f"{pool.namespace}/{picker_name(pool)}:{seen.asked_port}",
@@ -88,6 +90,18 @@ def last_status(manifest: Manifest) -> Status | None:
         return msgspec.convert(manifest.get("status") or {}, Status)
     except msgspec.ValidationError:
         return None
+
+
+def superseded(before: Status | None, revision: str) -> str:
+    """LeaderWorkerSet's name of the template of the last rollout; empty where that is of this very revision."""
+    return before.group_revision if before and before.current_revision != revision else ""
+
+
+def _group_revision(seen: Observed, before: Status | None, done: bool) -> str:
+    found = group_revisions(seen.engine_pods)
+    if done and len(found) == 1:
+        return found.pop()
+    return before.group_revision if before else ""
 
 
 def _conditions(pool: Pool, seen: Observed, before: Status | None, now: str) -> tuple[Condition, ...]:

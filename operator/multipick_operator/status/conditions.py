@@ -12,6 +12,7 @@ from multipick_operator.status.pods import (
     FAILURES,
     FETCHING,
     Trouble,
+    group_revisions,
     is_ready,
     is_rolled_out,
     not_created,
@@ -49,8 +50,11 @@ def rollout_done(pool: Pool, seen: Observed) -> bool:
         return True
     if seen.workload is None:
         return False
-    observed = seen.workload.get("status", {}).get("observedGeneration", 0)
-    current = observed >= seen.workload["metadata"].get("generation", 0) or pool.spec.parallelism.nodes > 1
+    if pool.spec.parallelism.nodes > 1:  # LeaderWorkerSet does not tell of which template its numbers are
+        current = seen.superseded not in group_revisions(seen.engine_pods)
+    else:
+        observed = seen.workload.get("status", {}).get("observedGeneration", 0)
+        current = observed >= seen.workload["metadata"].get("generation", 0)
     return current and set(counts(pool, seen)) == {pool.spec.replicas}
 
 

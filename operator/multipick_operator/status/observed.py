@@ -41,6 +41,7 @@ class Observed:
     refusals: Sequence[Refusal] = ()
     image: str | None = None  # of the engines; None: no default for this engine
     revision: str = ""  # hash of the wanted pod template
+    superseded: str = ""  # LeaderWorkerSet's name of the template that was wanted before; empty: of none, or not known
     shared_state: bool = False
     asked_port: int = EXT_PROC_PORT  # of the pickers' Service, that gateways ask
     store: str = ""  # address of the shared state, without credentials

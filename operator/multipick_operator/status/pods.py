@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from multipick_operator.children.names import Manifest
+from multipick_operator.children.names import LWS_REVISION, Manifest
 from multipick_operator.children.pod import FETCHING as INIT_STEP
 
 IMAGE = "ImagePullFailed"
@@ -61,6 +61,12 @@ def is_fetching(pod: Manifest) -> bool:
     """Its init step that fetches the weights runs."""
     found = pod.get("status", {}).get("initContainerStatuses", [])
     return any(one["name"] == INIT_STEP and "running" in one.get("state", {}) for one in found)
+
+
+def group_revisions(pods: Sequence[Manifest]) -> set[str]:
+    """LeaderWorkerSet's names of the templates that these pods were made from; a name follows from what is in it."""
+    labels = [pod["metadata"].get("labels", {}) for pod in pods]
+    return {one[LWS_REVISION] for one in labels if LWS_REVISION in one}
 
 
 def worst(pods: Sequence[Manifest]) -> Trouble | None:

@@ -13,6 +13,7 @@ from multipick_operator.api.pool import pool_of
 from multipick_operator.app import Settings
 from multipick_operator.children import desired
 from multipick_operator.children.context import Context
+from multipick_operator.children.names import LWS_INDEX, LWS_REVISION
 from multipick_operator.cluster.kinds import PLURALS
 
 Running = Callable[..., Any]
@@ -112,6 +113,49 @@ async def test_pools_that_need_other_projects_get_their_objects(
         await until(lambda: namespace.find(groups), lambda found: found["spec"]["replicas"] == 2)
         await namespace.call("DELETE", namespace.pool_path())
         await until(there(namespace, groups), lambda found: not any(found), COLLECTED_S)
+
+
+async def test_a_rollout_of_groups_is_told_when_it_has_ended_and_not_before_leader_worker_set_has_looked(
+    namespace: Namespace, running: Running, other_kinds: None
+) -> None:
+    groups = namespace.path("leaderworkersets", "p-engine", LWS)
+
+    async def leader(template: str) -> None:
+        """The one pod that LeaderWorkerSet would have made, in the place of another."""
+        labels = {"multipick.dev/pool": "p", "multipick.dev/role": "engine"}
+        labels |= {LWS_INDEX: "0", LWS_REVISION: template}
+        spec = {"containers": [{"name": "engine", "image": "example.com/vllm:1"}]}
+        await namespace.call(
+            "POST", namespace.path("pods"), {"metadata": {"name": template, "labels": labels}, "spec": spec}
+        )
+
+    async def revisions() -> tuple[str, str]:
+        found = (await namespace.call("GET", namespace.pool_path())).get("status", {})
+        return found.get("currentRevision", ""), found.get("updateRevision", "")
+
+    async def rollouts() -> list[str]:
+        return [reason for reason, _ in await namespace.events() if reason.startswith("Rollout")]
+
+    async with running() as operator:
+        await leader("first")
+        await namespace.apply(**MULTI_NODE, engine={"image": "example.com/vllm:1"})
+        await until(lambda: namespace.find(groups))
+        await namespace.patch(groups + "/status", {"status": {"readyReplicas": 1, "replicas": 1, "updatedReplicas": 1}})
+        before = await until(revisions, lambda found: found[0] and found[0] == found[1])
+        await namespace.apply(**MULTI_NODE, engine={"image": "example.com/vllm:2"})
+        await until(revisions, lambda found: found[1] != before[1])
+        begun = operator.resyncs
+
+        async def rounds() -> Any:
+            return operator.resyncs
+
+        await until(rounds, lambda found: found >= begun + 2)
+        assert (await revisions())[0] == before[0]
+        assert sorted(await rollouts()) == ["RolloutComplete", "RolloutStarted"]
+        await leader("second")
+        await namespace.call("DELETE", namespace.path("pods", "first"))
+        await until(revisions, lambda found: found[0] == found[1] != before[1])
+        await until(rollouts, lambda found: sorted(found) == ["RolloutComplete", "RolloutComplete", "RolloutStarted"])
 
 
 def there(namespace: Namespace, *paths: str) -> Callable[[], Any]:

@@ -8,7 +8,7 @@ from multipick_operator.api.pool import Pool
 from multipick_operator.api.status import CONDITION_TYPES, Condition, Status
 from multipick_operator.children import Ref
 from multipick_operator.children.tls import TLS_PORT
-from multipick_operator.status import last_status, status
+from multipick_operator.status import last_status, status, superseded
 from multipick_operator.status.observed import Missing, Observed, Refusal
 from multipick_operator.status.pickers import Endpoints, HotPrefix, Mismatch, PickerReport
 from multipick_operator.status.pods import is_ready, ready_for_s, trouble
@@ -411,6 +411,45 @@ def test_the_old_revision_stays_current_until_the_rollout_is_done(make_pool: Mak
     first = status(make_pool(), serving(), None, NOW)
     moving = status(make_pool(), serving(revision="r2", workload=workload(1, updatedReplicas=0)), first, LATER)
     assert (moving.current_revision, moving.update_revision) == ("r1", "r2")
+
+
+def test_a_rollout_of_groups_is_done_when_no_pod_is_of_the_template_of_before(make_pool: MakePool) -> None:
+    """LeaderWorkerSet's numbers stay those of before until it has looked, and it does not tell when it has."""
+    pool = make_pool(replicas=2, parallelism={"tensor": 2, "nodes": 2})
+    last, told = None, []
+    for revision, updated, ready, groups in (
+        ("r1", 2, 2, "aa"),
+        ("r2", 2, 2, "aa"),  # applied
+        ("r2", 0, 2, "aa"),
+        ("r2", 1, 1, "ab"),
+        ("r2", 2, 2, "ab"),  # the last pod of before still leaves
+        ("r2", 2, 2, "bb"),
+        ("r2", 2, 2, "bb"),
+        ("r1", 2, 2, "bb"),  # back to the first: LeaderWorkerSet gives it its old name
+        ("r1", 2, 2, "aa"),
+    ):
+        pods = [pod(name=f"p-{index}") for index in range(2)]
+        for one, group in zip(pods, groups, strict=True):
+            one["metadata"]["labels"] = {"leaderworkerset.sigs.k8s.io/template-revision-hash": group}
+        counted = workload(2, updatedReplicas=updated, readyReplicas=ready, availableReplicas=ready)
+        counted["status"].pop("observedGeneration")
+        seen = serving(workload=counted, engine_pods=pods, revision=revision, superseded=superseded(last, revision))
+        now = status(pool, seen, last, NOW)
+        reasons = [note.reason for note in notes(pool, last, now, Changes()) if note.reason.startswith("Rollout")]
+        told.append((condition(now, "Progressing").reason, reasons))
+        last = now
+    going, done = "RolloutInProgress", "RolloutComplete"
+    assert told == [
+        (done, [done]),
+        (going, ["RolloutStarted"]),
+        (going, []),
+        (going, []),
+        (going, []),
+        (done, [done]),
+        (done, []),
+        (going, ["RolloutStarted"]),
+        (done, [done]),
+    ]
 
 
 def test_events_tell_changes_and_never_states(make_pool: MakePool) -> None:
