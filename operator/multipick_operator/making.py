@@ -127,7 +127,8 @@ class Maker:
                 continue
             if ref.kind in WORKLOADS and not complete and not pool.spec.existing_pods:
                 continue  # pods that serve stay until those that replace them can be made
-            if ref.kind == "ConfigMap" and not is_rolled_out(first(turn.live, picker_name(pool), "Deployment")):
+            rolled_out = is_rolled_out(first(turn.live, picker_name(pool), "Deployment"))
+            if ref.kind in ("ConfigMap", "Secret") and not rolled_out:
                 continue  # a picker of before still needs it
             await self.delete(ref, live, turn, memory)
 

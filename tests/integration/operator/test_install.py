@@ -71,8 +71,8 @@ async def test_the_operator_needs_no_more_rights_than_the_chart_gives(
     assert "forbidden" not in caplog.text.lower()
 
 
-async def test_a_pool_loses_its_secret_when_the_chart_gives_up_its_store(
-    namespace: Namespace, running: Running
+async def test_a_pool_loses_its_secret_when_the_chart_has_given_up_its_store_and_no_picker_needs_it(
+    namespace: Namespace, running: Running, serve: Callable[[int], Any]
 ) -> None:
     values: dict[str, Any] = {"crds": {"install": False}, "operator": {"namespaces": [namespace.name]}}
     path = namespace.path("secrets", "p-epp")
@@ -81,9 +81,25 @@ async def test_a_pool_loses_its_secret_when_the_chart_gives_up_its_store(
         async with running(defaults_changes={"state_url": "redis://r:6379", "state_password": "pw"}, **may):
             await namespace.apply()
             await until(lambda: namespace.find(path))
+            await serve(1)
+            await namespace.reaches("Progressing", "True", "RolloutComplete")
         await asyncio.to_thread(config.upgrade, CHART, "multipick", values | {"valkey": {"enabled": False}})
-        async with running(**may):
-            await until(lambda: namespace.find(path), lambda found: found is None)
+        async with running(**may) as operator:
+            await namespace.reaches("Progressing", "True", "RolloutInProgress")
+            begun = operator.resyncs
+
+            async def rounds() -> int:
+                return int(operator.resyncs)
+
+            await until(rounds, lambda found: found >= begun + 2)
+            assert await namespace.find(path)
+
+            async def rolled() -> Any:
+                with contextlib.suppress(urllib.error.HTTPError):  # a pod that has left meanwhile
+                    await serve(1)
+                return await namespace.find(path)
+
+            await until(rolled, lambda found: found is None)
             await namespace.reaches("Accepted", "True", "Accepted")
 
 
