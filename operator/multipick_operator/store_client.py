@@ -21,11 +21,17 @@ async def administrator(url: str, password: str | None) -> AsyncIterator["Redis"
 
     `url`: a `StoreUrl`. Raises what `redis` raises, and OSError for a file of certificates that can't be read.
     """
+    from redis.asyncio.sentinel import MasterNotFoundError
+
     client, sentinels = client_of(url, password)
     async with AsyncExitStack() as stack:
         for one in sentinels:
             stack.push_async_callback(one.aclose)
-        yield await stack.enter_async_context((await stack.enter_async_context(client)).client())
+        try:
+            connection = await stack.enter_async_context((await stack.enter_async_context(client)).client())
+        except MasterNotFoundError:  # its text has all that the clients are made of
+            raise ConnectionError("no Sentinel that answers knows a master of this name") from None
+        yield connection
 
 
 def client_of(url: str, password: str | None) -> tuple["Redis", list["Redis"]]:

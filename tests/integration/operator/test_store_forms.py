@@ -103,6 +103,15 @@ async def test_users_are_made_by_the_administrator_that_the_url_names() -> None:
         await until(lambda: let_in(store.url))
 
 
+async def test_sentinels_that_can_not_be_asked_are_told_in_words() -> None:
+    async with wanted("redis+sentinel://root@127.0.0.1:1,127.0.0.1:2/main", "admin") as users:
+
+        async def trouble() -> str | None:
+            return users.trouble
+
+        assert await until(trouble) == "no Sentinel that answers knows a master of this name"
+
+
 async def test_users_are_made_on_the_master_that_sentinels_name_and_on_the_next_one() -> None:
     passwords = {"requirepass": "admin", "primaryauth": "admin"}
     async with valkey(passwords) as master, valkey(passwords | {"replicaof": f"127.0.0.1 {master.port}"}) as standby:
