@@ -89,9 +89,12 @@ class PoolWatch:
 
     async def verify(self) -> None:
         """List the pools: what the watch missed, and that it may be asked at all. Raises as `Kube` does."""
+        listed_before = self._listed
         found, version = await self._api.list(API_VERSION, KIND, self.namespace, self._selector)
         before = {key: version_of(one) for key, one in self._pools.items()}
-        for key in before.keys() - {_key(one) for one in found}:
+        if int(version) < listed_before:  # it is no older than what came before it was asked for: etcd was put back
+            self._pools, self._gone, self._listed = {}, {}, 0
+        for key in self._pools.keys() - {_key(one) for one in found}:
             self._drop(key, int(version))
         for one in found:
             self._take(one)

@@ -209,3 +209,13 @@ async def test_a_pool_that_is_asked_for_is_the_newest_that_was_told_meanwhile(
     await watch.verify()
     go.set()
     assert await finding == pool("p", 15)
+
+
+async def test_a_server_that_was_put_back_to_what_it_had_before_is_believed(connect: Connect) -> None:
+    server = Server(20, pool("p", 15), pool("later", 16))
+    watch = await connect(server)
+    await watch.verify()
+    server.has(12, pool("p", 8), pool("new", 12))
+    await watch.verify()
+    assert known(watch) == {"p": "8", "new": "12"}
+    assert set(server.changes) == {("ml", "p"), ("ml", "later"), ("ml", "new")}
