@@ -10,7 +10,10 @@ from collections.abc import Iterator
 STRIDE = 4_096
 """Bytes between two looks: shorter texts of base64 may stay."""
 
-CUT = "\ue000cut\ue000"
+CUT_NAME = "multipick_cut_base64"
+"""Is in a text from which something was cut, however it was encoded meanwhile: of ASCII, nothing is escaped."""
+
+CUT = f"\ue000{CUT_NAME}\ue000"
 """Stands for what was cut. Where it comes to a text that is tokenised, it was not media that was cut."""
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]{256}")

@@ -9,7 +9,8 @@ from multipick_epp.requests.base64_data import without_media
 from multipick_epp.requests.body import MAX_BYTES, Unreadable
 from multipick_epp.requests.encoding import as_utf8, has_no_numbers, without_no_numbers
 from multipick_epp.requests.errors import api_of
-from multipick_epp.requests.prompt import Api, Prompt, Unread
+from multipick_epp.requests.prompt import Api, Chat, Prompt, Unread
+from multipick_epp.requests.uncut import check_uncut
 
 _PARSERS: Mapping[Api, Callable[[bytes], Prompt]] = {
     Api.CHAT: chat.parse,
@@ -39,7 +40,11 @@ def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread
     if len(body) > MAX_BYTES:
         return Unread("too large")
     try:
-        return _parse(parser, without_media(as_utf8(body)))
+        whole = as_utf8(body)
+        kept = without_media(whole)
+        prompt = _parse(parser, kept)
+        if kept is not whole and isinstance(prompt.source, Chat):
+            check_uncut(prompt.source)
     except Unreadable as unreadable:
         return Unread(unreadable.reason, unreadable.prompt_tokens)
     except msgspec.ValidationError:
@@ -49,6 +54,7 @@ def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread
         return Unread("compressed body" if "content-encoding" in headers else "not JSON")
     except RecursionError:
         return Unread("nested too deeply")
+    return prompt
 
 
 def _parse(parser: Callable[[bytes], Prompt], body: bytes) -> Prompt:

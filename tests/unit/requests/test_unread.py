@@ -156,3 +156,51 @@ def test_a_body_is_read_by_what_it_is_whatever_the_header_names(named: str) -> N
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions/render", "/tokenize", "/", "", "/v1/messages/x"])
 def test_an_unknown_path_is_unread_whatever_the_body(path: str) -> None:
     assert parse(path, {}, b"\x00") == Unread("unknown path")
+
+
+# --- base64 that was cut out of a body
+
+BASE64 = "QUJD" * 3_000
+DATA = {"data": BASE64}
+CALL_OF_DATA = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra": DATA}
+IMAGE = {"type": "image_url", "image_url": {"url": BASE64}}
+
+
+def anthropic(role: str, **block: Any) -> dict[str, Any]:
+    return {"messages": [U, {"role": role, "content": [block]}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (MESSAGES, anthropic("assistant", type="tool_use", id="c", name="f", input=DATA)),
+        (MESSAGES, anthropic("assistant", type="tool_use", id="c", name="f", input={"a": [DATA]})),
+        (MESSAGES, anthropic("assistant", type="tool_result", content=[{"type": "image", "source": DATA}])),
+        (MESSAGES, {"messages": [U], "tools": [{"name": "f", "input_schema": {"default": DATA}}]}),
+        (CHAT, tool_calls(CALL_OF_DATA)),
+        (CHAT, {"messages": [U], "documents": [DATA]}),
+        (CHAT, {"messages": [U], "chat_template_kwargs": {"a": DATA}}),
+        (CHAT, {"messages": [U], "tools": [{"function": {"name": "f", "parameters": {"default": DATA}}}]}),
+        (CHAT, user([{"type": "text", "text": "a", "extra": DATA}])),
+        (CHAT, user([IMAGE | {"extra": DATA}])),
+        (RESPONSES, {"input": "a", "tools": [{"type": "function", "name": "f", "parameters": {"default": DATA}}]}),
+        (EMBEDDINGS, {"messages": [U], "chat_template_kwargs": {"a": DATA}}),
+    ],
+)
+def test_base64_that_is_no_media_is_never_taken_for_a_text(path: str, body: dict[str, Any]) -> None:
+    assert reason(path, body) == "base64 in a text"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, user([IMAGE, {"type": "input_audio", "input_audio": DATA}])),
+        (CHAT, {"messages": [U | {"audio": DATA}], "metadata": DATA}),  # the engine knows no such fields
+        (MESSAGES, anthropic("user", type="image", source=DATA)),
+        (MESSAGES, anthropic("assistant", type="redacted_thinking", data=BASE64)),
+        (MESSAGES, anthropic("user", type="tool_result", tool_use_id="c", content=[{"type": "image", "source": DATA}])),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": BASE64}]}]}),
+    ],
+)
+def test_base64_that_is_media_or_goes_nowhere_keeps_no_prompt_from_being_read(path: str, body: dict[str, Any]) -> None:
+    assert isinstance(parse(path, {}, json.dumps(body).encode()), Prompt)
