@@ -12,6 +12,7 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF8_OBJECT = (b'{"', b"{ ", b"{\n", b"{\r\n")
 _NO_NUMBER = re.compile(rb"-?\bInfinity\b|\bNaN\b")
 _MAX_QUOTES = 200_000
+_MAX_NO_NUMBERS = 1_000  # an engine's API has some ten fields of numbers
 
 
 def encoding_of(body: bytes) -> str:
@@ -46,25 +47,29 @@ def without_no_numbers(body: bytes) -> bytes:
     plain = without_escapes(body)
     if count_of(b'"', plain) > _MAX_QUOTES:
         raise Unreadable("not JSON")
-    pieces, depth, at = [], 0, 0
+    pieces, depth, at, left = [], 0, 0, _MAX_NO_NUMBERS
     for number, part in enumerate(plain.split(b'"')):
         end = at + len(part)
         if number % 2:
             pieces.append(body[at:end])
         else:
-            pieces.append(_outside(part, depth))
+            nulled, count = _outside(part, depth, left)
+            pieces.append(nulled)
+            left -= count
             depth += count_of(b"{[", part) - count_of(b"}]", part)
         at = end + 1
     return b'"'.join(pieces)
 
 
-def _outside(part: bytes, depth: int) -> bytes:
-    """`part` lies between two texts and begins at this depth."""
-
-    def null(found: re.Match[bytes]) -> bytes:
-        before = part[: found.start()]
-        if depth + count_of(b"{[", before) - count_of(b"}]", before) > 1:
+def _outside(part: bytes, depth: int, most: int) -> tuple[bytes, int]:
+    """`part` lies between two texts and begins at this depth. Without the no-numbers in it, and how many those were."""
+    pieces: list[bytes] = []
+    at = 0
+    for found in _NO_NUMBER.finditer(part):
+        between = part[at : found.start()]
+        depth += count_of(b"{[", between) - count_of(b"}]", between)
+        if depth > 1 or len(pieces) == most:
             raise Unreadable("not JSON")
-        return b"null"
-
-    return _NO_NUMBER.sub(null, part)
+        pieces.append(between)
+        at = found.end()
+    return b"null".join([*pieces, part[at:]]), len(pieces)

@@ -20,6 +20,9 @@ _CUSTOM_PARAMETERS = {
 }
 """The engine shows a custom tool to the model as a function with one text argument."""
 
+_NAMESPACE_CHARS = 256
+"""A name space may have thousands of functions, and its name becomes a part of the name of each."""
+
 
 class Reasoning(msgspec.Struct):
     """How much the model shall think."""
@@ -124,7 +127,9 @@ def _append(item: Item, messages: list[ChatMessage], last: ChatMessage | None) -
             if last is None:
                 last = {"role": "assistant"}
                 messages.append(last)
-            last["tool_calls"] = [*(last.get("tool_calls") or ()), _call(item)]
+            if (calls := last.get("tool_calls")) is None:
+                calls = last["tool_calls"] = []
+            calls.append(_call(item))
         case "function_call_output" | "custom_tool_call_output":
             messages.append({"role": "tool", "content": item.output, "tool_call_id": item.call_id})
         case "reasoning":
@@ -184,6 +189,8 @@ def _continues(items: str | list[Item]) -> bool:
 
 def _functions(tool: Tool) -> list[Function]:
     if tool.type == "namespace":
+        if len(tool.name or "") > _NAMESPACE_CHARS:
+            raise Unreadable("name too long")
         functions = [f for inner in tool.tools if inner.type == "function" for f in _functions(inner)]
         return [msgspec.structs.replace(f, name=f"{tool.name}__{f.name}") for f in functions]
     if tool.type not in ("function", "custom"):

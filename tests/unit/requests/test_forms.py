@@ -6,9 +6,11 @@ import random
 from typing import Any
 
 import pytest
-from multipick_epp.requests import parse
+from multipick_epp.requests import encoding, parse
 from multipick_epp.requests.base64_data import CUT, without_media
+from multipick_epp.requests.body import Unreadable, count_of
 from multipick_epp.requests.chat_fields import MEDIA_TOKENS
+from multipick_epp.requests.encoding import without_no_numbers
 from multipick_epp.requests.estimate import AUDIO_TOKENS, estimated_tokens
 from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, Truncation, Unread
 
@@ -29,10 +31,10 @@ def chat(body: Any) -> Chat:
     return source
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("named", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_a_body_is_read_in_every_encoding_of_json(encoding: str, ascii_only: bool) -> None:
-    body = json.dumps({"messages": [U]}, ensure_ascii=ascii_only).encode(encoding)
+def test_a_body_is_read_in_every_encoding_of_json(named: str, ascii_only: bool) -> None:
+    body = json.dumps({"messages": [U]}, ensure_ascii=ascii_only).encode(named)
     assert chat(body).messages == [U]
 
 
@@ -45,6 +47,26 @@ def test_numbers_that_json_lacks_are_read_past(number: str) -> None:
 def test_numbers_that_json_lacks_are_not_made_up_where_a_template_may_print_them() -> None:
     body = b'{"messages": [{"role": "user", "content": "hi"}], "chat_template_kwargs": {"x": NaN}}'
     assert parse(CHAT, {}, body) == Unread("not JSON")
+
+
+def test_each_byte_before_a_number_that_json_lacks_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    def counting(characters: bytes, text: bytes) -> int:
+        nonlocal looked_at
+        looked_at += len(text)
+        return count_of(characters, text)
+
+    body = b'{"messages":[],"a":[' + b"1," * 1_000 + b'1],"b":' + b"NaN " * 900 + b"}"
+    monkeypatch.setattr(encoding, "count_of", counting)
+    without_no_numbers(body)
+    assert looked_at < 6 * len(body)
+
+
+@pytest.mark.parametrize("between", [b" ", b' "" '])
+def test_a_body_of_nothing_but_numbers_that_json_lacks_is_not_looked_through(between: bytes) -> None:
+    with pytest.raises(Unreadable, match="not JSON"):
+        without_no_numbers(b'{"a":' + (b"NaN" + between) * 1_001 + b"}")
 
 
 @pytest.mark.parametrize("no", [False, 0, 0.0, "false", "False", "0", "off", "no", "n", "f"])
@@ -211,8 +233,8 @@ def test_bodies_that_were_damaged_anywhere_end_in_a_prompt_or_a_reason(seed: int
     ]
     for _ in range(100):
         path, sent = rng.choice(bodies)
-        encoding = rng.choice(["utf-8", "utf-8", "utf-16", "utf-32-be", "utf-8-sig"])
-        body = bytearray(json.dumps(sent).encode(encoding))
+        named = rng.choice(["utf-8", "utf-8", "utf-16", "utf-32-be", "utf-8-sig"])
+        body = bytearray(json.dumps(sent).encode(named))
         for _ in range(rng.randint(1, 6)):
             at = rng.randrange(len(body))
             piece = rng.choice([b"", b'"', b"\\", b"NaN", b"[", b"}", b"null", b"\xff", b"\\ud800", b"1e999", b"\x00"])

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from multipick_epp.requests import parse
-from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds
+from multipick_epp.requests import parse, responses
+from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt, Text, TokenIds
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -187,3 +187,13 @@ def test_system_messages_in_between_are_marked_in_anthropic_only() -> None:
     assert chat(read(MESSAGES, {"messages": late})).inline_system
     assert not chat(read(MESSAGES, {"messages": HI, "system": "s"})).inline_system
     assert not chat(read(CHAT, {"messages": late})).inline_system
+
+
+def test_the_calls_of_a_turn_are_kept_in_one_list_however_many_come() -> None:
+    call = responses.Item(type="function_call", call_id="c", name="f", arguments="{}")
+    messages: list[ChatMessage] = [{"role": "assistant", "content": "a"}]
+    responses._append(call, messages, messages[0])
+    first = messages[0]["tool_calls"]
+    responses._append(call, messages, messages[0])
+    assert messages[0]["tool_calls"] is first
+    assert len(first or ()) == 2

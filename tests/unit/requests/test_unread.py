@@ -73,6 +73,7 @@ def tool_calls(*calls: Any) -> dict[str, Any]:
         (RESPONSES, {"input": [{"type": "function_call", "name": "f"}]}, "unknown tool call"),
         (RESPONSES, {"input": [{"role": "assistant", "content": []}]}, "unknown input item"),
         (RESPONSES, {"input": "x", "tools": [{"type": "function"}]}, "unexpected fields"),
+        (RESPONSES, {"input": "x", "tools": [{"type": "namespace", "name": "n" * 257}]}, "name too long"),
         (MESSAGES, {"messages": [{"role": "tool", "content": "x"}]}, "unexpected fields"),
         (MESSAGES, user([{"type": "document", "source": {}}]), "unknown content part"),
         (MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "tool_use"}]}]}, "unknown tool call"),
