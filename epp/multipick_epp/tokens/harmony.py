@@ -20,6 +20,7 @@ from tokenizers import Tokenizer as Backend
 from multipick_epp.requests.prompt import Api, Chat
 from multipick_epp.tokens.chunks import CHUNK_CHARS, allows_chunks, chunks
 from multipick_epp.tokens.fast import Encode
+from multipick_epp.tokens.harmony_bounds import check_name, check_tools
 from multipick_epp.tokens.harmony_lines import Line, chat_lines, response_lines, without_old_thoughts
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.segments import Ids, Literal, Segment, as_ids
@@ -88,6 +89,8 @@ class Harmony:
         if instructions or tools:
             segments += self._developer(instructions, tools)
         for line in without_old_thoughts(lines):
+            check_name(line.name)
+            check_name(line.recipient)
             if line.role == "developer":
                 segments += self._developer(line.texts[0], ())
             elif line.calls:
@@ -120,8 +123,10 @@ class Harmony:
         return [_opening(Line("developer", ())), *self._texts(["\n\n".join(told)]), _END]
 
     def _describe(self, tools: str) -> str:
-        """The text of a developer's message with these functions alone."""
-        namespace = {"functions": {"name": "functions", "tools": json.loads(tools)}}
+        """The text of a developer's message with these functions alone. Raises NoText."""
+        described = json.loads(tools)
+        check_tools(described)
+        namespace = {"functions": {"name": "functions", "tools": described}}
         message = {"role": "developer", "content": [{"type": "developer_content", "tools": namespace}]}
         text: str = self._library.decode(self._render(json.dumps(message), tools=True)[_HEADER_TOKENS:-1])
         return text
