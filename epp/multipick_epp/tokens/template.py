@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NoReturn
 
 import jinja2
@@ -35,6 +35,10 @@ _PIECES_A_CHECK = 200
 _KEPT_JSON = 2_048
 _KEPT_JSON_BYTES = 8_000
 """What is kept of what templates wrote as JSON: so many values, each of so many bytes at most; 32 MB at worst."""
+
+MAX_INDENTED = 200_000
+"""Values that are written as JSON with an indent, each counted by its depth: Python's encoder hands it through all
+levels, and writes as many indents before it. So many take 15 ms."""
 
 
 class _Generation(Extension):
@@ -154,7 +158,21 @@ def _tojson(
             packed = msgspec.msgpack.encode(value)
             if len(packed) <= _KEPT_JSON_BYTES:
                 return _json_of(packed)
+    if indent is not None:
+        _check_indented(value)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _check_indented(value: Any) -> None:
+    """Raises NoText where there is too much in it."""
+    left, depth, work = [value], 0, 0
+    while left:  # one level after the other
+        depth += 1
+        work += depth * len(left)
+        if work > MAX_INDENTED:
+            raise NoText("too long")
+        inner = [each.values() if isinstance(each, dict) else each for each in left if isinstance(each, dict | list)]
+        left = [*chain.from_iterable(inner)]
 
 
 @lru_cache(maxsize=_KEPT_JSON)

@@ -68,6 +68,16 @@ def test_a_text_grows_to_its_bound_and_no_further() -> None:
         render(source, max_chars=99_999)
 
 
+def test_json_with_an_indent_is_bounded_by_its_values_and_how_deep_they_are() -> None:
+    deep: Any = [1] * 2_000
+    for _ in range(300):
+        deep = {"a": deep}
+    assert len(render("{{ value | tojson }}", 100_000, value=deep)) == 300 * 7 + 2_000 * 3
+    with pytest.raises(NoText, match="too long"):
+        render("{{ value | tojson(indent=1) }}", 10**9, value=deep)
+    assert len(render("{{ value | tojson(indent=1) }}", 10**6, value=[{"a": [1, 2]}] * 5_000)) > 10_000
+
+
 def test_a_slow_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_module, "MAX_RENDER_S", 0.0)
     with pytest.raises(NoText, match="too slow"):
