@@ -44,11 +44,16 @@ def check_values(json: bytes) -> None:
         return
     if _structure(json) <= MAX_VALUES:  # of the texts, too: an upper bound, and for most bodies enough
         return
+    if values_of(json) > MAX_VALUES:
+        raise Unreadable("too many values")
+
+
+def values_of(json: bytes) -> int:
+    """How many values it has; more than `MAX_VALUES` where it has too many texts to tell."""
     plain = without_escapes(json)
     if count_of(b'"', plain) > 4 * MAX_VALUES:  # a name and a text for each value
-        raise Unreadable("too many values")
-    if _structure(outside_texts(plain)) > MAX_VALUES:
-        raise Unreadable("too many values")
+        return MAX_VALUES + 1
+    return _structure(outside_texts(plain))
 
 
 def without_escapes(json: bytes) -> bytes:

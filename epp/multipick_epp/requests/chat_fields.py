@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import Scalar, Unreadable
+from multipick_epp.requests.body import MAX_VALUES, Scalar, Unreadable, values_of
 from multipick_epp.requests.prompt import ChatMessage, Truncation
 
 MEDIA_TOKENS = 1_000
@@ -110,6 +110,23 @@ def media_of(part: Mapping[str, Any]) -> str | None:
     if isinstance(kind, str) and part.get("uuid") is None:
         return MEDIA_PARTS.get(kind)
     return next((modality for field, modality in MEDIA_PARTS.items() if field in part), None)
+
+
+def check_arguments(messages: Iterable[ChatMessage]) -> None:
+    """Raises Unreadable where the arguments of all calls, which are decoded for the template, hold too many values."""
+    calls = (call for message in messages for call in message.get("tool_calls") or ())
+    check_inner([call["function"]["arguments"] for call in calls])
+
+
+def check_inner(texts: Sequence[str]) -> None:
+    """Raises Unreadable where texts that are JSON themselves hold too many values, all together."""
+    if sum(map(len, texts)) <= 2 * MAX_VALUES:
+        return
+    left = MAX_VALUES
+    for text in texts:
+        left -= values_of(text.encode("utf-8", "surrogatepass"))
+        if left < 0:
+            raise Unreadable("too many values")
 
 
 def truncation_of(truncate_prompt_tokens: Scalar, side: Scalar, *, left: bool = True) -> Truncation | None:

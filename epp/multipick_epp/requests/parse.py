@@ -6,7 +6,8 @@ import msgspec
 
 from multipick_epp.requests import anthropic, chat, completions, embeddings, generate, responses
 from multipick_epp.requests.base64_data import without_media
-from multipick_epp.requests.body import MAX_BYTES, Unreadable
+from multipick_epp.requests.body import MAX_BYTES, MAX_VALUES, Unreadable
+from multipick_epp.requests.chat_fields import check_arguments
 from multipick_epp.requests.encoding import as_utf8, has_no_numbers, without_no_numbers
 from multipick_epp.requests.errors import api_of
 from multipick_epp.requests.prompt import Api, Chat, Prompt, Unread
@@ -43,8 +44,8 @@ def parse(path: str, headers: Mapping[str, str], body: bytes) -> Prompt | Unread
         whole = as_utf8(body)
         kept = without_media(whole)
         prompt = _parse(parser, kept)
-        if kept is not whole and isinstance(prompt.source, Chat):
-            check_uncut(prompt.source)
+        if isinstance(prompt.source, Chat):
+            _check(prompt.source, is_cut=kept is not whole)
     except Unreadable as unreadable:
         return Unread(unreadable.reason, unreadable.prompt_tokens)
     except msgspec.ValidationError:
@@ -67,3 +68,11 @@ def _parse(parser: Callable[[bytes], Prompt], body: bytes) -> Prompt:
         if not has_no_numbers(body):
             raise
         return parser(without_no_numbers(body))
+
+
+def _check(chat: Chat, *, is_cut: bool) -> None:
+    """Raises Unreadable for what is wrong in a chat of any API."""
+    if is_cut:
+        check_uncut(chat)
+    if chat.size > 2 * MAX_VALUES:  # of less, nothing in it can have too many
+        check_arguments(chat.messages)

@@ -16,6 +16,8 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
+from multipick_epp.requests.body import MAX_VALUES, Unreadable
+from multipick_epp.requests.chat_fields import check_inner
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage
 from multipick_epp.tokens.chunks import CHUNK_CHARS, chunks, spans_words
 from multipick_epp.tokens.efforts import least_effort
@@ -121,6 +123,7 @@ class Mistral:
             raise NoText("template in the request")  # refused, but by Responses, which take variables for nothing good
         if not chat.messages:
             raise NoText("no messages")
+        _check_results(chat)
         answered = chat.messages[-1]["role"] == "assistant"
         if chat.add_generation_prompt if answered else chat.continue_final_message:
             raise NoText("no message to continue")
@@ -142,6 +145,21 @@ class Mistral:
             return self.segments(Chat([{"role": "user", "content": "Hi"}], reasoning_effort=effort))
         except NoText:
             return None
+
+
+def _check_results(chat: Chat) -> None:
+    """Raises NoText where the results of tools, which the library decodes as JSON, hold too many values."""
+    if chat.size <= 2 * MAX_VALUES:
+        return
+    contents = [message.get("content") or "" for message in chat.messages if message["role"] == "tool"]
+    try:
+        check_inner([each if isinstance(each, str) else "".join(map(_text, each)) for each in contents])
+    except Unreadable as unreadable:
+        raise NoText(unreadable.reason) from unreadable
+
+
+def _text(part: str | dict[str, Any]) -> str:
+    return part if isinstance(part, str) else str(part.get("text", ""))
 
 
 def _with_short_ids(message: ChatMessage) -> Any:

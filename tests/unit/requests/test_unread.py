@@ -141,6 +141,28 @@ def test_a_body_that_would_take_much_memory_is_not_decoded(body: bytes, why: str
     assert reason(CHAT, body) == why
 
 
+MANY = json.dumps([{}] * (MAX_VALUES // 6))
+CODE = json.dumps({"text": "f(a, [b, {c}])\n" * 2_000})
+
+
+def calls(path: str, arguments: str, times: int) -> dict[str, Any]:
+    if path == RESPONSES:
+        call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": arguments}
+        return {"input": [call] * times}
+    return tool_calls(*[{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}] * times)
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, EMBEDDINGS])
+def test_the_values_in_the_arguments_of_all_calls_are_bounded_together(path: str) -> None:
+    assert isinstance(parse(path, {}, json.dumps(calls(path, MANY, 2)).encode()), Prompt)
+    assert reason(path, calls(path, MANY, 4)) == "too many values"
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, EMBEDDINGS])
+def test_code_in_the_arguments_of_calls_is_a_text_however_many_brackets_it_has(path: str) -> None:
+    assert isinstance(parse(path, {}, json.dumps(calls(path, CODE, 20)).encode()), Prompt)
+
+
 def test_a_million_token_ids_are_read() -> None:
     body = json.dumps({"prompt": [*range(100_000, 1_100_000)]}).encode()
     assert isinstance(parse(COMPLETIONS, {}, body), Prompt)

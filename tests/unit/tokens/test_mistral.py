@@ -1,5 +1,6 @@
 """Models with Mistral's own tokenizer: written as `mistral-common` itself does it."""
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ import mistral_common
 import pytest
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
-from multipick_epp.requests.prompt import Chat, ChatMessage, Text
+from multipick_epp.requests import parse
+from multipick_epp.requests.body import MAX_VALUES
+from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt, Text
 from multipick_epp.tokens import EngineSettings, Tokenizer, Untokenised
 from multipick_epp.tokens.families import own_tokenizer
 from multipick_epp.tokens.model import OnlyEngines
@@ -148,3 +151,18 @@ async def test_a_chat_of_any_length_has_the_same_ids_on_the_event_loop(tokenizer
     found = await tokenizer.encode(chat)
     assert not isinstance(found, Untokenised)
     assert list(found) == ids(tokenizer, chat)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_the_values_in_the_results_of_tools_are_bounded_together(tokenizer: Tokenizer, parts: bool) -> None:
+    def answered(times: int) -> Any:
+        many = json.dumps([{}] * (MAX_VALUES // 6))
+        content: Any = [{"type": "text", "text": many}] if parts else many
+        result = {"role": "tool", "tool_call_id": CALL["id"], "content": content}
+        called = {"role": "assistant", "tool_calls": [CALL]}
+        prompt = parse("/v1/chat/completions", {}, json.dumps({"messages": [U, *[called, result] * times]}).encode())
+        assert isinstance(prompt, Prompt)
+        return tokenizer.encode_now(prompt.source)
+
+    assert not isinstance(answered(2), Untokenised)
+    assert answered(4) == Untokenised("too many values")
