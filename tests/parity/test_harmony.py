@@ -53,3 +53,13 @@ def test_a_long_word_outside_of_texts_ends_as_too_long(tokenizer: Tokenizer) -> 
     ]
     assert {ids(tokenizer, chat, **body) for body in long} == {Untokenised("too long")}
     assert len(ids(tokenizer, chat, messages=[U, calling("f"), {"role": "user", "content": WORD}])) > 100
+
+
+def test_tools_that_are_nested_too_deeply_have_no_ids(tokenizer: Tokenizer) -> None:
+    for depth in (600, 980, 985, 990):  # of the deepest that are read, some can't be written any more
+        parameters = '{"a":' * depth + "1" + "}" * depth
+        tools = '[{"type":"function","function":{"name":"f","parameters":' + parameters + "}}]"
+        body = '{"messages":[{"role":"user","content":"x"}],"tools":' + tools + "}"
+        prompt = parse("/v1/chat/completions", {}, body.encode())
+        found = tokenizer.encode_now(prompt.source) if isinstance(prompt, Prompt) else Untokenised(prompt.reason)
+        assert found in (Untokenised("nested too deeply"), Untokenised("too long"))

@@ -144,6 +144,8 @@ def _of_item(item: Mapping[str, Any], names: dict[Any, str]) -> Line | None:
             thoughts = item.get("content")
             if not thoughts:
                 return None
+            if not isinstance(thoughts, list):
+                raise NoText("unknown input item")
             return Line("assistant", ("\n".join(_text(part.get("text")) for part in thoughts),), channel="analysis")
         case _:
             raise NoText("unknown input item")

@@ -101,7 +101,7 @@ class RemoteTokenizer:
         path = _RENDERED.get(chat.sent.api) if chat.sent else None
         if path is None or chat.sent is None:
             path = _RENDERED[Api.CHAT]
-            request = msgspec.json.encode({"model": self._model} | _request(chat, self._effort(chat)))
+            request = _as_json({"model": self._model} | _request(chat, self._effort(chat)))
         else:
             request = chat.sent.body
         answer = await self._engines.render(endpoint, path, request, self._deadline_s)
@@ -128,8 +128,16 @@ class RemoteTokenizer:
         return (self.settings.disabled_thinking_effort or "none") if chat.thinking_off else chat.reasoning_effort
 
     async def _tokenize(self, endpoint: Endpoint, question: Mapping[str, Any]) -> "array[int] | Unanswered":
-        body = msgspec.json.encode({"model": self._model, **question})
+        body = _as_json({"model": self._model, **question})
         return await self._engines.tokenize(endpoint, body, self._deadline_s)
+
+
+def _as_json(request: Mapping[str, Any]) -> bytes:
+    """Raises NoText for what could just be decoded, and is nested one level deeper now."""
+    try:
+        return msgspec.json.encode(request)
+    except RecursionError as error:
+        raise NoText("nested too deeply") from error
 
 
 def _result(answer: "array[int] | Unanswered") -> Sequence[int] | Untokenised:

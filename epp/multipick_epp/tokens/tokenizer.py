@@ -139,9 +139,23 @@ class Tokenizer:
         """In any thread. Raises NoText."""
         if isinstance(source, Chat) and self._family is Family.ENGINE:
             raise NoText("only the engine writes these chats")
-        if isinstance(source, Chat) and self._chats:
-            return as_split(self._chats.segments(replace(source, messages=self._templates.in_order(source))))
-        text = source.text if isinstance(source, Text) else self._templates.render(source)
+        written = source.text if isinstance(source, Text) else self._written(source)
+        return as_split(written) if isinstance(written, list) else self._as_text(written)
+
+    def _written(self, chat: Chat) -> str | list[Segment]:
+        """The chat as a text, or as the segments of a family's own code. Raises NoText, whatever is wrong with it."""
+        try:
+            if self._chats:
+                return self._chats.segments(replace(chat, messages=self._templates.in_order(chat)))
+            return self._templates.render(chat)
+        except NoText:
+            raise
+        except RecursionError as error:
+            raise NoText("nested too deeply") from error
+        except Exception as error:  # any: of a client's values, in more shapes than engines take
+            raise NoText("unexpected fields") from error
+
+    def _as_text(self, text: str) -> Split:
         if len(text) > MAX_CHARS:
             raise NoText("too long")
         return self._grown.split(text)

@@ -79,6 +79,7 @@ def test_items_of_responses_keep_their_order() -> None:
         {"input": "a", "tools": [{"type": "custom", "name": "c"}]},
         {"input": [{"role": "robot", "content": "x"}]},
         {"input": [{"role": "user", "content": 7}]},
+        {"input": [{"type": "reasoning", "content": "r"}]},
         {"input": 7},
     ],
 )

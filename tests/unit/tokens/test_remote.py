@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from multipick_epp.engines import EngineClient
 from multipick_epp.requests import parse
-from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSource
+from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent, Text, TokenIds, TokenSource
 from multipick_epp.tokens import (
     ALL_PARTS,
     EngineSettings,
@@ -125,6 +125,20 @@ async def test_what_is_no_variable_of_a_template_is_not_given_to_tokenize(
 ) -> None:
     chat = Chat([U], template_kwargs={name: "x"})
     assert await remote(engine, engines).encode(chat) == Untokenised("not a template variable")
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_what_is_nested_too_deeply_to_be_sent_is_not_asked(
+    engine: Engine, engines: EngineClient, is_open: bool
+) -> None:
+    engine.open = is_open
+    nested: dict[str, Any] = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    sent = None if is_open else Sent(Api.CHAT, b"{}")  # the client's own goes to a render path as it is
+    found = await remote(engine, engines).encode(Chat([U], template_kwargs=nested, sent=sent))
+    assert found == Untokenised("nested too deeply")
     assert engine.asked == []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multipick_epp.requests import parse
 from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSource
-from multipick_epp.tokens import EngineSettings, Tokenizer, Untokenised
+from multipick_epp.tokens import EngineSettings, Tokenizer, Untokenised, chat_text
 from multipick_epp.tokens import tokenizer as tokenizer_module
 from multipick_epp.tokens.files import read_model
 from multipick_epp.tokens.segments import Ids, Segment, Segmenter
@@ -289,3 +289,18 @@ def test_the_engines_own_template_can_be_given_by_text_and_by_name(tmp_path: Pat
         tokenizer = Tokenizer.load(path, settings=EngineSettings(chat_template=given))
         assert len(ids_of(tokenizer.encode_now(chat("the dog")))) == 1
         tokenizer.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RecursionError(), "nested too deeply"), (AttributeError("text"), "unexpected fields")],
+)
+async def test_no_error_of_what_writes_chats_leaves_the_tokenizer(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(chat_text, "conversation", fail)
+    for source in (chat("a"), chat(*map(str, range(300)))):
+        assert await tokenizer.encode(source) == tokenizer.encode_now(source) == Untokenised(reason)
