@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2.defaults import DEFAULT_NAMESPACE
+
 from multipick_epp.requests.prompt import Chat, ChatMessage
 from multipick_epp.tokens.conversation import MEDIA_MARK, conversation, inline_system_first
 from multipick_epp.tokens.efforts import least_effort
@@ -13,6 +15,9 @@ from multipick_epp.tokens.template import ChatTemplate
 NOT_VARIABLES = frozenset({"chat_template", "conversation", "messages"})
 """The engine refuses a request that gives these as template variables."""
 
+_OWN = frozenset(DEFAULT_NAMESPACE)
+"""What every template has, such as `range`: the engine gives it no variable of that name."""
+
 
 class ChatText:
     """Renders the chats of one model."""
@@ -22,7 +27,7 @@ class ChatText:
     ) -> None:
         """`templates` by name. Raises ValueError for what is no template."""
         self._settings = settings
-        self._given = {"documents": None, **special_tokens, **settings.default_chat_template_kwargs}
+        self._given = {"documents": None, **special_tokens, **_taken(settings.default_chat_template_kwargs)}
         self._max_chars = max_chars
         if settings.chat_template is not None:
             templates = {"default": templates.get(settings.chat_template, settings.chat_template)}
@@ -80,7 +85,7 @@ class ChatText:
         if given:
             if not NOT_VARIABLES.isdisjoint(given):
                 raise NoText("not a template variable")
-            variables |= {name: value for name, value in given.items() if value is not None and value != "auto"}
+            variables |= {name: it for name, it in _taken(given).items() if it is not None and it != "auto"}
         effort = self._least_effort if chat.thinking_off else chat.reasoning_effort
         if effort is not None:
             variables["reasoning_effort"] = effort
@@ -96,3 +101,8 @@ class ChatText:
             return self.render(Chat([{"role": "user", "content": "Hi"}], reasoning_effort=effort))
         except NoText:
             return None
+
+
+def _taken(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the engine gives to the template."""
+    return {name: value for name, value in given.items() if name not in _OWN}

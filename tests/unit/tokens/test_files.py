@@ -177,6 +177,14 @@ def test_the_engines_default_variables_hold_unless_the_request_says_otherwise(fo
     )
 
 
+@pytest.mark.parametrize("name", ["range", "namespace", "dict", "joiner", "cycler", "lipsum"])
+def test_no_variable_stands_for_what_every_template_has(folder: Path, name: str) -> None:
+    source = f"{{{{ {name} is string }}}}|{{{{ b }}}}"
+    given = Chat([U], template_kwargs={name: "x", "b": 1})
+    assert rendered(folder, given, chat_template=source) == "False|1"
+    assert rendered(folder, Chat([U]), chat_template=source, default_chat_template_kwargs={name: "x"}) == "False|"
+
+
 def test_engines_can_be_told_to_hide_unused_tools(folder: Path) -> None:
     unused = Chat([U], tools=[{"a": 1}], tool_choice_none=True)
     source = "{{ tools is none }}"
