@@ -5,7 +5,7 @@ from typing import Any, Literal, Required, TypedDict
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, lenient_bool, salt
-from multipick_epp.requests.chat_fields import Function, find_media, only_texts, truncation_of
+from multipick_epp.requests.chat_fields import Function, find_media, keeps_end, only_texts, truncation_of
 from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
@@ -129,6 +129,7 @@ def parse(body: bytes) -> Prompt:
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
+        keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
     )

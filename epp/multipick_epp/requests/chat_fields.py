@@ -144,3 +144,11 @@ def truncation_of(truncate_prompt_tokens: Scalar, side: Scalar, *, left: bool = 
     if tokens == 0 or side not in (None, "left", "right"):
         raise Unreadable("truncated prompt", tokens)
     return Truncation(tokens, left if side is None else side == "left", named=side is not None)
+
+
+def keeps_end(truncate_prompt_tokens: Scalar, side: Scalar, *, left: bool = True) -> bool:
+    """Whether the engine keeps the last tokens of what is longer than the model's context, where `truncation_of` found
+    the fields to be right.
+    """
+    to_context = truncate_prompt_tokens is not None and int(truncate_prompt_tokens) < 0
+    return to_context and (left if side is None else side == "left")

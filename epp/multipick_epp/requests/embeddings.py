@@ -6,7 +6,7 @@ import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, is_given, salt
 from multipick_epp.requests.chat import SentMessage, message
-from multipick_epp.requests.chat_fields import find_media, truncation_of
+from multipick_epp.requests.chat_fields import find_media, keeps_end, truncation_of
 from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Api, Chat, Prompt, Sent, Truncation
 from multipick_epp.requests.token_ids import sources
@@ -52,6 +52,7 @@ def parse(body: bytes) -> Prompt:
         source=first,
         batch=batch,
         cache_salt=salt(sent.cache_salt, sent.extra_key),
+        keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side, left=False),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
     )
@@ -75,6 +76,7 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], truncation: Trunca
         ),
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
+        keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side, left=False),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
     )

@@ -114,6 +114,7 @@ class Prompt(msgspec.Struct, frozen=True, gc=False):
     cache_salt: str | None = None
     guessed_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
     reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
+    keeps_end: bool = False  # of a prompt that is longer than the model's context, the engine keeps the last tokens
     max_tokens: int | None = None  # that the engine keeps of each, where the request says so
     lora_names: frozenset[str | None] = frozenset()  # of SGLang's `lora_path`; None: the base model, for some prompts
 

@@ -71,6 +71,7 @@ class Body(msgspec.Struct):
     tool_choice: str | dict[str, Any] | None = None
     reasoning: Reasoning | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    truncation: Scalar = "disabled"  # else what is longer than the model's context is cut
     cache_salt: str | None = None
     extra_key: Scalar = None
 
@@ -103,6 +104,7 @@ def parse(body: bytes) -> Prompt:
         ),
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
+        keeps_end=sent.truncation != "disabled",
     )
 
 

@@ -63,6 +63,19 @@ async def test_no_prompt_is_charged_or_hashed_beyond_the_models_length() -> None
     assert chains.by_size[16] == block_keys(ROOT, ids[:1_000], 16)
 
 
+@pytest.mark.parametrize("tokens", [999, 1_000, 5_000])
+async def test_a_prompt_of_which_the_engine_keeps_the_end_is_not_known_by_its_beginning(tokens: int) -> None:
+    body = json.dumps({"prompt": [*range(tokens)], "truncate_prompt_tokens": -1}).encode()
+    reading = reader(1_000)
+    found = await reading.read(PickRequest("POST", PATH, {}, body, len(body)))
+    reading.close()
+    if tokens < 1_000:
+        assert isinstance(found, Known)
+    else:
+        assert isinstance(found, Blind)
+        assert found.reason == "truncated prompt"
+
+
 async def test_without_a_length_of_the_model_a_million_tokens_are_the_most() -> None:
     reading = reader()
     found = await reading.read(PickRequest("POST", PATH, {}, b'{"prompt":[' + b"1," * 2_000_000 + b"1]}", 4_000_000))

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from multipick_epp.requests import parse, responses
 from multipick_epp.requests.prompt import Chat, ChatMessage, Prompt, Text, TokenIds
 
@@ -131,7 +132,29 @@ def test_sglangs_adapter_is_the_model() -> None:
 
 
 def test_cutting_what_is_longer_than_the_context_changes_no_prompt_that_fits() -> None:
-    assert read(CHAT, {"messages": HI, "truncate_prompt_tokens": -1}) == read(CHAT, {"messages": HI})
+    cut = read(CHAT, {"messages": HI, "truncate_prompt_tokens": -1})
+    assert cut == replace(read(CHAT, {"messages": HI}), keeps_end=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "keeps_end"),
+    [
+        (CHAT, {"truncate_prompt_tokens": "-1"}, True),
+        (CHAT, {"truncate_prompt_tokens": -1, "truncation_side": "right"}, False),
+        (CHAT, {"truncate_prompt_tokens": 5}, False),
+        (COMPLETIONS, {"truncate_prompt_tokens": -1}, True),
+        (EMBEDDINGS, {"truncate_prompt_tokens": -1}, False),
+        (EMBEDDINGS, {"truncate_prompt_tokens": -1, "truncation_side": "left"}, True),
+        (RESPONSES, {"truncation": "auto"}, True),
+        (RESPONSES, {"truncation": None}, True),
+        (RESPONSES, {"truncation": "disabled"}, False),
+        (RESPONSES, {}, False),
+    ],
+)
+def test_a_request_tells_whether_the_end_of_a_prompt_beyond_the_context_is_kept(
+    path: str, fields: dict[str, Any], keeps_end: bool
+) -> None:
+    assert read(path, SMALLEST[path] | fields).keeps_end is keeps_end
 
 
 @pytest.mark.parametrize(
