@@ -1,6 +1,7 @@
 """Token ids in this process: for the picker's event loop (`encode`), and for programs without one (`encode_now`)."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from multipick_epp.tokens.worker import Worker
 
 if TYPE_CHECKING:
     from array import array
+
+log = logging.getLogger(__name__)
 
 MAX_CHARS = 8_000_000
 """Longer texts are not tokenised: two million tokens."""
@@ -153,6 +156,7 @@ class Tokenizer:
         except RecursionError as error:
             raise NoText("nested too deeply") from error
         except Exception as error:  # any: of a client's values, in more shapes than engines take
+            log.debug("a chat can't be written", exc_info=True)
             raise NoText("unexpected fields") from error
 
     def _as_text(self, text: str) -> Split:
