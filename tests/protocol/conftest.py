@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
-from multipick_epp.extproc.driver import Failure, Stage, StreamOptions
+from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.effects import Undecided
 from multipick_epp.extproc.health import Health
+from multipick_epp.extproc.interfaces import Failure, Stage
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.tls import Certificate
 from multipick_epp.extproc.transports import ExtProcServer, Transport, ext_proc_server

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack, suppress
 import grpc
 import pytest
 from multipick_epp.extproc.connections import Connections
-from multipick_epp.extproc.driver import Failure, StreamOptions
+from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health
+from multipick_epp.extproc.interfaces import Failure
 from multipick_epp.extproc.transports import Transport, ext_proc_server
 from multipick_epp.proto.ext_proc_pb2 import HttpHeaders, ProcessingRequest, ProcessingResponse
 from multipick_epp.types import Endpoint

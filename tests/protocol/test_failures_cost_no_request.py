@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import grpc
 import pytest
-from multipick_epp.extproc.driver import Failure, StreamOptions
+from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE
+from multipick_epp.extproc.interfaces import Failure
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.types import Endpoint
 from multipick_sim.local.bootstrap import Bootstrap, render

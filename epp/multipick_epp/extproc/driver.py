@@ -7,9 +7,8 @@ that, with the other requests of the same turn, so that a client who leaves mean
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from enum import StrEnum
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -25,8 +24,8 @@ from multipick_epp.extproc.effects import (
     Missed,
     Send,
     Told,
-    Undecided,
 )
+from multipick_epp.extproc.interfaces import Failure, Observer, Stage, Transport
 from multipick_epp.extproc.messages import MessageError, of_chunk, read_other
 from multipick_epp.extproc.pick import NoPick, Pick, Picker, PickRequest
 from multipick_epp.extproc.reserved import ReservedFields
@@ -36,59 +35,6 @@ from multipick_epp.tasks.cohort import Cohort, Member
 from multipick_epp.tokens.outcome import NoText
 
 log = logging.getLogger(__name__)
-
-
-class Transport(Protocol):
-    """The wire under one stream. No call raises, also when the wire is gone."""
-
-    def send(self, data: bytes) -> None:
-        """Send one message behind those before it."""
-
-    def end(self) -> None:
-        """End the stream with status OK behind all that was sent."""
-
-    def pause(self) -> None:
-        """Take nothing more from the gateway for now: let its flow control hold it."""
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-
-
-class Stage(StrEnum):
-    """Where the time from a request's first byte here to its pick goes."""
-
-    RECEIVE = "receive"  # from the first message until the picker is asked: the gateway sends the body
-    PICK = "pick"  # until the picker decided
-    REPLY = "reply"  # until the answer is with the transport
-
-
-class Failure(StrEnum):
-    """What went wrong on a stream."""
-
-    PICK_RAISED = "pick_raised"
-    PICK_TIMEOUT = "pick_timeout"
-    UNREADABLE = "unreadable"  # bytes that are no message
-    INTERNAL = "internal"  # a defect of ours, caught
-    SILENT = "silent"  # opened, and no message came
-
-
-class Observer(Protocol):
-    """Who counts and times. No call raises or waits."""
-
-    def opened(self) -> None:
-        """A stream began."""
-
-    def closed(self) -> None:
-        """It ended; comes exactly once for each `opened`."""
-
-    def stage(self, stage: Stage, seconds: float) -> None:
-        """A stage of a decision took so long."""
-
-    def failed(self, failure: Failure) -> None:
-        """Something went wrong; the request goes on without a pick where that is possible."""
-
-    def undecided(self, how: Undecided) -> None:
-        """A request left without a pick."""
 
 
 @dataclass(frozen=True, slots=True)

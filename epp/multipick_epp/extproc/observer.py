@@ -1,7 +1,7 @@
-"""`extproc.driver.Observer` over Prometheus: streams that are open, where their time goes, what failed."""
+"""`extproc.interfaces.Observer` over Prometheus: streams that are open, where their time goes, what failed."""
 
-from multipick_epp.extproc.driver import Failure, Stage
 from multipick_epp.extproc.effects import Undecided
+from multipick_epp.extproc.interfaces import Failure, Stage
 from multipick_epp.telemetry.metrics import Metrics
 
 

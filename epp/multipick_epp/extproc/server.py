@@ -14,8 +14,9 @@ import grpc
 
 from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.drain import UNDECIDED_S, stop_all
-from multipick_epp.extproc.driver import Common, Conversation, Observer, StreamOptions
+from multipick_epp.extproc.driver import Common, Conversation, StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE, Health, ServingStatus
+from multipick_epp.extproc.interfaces import Observer
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.tls import Certificate
 from multipick_epp.proto.grpc_health_pb2 import HealthCheckRequest, HealthCheckResponse

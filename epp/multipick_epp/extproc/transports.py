@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from multipick_epp.extproc.connections import Connections
-from multipick_epp.extproc.driver import Observer as StreamObserver
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.http2 import server as http2
 from multipick_epp.extproc.http2.listener import Refused
+from multipick_epp.extproc.interfaces import Observer as StreamObserver
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.tls import Certificate
 

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from multipick_epp.extproc import alarms
 from multipick_epp.extproc.collected import Bounds
-from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
+from multipick_epp.extproc.driver import Conversation, StreamOptions
 from multipick_epp.extproc.effects import Undecided
+from multipick_epp.extproc.interfaces import Failure, Stage
 from multipick_epp.extproc.messages import SERVED_KEY
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage

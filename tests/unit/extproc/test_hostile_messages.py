@@ -8,8 +8,9 @@ from gateway_messages import read
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multipick_epp.extproc.driver import Conversation, Failure, Stage, StreamOptions
+from multipick_epp.extproc.driver import Conversation, StreamOptions
 from multipick_epp.extproc.effects import Undecided
+from multipick_epp.extproc.interfaces import Failure, Stage
 from multipick_epp.extproc.messages import MAX_SUBSET, MessageError, RequestHeaders, ResponseHeaders
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage

@@ -5,12 +5,13 @@ from typing import Final
 
 from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.drain import stop_all
-from multipick_epp.extproc.driver import Common, Conversation, Observer, StreamOptions
+from multipick_epp.extproc.driver import Common, Conversation, StreamOptions
 from multipick_epp.extproc.health import Health
 from multipick_epp.extproc.http2 import calls
 from multipick_epp.extproc.http2.bounds import Bounds
 from multipick_epp.extproc.http2.listener import Listener, Refused
 from multipick_epp.extproc.http2.stream import Stream
+from multipick_epp.extproc.interfaces import Observer
 from multipick_epp.extproc.pick import Picker
 from multipick_epp.extproc.tls import Certificate
 from multipick_epp.tasks.quiet import quiet
