@@ -124,10 +124,13 @@ class LocalIndex:
 
         Where no event has told what caches there are, in one that is guessed to be.
         """
-        caches = self._caches.of_endpoint(endpoint)
-        if not any(cache.medium == GPU for cache in caches) and self._new_cache(guess := Cache(endpoint, block_size)):
-            self._guessed[endpoint] = guess
-        for bit in self._on_gpu(endpoint, block_size):
+        bits = self._on_gpu(endpoint, block_size)
+        if not bits and not any(cache.medium == GPU for cache in self._caches.of_endpoint(endpoint)):
+            guess = Cache(endpoint, block_size)
+            if bit := self._new_cache(guess):
+                self._guessed[endpoint] = guess
+                bits = [bit]
+        for bit in bits:
             self._expected.add(bit, keys, deadline, owner)
 
     def withdraw(self, owner: ReservationId) -> Sequence[BlockKey]:
