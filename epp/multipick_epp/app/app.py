@@ -208,7 +208,6 @@ class App:
         await self.encoders.start()
         await self.state.start()
         await self.feeds.start()
-        self.registry.on_change(lambda pods: self.state.there([pod.endpoint for pod in pods]))
         self.registry.on_change(self.feeds.follow)
         self.registry.on_gone(self._gone)
         self.monitor.start()

@@ -111,7 +111,6 @@ class Ingest:
     def follow(self, specs: Iterable[FeedSpec]) -> None:
         """The pool consists of these endpoints from now on. Those that left it are dropped from the index."""
         self._specs = {spec.endpoint: spec for spec in specs}
-        self._index.there(self._specs)
         self._owned_s = 0.0
         self._changed.set()
 

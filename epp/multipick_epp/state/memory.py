@@ -1,7 +1,7 @@
 """`MemoryState`: the state of a pool with one picker, and of the simulator."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
@@ -100,9 +100,6 @@ class MemoryState:
         self._fences.pop(endpoint, None)
         self._ledger.drop(endpoint)
         self.index.drop(endpoint)
-
-    def there(self, endpoints: Collection[Endpoint]) -> None:
-        """Nothing is told late here."""
 
     def expect(
         self,

@@ -1,6 +1,6 @@
 """`State`: the one face of the index and the loads."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -139,12 +139,6 @@ class Index(Protocol):
 
     async def drop(self, endpoint: Endpoint) -> None:
         """The endpoint is gone for good: forget its cache and its load."""
-
-    def there(self, endpoints: Collection[Endpoint]) -> None:
-        """The pool has these endpoints now, all of them: who has come back is gone no more.
-
-        So no drop of it that the shared truth has not heard of, as while that was away, is told late.
-        """
 
     async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """How well this endpoint's cache is known from now on; every replica learns it. Before the first: BLIND."""

@@ -24,14 +24,13 @@ from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.owners import owner_of
-from multipick_epp.state.protocol import Candidates
 from multipick_epp.state.redis import calls
 from multipick_epp.state.redis.address import parse_url
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.records import cache_name, unpack_keys
 from multipick_epp.state.redis.server import open_connection
 from multipick_epp.state.redis.state import RedisState
-from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId, ReservationId
+from multipick_epp.types import BlockKey, Endpoint, Mode, ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey
 
 POD = Endpoint("127.0.0.1:9")
@@ -64,9 +63,6 @@ class Engine:
                 gone = 10 * self._others.popleft()
                 events += [self._remove(gone + 1), self._remove(gone)]
             self.publisher.publish(*events)
-
-    def evict_the_warm_end(self) -> None:
-        self.publisher.publish(self._remove(4))
 
     def evict_one_copy(self) -> None:
         self.publisher.publish(self._remove(1))
@@ -537,24 +533,3 @@ async def test_owners_tell_all_as_soon_as_the_store_is_back(
             await asyncio.sleep(0.01)
     await pool.is_exact(engine)
     store.close()
-
-
-async def test_a_pod_that_leaves_and_comes_back_while_the_store_is_away_is_gone_on_with(
-    owner: Start, engine: Engine, pool: Pool, eventually: Any
-) -> None:
-    """Its requests still count, and it is exact again when what came meanwhile is known, not before."""
-    one = await first(owner, engine, pool)
-    pool.server.pause()
-    await eventually(lambda: one.index.degraded is not None)
-    one.ingest.follow([])
-    await eventually(lambda: not one.ingest.stats() and not one.ingest._ending)
-    one.ingest.follow([engine.spec])
-    engine.evict_the_warm_end()
-    await pool.picker.reserve(ReservationId("r"), Candidates([POD], [9]))
-    pool.watch()
-    pool.server.resume()
-    await eventually(lambda: pool.picker.mode(POD) is Mode.EXACT)
-    await asyncio.sleep(0.1)
-    assert {predicted for mode, predicted in pool.seen if mode is Mode.EXACT} == {6}
-    assert await pool.records(b"drop") == 0
-    assert pool.picker.load(POD).in_flight == 1

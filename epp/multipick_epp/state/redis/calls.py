@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from multipick_epp.state.caches import CACHES_AT_MOST
@@ -113,17 +113,15 @@ class Calls:
                 return bool(done)
         raise LostError("busy", f"{endpoint} has two writers")
 
-    async def drop(self, endpoint: Endpoint, gone: Container[Endpoint]) -> bool:
-        """Forget the endpoint; False where, by then, it is among the `gone` no more."""
+    async def drop(self, endpoint: Endpoint) -> None:
+        """Forget the endpoint."""
         pool = self._keys
         fixed = (pool.log, pool.endpoints, pool.modes, pool.holders, pool.fence(endpoint), pool.notes(endpoint))
         for _ in range(_TRIES):
             names = await self._caches(endpoint)
-            if endpoint not in gone:
-                return False
             keys: tuple[Argument, ...] = (*fixed, *map(pool.blocks, names))
             if await self._call("drop", keys, LOG_ENTRIES, endpoint, *names) == 1:
-                return True
+                return
         raise LostError("busy", f"{endpoint} is written while it is dropped")
 
     def mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> "asyncio.Future[Any]":

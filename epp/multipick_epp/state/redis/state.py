@@ -1,7 +1,7 @@
 """`RedisState`: the state of a pool that all its pickers share."""
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -143,10 +143,6 @@ class RedisState:
         """See `State`."""
         self._loads.dropped(endpoint)
         await self._writer.drop(endpoint)
-
-    def there(self, endpoints: Collection[Endpoint]) -> None:
-        """See `State`."""
-        self._writer.there(endpoints)
 
     async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """See `State`."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from multipick_epp.state.cache import Cache
@@ -32,9 +32,8 @@ class Writer:
     """Writes what events tell, and keeps count of what the store may have lost of it.
 
     Invariants: `_wrote` has the endpoints that this process has taken over and that nobody else has since, as far as we
-    know, and that the store does not know as dropped, with the last epoch and sequence that were written; `_owed` those
-    of them that it does not hold exactly, as far as we know; `_gone` those whose drop it has not heard of, and none of
-    `_there`, the pool.
+    know, and that aren't dropped, with the last epoch and sequence that were written; `_owed` those of them that the
+    store does not hold exactly, as far as we know; `_gone` those whose drop it has not heard of.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Writer:
         self._wrote: dict[Endpoint, tuple[int, int]] = {}
         self._owed: set[Endpoint] = set()
         self._gone: set[Endpoint] = set()
-        self._there: frozenset[Endpoint] = frozenset()
         self._modes: dict[Endpoint, tuple[int, Mode]] = {}  # as this process set them, and under which epoch
         self._listeners: list[Callable[[Endpoint], None]] = []
 
@@ -157,15 +155,15 @@ class Writer:
 
     async def drop(self, endpoint: Endpoint) -> None:
         """See `State`."""
-        self._owe(endpoint)  # it stands until the store has heard of the drop, but nobody follows it
-        if endpoint not in self._there:
-            self._gone.add(endpoint)
-            await self._tell_gone(endpoint)
-
-    def there(self, endpoints: Collection[Endpoint]) -> None:
-        """See `State`."""
-        self._there = frozenset(endpoints)
-        self._gone -= self._there
+        self._wrote.pop(endpoint, None)
+        self._owed.discard(endpoint)
+        self._modes.pop(endpoint, None)
+        if self._local is not None:
+            self._local.drop(endpoint)
+        self._gone.add(endpoint)
+        with suppress(LostError):  # told when the store is back
+            await self._calls.drop(endpoint)
+            self._gone.discard(endpoint)
 
     async def set_mode(self, endpoint: Endpoint, epoch: int, mode: Mode) -> Applied:
         """See `State`."""
@@ -191,7 +189,7 @@ class Writer:
             await self._tell_modes()  # before the lease: who sees it renewed takes them for true
             await self._renew(connection)
             for endpoint in list(self._gone):
-                await self._tell_gone(endpoint)
+                await self.drop(endpoint)
             link.up()
             loop = asyncio.get_running_loop()
             tell_at = refresh_at = 0.0
@@ -259,12 +257,6 @@ class Writer:
 
     # ---
 
-    async def _tell_gone(self, endpoint: Endpoint) -> None:
-        with suppress(LostError):  # told when the store is back
-            if await self._calls.drop(endpoint, self._gone):
-                self._gone.discard(endpoint)
-                self._forget(endpoint)
-
     def _tell(self, endpoint: Endpoint) -> None:
         for listener in self._listeners:
             listener(endpoint)
@@ -284,9 +276,6 @@ class Writer:
         """Somebody else has taken the endpoint over: it is no business of ours until we do."""
         if self._wrote.get(endpoint, (epoch, 0))[0] != epoch:
             return  # it was ourselves, since
-        self._forget(endpoint)
-
-    def _forget(self, endpoint: Endpoint) -> None:
         self._wrote.pop(endpoint, None)
         self._modes.pop(endpoint, None)
         self._owed.discard(endpoint)

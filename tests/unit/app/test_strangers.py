@@ -1,4 +1,4 @@
-"""Whoever goes by the pool's endpoints hears which there are."""
+"""What is known of endpoints that are not there is forgotten."""
 
 import asyncio
 
@@ -6,7 +6,6 @@ import pytest
 from multipick_epp.app import leftovers
 from multipick_epp.app.app import App
 from multipick_epp.config import Config, Events, Listen, Pool, StaticEndpoint
-from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.types import Endpoint
 
@@ -17,18 +16,6 @@ def picker() -> App:
     """In front of A."""
     listen = Listen("127.0.0.1", ext_proc=0, health=0, admin=0)
     return App(Config(Pool("pool", ("m",)), (StaticEndpoint(A),), events=Events(enabled=False), listen=listen))
-
-
-async def test_the_state_hears_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = picker()
-    told: list[object] = []
-    monkeypatch.setattr(app.state, "there", told.append)
-    await app.start()
-    assert told[-1] == [A]
-    for pods in ([], [A, B]):
-        app.registry.set(map(PodEndpoint, pods))
-        assert told[-1] == pods
-    await app.close()
 
 
 async def test_what_stood_as_left_out_before_and_is_not_there_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
