@@ -12,16 +12,21 @@ log = logging.getLogger(__name__)
 
 _SOON_S = 0.001
 """Timers of the loop are as exact as this, and may be early."""
+_STOOD_STILL_S = 0.1
+"""Later than this rings no timer of a process that runs. One that was stopped looks at its timers first, then at
+what was to be done by then: that gets as long."""
 
 
 class Alarms:
     """Of one event loop. Whoever was set first is the first to ring, so the timer is that one's, or earlier."""
 
-    __slots__ = ("_after_s", "_armed", "_due")
+    __slots__ = ("_after_s", "_armed", "_due", "_rings_at", "_spared")
 
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
         self._armed = False
+        self._rings_at = 0.0  # the timer, as it was set
+        self._spared = False  # it rang late, and was set once more
         self._due: dict[Callable[[], None], float] = {}  # the oldest first
 
     def set(self, ring: Callable[[], None]) -> None:
@@ -36,10 +41,16 @@ class Alarms:
 
     def _arm(self, seconds: float) -> None:
         self._armed = True
-        asyncio.get_running_loop().call_later(max(seconds, _SOON_S), self._look)
+        seconds = max(seconds, _SOON_S)
+        self._rings_at = monotonic() + seconds
+        asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
         now = monotonic()
+        self._spared = now - self._rings_at > _STOOD_STILL_S and not self._spared
+        if self._spared:
+            self._arm(_STOOD_STILL_S)
+            return
         while self._due:
             ring, due = next(iter(self._due.items()))
             if due > now:

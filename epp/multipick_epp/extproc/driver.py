@@ -144,7 +144,7 @@ class Conversation:
 
     def _step(self, event: Callable[..., list[Effect]], *about: object) -> None:
         """Something happened on the stream; carry out its effects."""
-        fault: Exception | None = None
+        told_all = True
         try:
             for effect in event(*about):
                 if type(effect) is Send:
@@ -158,21 +158,23 @@ class Conversation:
                 elif type(effect) is Missed:
                     self._observer.undecided(effect.how)
                 else:
-                    fault = self._tell(effect) or fault
-            if fault is not None:  # not before: it must not keep the picker from hearing of the reservation's release
-                raise fault
+                    told_all &= self._tell(effect)
         except Exception:
             # Raising on would make a 500 of the request, also where the gateway is told to fail open.
             log.exception("a stream failed and is ended")
+            told_all = False
+        if not told_all:
             self._observer.failed(Failure.INTERNAL)
             self.stop()
 
-    def _tell(self, effect: Told) -> Exception | None:
+    def _tell(self, effect: Told) -> bool:
+        """Whether that went well; else it must not keep the picker from hearing of the release that comes behind."""
         try:
             effect.tell(self._picker)
-        except Exception as fault:
-            return fault
-        return None
+        except Exception:
+            log.exception("the picker failed at what it was told: its stream is ended")
+            return False
+        return True
 
     def _ask(self, request: PickRequest, unread: bool) -> None:
         self._lap(Stage.RECEIVE)
@@ -185,17 +187,12 @@ class Conversation:
             self._settings.reserved.passed_unread()
 
     def _begin(self, work: Coroutine[Any, Any, None], give_up: Callable[[], None]) -> None:
-        """Do it, beside the stream; give it up where that takes too long, from its own beginning on (`_begun`)."""
+        """Do it, beside the stream; give it up where that takes too long."""
         self._guard = give_up
+        self._common.guards.set(give_up)
         self._decision = self._common.cohort.begin(work)
 
-    def _begun(self) -> None:
-        """What had no turn yet, since this process stood still, is not late."""
-        if self._guard is not None:
-            self._common.guards.set(self._guard)
-
     async def _decide(self, request: PickRequest) -> None:
-        self._begun()
         body = None if request.body is None else await self._clean(request.path, request.body)
         outcome = body if type(body) is NoPick else await self._pick(request, body)
         if self._asked is request:
@@ -229,7 +226,6 @@ class Conversation:
         self._begin(self._clean_late(path, body), lambda: self._looked_through(errors.unchecked(path)))
 
     async def _clean_late(self, path: str, body: bytes) -> None:
-        self._begun()
         outcome = await self._clean(path, body)
         self._decision = None
         self._looked_through(outcome)

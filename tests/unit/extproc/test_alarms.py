@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from multipick_epp.extproc import alarms as alarms_module
 from multipick_epp.extproc.alarms import Alarms
 
 
@@ -64,3 +65,18 @@ async def test_one_that_fails_keeps_no_other_from_ringing(caplog: pytest.LogCapt
     alarms.set(bells.calls[0])
     await bells.until(1)
     assert "ValueError" in caplog.text
+
+
+async def test_where_the_process_stood_still_they_wait_once_for_what_was_to_be_done_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(alarms_module, "monotonic", lambda: now)
+    alarms, bells = Alarms(60.0), Bells(1)
+    alarms.set(bells.calls[0])
+    now = 61.0
+    alarms._look()
+    assert bells.rung == []
+    now = 70.0  # a process that stands still again and again
+    alarms._look()
+    assert bells.rung == [0]
