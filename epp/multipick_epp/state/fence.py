@@ -1,7 +1,7 @@
 """What may be written to an endpoint's caches, by epoch and sequence: the rules that the Redis scripts follow, too.
 
-- An epoch is one owner's tenure: only `take_over` begins one, by counting. What is written under another epoch than the
-  fence's is stale. Where there is no fence it is a gap, and nothing is written.
+- An epoch is one owner's tenure: only `take_over` begins one, under another number than any before. What is written
+  under another epoch than the fence's is stale. Where there is no fence it is a gap, and nothing is written.
 - A delta is a duplicate if the cache has seen all its batches. A delta with `last` = `first` - 1 is a part of a larger
   one: it is written, and advances nothing, so that a writer that dies between two parts leaves no hole.
 - Batches are missing if a delta starts after the batch that follows the last one that any cache of the endpoint saw.

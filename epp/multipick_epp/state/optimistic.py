@@ -14,6 +14,7 @@ EXPECTED_AT_MOST = 500_000
 class _Prompt(NamedTuple):
     bit: int
     keys: Sequence[BlockKey]
+    deadline: float
     owner: ReservationId | None
 
 
@@ -57,7 +58,7 @@ class OptimisticEntries:
         pending |= dict.fromkeys(new, alone)
         self._size += len(pending) - size
         ours = [key for key in keys if key in pending] if shared else new
-        self._prompts[number] = _Prompt(bit, ours, owner)
+        self._prompts[number] = _Prompt(bit, ours, deadline, owner)
         heappush(self._deadlines, (deadline, number))
         if owner is not None:
             self._owned.setdefault(owner, []).append(number)
@@ -67,10 +68,10 @@ class OptimisticEntries:
     def share(self, bit: int, other: int) -> None:
         """What is expected of `bit` is from now on of `other` as well."""
         pending = self._pending.get(bit, {})
-        deadlines = {number: deadline for deadline, number in self._deadlines} if pending else {}
-        for number, prompt in [*self._prompts.items()] if pending else ():
-            if prompt.bit == bit and (keys := [key for key in prompt.keys if number in pending.get(key, ())]):
-                self.add(other, keys, deadlines[number], prompt.owner)
+        for number in sorted({number for numbers in pending.values() for number in numbers}):
+            if prompt := self._prompts.get(number):  # else it was given up for one of those before
+                keys = [key for key in prompt.keys if number in pending.get(key, ())]
+                self.add(other, keys, prompt.deadline, prompt.owner)
 
     def withdraw(self, owner: ReservationId) -> Sequence[BlockKey]:
         """The owner's prompts will not be computed: what none else expects is not held. Returns all that it expected
@@ -106,7 +107,7 @@ class OptimisticEntries:
         prompt = self._prompts.pop(number, None)
         if prompt is None:
             return ()
-        bit, keys, owner = prompt
+        bit, keys, _, owner = prompt
         if owner is not None:
             self._owned[owner].remove(number)
             if not self._owned[owner]:
