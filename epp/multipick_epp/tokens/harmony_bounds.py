@@ -19,7 +19,7 @@ TOOLS_CHARS = 256_000
 """The tools of a request, as JSON."""
 
 _WINDOW = 256
-"""Words of so many characters may be refused, and those of twice as many are: no language has such."""
+"""Words of so many characters may be refused, and those of twice as many are: they are rare, also without spaces."""
 
 _LONG_WORD = re.compile(
     rf"[^\s\d!-/:-@\[-`{{-~\u2010-\u205e\u3001-\u3004\u3008-\u3011\uff01-\uff0f\uff1a-\uff20]{{{_WINDOW}}}"  # letters

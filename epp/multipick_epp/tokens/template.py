@@ -6,7 +6,7 @@ that came in a request is never rendered here.
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -37,8 +37,8 @@ _KEPT_JSON_BYTES = 8_000
 """What is kept of what templates wrote as JSON: so many values, each of so many bytes at most; 32 MB at worst."""
 
 MAX_INDENTED = 200_000
-"""Values that are written as JSON with an indent, each counted by its depth: Python's encoder hands it through all
-levels, and writes as many indents before it. So many take 15 ms."""
+"""Values of a chat whose template writes JSON with an indent, each counted by its depth: Python's encoder hands it
+through all levels, and writes as many indents before it. So many take some 50 ms."""
 
 
 class _Generation(Extension):
@@ -69,6 +69,7 @@ class ChatTemplate:
             self.content_format = content_format(environment.parse(source))
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"line {error.lineno} of the chat template: {error.message}") from error
+        self._indents = "indent" in source
         self.knows_developers = '"developer"' in source or "'developer'" in source
 
     def insists_on_system_first(self) -> bool:
@@ -90,6 +91,8 @@ class ChatTemplate:
         deadline = time.monotonic() + MAX_RENDER_S
         texts: list[str] = []
         size = 0
+        if self._indents:
+            _check_indented(variables.values())
         try:
             stream = self._template.root_render_func(self._template.new_context(variables))
             while pieces := [*islice(stream, _PIECES_A_CHECK)]:
@@ -158,14 +161,12 @@ def _tojson(
             packed = msgspec.msgpack.encode(value)
             if len(packed) <= _KEPT_JSON_BYTES:
                 return _json_of(packed)
-    if indent is not None:
-        _check_indented(value)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _check_indented(value: Any) -> None:
-    """Raises NoText where there is too much in it."""
-    left, depth, work = [value], 0, 0
+def _check_indented(values: Iterable[Any]) -> None:
+    """Raises NoText where there is too much in them to be written, each once."""
+    left, depth, work = [*values], 0, 0
     while left:  # one level after the other
         depth += 1
         work += depth * len(left)

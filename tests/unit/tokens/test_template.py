@@ -76,6 +76,11 @@ def test_json_with_an_indent_is_bounded_by_its_values_and_how_deep_they_are() ->
     with pytest.raises(NoText, match="too long"):
         render("{{ value | tojson(indent=1) }}", 10**9, value=deep)
     assert len(render("{{ value | tojson(indent=1) }}", 10**6, value=[{"a": [1, 2]}] * 5_000)) > 10_000
+    tools: Any = [1] * 20
+    for _ in range(300):
+        tools = {"a": tools}
+    with pytest.raises(NoText, match="too long"):
+        render("{% for tool in value %}{{ tool | tojson(indent=1) }}{% endfor %}", 10**9, value=[tools] * 20)
 
 
 def test_a_slow_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
