@@ -23,6 +23,7 @@ ASK_S = 5.0
 LOAD_S = 120.0  # the engine goes on loading after that, and tells when it is asked again
 RETRY_S = 10.0  # an engine that has not what it should is asked again after so long
 AT_ONCE = 16  # engines of a pool that are told
+ASKED_AT_ONCE = 64  # engines of all pools that are asked, which takes ASK_S at most: after a start, all are due
 UNANSWERED = (aiohttp.ClientError, OSError, TimeoutError)
 FAILURES = (*UNANSWERED, ValueError, RecursionError)  # the last: of a nested answer
 
@@ -70,6 +71,7 @@ class Adapters:
         self._fresh_s = fresh_s
         self._clock = clock
         self._pools: dict[Key, _Pool] = {}
+        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
 
     def look(self, key: Key, order: Order, engines: Sequence[Engine]) -> Mapping[Engine, Held]:
@@ -124,7 +126,8 @@ class Adapters:
         Takes and returns the adapter at which it did not. Begins after that one: it may be one that takes for ever.
         """
         try:
-            has = await self._names(engine)
+            async with self._asking:
+                has = await self._names(engine)
         except FAILURES as error:
             words = f"/v1/models: {_words(error)}"
             return Held(frozenset(), dict.fromkeys((*order.wanted, *order.unwanted), words)), silent_at

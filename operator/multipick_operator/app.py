@@ -185,7 +185,8 @@ class Operator:
             await asyncio.sleep(self._settings.resync_s)
             for pools in self._pools:
                 try:
-                    await pools.verify()
+                    with suppress(ApiError, *UNREACHABLE):  # its watch finds the same, and tells
+                        await pools.verify()
                 except Exception as error:
                     where = pools.namespace or "all namespaces"
                     log.warning("pools can't be listed", extra={"namespace": where, "why": words(error)})

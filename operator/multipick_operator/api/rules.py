@@ -37,6 +37,7 @@ class Rule:
 
     expression: str
     message: str
+    of_new_ones: bool = False  # one that is there already may break it; else not even its status could be written
 
 
 NAME_RULES = (
@@ -51,6 +52,7 @@ ROOT_RULES = (
     Rule(
         f"self.spec.parallelism.nodes == 1 || self.metadata.name.size() <= {MAX_GROUPED_NAME}",
         f"a pool's name is at most {MAX_GROUPED_NAME} letters where parallelism.nodes > 1: LeaderWorkerSet adds to it",
+        of_new_ones=True,
     ),
     Rule(
         "!has(self.spec.routing.gateway.httpRoute.canary)"

@@ -24,9 +24,15 @@ def schema_of(struct: type[msgspec.Struct]) -> Schema:
     return _schema(types.type_info(struct))
 
 
-def validations(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
+def validations(rules: tuple[Rule, ...]) -> list[dict[str, str | bool]]:
     """CEL rules as `x-kubernetes-validations`."""
-    return [{"rule": rule.expression, "message": rule.message} for rule in rules]
+    return [_validation(rule) for rule in rules]
+
+
+def _validation(rule: Rule) -> dict[str, str | bool]:
+    if not rule.of_new_ones:
+        return {"rule": rule.expression, "message": rule.message}
+    return {"rule": f"oldSelf.hasValue() || {rule.expression}", "message": rule.message, "optionalOldSelf": True}
 
 
 def _schema(info: types.Type) -> Schema:

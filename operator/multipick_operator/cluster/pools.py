@@ -93,7 +93,7 @@ class PoolWatch:
         found, version = await self._api.list(API_VERSION, KIND, self.namespace, self._selector)
         before = {key: version_of(one) for key, one in self._pools.items()}
         if int(version) < listed_before:  # it is no older than what came before it was asked for: etcd was put back
-            self._pools, self._gone, self._listed = {}, {}, 0
+            self.forget()
         for key in self._pools.keys() - {_key(one) for one in found}:
             self._drop(key, int(version))
         for one in found:
@@ -119,7 +119,7 @@ class PoolWatch:
 
     def forget(self) -> None:
         """No CRD, no pools."""
-        self._pools.clear()
+        self._pools, self._gone, self._listed = {}, {}, 0
 
     def has(self, key: Key) -> bool:
         """This is a pool of ours, as far as is known."""

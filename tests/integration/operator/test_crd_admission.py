@@ -1,16 +1,21 @@
 """What the API server itself says to good and bad pools: no operator runs here."""
 
 import json
+import time
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from cluster.apiserver import ApiServer
+from cluster.build import UnavailableError
+from multipick_operator.api.crd import crd
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 POOLS = "/apis/multipick.dev/v1alpha1/namespaces/default/inferencepools"
 URI = {"model": {"uri": "hf://org/model"}}
 ADAPTER = {"name": "a", "uri": "hf://org/a"}
@@ -29,6 +34,21 @@ def refusal(api: ApiServer, spec: dict[str, Any], name: str = "p") -> str:
     assert caught.value.code == 422
     message: str = json.loads(caught.value.read())["message"]
     return message
+
+
+def is_refused(api: ApiServer, spec: dict[str, Any], name: str) -> bool:
+    try:
+        create(api, spec, name)
+    except urllib.error.HTTPError as error:
+        return error.code == 422
+    return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def route(**asked: Any) -> dict[str, Any]:
@@ -145,6 +165,33 @@ def test_a_name_that_the_workers_of_a_group_could_not_carry_is_refused(api: ApiS
     assert "at most 39 letters where parallelism.nodes > 1" in refusal(api, grouped, "a" * 40)
     assert create(api, grouped, "a" * 39)
     assert create(api, URI, "a" * 45)
+
+
+def test_a_pool_that_had_such_a_name_before_lives_on(tmp_path: Path) -> None:
+    """Rules are looked at with each write, that of its status and that of its last finalizer, too."""
+    before = crd()
+    schema = before["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    rules = schema["x-kubernetes-validations"]
+    schema["x-kubernetes-validations"] = [one for one in rules if "LeaderWorkerSet" not in one["message"]]
+    grouped, name = {**URI, "parallelism": {"tensor": 2, "nodes": 2}}, "a" * 41
+    server = ApiServer(tmp_path)
+    try:
+        server.start([before])
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        body = {"apiVersion": "multipick.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": name}}
+        server.request("POST", POOLS, body | {"spec": grouped})
+        definition = server.request("GET", f"{CRDS}/inferencepools.multipick.dev")
+        server.request("PUT", f"{CRDS}/inferencepools.multipick.dev", definition | {"spec": crd()["spec"]})
+        until(lambda: is_refused(server, grouped, "a" * 40))
+        found = server.request("GET", f"{POOLS}/{name}")
+        found = server.request("PUT", f"{POOLS}/{name}/status", found | {"status": {"replicas": 1}})
+        assert found["status"]["replicas"] == 1
+        found["metadata"]["annotations"] = {"a": "b"}
+        assert server.request("PUT", f"{POOLS}/{name}", found)
+    finally:
+        server.stop()
 
 
 def test_own_pods_stay_own_pods(api: ApiServer) -> None:

@@ -250,3 +250,27 @@ async def test_one_that_waits_for_its_turn_is_told_what_is_wanted_by_then(
     go.set()
     await looking.until(lambda: bool(second))
     assert names(second) == ["b"]
+
+
+async def test_of_all_pools_only_so_many_are_asked_at_once(
+    serve: Serve, looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a start, all are due."""
+    under_way = most = asked = 0
+    plain = Adapters._names
+
+    async def names(self: Adapters, engine: Engine) -> set[str]:
+        nonlocal under_way, most, asked
+        asked, under_way = asked + 1, under_way + 1
+        most = max(most, under_way)
+        found = await plain(self, engine)
+        under_way -= 1
+        return found
+
+    monkeypatch.setattr(Adapters, "_names", names)
+    monkeypatch.setattr(looking.adapters, "_asking", asyncio.Semaphore(3))
+    one = await serve(NOTHING)
+    for pool in range(5):
+        looking.adapters.look(("ns", f"p{pool}"), THREE, many(one, 4))
+    await looking.until(lambda: asked == 20 and not under_way)
+    assert most == 3
