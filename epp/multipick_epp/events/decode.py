@@ -222,7 +222,8 @@ def _stored(event: _StoredMap | _StoredArray) -> Stored:
     else:
         lora = event.lora_name
     parent = event.parent_block_hash
-    extras = _extras(event.extra_keys, lora) if event.extra_keys else _NO_EXTRAS
+    extra_keys = event.extra_keys and event.extra_keys[: len(event.block_hashes)]  # one a block: more are nobody's
+    extras = _extras(extra_keys, lora) if extra_keys else _NO_EXTRAS
     if salt and parent is None:
         extras = {0: _bounded(encode_extra([salt]))}
     if lora is None and event.lora_id is not None:

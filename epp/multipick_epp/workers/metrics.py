@@ -48,11 +48,11 @@ class Sums:
 
     def page(self, own: bytes, pages: Mapping[Run, bytes], running: Collection[Run]) -> bytes:
         """The page of all: our own, and those of the workers that answer, of those that run."""
-        for run in [each for each in self._told if each not in running]:
-            self._ended = merged([self._ended, self._told.pop(run)])
         read = {run: parsed(page) for run, page in pages.items()}
         for run, page in read.items():
             self._told[run] = {name: family for name, family in page.items() if family.adds_up}
+        for run in [each for each in self._told if each not in running]:  # also one that told, and has ended since
+            self._ended = merged([self._ended, self._told.pop(run)])
         now = [{name: family for name, family in page.items() if not family.adds_up} for page in read.values()]
         return text(merged([parsed(own), self._ended, *self._told.values(), *now]))
 

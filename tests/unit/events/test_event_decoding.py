@@ -114,6 +114,11 @@ def test_the_adapter_is_not_repeated_in_the_extras() -> None:
     assert event.extras == {0: encode_extra(["S"])}
 
 
+def test_extras_of_no_block_are_not_kept() -> None:
+    event = only(stored(block_hashes=[1, 2], token_ids=[1, 2, 3, 4], extra_keys=[None, ["S"], ["T"], *[["U"]] * 1_000]))
+    assert event.extras == {1: encode_extra(["S"])}
+
+
 def test_an_adapter_known_by_number_alone_never_matches_a_request() -> None:
     assert only(stored(lora_id=3)).lora not in (None, "3")
 

@@ -54,6 +54,14 @@ def test_no_counter_goes_back_when_a_worker_ends_and_comes_again() -> None:
     assert [value(text, 'multipick_decisions_total{mode="a"}') for text in seen] == [7, 8, 8, 9, 10, 10]
 
 
+def test_a_worker_that_tells_and_ends_before_the_others_have_told_counts_once() -> None:
+    sums = Sums()
+    both, left = {FIRST: page(3), SECOND: page(4)}, {SECOND: page(4)}
+    asked = ((both, [FIRST, SECOND]), (both, [SECOND]), (left, [SECOND]))
+    seen = [sums.page(page(), pages, running) for pages, running in asked]
+    assert [value(text, 'multipick_decisions_total{mode="a"}') for text in seen] == [7, 7, 7]
+
+
 def test_of_what_all_see_the_worst_or_the_most_is_told() -> None:
     one = page(endpoint_ready=1, tokens_local=1, ext_proc_streams=3, prediction_drift_ratio=-0.5, endpoint_in_flight=3)
     other = page(endpoint_ready=0, tokens_local=1, ext_proc_streams=4, prediction_drift_ratio=0.1, endpoint_in_flight=4)
