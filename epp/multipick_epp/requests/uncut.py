@@ -10,21 +10,15 @@ from typing import Any
 from multipick_epp.requests.base64_data import CUT_NAME
 from multipick_epp.requests.body import Unreadable
 from multipick_epp.requests.chat_fields import MEDIA_PARTS, media_of
+from multipick_epp.requests.nested_texts import texts_in
 from multipick_epp.requests.prompt import Chat, ChatMessage
 
 
 def check_uncut(chat: Chat) -> None:
     """Raises Unreadable where something was cut out of what the engine may show the model as text."""
-    left: list[Any] = [chat.tools, chat.documents, chat.template_kwargs, *_fields(chat.messages)]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            if CUT_NAME in value:
-                raise Unreadable("base64 in a text")
-        elif isinstance(value, dict):
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
+    shown = [chat.tools, chat.documents, chat.template_kwargs, *_fields(chat.messages)]
+    if any(CUT_NAME in text for text in texts_in(shown)):
+        raise Unreadable("base64 in a text")
 
 
 def _fields(messages: Iterable[ChatMessage]) -> Iterable[Any]:

@@ -7,9 +7,10 @@ with line breaks behind them, or white space.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multipick_epp.requests.nested_texts import texts_in
 from multipick_epp.tokens.outcome import NoText
 
 NAME_CHARS = 256
@@ -37,24 +38,10 @@ def check_name(name: str | None) -> None:
 def check_tools(tools: Sequence[Mapping[str, Any]]) -> None:
     """Raises NoText. Some values Harmony writes as they are, and others as JSON."""
     written = json.dumps(tools, ensure_ascii=False, separators=(",", ":"))
-    if len(written) > TOOLS_CHARS or _has_long_word(written) or any(map(_has_long_word, _long_texts(tools))):
+    if len(written) > TOOLS_CHARS or any(map(_has_long_word, (written, *texts_in(tools)))):
         raise NoText("too long")
 
 
 def _has_long_word(text: str) -> bool:
     """Looks at a few places of ordinary texts."""
     return any(_LONG_WORD.match(text, at) for at in range(0, len(text), _WINDOW))
-
-
-def _long_texts(tools: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    left: list[Any] = [*tools]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            if len(value) >= _WINDOW:
-                yield value
-        elif isinstance(value, dict):
-            left += value
-            left += value.values()
-        elif isinstance(value, list):
-            left += value

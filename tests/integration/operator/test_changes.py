@@ -1,6 +1,7 @@
 """Changes of a pool that serves: what is addressed stays addressed until it is gone."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -98,12 +99,14 @@ async def test_a_picker_image_that_can_not_be_had_costs_no_picker(
         assert len(await pods(namespace, "picker")) == 2
 
 
+async def ports_of_engines(namespace: Namespace) -> list[int]:
+    """That the Service of the engines has."""
+    service = await namespace.find(namespace.path("services", "p-engine"))
+    return [one["port"] for one in service["spec"]["ports"]]
+
+
 async def test_a_changed_port_is_the_new_pods_alone(namespace: Namespace, running: Running, serve: Serve) -> None:
-    service = namespace.path("services", "p-engine")
-
-    async def ports() -> list[int]:
-        return [one["port"] for one in (await namespace.find(service))["spec"]["ports"]]
-
+    ports = partial(ports_of_engines, namespace)
     async with running():
         await namespace.apply()
         await serve(1)
@@ -129,11 +132,7 @@ async def evict(namespace: Namespace, pod: Any) -> None:
 async def test_a_pod_that_was_evicted_holds_no_port_and_is_no_cause(
     namespace: Namespace, running: Running, serve: Serve
 ) -> None:
-    service = namespace.path("services", "p-engine")
-
-    async def ports() -> list[int]:
-        return [one["port"] for one in (await namespace.find(service))["spec"]["ports"]]
-
+    ports = partial(ports_of_engines, namespace)
     async with running():
         await namespace.apply()
         await serve(1)

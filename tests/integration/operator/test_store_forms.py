@@ -1,15 +1,13 @@
 """Pools' users are made in every form of the store that a URL may name: TLS, Sentinel, an administrator by name."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
+from certificates import make_certificate
 from cluster.client import until
 from multipick_operator.children.store_user import StoreUser
 from multipick_operator.store import StoreUsers
@@ -68,23 +66,10 @@ async def behind_tls(port: int, certificate: Path, key: Path) -> AsyncIterator[i
         server.close()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    made, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subject = ("-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2")
-    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    command = [openssl, "req", *kind, *subject, "-keyout", str(key), "-out", str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    return made, key
-
-
 async def test_users_are_made_over_tls_of_an_authority_and_with_a_certificate_of_ones_own(
-    certificate: tuple[Path, Path],
+    tmp_path: Path,
 ) -> None:
-    made, key = certificate
+    made, key = make_certificate(tmp_path)
     async with valkey({"requirepass": "admin"}) as store, behind_tls(store.port, made, key) as port:
         async with wanted(f"rediss://127.0.0.1:{port}/0?ca={made}&cert={made}&key={key}", "admin") as users:
             await until(lambda: let_in(store.url))

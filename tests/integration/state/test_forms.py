@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-import shutil
 import ssl
-import subprocess
 from binascii import crc_hqx
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from certificates import make_certificate
 from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.protocol import Applied, Candidates, Delta
@@ -117,18 +116,6 @@ async def test_uvloop(server: Valkey) -> None:
         await two.close()
 
     await asyncio.to_thread(uvloop.run, work())
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subject = ("-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2")
-    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    command = [openssl, "req", *kind, *subject, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
 
 
 async def test_tls(server: Valkey, replica: Start, proxy: Any, eventually: Eventually, tmp_path: Path) -> None:
