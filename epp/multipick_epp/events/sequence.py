@@ -274,7 +274,7 @@ class BatchSequence:
 
     def _ask(self, probing: bool = False) -> Ask:
         self.asking, self._answered, self._probing = True, False, probing
-        self._doubted |= self.proven and not probing  # of an engine that is known, something is missing
+        self._doubted |= not probing  # something may be missing
         self._asked_with = self.next
         return Ask(max(0, self.next - 1) if self.next is not None else 0)
 

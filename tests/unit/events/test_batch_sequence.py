@@ -452,9 +452,23 @@ class TestAnotherOwner:
         assert not sure(sequence)
         assert done(sequence.connected()) == [Ask(7)]
         assert done(sequence.replayed(*batch(7))) == []
-        assert sure(sequence)
         assert done(sequence.replayed(*batch(8))) == [take(8)]
+        assert done(sequence.replay_ended(whole=True)) == []
+        assert sure(sequence)
         assert sequence.last == (8, xxh3_64_intdigest(batch(8)[1]))
+
+    def test_is_not_sure_before_the_answer_is_through_and_what_came_meanwhile(self) -> None:
+        sequence = self.resumed()
+        done(sequence.connected())
+        assert live(sequence, 9, 10) == []
+        for seq in (7, 8):
+            done(sequence.replayed(*batch(seq)))
+            assert not sure(sequence), "more was published"
+        done(sequence.replay_ended(whole=True))
+        assert done(sequence.held()) == [take(9)]
+        assert not sure(sequence), "one more is held"
+        assert done(sequence.held()) == [take(10)]
+        assert sure(sequence)
 
     @pytest.mark.parametrize("first", [batch(7, "other"), batch(9)])
     def test_begins_anew_where_that_does_not_come_back(self, first: tuple[int, bytes]) -> None:
