@@ -33,7 +33,7 @@ HAND_OVER_S = 1.7
 what is left of it, and look whether its engine is still the same. Meanwhile nobody tells what its engine does.
 """
 _WHY_CHARS = 200
-_LOG_S = 10.0  # between two warnings about one endpoint
+_LOG_S = 10.0  # between two lines of one kind about one endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,12 @@ class Feed:
         self._operations = 0
         self._batches = 0
         self._restarts = 0
-        self._undecodable = 0
+        self._undecodable = 0  # without the present source's, as with `_gaps`
+        self._gaps = 0
         self._lag_s = 0.0
         self._why = "not asked yet"
         self._limit = ""
-        self._quiet_until_s = 0.0
+        self._quiet_until_s: dict[str, float] = {}  # Unix time, by the message of a line in the log
 
     def start(self, common: Common) -> None:
         """Take the endpoint over when it is its turn, find its publisher and subscribe, in the background."""
@@ -192,7 +193,7 @@ class Feed:
             self._begin(effect.complete)
         elif self.incarnation:
             self.incarnation.tracker.lost()
-            self._warn("events lost")
+            self._log(logging.WARNING, "events lost")
 
     def uploaded(self, incarnation: Incarnation, last: int) -> None:
         """The index knows of all batches up to `last`."""
@@ -228,7 +229,7 @@ class Feed:
             incarnation.tracker.unplaced_blocks if incarnation else 0,
             self._operations,
             self._batches,
-            source.sequence.gaps if source else 0,
+            self._gaps + (source.sequence.gaps if source else 0),
             self._restarts,
             self._undecodable + (source.malformed if source else 0),
             self.uploads,
@@ -283,7 +284,8 @@ class Feed:
         while True:
             if self._source and self._source.failure:
                 self._say(f"subscription failed: {self._source.failure}")
-                self._source = followed = None
+                self._leave_source()
+                followed = None
             elif self._source is None or not self._source.connected:
                 try:
                     found = await discover(common.engines, self.spec, common.ports)
@@ -306,9 +308,7 @@ class Feed:
             pause_s = min(2 * pause_s, longest_s)
 
     def _open(self, context: "zmq.Context[zmq.Socket[bytes]]", addresses: Addresses) -> None:
-        if self._source:
-            self._source.close()
-            self._source = None
+        self._leave_source()
         left = self._left
         if left is not None and left.publisher != addresses.events:  # another publisher is another process
             left = self._left = None
@@ -316,15 +316,22 @@ class Feed:
         self._source = Source(context, addresses.events, addresses.replay, self.sink, self._touch, after)
         self._why = ""
 
+    def _leave_source(self) -> None:
+        source, self._source = self._source, None
+        if source:
+            source.close()
+            self._gaps += source.sequence.gaps
+            self._undecodable += source.malformed
+
     def _touch(self) -> None:
         self.touched = True
         self._activity()
 
-    def _warn(self, message: str, **more: str) -> None:
-        """An engine must not fill the log: one warning in a while, the metrics have them all."""
-        if self._now() >= self._quiet_until_s:
-            self._quiet_until_s = self._now() + _LOG_S
-            log.warning(message, extra={"endpoint": self.spec.endpoint, **more})
+    def _log(self, level: int, message: str, **more: object) -> None:
+        """An engine must not fill the log: a message comes once in a while, the metrics have them all."""
+        if self._now() >= self._quiet_until_s.get(message, 0.0):
+            self._quiet_until_s[message] = self._now() + _LOG_S
+            log.log(level, message, extra={"endpoint": self.spec.endpoint, **more})
 
     def _say(self, why: str) -> None:
         why = why[:_WHY_CHARS]
@@ -333,13 +340,15 @@ class Feed:
         self._why = why
 
     def _begin(self, complete: bool) -> None:
-        self._restarts += self.incarnation is not None
-        batches = self.incarnation.batches if self.incarnation else self._batches_before
         tracker = Tracker(self.spec.endpoint, self._root, complete, self._media)
-        self.incarnation = Incarnation(tracker, self.epoch, batches, batches - 1, True)
+        if self.incarnation:
+            self._restarts += 1
+            self.incarnation = self.incarnation.replaced(tracker)
+        else:
+            self.incarnation = Incarnation(tracker, self.epoch, self._batches_before, self._batches_before - 1, True)
         self._left = None
         self._limit = ""
-        log.info("engine found", extra={"endpoint": self.spec.endpoint, "from_its_first_batch": complete})
+        self._log(logging.INFO, "engine found", from_its_first_batch=complete)
 
     def _take(self, payload: bytes) -> None:
         incarnation = self.incarnation
@@ -352,7 +361,7 @@ class Feed:
         except UndecodableBatch as error:
             self._undecodable += 1
             incarnation.tracker.lost()
-            self._warn("batch not read", why=str(error)[:_WHY_CHARS])
+            self._log(logging.WARNING, "batch not read", why=str(error)[:_WHY_CHARS])
             return
         self._undecodable += batch.unreadable
         self._operations += incarnation.tracker.apply(batch)

@@ -26,6 +26,13 @@ class Incarnation:
     noted: Position | None = None  # as the index has it
     noted_s: float = 0.0  # loop time at which it was noted
 
+    def replaced(self, tracker: Tracker) -> "Incarnation":
+        """The engine process after this one, of which the index has to be told everything: no sooner, and no more
+        often, for its being another one.
+        """
+        paces = self.retry_s, self.next_s, self.pause_s
+        return Incarnation(tracker, self.epoch, self.batches, self.batches - 1, True, *paces)
+
     def failed(self, now_s: float) -> None:
         """The index could not be told: tell it everything, after a pause that grows."""
         self.stale = True
