@@ -23,7 +23,7 @@ MAX_EVENTS = 1 << 16
 MAX_BLOCKS = 1 << 17
 """Announced by one batch, stored and removed: two prompts of a million tokens at 16 a block. Half a second of work."""
 MAX_CLEARS = 16
-"""Of one batch: each looks at all names that are known."""
+"""Of one batch: a step drops the cache once, if ever."""
 MAX_EXTRA_BYTES = 1 << 16
 """What an engine mixes into a block beside its tokens. More (a client's salt has no bound) is only told by a digest."""
 _NO_EXTRAS: Mapping[int, bytes] = {}

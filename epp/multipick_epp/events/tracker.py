@@ -23,7 +23,7 @@ from multipick_epp.events.decode import Batch, Removed, Stored
 from multipick_epp.events.key_table import KeyTable
 from multipick_epp.events.unnamed import UnnamedBlocks
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.caches import CACHES_AT_MOST, GPU, is_sliding
+from multipick_epp.state.caches import CACHES_AT_MOST, GPU, bound_of, is_sliding
 from multipick_epp.state.succession import Inheritance, Notes, Position
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
@@ -36,7 +36,7 @@ class Tracker:
     """Invariants: one contents for each (medium, group); one `KeyTable` for each block size, shared by its contents;
     `_unsized` has the offload tiers of groups whose GPU cache isn't known yet, and with it the block size; `_clears`
     happened before every change that the contents have not told yet; `_renamed`: names and copies changed as a whole
-    since they were last noted.
+    since they were last noted; `_uncounted`: and the names have not been counted since, which is done once a batch.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Tracker:
         self._sure = complete
         self._turned = 0  # removals in a row without a surprise
         self._renamed = True
+        self._uncounted = False
 
     @classmethod
     def restored(
@@ -163,7 +164,10 @@ class Tracker:
         if batch.unreadable:
             self.lost()
         for names in self._names.values():
+            if self._uncounted:
+                names.recount()
             names.trim()
+        self._uncounted = False
         return operations
 
     def lost(self) -> None:
@@ -237,13 +241,12 @@ class Tracker:
         self._settle()
 
     def _settle(self) -> None:
-        self._sure = self._renamed = True
-        for contents in self._contents.values():
-            contents.settle()
-        for unnamed in self._unsized.values():
-            unnamed.settle()
-        for names in self._names.values():
-            names.recount()
+        if not self._sure:
+            for contents in self._contents.values():
+                contents.settle()
+            for unnamed in self._unsized.values():
+                unnamed.settle()
+        self._sure = self._renamed = self._uncounted = True
 
     def _announce(self, names: KeyTable, hashes: Sequence[int]) -> None:
         for contents in self._contents.values():
@@ -282,17 +285,15 @@ class Tracker:
         anyway, so only there it is a `limit`.
         """
         names = self._names.get(block_size)
-        too_many = ""
-        if len(self._contents) >= CACHES_AT_MOST:
-            too_many = f"more than {CACHES_AT_MOST} caches"
-        elif names is None and len(self._names) >= MAX_BLOCK_SIZES:
+        cache = Cache(self._endpoint, block_size, medium, group, like.kind, like.window)
+        too_many = bound_of([each.cache for each in self._contents.values()], cache)
+        if not too_many and names is None and len(self._names) >= MAX_BLOCK_SIZES:
             too_many = f"more than {MAX_BLOCK_SIZES} block sizes"
         if too_many:
             self.limit = too_many if medium == GPU else self.limit
             return None
         if names is None:
             names = self._names[block_size] = KeyTable(block_size, self._root)
-        cache = Cache(self._endpoint, block_size, medium, group, like.kind, like.window)
         contents = self._contents[medium, group] = CacheContents(cache, names, unnamed, self._sure)
         for block_hash in [block_hash for block_hash in unnamed if block_hash in names.keys]:
             contents.named(block_hash)

@@ -1,7 +1,7 @@
 """Which bit of the mirror's masks is which cache, and what a lookup needs to know of all caches at once."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import lcm
 from typing import NamedTuple, TypeVar
 
@@ -44,6 +44,16 @@ def window_of(cache: Cache) -> Window:
     return Window(cache.block_size, -(-(cache.window - 1) // cache.block_size) if cache.window > 0 else 1)
 
 
+def bound_of(caches: Collection[Cache], cache: Cache) -> str:
+    """The bound that `cache` would go beyond, besides those that its endpoint has; "" for none."""
+    if cache in caches:
+        return ""
+    if len(caches) >= CACHES_AT_MOST:
+        return f"more than {CACHES_AT_MOST} caches"
+    windows = {window_of(each) for each in [*caches, cache] if is_sliding(each)}
+    return f"more than {WINDOWS_AT_MOST} windows" if len(windows) > WINDOWS_AT_MOST else ""
+
+
 class Caches:
     """Invariants: `bits` and `of` describe the same pairs. The sums OR the bits of some caches, or the lanes of some
     endpoints; none is 0.
@@ -68,9 +78,7 @@ class Caches:
 
     def has_room(self, cache: Cache) -> bool:
         """Whether the endpoint may have this cache besides those it has."""
-        caches = self.of_endpoint(cache.endpoint)
-        windows = {window_of(each) for each in [*caches, cache] if is_sliding(each)}
-        return cache in caches or (len(caches) < CACHES_AT_MOST and len(windows) <= WINDOWS_AT_MOST)
+        return not bound_of(self.of_endpoint(cache.endpoint), cache)
 
     def assign(self, cache: Cache, bit: int) -> None:
         """From now on `bit` is `cache`'s, which has none."""

@@ -9,7 +9,7 @@ from multipick_epp.events.key_table import MAX_IDLE, MAX_WAITING_BLOCKS, MAX_WAI
 from multipick_epp.events.tracker import MIN_TURN, Tracker
 from multipick_epp.events.unnamed import MAX_UNNAMED
 from multipick_epp.state.cache import Cache
-from multipick_epp.state.caches import CACHES_AT_MOST
+from multipick_epp.state.caches import CACHES_AT_MOST, WINDOWS_AT_MOST
 from multipick_epp.types import BlockKey, Endpoint, Mode
 
 POD = Endpoint("10.0.0.1:8000")
@@ -207,6 +207,15 @@ def test_more_caches_than_are_indexed_leave_the_endpoint_approximate_and_say_so(
     assert tracker.mode is Mode.APPROX
 
 
+def test_more_windows_than_are_indexed_leave_the_endpoint_approximate_and_say_so(tracker: Tracker) -> None:
+    tell(tracker, stored([101], None, IDS[:2]))
+    for group, window in enumerate([9, *(8 * each + 1 for each in range(1, WINDOWS_AT_MOST + 2))], start=1):
+        assert (tracker.mode, tracker.limit) == (Mode.EXACT, "")
+        tell(tracker, stored([101], None, IDS[:2], group=group, kind="sliding_window", window=window))
+    assert (tracker.mode, tracker.limit) == (Mode.APPROX, f"more than {WINDOWS_AT_MOST} windows")
+    assert len(tracker.contents()) == 1 + WINDOWS_AT_MOST + 1, "two groups share a window"
+
+
 def test_more_block_sizes_than_requests_are_hashed_by_are_not_followed(tracker: Tracker) -> None:
     for group in range(8):
         tell(tracker, stored([group], None, [1] * (group + 1), size=group + 1, group=group))
@@ -262,6 +271,31 @@ def test_all_blocks_cleared_empties_the_gpu_and_is_told_before_what_follows(trac
     clears, (change,) = tracker.take()
     assert (clears, change.stored, change.removed) == (["GPU"], [KEYS[0]], [])
     assert held(tracker) == {KEYS[0]}
+
+
+def test_clears_in_a_row_cost_one_look_at_the_names(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine with a large tier behind its GPU has a million of them."""
+    looks = []
+    recount = KeyTable.recount
+
+    def counted(names: KeyTable) -> None:
+        looks.append(names)
+        recount(names)
+
+    monkeypatch.setattr(KeyTable, "recount", counted)
+    twice = stored([103], 102, IDS[4:6])
+    for hashes in ([101, 102], [103]):
+        tell(tracker, prompt(), stored(hashes, None, [], medium="CPU", size=0))
+    looks.clear()
+    tell(tracker, *(event for _ in range(16) for event in (Cleared(), prompt(), twice, removed(104))))
+    assert len(looks) == 1
+    tell(tracker, *(removed(each) for each in (101, 102, 103)))
+    assert held(tracker) == {KEYS[2]}, "one copy is left of two"
+    tell(tracker, removed(103), *(removed(each, medium="CPU") for each in (101, 102, 103)))
+    for number in range(1000, MAX_IDLE + 2000):  # names that nobody holds are forgotten
+        tell(tracker, stored([number], None, [number, 0]), removed(number))
+    tell(tracker, stored([105], 104, [9, 10]))
+    assert (held(tracker), tracker.waiting_blocks) == (set(), 1)
 
 
 def test_orphans_wait_for_their_parent() -> None:
