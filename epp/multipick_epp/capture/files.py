@@ -5,17 +5,23 @@ name, goes on where the one before it left off, and what is too much goes, oldes
 """
 
 import os
+import re
 import time
 from pathlib import Path
 
 PATTERN = "capture-*.jsonl"
+_TIME = re.compile(r"capture-(\d{19})-")
+
+
+class TooLong(ValueError):  # noqa: N818 (named for what it is)
+    """Lines that are more than a file may have."""
 
 
 class Folder:
     """Written to by one thread. Invariant: an open file ends with a whole line, `_size` bytes from its start."""
 
     def __init__(self, path: Path, picker: str, file_bytes: int, files: int) -> None:
-        """At most `files` files, each of `file_bytes` bytes and what is appended last."""
+        """At most `files` files, each of at most `file_bytes` bytes."""
         self._path = path
         self._picker = picker
         self._file_bytes = file_bytes
@@ -25,9 +31,15 @@ class Folder:
         self._size = 0
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines, all of them or none. Raises OSError: the disk is full, the folder can't be written."""
-        if self._fd is not None and (self._size >= self._file_bytes or os.fstat(self._fd).st_nlink == 0):
-            self.close()  # full, or another picker of the same folder has deleted it as its oldest
+        """Write whole lines, all of them or none. Raises TooLong, and OSError for a full or broken disk.
+
+        What doesn't fit into the open file begins another one.
+        """
+        if len(lines) > self._file_bytes:
+            raise TooLong(f"{len(lines)} bytes, where a file has {self._file_bytes}")
+        full = self._size + len(lines) > self._file_bytes
+        if self._fd is not None and (full or os.fstat(self._fd).st_nlink == 0):
+            self.close()  # the other reason: another picker of the same folder has deleted it as its oldest
         fd = self._fd if self._fd is not None else self._open()
         try:
             rest = memoryview(lines)
@@ -53,10 +65,17 @@ class Folder:
 
     def _open(self) -> int:
         self._path.mkdir(parents=True, exist_ok=True)
-        name = f"capture-{time.time_ns():019}-{self._picker}-{self._number:04}.jsonl"
+        newest_ns = max(map(_time_ns, self._path.glob(PATTERN)), default=0)  # a clock may have been set back since
+        name = f"capture-{max(time.time_ns(), newest_ns + 1):019}-{self._picker}-{self._number:04}.jsonl"
         fd = os.open(self._path / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o640)
         self._number += 1
         self._fd, self._size = fd, 0
         for old in sorted(self._path.glob(PATTERN))[: -self._files]:  # after the new one is there: nothing for nothing
             old.unlink(missing_ok=True)
         return fd
+
+
+def _time_ns(file: Path) -> int:
+    """That the file is named by; 0 for one that isn't named by us."""
+    found = _TIME.match(file.name)
+    return int(found[1]) if found else 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from multipick_epp.blocks import Chains
-from multipick_epp.capture.files import Folder
+from multipick_epp.capture.files import Folder, TooLong
 from multipick_epp.capture.lines import MAX_BLOCKS, Captured, Lines, Part, Told, part
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class Capture:
     def _write(self, request: Captured) -> None:
         try:
             self._folder.append(self._lines.of(request))
+        except TooLong:
+            self._lost("length")
         except OSError as error:
             self._fail(error.strerror or str(error), "disk")
         except Exception as error:

@@ -1,9 +1,10 @@
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
-from multipick_epp.capture.files import Folder
+from multipick_epp.capture.files import Folder, TooLong
 
 LINE = b"x" * 99 + b"\n"
 
@@ -17,7 +18,28 @@ def test_a_full_file_is_followed_by_another_and_the_oldest_goes(tmp_path: Path) 
     for _ in range(13):
         folder.append(LINE)
     folder.close()
-    assert sizes(tmp_path / "new" / "capture") == [300, 300, 100]
+    assert sizes(tmp_path / "new" / "capture") == [200, 200, 100]
+
+
+def test_no_file_grows_beyond_its_bound_for_a_long_line(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "me", 250, 3)
+    for count in (1, 2, 1, 2):
+        folder.append(LINE * count)
+    with pytest.raises(TooLong):
+        folder.append(LINE * 3)
+    assert sizes(tmp_path) == [200, 100, 200]
+
+
+def test_a_clock_that_was_set_back_deletes_nothing_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are the older the earlier they were begun, whatever the time was."""
+    before = Folder(tmp_path, "before", 100, 3)
+    for _ in range(3):
+        before.append(b"b" * 99 + b"\n")
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
+    folder = Folder(tmp_path, "me", 100, 3)
+    folder.append(LINE)
+    folder.append(LINE)
+    assert [file.read_bytes()[:1] for file in sorted(tmp_path.iterdir())] == [b"b", b"x", b"x"]
 
 
 def test_files_of_pickers_that_are_gone_count_and_other_files_stay(tmp_path: Path) -> None:

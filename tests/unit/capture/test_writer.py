@@ -51,6 +51,18 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.capture.close()
 
 
+def test_a_request_that_is_more_than_a_file_may_have_is_lost_alone(bench: Bench) -> None:
+    bench.capture = Capture(bench.lines, Folder(bench.path, "me", 1 << 9, 4), lambda: bench.tell("written"), bench.tell)
+    bench.capture.start()
+    bench.capture.over(bench.take(), 1, Told.USAGE)
+    bench.until("length", 1)
+    short = bench.capture.take([Chains(7, {})], 0)
+    assert short is not None
+    bench.capture.over(short, 2, Told.USAGE)
+    bench.until("written", 1)
+    assert ([line["input_length"] for line in bench.written()], bench.outage()) == ([7], None)
+
+
 def test_requests_are_written_when_they_are_over_and_the_last_ones_at_the_end(bench: Bench) -> None:
     bench.capture.start()
     for tokens in range(200):
