@@ -96,6 +96,7 @@ class CountingObserver:
         self.failures: list[Failure] = []
         self.missed: list[Undecided] = []
         self.stages: list[Stage] = []
+        self.answered: list[str] = []
         self.refusals: list[str] = []  # connections
         self.changes = Changes()
 
@@ -115,6 +116,9 @@ class CountingObserver:
 
     def undecided(self, how: Undecided) -> None:
         self.missed.append(how)
+
+    def answered_here(self, reason: str) -> None:
+        self.answered.append(reason)
 
     def refused(self, why: str) -> None:
         self.refusals.append(why)

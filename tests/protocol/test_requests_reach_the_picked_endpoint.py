@@ -190,6 +190,7 @@ async def test_a_body_over_the_limit_is_refused_in_the_words_of_its_api(
     assert error["type"] == "error"
     assert error["error"]["type"] == "request_too_large"
     await gateway.settled()
+    assert gateway.observer.answered == ["body_too_large"]
     assert not gateway.received
     assert not gateway.picker.requests
 

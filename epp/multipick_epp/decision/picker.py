@@ -269,7 +269,6 @@ class PoolPicker:
 
     def _refuse(self, request: PickRequest) -> NoPick:
         reason = "no-ready-endpoint" if request.subset is None else "no-endpoint-in-subset"
-        self._metrics.refusals.labels(reason).inc()
         message = (
             "No endpoint of the pool is ready." if request.subset is None else "No endpoint of the subset is ready."
         )

@@ -22,6 +22,7 @@ from multipick_epp.extproc.effects import (
     Effect,
     End,
     Missed,
+    Refused,
     Send,
     Told,
 )
@@ -157,6 +158,8 @@ class Conversation:
                     self._look_through(effect.path, effect.body, effect.unread)
                 elif type(effect) is Missed:
                     self._observer.undecided(effect.how)
+                elif type(effect) is Refused:
+                    self._observer.answered_here(effect.reason)
                 else:
                     told_all &= self._tell(effect)
         except Exception:

@@ -48,6 +48,13 @@ class Missed(msgspec.Struct, frozen=True):
     how: Undecided
 
 
+@final
+class Refused(msgspec.Struct, frozen=True):
+    """Count a request that was answered here."""
+
+    reason: str
+
+
 class Told(msgspec.Struct, frozen=True):
     """Tell the picker what became of what it reserved."""
 
@@ -111,4 +118,4 @@ class End(msgspec.Struct, frozen=True):
     """End the stream in good order, after all that was sent: the gateway then goes on alone."""
 
 
-Effect = Send | Ask | Check | Missed | Told | End
+Effect = Send | Ask | Check | Missed | Refused | Told | End

@@ -57,3 +57,6 @@ class Observer(Protocol):
 
     def undecided(self, how: Undecided) -> None:
         """A request left without a pick."""
+
+    def answered_here(self, reason: str) -> None:
+        """A request was refused: no endpoint sees it."""

@@ -13,6 +13,7 @@ class StreamMetrics:
         metrics.streams.set_function(lambda: self._open)
         self._errors = metrics.stream_errors
         self._undecided = metrics.undecided
+        self._refusals = metrics.refusals
         self._refused = metrics.refused_connections
         self._stages = {stage: metrics.stream_seconds.labels(stage).observe for stage in Stage}
 
@@ -35,6 +36,10 @@ class StreamMetrics:
     def undecided(self, how: Undecided) -> None:
         """A request left without a pick."""
         self._undecided.labels(how).inc()
+
+    def answered_here(self, reason: str) -> None:
+        """A request was refused."""
+        self._refusals.labels(reason).inc()
 
     def refused(self, why: str) -> None:
         """A connection was cut by us."""

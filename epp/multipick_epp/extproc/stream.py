@@ -36,21 +36,21 @@ Theory of operation
     state       event                               next        effects
     NEW         headers: no body, or unexplained body    PICKING     Ask
     NEW         headers: body to come               BODY        Send in buffered modes
-    NEW, BODY   larger than max_body_bytes          ENDED       Send (413), End
+    NEW, BODY   larger than max_body_bytes          ENDED       Send (413), Refused, End
     BODY        chunk, more to come                 BODY
     BODY        body complete or too large to read  PICKING     Ask
     PICKING     chunk, trailers                     PICKING     (owed)
     PICKING     picked: Pick, or nothing            FORWARDED   Send: the pick, and what is owed
-    PICKING     picked: NoPick                      ENDED       Send (error), End
+    PICKING     picked: NoPick                      ENDED       Send (error), Refused, End
     PICKING     picked, by the headers: Pick        LATE        Send
     LATE        body complete or too large to read  CHECKING    Check
-    CHECKING    checked: the body, or NoPick        FORWARDED   Send: the body; or ENDED: Send (error), End
+    CHECKING    checked: the body, or NoPick        FORWARDED   Send: the body; or ENDED: Send (error), Refused, End
     FORWARDED   chunk, trailers                     FORWARDED   Send
     any         response headers, chunk, trailers   the same    Send, Served, Answered, FirstByte, Counted, Release
     PICKING     half-closed                         PICKING     (End is owed behind the pick)
     BODY        half-closed, by no Envoy            PICKING     Ask: that was the body's end
     otherwise   half-closed                         ENDED       Release, End
-    any         stop                                ENDED       Release, End; Send (503) where the body would be lost
+    any         stop                                ENDED       Release, End; Send (503), Refused if that loses a body
     any         closed                              ENDED       Release
     otherwise   anything                            the same    Send, where the message has a plain answer
 """
@@ -66,6 +66,7 @@ from multipick_epp.extproc.effects import (
     Effect,
     End,
     Missed,
+    Refused,
     Release,
     Send,
     Undecided,
@@ -351,7 +352,7 @@ class Stream:
         return answers
 
     def _refuse(self, answer: NoPick) -> list[Effect]:
-        return [Send(replies.immediate(answer)), *self._finish()]
+        return [Send(replies.immediate(answer)), Refused(answer.reason), *self._finish()]
 
     def _leave(self) -> list[Effect]:
         if self._left or self._response.begun or self.state not in (_BODY, _PICKING):

@@ -11,7 +11,15 @@ from multipick_epp.extproc.interfaces import Failure, Stage
 from multipick_epp.extproc.messages import SERVED_KEY
 from multipick_epp.extproc.pick import Ended, NoPick, Pick, PickRequest
 from multipick_epp.extproc.usage import Usage
-from multipick_epp.proto.ext_proc_pb2 import BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse
+from multipick_epp.proto.ext_proc_pb2 import (
+    BodySendMode,
+    HeaderMap,
+    HeaderValue,
+    HttpBody,
+    HttpHeaders,
+    ProcessingRequest,
+    ProcessingResponse,
+)
 from multipick_epp.types import Endpoint, ReservationId
 
 from tests.unit.extproc.decided import decided
@@ -44,6 +52,7 @@ class Picker:
         self.calls: list[str] = []
         self.broken = False
         self.stubborn = False
+        self.late: Pick | NoPick = PICK  # what it says where it is stubborn
 
     async def pick(self, request: PickRequest) -> Pick | NoPick:
         self.asked.set()
@@ -51,7 +60,7 @@ class Picker:
             return await self.outcome
         except asyncio.CancelledError:
             if self.stubborn:
-                return PICK
+                return self.late
             raise
 
     def served(self, reservation: ReservationId, endpoint: Endpoint) -> None:
@@ -80,6 +89,7 @@ class Observer:
         self.open = 0
         self.failures: list[Failure] = []
         self.missed: list[Undecided] = []
+        self.refused: list[str] = []
         self.stages: list[Stage] = []
 
     def opened(self) -> None:
@@ -97,6 +107,9 @@ class Observer:
 
     def undecided(self, how: Undecided) -> None:
         self.missed.append(how)
+
+    def answered_here(self, reason: str) -> None:
+        self.refused.append(reason)
 
 
 class Scene:
@@ -154,6 +167,35 @@ async def test_a_pick_that_comes_although_it_was_cancelled_is_released(scene: Sc
     await decided(scene.conversation)
     assert (scene.wire.sent, scene.picker.calls) == ([], ["release"])
     assert scene.observer.open == 0
+
+
+NOBODY_READY = NoPick(503, b"{}", "no-ready-endpoint")
+
+
+async def test_a_request_that_is_refused_is_counted_by_its_reason(scene: Scene) -> None:
+    await scene.ask()
+    await scene.picked(NOBODY_READY)
+    assert (scene.wire.sent, scene.observer.refused) == (["immediate_response"], ["no-ready-endpoint"])
+
+
+async def test_so_is_one_that_the_stream_itself_refuses(scene: Scene) -> None:
+    length = HeaderMap(headers=[HeaderValue(key="content-length", raw_value=b"%d" % (65 << 20))])
+    scene.hear(ProcessingRequest(request_headers=HttpHeaders(headers=length)))
+    assert (scene.wire.sent, scene.observer.refused) == (["immediate_response"], ["body_too_large"])
+
+
+async def test_and_one_that_is_given_up_for_a_drain(scene: Scene) -> None:
+    scene.hear(ProcessingRequest(request_headers=HttpHeaders()))
+    scene.conversation.stop()
+    assert (scene.wire.sent, scene.observer.refused) == (["immediate_response"], ["draining"])
+
+
+async def test_a_refusal_that_nobody_waits_for_is_none(scene: Scene) -> None:
+    scene.picker.stubborn, scene.picker.late = True, NOBODY_READY
+    await scene.ask()
+    scene.conversation.closed()
+    await decided(scene.conversation)
+    assert (scene.wire.sent, scene.observer.refused) == ([], [])
 
 
 async def test_a_broken_picker_is_logged_and_ends_its_stream_only(

@@ -48,6 +48,7 @@ class Everything:
         self.asked: list[PickRequest] = []
         self.failures: list[Failure] = []
         self.missed: list[Undecided] = []
+        self.refused: list[str] = []
         self.calls: list[str] = []
         self.open = 0
         self.over = asyncio.Event()
@@ -97,6 +98,9 @@ class Everything:
 
     def undecided(self, how: Undecided) -> None:
         self.missed.append(how)
+
+    def answered_here(self, reason: str) -> None:
+        self.refused.append(reason)
 
 
 async def heard(*messages: bytes, options: StreamOptions | None = None) -> Everything:
