@@ -26,6 +26,7 @@ class Informer:
         self.synced = False
         self._api = api
         self._changed = changed
+        self._told = 0  # the newest version that a list or a watch told
         self._objects: dict[Name, Manifest] = {}
         self._of_pool: defaultdict[Name, set[Name]] = defaultdict(set)
 
@@ -82,11 +83,17 @@ class Informer:
                 del self._of_pool[pool]
 
     async def _list(self) -> str:
+        told_before = self._told
         found, version = await self._api.list(
             self.watched.api_version, self.watched.kind, self.namespace, self.watched.labels
         )
+        self._told = int(version)
+        put_back = self._told < told_before  # a list is no older than what came before it was asked for, but for etcd's
         names = {_name(one) for one in found}
-        gone = [one for name, one in self._objects.items() if name not in names and version_of(one) <= int(version)]
+        lacking = [one for name, one in self._objects.items() if name not in names]
+        gone = [one for one in lacking if put_back or version_of(one) <= self._told]
+        if put_back:
+            self.forget()
         for one in gone:
             self._remove(_name(one))
         for one in found:
@@ -100,6 +107,7 @@ class Informer:
         watched = self.watched
         async for event in self._api.watch(watched.api_version, watched.kind, self.namespace, watched.labels, version):
             version = event.object["metadata"]["resourceVersion"]
+            self._told = int(version)
             if event.type == "BOOKMARK":
                 continue
             (self.drop if event.type == "DELETED" else self.put)(event.object)

@@ -126,6 +126,23 @@ async def test_our_own_writes_are_known_at_once_and_older_words_do_not_undo_them
         assert run.version("new") is None
 
 
+async def test_an_etcd_that_was_put_back_is_believed() -> None:
+    """Its objects, and what will be told of them, have lower versions than those that were known."""
+    server = Server(([service("a", 70), service("b", 71)], 80), ([service("a", 30)], 40))
+    async with Run(server) as run:
+        server.events.put_nowait(Event("ADDED", service("c", 90)))
+        await run.until(lambda: run.version("c"))
+        run.informer.put(service("d", 91))
+        run.changed.clear()
+        server.events.put_nowait(ApiError(410, "Gone", "too old"))
+        await run.until(lambda: server.since == ["80", "40"])
+        assert [run.version(name) for name in "abcd"] == ["30", None, None, None]
+        assert sorted(run.changed) == ["a", "b", "c", "d"]
+        server.events.put_nowait(Event("MODIFIED", service("a", 41)))
+        await run.until(lambda: run.version("a") == "41")
+        assert [one["metadata"]["name"] for one in run.informer.of_pool("ns", "p")] == ["a"]
+
+
 async def test_what_nobody_reads_is_not_kept() -> None:
     pod = {
         "apiVersion": "v1",
