@@ -38,14 +38,19 @@ def is_light(body: bytes) -> bool:
     return len(body) <= LIGHT_BYTES or (len(body) <= LIGHT_TEXT_BYTES and _structure(body) <= LIGHT_VALUES)
 
 
-def check_values(json: bytes) -> None:
-    """Raises `Unreadable` for JSON of more than `MAX_VALUES` values; braces and commas inside texts are none."""
-    if len(json) <= 2 * MAX_VALUES:  # a value and what parts it from the next are two bytes at least
+def check_values(*texts: bytes) -> None:
+    """Raises `Unreadable` for JSON of more than `MAX_VALUES` values, in several texts all together; braces and commas
+    inside the texts of it are none.
+    """
+    if sum(map(len, texts)) <= 2 * MAX_VALUES:  # a value and what parts it from the next are two bytes at least
         return
-    if _structure(json) <= MAX_VALUES:  # of the texts, too: an upper bound, and for most bodies enough
+    if sum(map(_structure, texts)) <= MAX_VALUES:  # of what is inside texts, too: an upper bound, and mostly enough
         return
-    if values_of(json) > MAX_VALUES:
-        raise Unreadable("too many values")
+    left = MAX_VALUES
+    for json in texts:
+        left -= values_of(json)
+        if left < 0:
+            raise Unreadable("too many values")
 
 
 def values_of(json: bytes) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from multipick_epp.requests.body import MAX_VALUES, Scalar, Unreadable, values_of
+from multipick_epp.requests.body import Scalar, Unreadable, check_values
 from multipick_epp.requests.prompt import ChatMessage, Truncation
 
 MEDIA_TOKENS = 1_000
@@ -115,18 +115,12 @@ def media_of(part: Mapping[str, Any]) -> str | None:
 def check_arguments(messages: Iterable[ChatMessage]) -> None:
     """Raises Unreadable where the arguments of all calls, which are decoded for the template, hold too many values."""
     calls = (call for message in messages for call in message.get("tool_calls") or ())
-    check_inner([call["function"]["arguments"] for call in calls])
+    check_inner(call["function"]["arguments"] for call in calls)
 
 
-def check_inner(texts: Sequence[str]) -> None:
+def check_inner(texts: Iterable[str]) -> None:
     """Raises Unreadable where texts that are JSON themselves hold too many values, all together."""
-    if sum(map(len, texts)) <= 2 * MAX_VALUES:
-        return
-    left = MAX_VALUES
-    for text in texts:
-        left -= values_of(text.encode("utf-8", "surrogatepass"))
-        if left < 0:
-            raise Unreadable("too many values")
+    check_values(*[text.encode("utf-8", "surrogatepass") for text in texts])
 
 
 def truncation_of(truncate_prompt_tokens: Scalar, side: Scalar, *, left: bool = True) -> Truncation | None:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from multipick_epp.requests import body as body_module
 from multipick_epp.requests import parse
 from multipick_epp.requests.body import MAX_BYTES, MAX_VALUES
 from multipick_epp.requests.prompt import Prompt, Unread
@@ -161,6 +162,15 @@ def test_the_values_in_the_arguments_of_all_calls_are_bounded_together(path: str
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, EMBEDDINGS])
 def test_code_in_the_arguments_of_calls_is_a_text_however_many_brackets_it_has(path: str) -> None:
     assert isinstance(parse(path, {}, json.dumps(calls(path, CODE, 20)).encode()), Prompt)
+
+
+def test_arguments_with_few_brackets_and_commas_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken_apart(_: bytes) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(body_module, "outside_texts", taken_apart)
+    prose = json.dumps({"text": 'She said "no", and went.\n' * 500})
+    assert isinstance(parse(CHAT, {}, json.dumps(calls(CHAT, prose, 20)).encode()), Prompt)
 
 
 def test_a_million_token_ids_are_read() -> None:
