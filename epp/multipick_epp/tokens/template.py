@@ -37,8 +37,10 @@ _KEPT_JSON_BYTES = 8_000
 """What is kept of what templates wrote as JSON: so many values, each of so many bytes at most; 32 MB at worst."""
 
 MAX_INDENTED = 200_000
-"""Values of a chat whose template writes JSON with an indent, each counted by its depth: Python's encoder hands it
-through all levels, and writes as many indents before it. So many take some 50 ms."""
+"""Values of a chat whose template writes JSON with an indent, each counted by its depth: as many indents stand before
+it. So many are written in some 5 ms, and in 50 by Python's own encoder, which hands each through all levels."""
+
+_HOLDERS = frozenset({dict, list})
 
 
 class _Generation(Extension):
@@ -161,6 +163,10 @@ def _tojson(
             packed = msgspec.msgpack.encode(value)
             if len(packed) <= _KEPT_JSON_BYTES:
                 return _json_of(packed)
+    if isinstance(indent, int) and indent > 0 and separators is None:
+        plain = json.dumps(value, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
+        with suppress(Exception):  # any, as of numbers that JSON lacks: those are written below
+            return msgspec.json.format(plain, indent=indent)  # as Python's encoder, in a tenth of the time
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -172,7 +178,7 @@ def _check_indented(values: Iterable[Any]) -> None:
         work += depth * len(left)
         if work > MAX_INDENTED:
             raise NoText("too long")
-        inner = [each.values() if isinstance(each, dict) else each for each in left if isinstance(each, dict | list)]
+        inner = [each.values() if isinstance(each, dict) else each for each in left if type(each) in _HOLDERS]
         left = [*chain.from_iterable(inner)]
 
 

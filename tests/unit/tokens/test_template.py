@@ -83,6 +83,30 @@ def test_json_with_an_indent_is_bounded_by_its_values_and_how_deep_they_are() ->
         render("{% for tool in value %}{{ tool | tojson(indent=1) }}{% endfor %}", 10**9, value=[tools] * 20)
 
 
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=4)),
+    max_leaves=30,
+)
+
+
+@given(JSON, st.integers(0, 5), st.booleans(), st.booleans())
+@settings(deadline=None, derandomize=True)
+def test_json_with_an_indent_is_as_python_writes_it(value: Any, indent: int, ascii_only: bool, in_order: bool) -> None:
+    written = render(
+        "{{ value | tojson(ensure_ascii=a, indent=i, sort_keys=s) }}", value=value, i=indent, a=ascii_only, s=in_order
+    )
+    assert written == json.dumps(value, ensure_ascii=ascii_only, indent=indent, sort_keys=in_order)
+
+
+def test_json_with_an_indent_is_not_written_value_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_python(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(json.encoder, "_make_iterencode", by_python)
+    assert render("{{ value | tojson(indent=2) }}", value={"a": [1, {}]}) == '{\n  "a": [\n    1,\n    {}\n  ]\n}'
+
+
 def test_a_slow_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_module, "MAX_RENDER_S", 0.0)
     with pytest.raises(NoText, match="too slow"):
