@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from multipick_epp.requests.body import is_light
 from multipick_epp.requests.prompt import Chat, Text, TokenIds, TokenSource
 from multipick_epp.tokens.cache import SegmentCache
 from multipick_epp.tokens.families import Family
@@ -36,7 +37,8 @@ spaces. What comes beyond it is routed by load."""
 
 INLINE_CHARS = 200_000
 INLINE_MESSAGES = 100
-"""A chat within both is rendered at once, in about a millisecond; a larger one in a thread."""
+"""A chat within both is rendered at once, in about a millisecond; a larger one in a thread, and so is one whose parts,
+calls and tools make it heavy to read: templates take longer for each than the parser does."""
 
 INLINE_MESSAGES_OF_MISTRAL = 25
 """The same of a chat that `mistral-common` writes, which makes objects of all messages first, 40 us each."""
@@ -168,7 +170,10 @@ class Tokenizer:
         if isinstance(source, Text):
             return len(source.text) <= INLINE_CHARS
         most = INLINE_MESSAGES_OF_MISTRAL if self._family is Family.MISTRAL else INLINE_MESSAGES
-        return source.size <= INLINE_CHARS and len(source.messages) <= most
+        if source.size > INLINE_CHARS or len(source.messages) > most:
+            return False
+        only_texts = source.texts and not (source.tools or source.documents or source.template_kwargs)
+        return only_texts or source.sent is None or is_light(source.sent.body)
 
     def _tokenise(self, segments: Sequence[Segment]) -> _Found:
         found = self._make(segments)

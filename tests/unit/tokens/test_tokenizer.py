@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Event
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
@@ -135,6 +135,40 @@ async def test_work_begun_for_a_request_that_left_is_kept(tokenizer: Tokenizer, 
     slow.go.set()
     assert len(ids_of(await tokenizer.encode(chat(LONG)))) > 10_000
     assert len(slow.calls) == 1
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TOOL = {"type": "function", "function": {"name": "f"}}
+PLAIN = {"role": "user", "content": "word " * 4_000}
+
+
+@pytest.mark.parametrize(
+    ("at_once", "body"),
+    [
+        (True, {"messages": [PLAIN]}),
+        (True, {"messages": [PLAIN], "tools": [TOOL]}),
+        (False, {"messages": [PLAIN], "tools": [TOOL] * 2_000}),
+        (False, {"messages": [PLAIN], "chat_template_kwargs": {"a": [0] * 5_000}}),
+        (False, {"messages": [PLAIN], "documents": [{}] * 5_000}),
+        (False, {"messages": [PLAIN, {"role": "assistant", "content": "", "tool_calls": [CALL] * 1_000}]}),
+        (False, {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 5_000}]}),
+    ],
+    ids=["text", "a tool", "tools", "variables", "documents", "calls", "parts"],
+)
+async def test_a_chat_of_few_messages_and_many_values_is_written_in_a_thread(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, at_once: bool, body: dict[str, Any]
+) -> None:
+    render, threads = chat_text.ChatText.render, set[int]()
+
+    def watched(texts: chat_text.ChatText, chat: Chat) -> str:
+        threads.add(get_ident())
+        return render(texts, chat)
+
+    monkeypatch.setattr(chat_text.ChatText, "render", watched)
+    prompt = parse("/v1/chat/completions", {}, json.dumps(body, separators=(",", ":")).encode())
+    assert isinstance(prompt, Prompt)
+    assert ids_of(await tokenizer.encode(prompt.source))
+    assert (threads == {get_ident()}) is at_once
 
 
 async def test_a_request_that_leaves_while_it_is_rendered_leaves_nothing_behind(tokenizer: Tokenizer) -> None:
