@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import openai_harmony as library
@@ -33,7 +32,7 @@ _PROBE = "In 2024,  1,234.5 people's\n\n\tdef f(x):\r\n  # naïve 東京 \u0301e
 _PLAIN_PROBE = _PROBE.replace(_END, "")
 _ANSWER = f"{_START}assistant"
 _HEADER_TOKENS = 3  # `<|start|>developer<|message|>`
-_KEPT_TOOLS = 16  # descriptions of the tools of a request
+_TOOLS_BEGIN, _TOOLS_END = "# Tools\n\n## functions\n\nnamespace functions {\n\n", "\n\n} // namespace functions"
 
 
 class Opening(NamedTuple):
@@ -49,6 +48,15 @@ class CallOpening(NamedTuple):
 
     text: str  # the recipient
     kind: str = "call"
+
+
+class Tools(NamedTuple):
+    """The description of a request's tools, with which a developer's message ends. It begins with a word of its own,
+    whatever stands before: so it is a segment.
+    """
+
+    text: str  # the tools in JSON
+    kind: str = "tools"
 
 
 class Harmony:
@@ -71,7 +79,6 @@ class Harmony:
         self.cuts: Mapping[Segment, Ids] = {
             text: as_ids(self._library.encode(text, allowed_special="all")) for text in (_END, _CALL, _ANSWER)
         }
-        self._tools_text = lru_cache(maxsize=_KEPT_TOOLS)(self._describe)
         probes = [_PROBE, _PLAIN_PROBE]
         if self._ids(probes) != [self._library.encode(probe, disallowed_special=()) for probe in probes]:
             raise ValueError("tokenizer.json is not that of gpt-oss: it makes other ids than Harmony's own")
@@ -101,12 +108,12 @@ class Harmony:
 
     def owns(self, segment: Segment) -> bool:
         """All but texts of completions."""
-        return isinstance(segment, Opening | CallOpening | Literal)
+        return isinstance(segment, Opening | CallOpening | Literal | Tools)
 
     def tokenise(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
-        """The ids of openings and texts. Raises NoText."""
-        texts = [segment for segment in segments if isinstance(segment, Literal)]
-        ids = self._ids([text.text for text in texts])
+        """The ids of openings, texts and tools. Raises NoText."""
+        texts = [segment for segment in segments if isinstance(segment, Literal | Tools)]
+        ids = self._ids([text.text if isinstance(text, Literal) else self._described(text) for text in texts])
         found: dict[Segment, Ids] = {text: as_ids(each) for text, each in zip(texts, ids, strict=True)}
         for segment in segments:
             if isinstance(segment, Opening):
@@ -117,19 +124,28 @@ class Harmony:
         return found
 
     def _developer(self, instructions: str | None, tools: Sequence[Mapping[str, Any]]) -> list[Segment]:
-        told = [] if instructions is None else [f"# Instructions\n\n{instructions}"]
+        segments: list[Segment] = [_opening(Line("developer", ()))]
+        if instructions is not None:
+            segments += self._texts([f"# Instructions\n\n{instructions}" + ("\n\n" if tools else "")])
         if tools:
-            told.append(self._tools_text(json.dumps([_description(tool) for tool in tools])))
-        return [_opening(Line("developer", ())), *self._texts(["\n\n".join(told)]), _END]
+            segments.append(Tools(json.dumps([_description(tool) for tool in tools])))
+        return [*segments, _END]
 
-    def _describe(self, tools: str) -> str:
-        """The text of a developer's message with these functions alone. Raises NoText."""
-        described = json.loads(tools)
-        check_tools(described)
-        namespace = {"functions": {"name": "functions", "tools": described}}
+    def _described(self, tools: Tools) -> str:
+        """The text. The library is asked tool by tool: it would hold the process for all of them. Raises NoText."""
+        try:
+            described: list[dict[str, Any]] = json.loads(tools.text)
+            check_tools(described)
+            return _TOOLS_BEGIN + "\n\n".join(map(self._describe, described)) + _TOOLS_END
+        except RecursionError as error:
+            raise NoText("nested too deeply") from error
+
+    def _describe(self, tool: Mapping[str, Any]) -> str:
+        """Of one function. Raises NoText."""
+        namespace = {"functions": {"name": "functions", "tools": [tool]}}
         message = {"role": "developer", "content": [{"type": "developer_content", "tools": namespace}]}
         text: str = self._library.decode(self._render(json.dumps(message), tools=True)[_HEADER_TOKENS:-1])
-        return text
+        return text.removeprefix(_TOOLS_BEGIN).removesuffix(_TOOLS_END)
 
     def _render(self, message: str, tools: bool) -> list[int]:
         options = library.RenderOptions(conversation_has_function_tools=tools)
