@@ -194,19 +194,22 @@ class Tokenizer:
             self._cache.put(segment, ids)
 
     async def _tokenise_in_thread(self, segments: Sequence[Segment]) -> _Found:
+        own = None
         new = [segment for segment in segments if segment not in self._jobs]
         if new:
-            job = self._worker.start(_chars(new), lambda: self._make(new))
-            self._jobs |= dict.fromkeys(new, job)
-            job.add_done_callback(lambda done: self._finish(new, done))
+            own = self._worker.start(_chars(new), lambda: self._make(new))
+            self._jobs |= dict.fromkeys(new, own)
+            own.add_done_callback(lambda done: self._finish(new, done))
         jobs = {self._jobs[segment] for segment in segments}
         await asyncio.wait(jobs)  # a request that is cancelled here leaves the jobs alone: others may wait for them
         found: _Found = {}
         for done in jobs:
             if done.cancelled():
                 raise NoText("closed")
-            found |= done.result()
-        return found
+            if done is own or done.exception() is None:  # what is wrong in another's request is wrong in that alone
+                found |= done.result()
+        left = [segment for segment in segments if segment not in found]
+        return found | await self._tokenise_in_thread(left) if left else found
 
     def _finish(self, segments: Sequence[Segment], job: asyncio.Future[_Found]) -> None:
         for segment in segments:

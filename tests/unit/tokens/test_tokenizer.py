@@ -13,6 +13,7 @@ from multipick_epp.requests.prompt import Chat, Prompt, Text, TokenIds, TokenSou
 from multipick_epp.tokens import EngineSettings, Tokenizer, Untokenised, chat_text
 from multipick_epp.tokens import tokenizer as tokenizer_module
 from multipick_epp.tokens.files import read_model
+from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.segments import Ids, Segment, Segmenter
 
 from .backends import byte_level, metaspace, with_bos
@@ -180,6 +181,24 @@ async def test_a_request_that_leaves_while_it_is_rendered_leaves_nothing_behind(
         with pytest.raises(asyncio.CancelledError):
             await leaving
     assert ids_of(await tokenizer.encode(source))
+
+
+async def test_a_text_that_can_not_be_tokenised_costs_only_the_request_that_has_it(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenise = Segmenter.tokenise
+
+    def refusing(segmenter: Segmenter, segments: Sequence[Segment]) -> dict[Segment, Ids]:
+        if any("no text" in segment for segment in segments):
+            raise NoText("not a text")
+        return tokenise(segmenter, segments)
+
+    monkeypatch.setattr(Segmenter, "tokenise", refusing)
+    sources = [chat(LONG, "no text"), chat(LONG), chat(LONG, "other"), chat("no text", LONG)]
+    refused, one, other, again = await asyncio.gather(*map(tokenizer.encode, sources))
+    assert refused == again == Untokenised("not a text")
+    assert ids_of(one) == ids_of(tokenizer.encode_now(chat(LONG)))
+    assert ids_of(other) == ids_of(tokenizer.encode_now(chat(LONG, "other")))
 
 
 async def test_beyond_what_may_wait_requests_are_told_at_once(
