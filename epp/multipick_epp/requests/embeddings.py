@@ -26,10 +26,14 @@ class Body(msgspec.Struct):
     truncate_prompt_tokens: Scalar = None
     truncation_side: Scalar = None
     padding: str | None = None
+    task: msgspec.Raw = msgspec.Raw()
     cache_salt: str | None = None
     extra_key: Scalar = None
     lora_path: msgspec.Raw = msgspec.Raw()
 
+
+_OF_ALL_TOKENS = frozenset({b'"token_embed"', b'"token_classify"'})
+"""Tasks of `/pooling` whose answers have something for each token of the prompt: the engine computes all of it."""
 
 _DECODER = msgspec.json.Decoder(Body)
 _MESSAGES = msgspec.json.Decoder(list[SentMessage])
@@ -52,6 +56,7 @@ def parse(body: bytes) -> Prompt:
         source=first,
         batch=batch,
         cache_salt=salt(sent.cache_salt, sent.extra_key),
+        reads_cache=_reads_cache(sent),
         keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side, left=False),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
@@ -76,7 +81,12 @@ def _parse_chat(sent: Body, sent_messages: list[SentMessage], truncation: Trunca
         ),
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
+        reads_cache=_reads_cache(sent),
         keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side, left=False),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
     )
+
+
+def _reads_cache(sent: Body) -> bool:
+    return bytes(memoryview(sent.task)[:20]) not in _OF_ALL_TOKENS

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from multipick_epp.requests.body import Scalar, Unreadable, check_values, is_given, salt
+from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, is_given, salt
 from multipick_epp.requests.prompt import Prompt, TokenIds
 from multipick_epp.requests.token_ids import sources, token_ids
 
@@ -23,6 +23,13 @@ class VllmSampling(msgspec.Struct):
     """Sampling parameters that matter here."""
 
     prompt_logprobs: Scalar = None
+    skip_reading_prefix_cache: Scalar = None
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether the engine looks for the prompt in its cache."""
+        skips = self.skip_reading_prefix_cache
+        return self.prompt_logprobs is None if skips is None else not flag(skips)
 
 
 class VllmBody(msgspec.Struct):
@@ -68,7 +75,7 @@ def parse_vllm(body: bytes) -> Prompt:
         source=TokenIds(ids[:known]),
         cache_salt=sent.cache_salt,
         guessed_tokens=len(ids[known:]),
-        reads_cache=sent.sampling_params.prompt_logprobs is None,
+        reads_cache=sent.sampling_params.reads_cache,
     )
 
 

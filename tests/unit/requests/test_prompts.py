@@ -82,6 +82,28 @@ def test_a_request_for_prompt_logprobs_does_not_read_the_cache(path: str, fields
     assert not read(path, SMALLEST[path] | fields).reads_cache
 
 
+@pytest.mark.parametrize(
+    ("params", "reads"),
+    [
+        ({"skip_reading_prefix_cache": True}, False),
+        ({"skip_reading_prefix_cache": False}, True),
+        ({"skip_reading_prefix_cache": False, "prompt_logprobs": 1}, True),
+        ({"skip_reading_prefix_cache": None, "prompt_logprobs": 1}, False),
+    ],
+)
+def test_a_request_may_say_itself_whether_it_reads_the_cache(params: Any, reads: bool) -> None:
+    assert read(GENERATE, {"token_ids": [1], "sampling_params": params}).reads_cache is reads
+
+
+@pytest.mark.parametrize("prompt", [{"input": "hi"}, {"messages": HI}], ids=["text", "chat"])
+@pytest.mark.parametrize(
+    ("task", "reads"),
+    [("token_embed", False), ("token_classify", False), ("embed", True), ("classify", True), (None, True), ({}, True)],
+)
+def test_what_is_asked_of_each_token_does_not_read_the_cache(prompt: Any, task: Any, reads: bool) -> None:
+    assert read("/pooling", {**prompt, "task": task}).reads_cache is reads
+
+
 def test_echo_alone_reads_the_cache_in_completions() -> None:
     assert read(COMPLETIONS, {"prompt": "x", "echo": True}).reads_cache
 
