@@ -30,6 +30,7 @@ _EFFORTS = {effort.value.lower(): effort for effort in library.ReasoningEffort}
 _START, _CHANNEL, _MESSAGE, _END, _CALL = "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>"
 _PROBE = "In 2024,  1,234.5 people's\n\n\tdef f(x):\r\n  # naïve 東京 \u0301e <|end|> DON'T \U0001f469\u200d\U0001f467 "
 _PLAIN_PROBE = _PROBE.replace(_END, "")
+_OF_CALLS = frozenset({_START, _CHANNEL, _MESSAGE})  # to hand over all 1,091 that there are takes 0.3 ms a call
 _ANSWER = f"{_START}assistant"
 _HEADER_TOKENS = 3  # `<|start|>developer<|message|>`
 _TOOLS_BEGIN, _TOOLS_END = "# Tools\n\n## functions\n\nnamespace functions {\n\n", "\n\n} // namespace functions"
@@ -120,7 +121,8 @@ class Harmony:
                 found[segment] = as_ids(self._render(segment.text, segment.tools)[:-1])
             elif isinstance(segment, CallOpening):
                 header = f"{_START}assistant to={segment.text}{_CHANNEL}commentary json{_MESSAGE}"
-                found[segment] = as_ids(self._library.encode(header, allowed_special="all"))
+                allowed: Any = "all" if "<|" in segment.text else _OF_CALLS
+                found[segment] = as_ids(self._library.encode(header, allowed_special=allowed, disallowed_special=()))
         return found
 
     def _developer(self, instructions: str | None, tools: Sequence[Mapping[str, Any]]) -> list[Segment]:

@@ -8,7 +8,7 @@ import openai_harmony as library
 import pytest
 from multipick_epp.requests.prompt import Chat
 from multipick_epp.tokens import EngineSettings
-from multipick_epp.tokens.harmony import Harmony, Tools
+from multipick_epp.tokens.harmony import CallOpening, Harmony, Tools
 from multipick_epp.tokens.outcome import NoText
 from multipick_epp.tokens.segments import as_ids
 from tokenizers import Tokenizer as Backend
@@ -92,3 +92,28 @@ def test_tools_that_are_nested_too_deeply_have_no_ids(harmony: Harmony, depth: i
     parameters = '{"a":' * depth + "1" + "}" * depth
     with pytest.raises(NoText, match="too"):
         harmony.tokenise([Tools('[{"name":"f","parameters":' + parameters + "}]")])
+
+
+@pytest.mark.parametrize("name", ["f", "f<", "<|end|>", "f<|channel|>analysis", "|>f", "<|", "é"])
+def test_the_header_of_a_call_has_the_ids_of_the_library(harmony: Harmony, name: str) -> None:
+    opening = CallOpening(f"functions.{name}")
+    header = f"<|start|>assistant to=functions.{name}<|channel|>commentary json<|message|>"
+    assert harmony.tokenise([opening])[opening] == as_ids(OWN.encode(header, allowed_special="all"))
+
+
+def test_headers_of_calls_are_made_with_the_special_tokens_that_they_have(
+    harmony: Harmony, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[int] = []
+
+    class Watched:
+        def encode(self, text: str, **options: Any) -> list[int]:
+            allowed = options["allowed_special"]
+            handed.append(len(OWN.special_tokens_set if allowed == "all" else allowed))
+            return [1]
+
+    monkeypatch.setattr(harmony, "_library", Watched())
+    harmony.tokenise([CallOpening(f"functions.f{index}") for index in range(20)])
+    assert len(handed) == 20
+    assert max(handed) <= 3
+    assert all(token.startswith("<|") for token in OWN.special_tokens_set)
