@@ -173,7 +173,7 @@ class PromptReader:
             ids = await self._encoder.encode(source)
             if isinstance(ids, Untokenised):
                 return guess(request, ids.reason, min(longest, prompt.max_tokens or longest), prompt)
-            if prompt.keeps_end and len(ids) + prompt.guessed_tokens >= longest:
+            if prompt.keeps_end and len(ids) + prompt.guessed_tokens + prompt.answer_tokens >= longest:
                 return guess(request, "truncated prompt", longest, prompt)  # which tokens are left, depends on more
             token_lists.append(ids)
             if prompt.batch:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Required, TypedDict
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, flag, lenient_bool, salt
-from multipick_epp.requests.chat_fields import Function, find_media, keeps_end, only_texts, truncation_of
+from multipick_epp.requests.chat_fields import Function, answer_tokens, find_media, keeps_end, only_texts, truncation_of
 from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
@@ -87,6 +87,8 @@ class Body(msgspec.Struct):
     reasoning_effort: str | None = None
     truncate_prompt_tokens: Scalar = None
     truncation_side: Scalar = None
+    max_completion_tokens: Scalar = None
+    max_tokens: Scalar = None  # the older name
     prompt_logprobs: Any = None
     echo: Any = False
     cache_salt: str | None = None
@@ -130,6 +132,7 @@ def parse(body: bytes) -> Prompt:
         guessed_tokens=media or 0,
         reads_cache=sent.prompt_logprobs is None and not lenient_bool(sent.echo),
         keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side),
+        answer_tokens=answer_tokens(sent.max_completion_tokens, sent.max_tokens),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
     )

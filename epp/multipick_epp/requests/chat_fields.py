@@ -146,3 +146,14 @@ def keeps_end(truncate_prompt_tokens: Scalar, side: Scalar, *, left: bool = True
     """
     to_context = truncate_prompt_tokens is not None and int(truncate_prompt_tokens) < 0
     return to_context and (left if side is None else side == "left")
+
+
+def answer_tokens(*asked: Scalar) -> int:
+    """Tokens that an engine keeps free for its answer where it cuts a prompt to its context: the first that is given.
+    What is no number it refuses.
+    """
+    given = next((each for each in asked if each is not None), 0)
+    try:
+        return max(0, int(given))
+    except (ValueError, OverflowError):
+        return 0

@@ -3,7 +3,7 @@
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, flag, is_given, lenient_bool, salt
-from multipick_epp.requests.chat_fields import keeps_end, truncation_of
+from multipick_epp.requests.chat_fields import answer_tokens, keeps_end, truncation_of
 from multipick_epp.requests.lora_path import lora_names
 from multipick_epp.requests.prompt import Prompt
 from multipick_epp.requests.token_ids import sources
@@ -19,6 +19,7 @@ class Body(msgspec.Struct):
     add_special_tokens: Scalar = True
     truncate_prompt_tokens: Scalar = None
     truncation_side: Scalar = None
+    max_tokens: Scalar = 16  # the engine's default
     prompt_logprobs: Scalar = None
     logprobs: Scalar = None
     echo: Scalar = False
@@ -46,6 +47,7 @@ def parse(body: bytes) -> Prompt:
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         reads_cache=sent.prompt_logprobs is None and not (lenient_bool(sent.echo) and sent.logprobs is not None),
         keeps_end=keeps_end(sent.truncate_prompt_tokens, sent.truncation_side),
+        answer_tokens=answer_tokens(sent.max_tokens),
         max_tokens=truncation and truncation.tokens,
         lora_names=lora_names(sent.lora_path),
     )

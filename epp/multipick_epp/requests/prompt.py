@@ -115,6 +115,7 @@ class Prompt(msgspec.Struct, frozen=True, gc=False):
     guessed_tokens: int = 0  # a guess at the tokens after those of `source`, where media begin; 0 without media
     reads_cache: bool = True  # False: the engine computes all of the prompt, whatever it has cached
     keeps_end: bool = False  # of a prompt that is longer than the model's context, the engine keeps the last tokens
+    answer_tokens: int = 0  # of that context, which it then keeps free for its answer
     max_tokens: int | None = None  # that the engine keeps of each, where the request says so
     lora_names: frozenset[str | None] = frozenset()  # of SGLang's `lora_path`; None: the base model, for some prompts
 

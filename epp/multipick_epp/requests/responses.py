@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from multipick_epp.requests.body import Scalar, Unreadable, check_values, salt
-from multipick_epp.requests.chat_fields import Function, find_media
+from multipick_epp.requests.chat_fields import Function, answer_tokens, find_media
 from multipick_epp.requests.prompt import Api, Chat, ChatMessage, Prompt, Sent
 
 _CUSTOM_PARAMETERS = {
@@ -72,6 +72,7 @@ class Body(msgspec.Struct):
     reasoning: Reasoning | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     truncation: Scalar = "disabled"  # else what is longer than the model's context is cut
+    max_output_tokens: Scalar = None
     cache_salt: str | None = None
     extra_key: Scalar = None
 
@@ -105,6 +106,7 @@ def parse(body: bytes) -> Prompt:
         cache_salt=salt(sent.cache_salt, sent.extra_key),
         guessed_tokens=media or 0,
         keeps_end=sent.truncation != "disabled",
+        answer_tokens=answer_tokens(sent.max_output_tokens),
     )
 
 

@@ -63,13 +63,31 @@ async def test_no_prompt_is_charged_or_hashed_beyond_the_models_length() -> None
     assert chains.by_size[16] == block_keys(ROOT, ids[:1_000], 16)
 
 
-@pytest.mark.parametrize("tokens", [999, 1_000, 5_000])
-async def test_a_prompt_of_which_the_engine_keeps_the_end_is_not_known_by_its_beginning(tokens: int) -> None:
-    body = json.dumps({"prompt": [*range(tokens)], "truncate_prompt_tokens": -1}).encode()
+@pytest.mark.parametrize(
+    ("tokens", "answer", "whole"),
+    [
+        (999, None, True),
+        (1_000, None, False),
+        (5_000, None, False),
+        (499, 500, True),
+        (501, 500, False),
+        (983, ..., True),
+        (985, ..., False),  # without a word of it, an answer may have 16
+        (1, 10**30, False),
+        (999, -5, True),
+        (999, "many", True),
+    ],
+)
+async def test_a_prompt_of_which_the_engine_keeps_the_end_is_not_known_by_its_beginning(
+    tokens: int, answer: Any, whole: bool
+) -> None:
+    """It keeps as much as leaves room for the longest answer that may come."""
+    asked = {} if answer is ... else {"max_tokens": answer}
+    body = json.dumps({"prompt": [*range(tokens)], "truncate_prompt_tokens": -1, **asked}).encode()
     reading = reader(1_000)
     found = await reading.read(PickRequest("POST", PATH, {}, body, len(body)))
     reading.close()
-    if tokens < 1_000:
+    if whole:
         assert isinstance(found, Known)
     else:
         assert isinstance(found, Blind)

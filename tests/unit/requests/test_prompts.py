@@ -153,6 +153,23 @@ def test_sglangs_adapter_is_the_model() -> None:
     assert read(SGLANG, {"text": "x", "lora_path": "ad1"}).model == "ad1"
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "tokens"),
+    [
+        (COMPLETIONS, {}, 16),
+        (COMPLETIONS, {"max_tokens": None}, 0),
+        (COMPLETIONS, {"max_tokens": 7}, 7),
+        (CHAT, {}, 0),
+        (CHAT, {"max_tokens": 7}, 7),
+        (CHAT, {"max_tokens": 7, "max_completion_tokens": "9"}, 9),
+        (RESPONSES, {"max_output_tokens": 7}, 7),
+        (EMBEDDINGS, {"max_tokens": 7}, 0),
+    ],
+)
+def test_room_is_left_for_the_answer_that_was_asked_for(path: str, fields: dict[str, Any], tokens: int) -> None:
+    assert read(path, SMALLEST[path] | fields).answer_tokens == tokens
+
+
 def test_cutting_what_is_longer_than_the_context_changes_no_prompt_that_fits() -> None:
     cut = read(CHAT, {"messages": HI, "truncate_prompt_tokens": -1})
     assert cut == replace(read(CHAT, {"messages": HI}), keeps_end=True)
