@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
 from multipick_epp.state.redis import RedisState, loads, parse_url
-from multipick_epp.state.redis.connection import Connection, LostError
+from multipick_epp.state.redis.connection import REPLY_BYTES, Connection, LostError
 from multipick_epp.state.redis.figures import CONTEXTS, IN_FLIGHT, fields_of, figure, read_load
 from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
 from multipick_sim.local.valkey import Valkey
@@ -25,6 +25,7 @@ LOAD, LEASES, ROUTED, GENERATION = f"{TAG}:loads", f"{TAG}:leases", f"{TAG}:rout
 CHARGES = f"{TAG}:charges:replica-1"
 OTHER = f"{TAG}:other"
 POD = PODS[0]
+LONG = b"9" * (REPLY_BYTES + (4 << 20))
 
 VANDALISM: dict[str, list[tuple[Any, ...]]] = {
     "loads deleted": [("DEL", LOAD)],
@@ -59,6 +60,7 @@ VANDALISM: dict[str, list[tuple[Any, ...]]] = {
     "charges a set": [("SADD", OTHER, "x"), ("RENAME", OTHER, CHARGES)],
     "charges are junk": [("HSET", CHARGES, pod, "junk") for pod in PODS],
     "a charge is much too long": [("HSET", CHARGES, POD, "9" * (40 << 20))],
+    "a charge's name is much too long": [("HSET", CHARGES, LONG, 1)],
     "a charge is negative": [("HSET", CHARGES, POD, -5)],
     "a charge is too large": [("HSET", CHARGES, POD, 77 * IN_FLIGHT)],
     "a stranger is charged": [("HSET", CHARGES, b"\xff", 3 * IN_FLIGHT), ("HSET", CHARGES, "who", "what")],
@@ -67,11 +69,14 @@ VANDALISM: dict[str, list[tuple[Any, ...]]] = {
     "a lease deleted": [("HDEL", LEASES, "replica-1")],
     "a lease is junk": [("HSET", LEASES, "replica-1", b"\xff")],
     "a lease of nobody": [("HSET", LEASES, b"\xff\x00", "9" * 30), ("HSET", LEASES, "", "")],
+    "a lease is much too long": [("HSET", LEASES, "who", LONG)],
+    "a lease's name is much too long": [("HSET", LEASES, LONG, 1)],
     "more leases than pickers": [("HSET", LEASES, f"picker-{number}", 1) for number in range(300)],
     "routed deleted": [("DEL", ROUTED)],
     "routed of another type": [("SET", ROUTED, "x")],
     "routed is junk": [("HSET", ROUTED, 77, b"\xff")],
     "generation of another type": [("SADD", OTHER, "x"), ("RENAME", OTHER, GENERATION)],
+    "generation is much too long": [("SET", GENERATION, LONG)],
     "all keys deleted": [("DEL", LOAD, LEASES, ROUTED, *(f"{TAG}:charges:replica-{n}" for n in range(3)))],
     "all data lost": [("FLUSHALL",)],
 }

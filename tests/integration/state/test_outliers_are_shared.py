@@ -1,15 +1,18 @@
 """An endpoint that one picker leaves out is left out by all, also by those that come later."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from multipick_epp.state.redis import RedisState
-from multipick_epp.state.redis.connection import Connection
+import pytest
+from multipick_epp.state.redis import RedisState, loads
+from multipick_epp.state.redis.connection import REPLY_BYTES, Connection
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.types import Endpoint
 from multipick_sim.local.valkey import Valkey
 
 A, B = Endpoint("10.0.0.1:8000"), Endpoint("10.0.0.2:8000")
 OUTLIERS = keys_of("pool").outliers
+LONG = b"9" * (REPLY_BYTES + (4 << 20))
+MANY = [word for number in range(5_000) for word in (f"10.1.{number >> 8}.{number & 255}:8000", "1")]
 
 Start = Callable[..., Awaitable[RedisState]]
 Eventually = Callable[..., Awaitable[None]]
@@ -73,3 +76,30 @@ async def test_odd_values_cost_themselves_alone(
     two.announce(B, 1)
     await eventually(lambda: (B, 1) in heard)
     await eventually(lambda: two.degraded is None)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [("HSET", OUTLIERS, B, LONG), ("HSET", OUTLIERS, LONG, "1"), ("HSET", OUTLIERS, *MANY)],
+    ids=["too long a value", "too long a name", "more than a pool has"],
+)
+async def test_what_is_larger_than_any_of_ours_is_forgotten(
+    junk: Sequence[str | bytes],
+    server: Valkey,
+    replica: Start,
+    eventually: Eventually,
+    client: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loads, "STALL_S", 10.0)  # the store has to read it once
+    await (await client(server.url)).call(*junk)
+    remembered: list[tuple[Endpoint, int]] = []
+
+    def remember(state: RedisState) -> None:
+        state.on_remembered(lambda endpoint, level: remembered.append((endpoint, level)))
+
+    one = await replica(server.url, prepare=remember)
+    await eventually(lambda: one.degraded is None)
+    one.announce(A, 3)
+    await replica(server.url, prepare=remember)
+    assert remembered == [(A, 3)]

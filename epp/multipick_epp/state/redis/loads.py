@@ -8,7 +8,7 @@ from multipick_epp.state.ledger import Charge, negative, with_equal_prompt
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt, LoadColumns, Reserved
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.audit import Audit
-from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
+from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.figures import CONTEXTS, fields_of, read_load
 from multipick_epp.state.redis.hashes import is_text, read_charges, read_loads
 from multipick_epp.state.redis.keys import Keys
@@ -22,6 +22,7 @@ from multipick_epp.state.redis.records import (
     withdraw_record,
 )
 from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.redis.sets import ENDPOINTS_AT_MOST
 from multipick_epp.state.redis.turns import Outcome, Reserve, Turns
 from multipick_epp.state.redis.view import View
 from multipick_epp.state.stats import StateStats
@@ -63,6 +64,7 @@ class Loads:
         self._turns: Turns | None = None
         self._forget: asyncio.TimerHandle | None = None
         self._turn = load("turn", when_full=True)
+        self._outliers = load("outliers", when_full=True)
 
     def load(self, endpoint: Endpoint) -> Load:
         """See `State`."""
@@ -176,7 +178,7 @@ class Loads:
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, read the loads, see that they are right; until the connection is lost."""
-        await install(connection, self._turn, *self._audit.scripts)
+        await install(connection, self._turn, self._outliers, *self._audit.scripts)
         generation = await self._audit.begin(connection)
         keys = (self._keys.load, self._audit.charges, self._keys.routed, self._keys.hints)
         turns = Turns(connection, self._turn, keys, self._taken, self._take_back)
@@ -234,13 +236,9 @@ class Loads:
         return turns.company.is_set()
 
     async def _remember(self, connection: Connection) -> None:
-        """Tell of the endpoints that stand as left out. A key of another type, or odd fields, are removed."""
-        try:
-            fields = replies.pairs(await connection.read("HGETALL", self._keys.outliers))
-        except WrongTypeError:
-            connection.send("UNLINK", self._keys.outliers)
-            return
-        for name, text in fields:
+        """Tell of the endpoints that stand as left out. What is no such key, or an odd field of it, is removed."""
+        command = self._outliers.command((self._keys.outliers,), ENDPOINTS_AT_MOST)
+        for name, text in replies.pairs(await connection.call(*command)):
             try:
                 endpoint, level = read_endpoint(name), read_level(text)
             except ValueError:

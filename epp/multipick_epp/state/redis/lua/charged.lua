@@ -5,7 +5,9 @@ local named, fields = {[TABLE] = true}, {}
 for i = 1, #KEYS do
   make_sound(KEYS[i], tonumber(ARGV[1]))
   for _, field in ipairs(redis.call('HKEYS', KEYS[i])) do
-    if not named[field] then
+    if #field > LONGEST then
+      redis.call('HDEL', KEYS[i], field)
+    elseif not named[field] then
       named[field] = true
       fields[#fields + 1] = field
     end

@@ -18,8 +18,8 @@ if ARGV[6] == '1' and redis.call('HLEN', leases) == 1 then
 end
 redis.call('SET', generation, ARGV[3], 'NX')
 local name = redis.pcall('GET', generation)
-if type(name) == 'table' then  -- no string
+if type(name) == 'table' or #name > LONGEST then  -- no string, or none of ours
   redis.call('SET', generation, ARGV[3])
   name = ARGV[3]
 end
-return {name, redis.call('HGETALL', leases)}
+return {name, sound_fields(leases)}
