@@ -10,8 +10,9 @@ from multipick_epp.blocks import Chains
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.protocol import Applied, Candidates, Delta
 from multipick_epp.state.redis import RedisState, writer
-from multipick_epp.state.redis.connection import Connection
+from multipick_epp.state.redis.connection import REPLY_BYTES, Connection
 from multipick_epp.state.redis.records import delta_record, pack_keys
+from multipick_epp.state.redis.sets import NAMES_AT_MOST
 from multipick_epp.state.succession import Tenure
 from multipick_epp.types import BlockKey, Endpoint, Mode, ReservationId
 from multipick_sim.local.valkey import Valkey
@@ -26,6 +27,7 @@ CHAIN = [BlockKey(key) for key in range(1, 6)]
 MORE = [BlockKey(key) for key in range(101, 106)]
 TAG = "{kv:pool}"
 LOG, HINTS, MODES, FENCE_A, FENCE_B = (f"{TAG}:{name}" for name in ("log", "hints", "modes", f"e:{A}", f"e:{B}"))
+HOLDERS = f"{TAG}:holders"
 NAME_A = '["10.0.0.1:8000",16,"GPU",0,"full_attention",0]'
 BLOCKS_A = f"{TAG}:b:{NAME_A}"
 FAR = "18446744073709551615-18446744073709551615"
@@ -301,6 +303,39 @@ async def test_junk_costs_itself(
         await eventually(lambda state=state: tokens(state) == 0)
         assert tokens(state, B) == 80
     assert "Traceback" not in caplog.text
+
+
+MANY = [f"0.{number >> 16}.{number >> 8 & 255}.{number & 255}:8000" for number in range(NAMES_AT_MOST + 1)]
+LONG = b"x" * (REPLY_BYTES + (4 << 20))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        ("HSET", MODES, *(word for name in MANY for word in (name, "exact"))),
+        ("HSET", HOLDERS, *(word for name in MANY for word in (name, "ghost"))),
+        ("SADD", f"{TAG}:endpoints", *MANY),
+        ("HSET", MODES, LONG, "exact"),
+        ("HSET", HOLDERS, B, LONG),
+        ("SADD", f"{TAG}:endpoints", LONG),
+    ],
+    ids=["modes", "owners", "endpoints", "a long name of a mode", "a long owner", "a long endpoint"],
+)
+async def test_what_is_larger_than_any_pool_is_not_read(
+    junk: Sequence[str | bytes], server: Valkey, replica: Start, client: Client, eventually: Eventually
+) -> None:
+    one = await replica(server.url)
+    owner = Owner(one, A)
+    await owner.begin()
+    await owner.store(CHAIN)
+    connection = await client(server.url)
+    await connection.call(*junk)
+    late = await replica(server.url, ingests=False)
+    await eventually(lambda: tokens(late) == 80 and late.mode(A) is Mode.EXACT and late.degraded is None)
+    assert set(late.index.known()) == {A}
+    async with asyncio.timeout(20):
+        while max([await connection.call("HLEN", key) for key in (MODES, HOLDERS)]) > 2:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_value_that_cannot_be_read_is_told_once(

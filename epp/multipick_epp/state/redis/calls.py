@@ -16,6 +16,7 @@ from multipick_epp.state.redis.parts import Part
 from multipick_epp.state.redis.reasons import AWAY, PROTOCOL
 from multipick_epp.state.redis.records import cache_name, delta_record, mode_named, mode_record, owner_record
 from multipick_epp.state.redis.scripts import install, load
+from multipick_epp.state.redis.sets import NAMES_AT_MOST
 from multipick_epp.state.succession import Inheritance, Notes, Position, Tenure
 from multipick_epp.types import Endpoint, Mode, ReplicaId
 
@@ -128,7 +129,7 @@ class Calls:
         """Say how well the endpoint is known, here and now: what is said later is to stand. Gives an outcome."""
         keys = (self._keys.log, self._keys.modes, self._keys.holders, self._keys.fence(endpoint))
         said = str(mode), mode_record(endpoint, mode), self._replica, owner_record(self._replica, endpoint)
-        return self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, *said)
+        return self._call("mode", keys, LOG_ENTRIES, endpoint, epoch, *said, NAMES_AT_MOST)
 
     async def _take(self, endpoint: Endpoint, keeps: bool) -> Taken:
         """Between two writes of the owner before us, if it lives: what is torn can't be gone on from."""

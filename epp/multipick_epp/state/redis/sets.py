@@ -1,8 +1,8 @@
 """Loads the mirror from the store's sets."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
@@ -13,6 +13,7 @@ from multipick_epp.state.redis.fences import cache_names
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.records import MALFORMED, cache_named, mode_named, read_endpoint, read_members
+from multipick_epp.state.redis.scripts import Script
 from multipick_epp.types import Endpoint, Mode
 
 T = TypeVar("T")
@@ -20,6 +21,16 @@ T = TypeVar("T")
 MEMBERS_A_SCAN = 2_000
 ENDPOINTS_AT_MOST: Final = 4_096
 """Of one pool; others that stand in the store are passed over."""
+NAMES_AT_MOST: Final = 20_000
+"""More than that were written by nobody who keeps to the bound above: to read them all would hold up requests."""
+
+
+class Known(NamedTuple):
+    """What the store says of a pool's endpoints."""
+
+    endpoints: set[Endpoint]  # that have a fence; those with a mode, where the key can't be read
+    modes: dict[Endpoint, Mode | None]  # None: a mode that we don't know
+    holders: dict[Endpoint, bytes]  # the replica that writes each
 
 
 class Sets:
@@ -31,39 +42,30 @@ class Sets:
         self._index = index
         self._malformed = malformed
 
-    async def modes(self) -> dict[Endpoint, Mode | None]:
-        """How well the endpoints are known; None: a mode that we don't know."""
-        modes: dict[Endpoint, Mode | None] = {}
-        try:
-            for name, mode in replies.pairs(await self._connection.read("HGETALL", self._keys.modes)):
-                for endpoint in self._readable("endpoint", [name], read_endpoint):
-                    modes[endpoint] = mode_named(mode)
-        except WrongTypeError as error:
-            self._malformed.skip("modes", self._keys.modes, error)
-        return modes
-
-    async def holders(self) -> dict[Endpoint, bytes]:
-        """The replica that writes each endpoint."""
-        holders: dict[Endpoint, bytes] = {}
-        try:
-            for name, replica in replies.pairs(await self._connection.read("HGETALL", self._keys.holders)):
-                for endpoint in self._readable("endpoint", [name], read_endpoint):
-                    holders[endpoint] = replica
-        except WrongTypeError as error:
-            self._malformed.skip("owners", self._keys.holders, error)
-        return holders
-
-    async def endpoints(self, with_mode: Iterable[Endpoint]) -> set[Endpoint]:
-        """Those that are said to have a fence; those with a mode, where that key can't be read."""
-        try:
-            names = replies.strings(await self._connection.read("SMEMBERS", self._keys.endpoints))
-            endpoints = set(self._readable("endpoint", names, read_endpoint))
-        except WrongTypeError as error:
-            self._malformed.skip("endpoints", self._keys.endpoints, error)
-            endpoints = set(with_mode)
+    async def known(self, script: Script) -> Known:
+        """What stands there of all endpoints. `script`: that of `lua/known.lua`."""
+        pool = self._keys
+        keys = (pool.endpoints, pool.modes, pool.holders)
+        reply = replies.listed(await self._connection.call(*script.command(keys, NAMES_AT_MOST)), 3)
+        kinds = zip(("endpoints", "modes", "owners"), keys, reply, strict=True)
+        names, modes, holders = (self._all_of(*each) for each in kinds)
+        said = {endpoint: mode_named(mode) for endpoint, mode in self._by_endpoint(modes or [])}
+        endpoints = set(said) if names is None else set(self._readable("endpoint", names, read_endpoint))
         if len(endpoints) > ENDPOINTS_AT_MOST:
-            self._malformed.skip("endpoints", self._keys.endpoints, f"more than {ENDPOINTS_AT_MOST}")
-        return set(sorted(endpoints)[:ENDPOINTS_AT_MOST])
+            self._malformed.skip("endpoints", pool.endpoints, f"more than {ENDPOINTS_AT_MOST}")
+        return Known(set(sorted(endpoints)[:ENDPOINTS_AT_MOST]), said, dict(self._by_endpoint(holders or [])))
+
+    def _all_of(self, kind: str, key: str, found: object) -> list[bytes] | None:
+        """What a key has; None where it is of no use, and says why."""
+        if isinstance(found, list):
+            return replies.strings(found)
+        self._malformed.skip(kind, key, replies.string(found))
+        return None
+
+    def _by_endpoint(self, flat: Sequence[bytes]) -> Iterator[tuple[Endpoint, bytes]]:
+        for name, text in replies.pairs(flat):
+            for endpoint in self._readable("endpoint", [name], read_endpoint):
+                yield endpoint, text
 
     async def load(self, endpoint: Endpoint, *, if_whole: bool = False) -> bool:
         """Take an endpoint's caches into the mirror; `if_whole`: but none of which the store has lost something, as far

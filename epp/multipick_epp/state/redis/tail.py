@@ -88,6 +88,7 @@ class Tail:
         self._stats = stats
         self._malformed = Malformed(stats.malformed)
         self._script = load("look", reads=True)
+        self._names = load("known", reads=True)
         self._generation: bytes | None = None
         self._position: bytes | None = None  # the entry of the log that was played last
         self._anchor = START  # the one that was so at the last look; the first one, where there was none
@@ -102,7 +103,7 @@ class Tail:
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Load what is missing, then follow the log until the connection is lost."""
-        await install(connection, self._script, self._comparison.script)
+        await install(connection, self._script, self._names, self._comparison.script)
         try:
             await self._session(connection, link)
         finally:
@@ -287,11 +288,9 @@ class Tail:
     async def _load(self, connection: Connection, look: Look) -> None:
         """Take the sets, and go on from where the log ended before: what is played twice changes nothing."""
         sets = self._sets(connection)
-        modes = await sets.modes()
-        endpoints = await sets.endpoints(modes)
+        endpoints, modes, holders = await sets.known(self._names)
         for endpoint in endpoints:
             await sets.load(endpoint)
-        holders = await sets.holders()
         self.trust.loaded({endpoint: self._known(endpoint, mode) for endpoint, mode in modes.items()}, holders)
         absent = set(self._index.endpoints()) - endpoints
         if self._generation in (None, look.generation):

@@ -1,6 +1,7 @@
 -- How well an endpoint's cache is known, by its owner, who says with it that it is one.
 -- KEYS: log, modes, owners' endpoints, the endpoint's fence
--- ARGV: entries that the log keeps, endpoint, epoch, the mode and its record, the replica and its record
+-- ARGV: entries that the log keeps, endpoint, epoch, the mode and its record, the replica and its record, how many
+--   endpoints there are at most
 -- Returns a code: Applied.
 local STALE, DUPLICATE, NEW, GAP = -1, 0, 1, 2
 local log, modes, holders, fence = unpack(KEYS)
@@ -13,6 +14,9 @@ if known ~= tonumber(ARGV[3]) then
 end
 local entry = {}
 local function say(hash, value, kind, record)
+  if anew('HLEN', hash) > tonumber(ARGV[8]) then  -- not what we wrote: each owner says his own again
+    redis.call('UNLINK', hash)
+  end
   if anew('HGET', hash, ARGV[2]) ~= value then
     redis.call('HSET', hash, ARGV[2], value)
     entry[#entry + 1] = kind
