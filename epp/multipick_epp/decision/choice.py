@@ -48,12 +48,14 @@ class Chooser:
         stages: Spreads,
         *,
         accounts_contexts: bool = False,
+        shown_later: bool = False,
     ) -> None:
         """`stages` are told how long lookup and policy took, in seconds. `accounts_contexts`: whether this policy,
-        or another that is shown the snapshots, reads them.
+        or another that is shown the snapshots, reads them. `shown_later`: others are shown them after the decision.
         """
         self._rank = rank
         self._accounts_contexts = accounts_contexts
+        self._shown_later = shown_later
         self._state = state
         self._hotspots = hotspots
         self._rng = rng
@@ -69,7 +71,7 @@ class Chooser:
         looked_up = time.perf_counter()
         alone = prompt.alone
         prefixes = NO_PREFIXES if alone is None else self._hotspots.prefixes(alone)
-        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready, prefixes)
+        snapshot = self._snapshot(prompt.prompt_tokens, hits, ready.still() if self._shown_later else ready, prefixes)
         self._turn += 1
         ranking = self._rank(snapshot, self._rng)
         kept_out = None

@@ -99,7 +99,15 @@ class PoolPicker:
         self._shadows = Shadows(settings.shadow, rng, metrics)
         reads_contexts = not READ_CONTEXTS.isdisjoint((settings.rank, *settings.shadow.values()))
         stages = metrics.stage_seconds
-        self._chooser = Chooser(settings.rank, state, self.hotspots, rng, stages, accounts_contexts=reads_contexts)
+        self._chooser = Chooser(
+            settings.rank,
+            state,
+            self.hotspots,
+            rng,
+            stages,
+            accounts_contexts=reads_contexts,
+            shown_later=bool(settings.shadow),
+        )
         self.reservations = Reservations(
             state, registry, failures, metrics, self._eligible, self._chooser.hits, settings.unseen_s, traffic
         )

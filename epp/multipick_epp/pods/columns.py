@@ -1,7 +1,7 @@
 """The ready endpoints as columns: what a decision reads of the registry, without a call for each of 256 endpoints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from multipick_epp.types import Endpoint, address_of, rank_of
 
@@ -19,6 +19,11 @@ class Columns:
     picked: list[int]  # requests that this picker sent there since the last scrape
     unscraped: set[Endpoint]  # those without any gauges yet
     ports: Mapping[Endpoint, Sequence[int]] = field(default_factory=dict)  # rows of each port with several ranks
+
+    def still(self) -> "Columns":
+        """With gauges and picks as they are now: later scrapes and picks, this very one first, don't change them."""
+        waiting, running, kv_usage = map(list.copy, (self.waiting, self.running, self.kv_usage))
+        return replace(self, waiting=waiting, running=running, kv_usage=kv_usage, picked=self.picked.copy())
 
     def only(self, rows: Sequence[int]) -> "Columns":
         """A copy of some rows."""

@@ -508,6 +508,24 @@ async def test_contexts_cost_nothing_where_no_policy_reads_them() -> None:
     bench.picker.close()
 
 
+@pytest.mark.parametrize("name", ["vllm-v1", "vllm-032"])
+async def test_a_shadow_sees_the_gauges_and_picks_of_the_decision_not_later_ones(name: str) -> None:
+    bench = Bench(known(100), name, shadow=(name,))
+    for endpoint in (A, B, C):
+        bench.registry.scraped(endpoint, Gauges(), Unexplained())
+    for _ in range(9):
+        await bench.pick()
+    bench.registry.scraped(A, Gauges(waiting=9), Unexplained())
+
+    def looked_at(choice: str) -> float:
+        labels = {"policy": name, "choice": choice}
+        return bench.metrics.registry.get_sample_value("multipick_shadow_decisions_total", labels) or 0.0
+
+    await bench.until(lambda: looked_at("same") + looked_at("other") == 9)
+    assert looked_at("same") == 9
+    bench.picker.close()
+
+
 @pytest.mark.parametrize(("policy_name", "goes_to_the_holder"), [("lmetric", True), ("marginal", False)])
 async def test_marginal_keeps_away_from_long_contexts(policy_name: str, goes_to_the_holder: bool) -> None:
     bench = Bench(known(1000), policy_name)
