@@ -13,6 +13,9 @@ from multipick_epp.requests.rank_header import heeds_rank
 from multipick_epp.requests.stored import ResponseNames, with_name
 from multipick_epp.types import Endpoint, address_of, rank_of
 
+_OF_MODELS = frozenset({"POST", ""})
+"""Methods by which models are asked; some gateways tell none. To a browser's OPTIONS engines say yes on any path."""
+
 
 class Eligible:
     """The endpoints of a pool, as a request sees them. `models`: names of the base model; any other is an adapter's."""
@@ -39,11 +42,12 @@ class Eligible:
         engine = self._registry.engine(address)
         return engine is None or engine.obeys
 
-    def asked(self, prompt: Known | Blind) -> Asked:
+    def asked(self, method: str, prompt: Known | Blind) -> Asked:
         """What the request asks of an engine, for those who judge its failures."""
         if adapter_of(prompt.model, self._models) is not None:
             return Asked.OTHER_MODEL
-        return Asked.OWN_MODEL if type(prompt) is Known or prompt.read else Asked.UNKNOWN
+        read = type(prompt) is Known or prompt.read
+        return Asked.OWN_MODEL if read and method in _OF_MODELS else Asked.UNKNOWN
 
     def named(self, request: PickRequest, prompt: Known | Blind, endpoint: Endpoint) -> bytes | None:
         """The body in which a response that may be stored has a name that tells where."""

@@ -152,7 +152,8 @@ class PoolPicker:
         fallback = prompt.reason if type(prompt) is Blind else None
         decision = self.decisions.made(request, reservation, choice, reserved, mode, fallback)
         predicted = self._sample.take(prompt, hit_tokens, mode)
-        live = Live(endpoint, prompt, self._eligible.asked(prompt), rank, decision, predicted)
+        asked = self._eligible.asked(request.method, prompt)
+        live = Live(endpoint, prompt, request.path, asked, rank, decision, predicted)
         if self._traffic is not None and request.body_bytes:
             self._traffic.picked(reservation, prompt)
         self.reservations.give_out(reservation, live, hit_tokens, queued + new, residency if sure else None)

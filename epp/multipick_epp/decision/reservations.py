@@ -33,6 +33,7 @@ class Live(msgspec.Struct):
 
     endpoint: Endpoint
     prompt: Known | Blind | None  # None: its prefill is over
+    path: str
     asked: Asked
     rank: int | None  # that a header tells the engine to use, behind whichever port serves it
     decision: Decision
@@ -111,7 +112,7 @@ class Reservations:
         """The response began."""
         if live := self._live.get(reservation):
             live.answered = True
-            self._failures.answered(live.endpoint, status, live.asked)
+            self._failures.answered(live.endpoint, status, live.asked, live.path)
 
     def first_byte(self, reservation: ReservationId) -> None:
         """Prefill is over."""

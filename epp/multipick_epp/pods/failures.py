@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 NOT_FOUND = 404
 _FIRST_ERROR, _FIRST_OF_THE_SERVER = 400, 500
+PATHS_AT_MOST = 64
+"""Of the pool that are remembered: where its engines take any prefix, clients make them up."""
 
 
 class Asked(Enum):
@@ -39,7 +41,10 @@ class Shared(Protocol):
 
 
 class Failures:
-    """Keeps the registry's endpoints that are left out true to what was seen of them."""
+    """Keeps the registry's endpoints that are left out true to what was seen of them.
+
+    Invariant: `_paths` has those on which the pool's own model was served, the first `PATHS_AT_MOST`.
+    """
 
     def __init__(
         self, registry: Registry, shared: Shared, doubt: Callable[[Endpoint], None], clock: Callable[[], float]
@@ -50,6 +55,7 @@ class Failures:
         self._doubt = doubt
         self._outliers = Outliers(clock)
         self._obeyed = 0  # the changes that the registry knows of
+        self._paths: set[str] = set()
         shared.on_announced(self._learn)
         shared.on_remembered(self._remember)
         registry.on_gone(self.forget)
@@ -77,17 +83,22 @@ class Failures:
         if self._outliers.picked(address_of(endpoint)):
             self._obey()
 
-    def answered(self, endpoint: Endpoint, status: int, asked: Asked) -> None:
+    def answered(self, endpoint: Endpoint, status: int, asked: Asked, path: str) -> None:
         """A request there was answered.
 
-        A client's own 4xx says nothing of the endpoint; a 404 for the pool's own model does: others have it.
+        A client's own 4xx says nothing of the endpoint; a 404 for the pool's own model does, on a path that the pool
+        was seen to have: embeddings of a pool that only chats are 404 everywhere.
         """
-        address = address_of(endpoint)
+        address, path = address_of(endpoint), path.partition("?")[0]
         if status == NOT_FOUND and asked is Asked.OTHER_MODEL:
             self._doubt(address)
         if status < _FIRST_ERROR:
+            if asked is Asked.OWN_MODEL and len(self._paths) < PATHS_AT_MOST:
+                self._paths.add(path)
             self._tell(address, self._outliers.succeeded)
-        elif status >= _FIRST_OF_THE_SERVER or (status == NOT_FOUND and asked is Asked.OWN_MODEL):
+        elif status >= _FIRST_OF_THE_SERVER or (
+            status == NOT_FOUND and asked is Asked.OWN_MODEL and path in self._paths
+        ):
             self._tell(address, self._outliers.failed)
         else:
             self.undecided(address)

@@ -508,6 +508,27 @@ async def test_contexts_cost_nothing_where_no_policy_reads_them() -> None:
     bench.picker.close()
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/x/v1/completions"])
+async def test_a_client_that_asks_for_what_no_engine_has_leaves_no_endpoint_out(path: str) -> None:
+    bench = Bench(known(100))
+
+    async def ask(path: str, endpoint: Endpoint, status: int, method: str = "POST") -> None:
+        pick = await bench.picker.pick(PickRequest(method, path, {}, b"{}", 2, (endpoint,)))
+        assert isinstance(pick, Pick)
+        assert pick.reservation is not None
+        bench.picker.answered(pick.reservation, status)
+        bench.picker.release(pick.reservation, Ended.WHOLE)
+
+    await ask("/v1/completions?a=b", B, 200)
+    await ask(path, B, 200, "OPTIONS")  # as engines answer browsers, whatever the path
+    for _ in range(5):
+        await ask(path, A, 404)
+    assert bench.registry.ready().endpoints == [A, B, C]
+    for _ in range(3):
+        await ask("/v1/completions", A, 404)  # which another endpoint has
+    assert bench.registry.ready().endpoints == [B, C]
+
+
 @pytest.mark.parametrize("name", ["vllm-v1", "vllm-032"])
 async def test_a_shadow_sees_the_gauges_and_picks_of_the_decision_not_later_ones(name: str) -> None:
     bench = Bench(known(100), name, shadow=(name,))

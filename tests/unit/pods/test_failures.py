@@ -11,6 +11,7 @@ from multipick_epp.pods.registry import Registry
 from multipick_epp.types import Endpoint
 
 A, B, C = (Endpoint(f"10.0.0.{number}:8000") for number in range(1, 4))
+PATH = "/v1/completions"
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Pool:
 
     def answered(self, endpoint: Endpoint, status: int, times: int = 3, asked: Asked = Asked.OWN_MODEL) -> None:
         for _ in range(times):
-            self.failures.answered(endpoint, status, asked)
+            self.failures.answered(endpoint, status, asked, PATH)
 
     @property
     def offered(self) -> list[Endpoint]:
@@ -106,10 +107,10 @@ def test_after_its_pause_one_request_at_a_time_tries_it(pool: Pool) -> None:
     assert pool.offered == [A, B, C]
     pool.failures.picked(A)
     assert pool.offered == [B, C]
-    pool.failures.answered(A, 200, Asked.OWN_MODEL)
+    pool.failures.answered(A, 200, Asked.OWN_MODEL, PATH)
     assert pool.offered == [A, B, C]
     pool.failures.picked(A)
-    pool.failures.answered(A, 200, Asked.OWN_MODEL)
+    pool.failures.answered(A, 200, Asked.OWN_MODEL, PATH)
     assert pool.shared.announced == [(A, 1), (A, 0)]
 
 
@@ -144,7 +145,7 @@ def test_a_picker_that_comes_tries_those_that_stand_as_left_out(pool: Pool) -> N
     (remembered,) = pool.shared.remembered
     remembered(A, 4)
     pool.failures.picked(A)
-    pool.failures.answered(A, 500, Asked.OWN_MODEL)
+    pool.failures.answered(A, 500, Asked.OWN_MODEL, PATH)
     assert pool.shared.announced == [(A, 5)]
 
 

@@ -145,9 +145,9 @@ def test_the_ranks_of_a_port_fail_together(registry: Registry) -> None:
     registry.expand(A, TWO)
     state = MemoryState()
     failures = Failures(registry, state, lambda _: None, lambda: 0.0)
-    failures.answered(B, 200, Asked.OWN_MODEL)
+    failures.answered(B, 200, Asked.OWN_MODEL, "/v1/completions")
     for rank in (A0, A1, A0):
-        failures.answered(rank, 500, Asked.OWN_MODEL)
+        failures.answered(rank, 500, Asked.OWN_MODEL, "/v1/completions")
     assert failures.left_out == {A: 1}
     assert registry.ready().endpoints == [B]
     registry.expand(A, Ranks((0, 1, 2)))
