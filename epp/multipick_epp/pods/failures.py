@@ -17,6 +17,8 @@ from multipick_epp.types import Endpoint, address_of
 log = logging.getLogger(__name__)
 
 NOT_FOUND = 404
+NOT_IMPLEMENTED = 501
+"""What engines say to what they can't do for anybody: of 5xx, the one that is a client's doing."""
 _FIRST_ERROR, _FIRST_OF_THE_SERVER = 400, 500
 PATHS_AT_MOST = 64
 """Of the pool that are remembered: where its engines take any prefix, clients make them up."""
@@ -96,7 +98,7 @@ class Failures:
             if asked is Asked.OWN_MODEL and len(self._paths) < PATHS_AT_MOST:
                 self._paths.add(path)
             self._tell(address, self._outliers.succeeded)
-        elif status >= _FIRST_OF_THE_SERVER or (
+        elif (status >= _FIRST_OF_THE_SERVER and status != NOT_IMPLEMENTED) or (
             status == NOT_FOUND and asked is Asked.OWN_MODEL and path in self._paths
         ):
             self._tell(address, self._outliers.failed)

@@ -68,7 +68,7 @@ def test_an_endpoint_whose_own_requests_fail_is_left_out_and_all_are_told(pool: 
     assert pool.failures.left_out == {A: 1}
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 405, 408, 409, 413, 415, 422, 429, 499])
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 408, 409, 413, 415, 422, 429, 499, 501])
 def test_a_clients_own_error_says_nothing_of_the_endpoint(pool: Pool, status: int) -> None:
     pool.answered(B, 200)
     pool.answered(A, status, times=50)
