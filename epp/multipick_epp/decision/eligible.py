@@ -8,7 +8,7 @@ from multipick_epp.decision.prompts import Blind, Known
 from multipick_epp.extproc.pick import PickRequest
 from multipick_epp.pods.columns import Columns
 from multipick_epp.pods.failures import Asked
-from multipick_epp.pods.registry import Registry
+from multipick_epp.pods.registry import Registry, names
 from multipick_epp.requests.rank_header import heeds_rank
 from multipick_epp.requests.stored import ResponseNames, with_name
 from multipick_epp.types import Endpoint, address_of, rank_of
@@ -28,9 +28,11 @@ class Eligible:
     def endpoints(self, request: PickRequest, prompt: Known | Blind) -> Columns:
         """The one that has what the request names, else those that have its adapter, else all that are ready."""
         if prompt.stored and prompt.stored.continues:
-            every = self._registry.ready(request.subset)
-            if has_it := self._responses.address_of(prompt.stored.continues, every.endpoints):
-                return self._registry.ready([has_it])
+            has_it = self._responses.address_of(prompt.stored.continues, self._registry.addresses())
+            if has_it is not None and (request.subset is None or names(request.subset, has_it)):
+                there = self._registry.ready([has_it])
+                if there.endpoints:
+                    return there
         return self._registry.ready(request.subset, adapter_of(prompt.model, self._models))
 
     def undirected(self, path: str, ready: Columns) -> Collection[Endpoint]:

@@ -15,8 +15,8 @@ from multipick_epp.types import Endpoint, Mode, address_of, host_of
 class Registry:
     """Invariants: `_states` has exactly the endpoints of `_engines`, as `endpoints_of` gives them; `_ready` has exactly
     the ready ones that are not left out, with their figures, in the order they came, and `_row_of` says where. Where
-    all would be left out, none is. `_block_sizes`, `_max_model_len` and `_sglang` are what all engines told, summed up
-    anew whenever one of them tells another.
+    all would be left out, none is; `_spare` are the ready ones that are. `_block_sizes`, `_max_model_len` and `_sglang`
+    are what all engines told, summed up anew whenever one of them tells another.
 
     What holds for a port as a whole (readiness, models, who is left out) is told by its address; an endpoint does, too.
     """
@@ -32,6 +32,7 @@ class Registry:
         self._left_out: frozenset[Endpoint] = frozenset()
         self._ready = _columns([])
         self._row_of: dict[Endpoint, int] = {}
+        self._spare: Sequence[EndpointState] = ()
         self._block_sizes: Mapping[int, int] = {}
         self._max_model_len: int | None = None
         self._sglang = False
@@ -182,17 +183,23 @@ class Registry:
     def ready(self, subset: Sequence[str] | None = None, model: str | None = None) -> Columns:
         """Endpoints that can serve; with a subset hint (`ip:port`, or `ip` for all its ports) only those it names.
 
-        With `model` those whose engines have it now, where some have: else any engine may know how to load it.
+        With `model` those whose engines have it now, where some have: else any engine may know how to load it. Who is
+        left out comes in where nobody else is named, or has the model.
         """
         if subset is None and model is None:
             return self._ready
-        rows: Sequence[int] = range(len(self._ready.endpoints))
+        endpoints, spare = self._ready.endpoints, self._spare
+        rows: Sequence[int] = range(len(endpoints))
         if subset is not None:
-            named, endpoints = set(subset), self._ready.endpoints
-            rows = [row for row in rows if address_of(endpoints[row]) in named or host_of(endpoints[row]) in named]
+            named = set(subset)
+            rows = [row for row in rows if names(named, endpoints[row])]
+            spare = [state for state in spare if names(named, state.pod.endpoint)]
         if model is not None:
-            rows = [row for row in rows if self._has(self._ready.endpoints[row], model)] or rows
-        return self._ready.only(rows)
+            if having := [row for row in rows if self._has(endpoints[row], model)]:
+                return self._ready.only(having)
+            if having_it := [state for state in spare if self._has(state.pod.endpoint, model)]:
+                return _columns(having_it)
+        return self._ready.only(rows) if rows else _columns(spare)
 
     def _begins_anew(self, engine: Engine) -> None:
         engine.incarnation += 1
@@ -231,7 +238,9 @@ class Registry:
 
     def _refresh(self) -> None:
         ready = [state for state in self._states.values() if state.ready]
-        self._ready = _columns([each for each in ready if each.engine.pod.endpoint not in self._left_out] or ready)
+        offered = [each for each in ready if each.engine.pod.endpoint not in self._left_out]
+        self._ready = _columns(offered or ready)
+        self._spare = [each for each in ready if each.engine.pod.endpoint in self._left_out] if offered else ()
         self._row_of = {endpoint: row for row, endpoint in enumerate(self._ready.endpoints)}
         self._sum_up_sizes()
 
@@ -244,6 +253,11 @@ class Registry:
         served = [engine.served for engine in self._engines.values() if engine.served]
         self._max_model_len = max((each.max_model_len for each in served if each.max_model_len), default=None)
         self._sglang = any(each.takes_any for each in served)
+
+
+def names(subset: Collection[str], endpoint: Endpoint) -> bool:
+    """Whether a subset hint (`ip:port`, or `ip` for all its ports) names it."""
+    return address_of(endpoint) in subset or host_of(endpoint) in subset
 
 
 def _columns(states: Sequence[EndpointState]) -> Columns:

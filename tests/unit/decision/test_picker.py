@@ -483,6 +483,10 @@ async def test_a_new_response_is_named_after_its_pod_and_asked_for_there() -> No
         again = await bench.pick()
         assert again.endpoints == pick.endpoints
         assert again.body is None
+    bench.registry.leave_out(pick.endpoints)
+    assert (await bench.pick()).endpoints == pick.endpoints  # no other has it
+    subset = tuple({A, B, C} - {*pick.endpoints})
+    assert (await bench.pick(subset)).endpoints != pick.endpoints
     bench.registry.mark(pick.endpoints[0], False)
     assert (await bench.pick()).endpoints != pick.endpoints  # its engine would not answer; another says 404
 

@@ -79,6 +79,27 @@ def test_a_request_for_an_adapter_is_offered_those_that_have_it() -> None:
     assert registry.ready(model="lora").endpoints == [A, B]
 
 
+def test_the_last_endpoint_that_has_what_a_request_names_is_not_left_out_for_it() -> None:
+    registry = Registry()
+    registry.set([PodEndpoint(A), PodEndpoint(B)])
+    registry.mark(A, True)
+    registry.mark(B, True)
+    registry.serves(A, ServedModels(["m"], adapters=frozenset({"lora"})))
+    registry.serves(B, ServedModels(["m"]))
+    registry.scraped(A, Gauges(waiting=2), Unexplained(3, 400))
+    registry.leave_out({A})
+    named = registry.ready(["10.0.0.1:8000"])
+    assert (named.endpoints, named.waiting, named.unexplained_in_flight) == ([A], [2.0], [3])
+    assert registry.ready(["10.0.0.1"], "m").endpoints == [A]
+    assert registry.ready(model="lora").endpoints == [A]
+    assert registry.ready(model="another").endpoints == [B]
+    assert registry.ready(["10.0.0.2"], "lora").endpoints == [B]
+    assert registry.ready(["10.0.0.1", "10.0.0.2"]).endpoints == [B]
+    registry.mark(A, False)
+    assert not registry.ready(["10.0.0.1"]).endpoints
+    assert registry.ready(model="lora").endpoints == [B]
+
+
 def test_the_longest_context_of_the_pool_is_known_once_an_engine_said_it() -> None:
     registry = Registry()
     registry.set([PodEndpoint(A), PodEndpoint(B)])
