@@ -17,7 +17,7 @@ class Columns:
     running: list[float]
     kv_usage: list[float]
     picked: list[int]  # requests that this picker sent there since the last scrape
-    unscraped: set[Endpoint]  # those without any gauges yet
+    unscraped: set[Endpoint]  # those without gauges, or with old ones
     ports: Mapping[Endpoint, Sequence[int]] = field(default_factory=dict)  # rows of each port with several ranks
 
     def still(self) -> "Columns":

@@ -68,6 +68,7 @@ class EndpointState:
     engine: Engine  # shared by all ranks behind the port
     longest_prompt: int = 0  # tokens, of the prompts that this picker sent to this rank of this incarnation
     gauges: Gauges | None = None  # None until the first scrape
+    unseen: bool = False  # its metrics have not been had for a while: the gauges are old
     unexplained: Unexplained = field(default_factory=Unexplained)
     picked: int = 0  # requests that this picker sent there since the last scrape
     sent: Sent = field(default_factory=Sent)

@@ -23,6 +23,7 @@ from multipick_epp.types import Endpoint, Load
 log = logging.getLogger(__name__)
 
 SLOW_PAGES = 3  # pages in a row that may be late before the endpoint counts as not ready
+UNSEEN_PAGES = 3  # that may be missed before the last one says nothing any more
 TOGETHER = 8
 """Looks in one moment: half the CPU of as many one by one, and requests wait a millisecond at most."""
 LOOKED_S = METRICS_S + 1.0  # for a first look at all endpoints
@@ -77,13 +78,16 @@ class Monitor:
         await self._each.close()
 
     async def _watch(self, address: Endpoint) -> None:
-        slow = 0
+        slow = unseen = 0
         # Engines that were found together are not all looked at in the same moment for ever: requests would wait.
         pause_s = random.uniform(0.0, self._interval_s)
         metrics = MetricsLooks(address, self._path)
         try:
             while True:
                 page = await metrics.look()
+                unseen = unseen + 1 if isinstance(page, Unanswered) else 0
+                if unseen >= UNSEEN_PAGES:
+                    self._registry.unseen(address)
                 if not isinstance(page, Unanswered):
                     slow = 0
                     self._tell(address, True)

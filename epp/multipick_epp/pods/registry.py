@@ -109,12 +109,21 @@ class Registry:
         """A look at the engine's metrics came back."""
         if state := self._states.get(endpoint):
             before = state.gauges.block_size if state.gauges else None
-            state.gauges, state.unexplained, state.picked = gauges, unexplained, 0
+            state.gauges, state.unexplained, state.picked, state.unseen = gauges, unexplained, 0, False
             if gauges.block_size != before:
                 self._sum_up_sizes()
             if (row := self._row_of.get(endpoint)) is not None:
                 _write(self._ready, row, state)
                 self._ready.unscraped.discard(endpoint)
+
+    def unseen(self, address: Endpoint) -> None:
+        """The metrics of its engine can't be had: what they said last, of load and of strangers, may be long over."""
+        for endpoint in self.endpoints_at(address):
+            if state := self._states.get(endpoint):
+                state.unexplained, state.unseen = Unexplained(), True
+                if (row := self._row_of.get(endpoint)) is not None:
+                    _write(self._ready, row, state)
+                    self._ready.unscraped.add(endpoint)
 
     def picked(
         self, endpoint: Endpoint, prompt_tokens: int, hit_tokens: int, *, sure: bool = True, read: bool = False
@@ -268,7 +277,7 @@ def _columns(states: Sequence[EndpointState]) -> Columns:
         *([0] * count, [0] * count),
         *([0.0] * count, [0.0] * count, [0.0] * count),
         [0] * count,
-        {state.pod.endpoint for state in states if state.gauges is None},
+        {state.pod.endpoint for state in states if state.gauges is None or state.unseen},
         ports_of(endpoints),
     )
     for row, state in enumerate(states):

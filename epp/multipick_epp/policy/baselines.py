@@ -1,6 +1,6 @@
 """Policies that see no cache; formulae in the words of their own projects.
 
-`vllm-v1` and `vllm-032` read engine gauges. Where these were never scraped, requests in flight stand in.
+`vllm-v1` and `vllm-032` read engine gauges. Where those of an endpoint are not known, requests in flight stand in.
 """
 
 from random import Random

@@ -33,7 +33,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     hit_tokens: Sequence[int]
     queued_tokens: Sequence[int]  # P-token's queue, reservations and unexplained load together
     in_flight: Sequence[int]  # without this request
-    waiting: Sequence[float] = ()  # engine gauges of the last scrape; empty where none was made
+    waiting: Sequence[float] = ()  # engine gauges of the last scrape; empty where one has none
     running: Sequence[float] = ()
     kv_usage: Sequence[float] = ()  # 0..1
     picked: Sequence[int] = ()  # requests that this picker sent there since that scrape

@@ -76,6 +76,24 @@ async def test_where_kubernetes_decides_pages_change_gauges_only() -> None:
         await monitor.close()
 
 
+async def test_load_of_others_and_gauges_count_only_while_they_can_be_looked_at() -> None:
+    status = [200]
+    registry = Registry()
+    monitor = Monitor(registry, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=0.01, readiness=False)
+    async with engine(lambda: web.Response(text=PAGE, status=status[0])) as endpoint:
+        registry.set([PodEndpoint(endpoint)])
+        registry.mark(endpoint, True)
+        monitor.start()
+        await until(lambda: registry.ready().unexplained_in_flight == [4])
+        status[0] = 500
+        await until(lambda: registry.ready().unexplained_in_flight == [0])
+        assert registry.ready().unscraped == {endpoint}
+        status[0] = 200
+        await until(lambda: registry.ready().unexplained_in_flight == [4])
+        assert not registry.ready().unscraped
+        await monitor.close()
+
+
 async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it() -> None:
     registry = Registry()
     monitor = Monitor(registry, Supervisor(), lambda _: Load(), lambda: 100.0, interval_s=60)
