@@ -18,9 +18,14 @@ Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 PoolName = Annotated[str, Meta(pattern=r"\A[^\s{}\x00-\x1f]{1,512}\Z")]
 """Part of the store's key names, and of their hash tag."""
 HttpPath = Annotated[str, Meta(pattern=r"\A/[!-~]{0,1023}\Z")]
-EventsUrl = Annotated[
-    str, Meta(pattern=r"\A(tcp://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}|ipc://[!-~]{1,100})\Z")
-]
+_HOST: Final = r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+_PORT: Final = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+EventsUrl = Annotated[str, Meta(pattern=rf"\A(tcp://{_HOST}:{_PORT}|ipc://[!-~]{{1,100}})\Z")]
+"""ZMQ takes a port above 65535, and dials another one."""
+Namespace = Annotated[str, Meta(pattern=r"\A[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", max_length=63)]
+LabelName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._/-]{1,317}\Z")]
+LabelValue = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{0,63}\Z")]
+"""Without the signs that mean something else in a selector, such as a comma."""
 Medium = Annotated[str, Meta(min_length=1, max_length=32)]
 
 GATEWAY_PATIENCE_S: Final = 30
@@ -65,17 +70,22 @@ class StaticEndpoint(Struct, frozen=True, forbid_unknown_fields=True):
 class Kubernetes(Struct, frozen=True, forbid_unknown_fields=True):
     """The pool's pods in a cluster: the picker watches them. The operator writes this section."""
 
-    namespace: str
-    selector: Annotated[dict[str, str], Meta(min_length=1)]  # labels that all of the pool's pods have
+    namespace: Namespace
+    selector: Annotated[dict[LabelName, LabelValue], Meta(min_length=1)]  # labels that all of the pool's pods have
     ports: Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]  # of rank 0, 1, ...; of pods that name none
     container: str | None = None  # the engine's: a restart of it is a new epoch; None: of any container
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, of which msgspec makes its own, for ports that can't be."""
+        if len(set(self.ports)) < len(self.ports):
+            raise ValueError("ports: one is there twice")
 
 
 class InferencePoolName(Struct, frozen=True, forbid_unknown_fields=True):
     """A pool that the Gateway API's `InferencePool` (`inference.networking.k8s.io/v1`) of this name describes."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-    namespace: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    name: Annotated[str, Meta(pattern=r"\A[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z", max_length=253)]
+    namespace: Namespace
     container: str | None = None  # as of `Kubernetes`
 
 

@@ -109,7 +109,7 @@ class InferencePoolWatch:
             return None
         if pool.metadata.name != self._pool.name:
             return None
-        ports = tuple(port.number for port in pool.spec.target_ports)
+        ports = tuple(dict.fromkeys(port.number for port in pool.spec.target_ports))
         return Seen(
             pool.metadata.uid,
             pool.metadata.resource_version,

@@ -21,8 +21,11 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]
 def pods_of(endpoints: tuple[StaticEndpoint, ...]) -> list[PodEndpoint]:
     """The configured endpoints as the registry knows them.
 
-    Raises ConfigError for an address that is no `ip:port`, and for a publisher that two of them have.
+    Raises ConfigError for an address that is no `ip:port`, or is there twice, and for a publisher that two have.
     """
+    for address, times in Counter(each.address for each in endpoints).items():
+        if times > 1:
+            raise ConfigError(f"endpoint {address[:100]!r} is there twice")
     return _apart([PodEndpoint(_checked(e.address), e.events, e.replay) for e in endpoints])
 
 

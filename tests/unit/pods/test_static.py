@@ -24,6 +24,11 @@ def test_an_address_without_a_port_is_refused_by_name() -> None:
         static.pods_of((StaticEndpoint("pod-1"),))
 
 
+def test_an_endpoint_that_is_there_twice_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"10\.0\.0\.1:8000.*twice"):
+        static.pods_of((StaticEndpoint("10.0.0.1:8000", "tcp://10.0.0.1:5557"), StaticEndpoint("10.0.0.1:8000")))
+
+
 @pytest.mark.parametrize(
     "address",
     [
