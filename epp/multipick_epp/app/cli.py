@@ -61,9 +61,12 @@ def command(argv: Sequence[str]) -> int:
 
 def check(config: Config) -> None:
     """Raises ConfigError for what only shows when the parts look at it: names, addresses, secrets, files."""
-    try:
-        for name in (config.policy, *config.shadow):
+    for field, name in (("policy", config.policy), *(("shadow", name) for name in config.shadow)):
+        try:
             policy(name)
+        except ValueError as error:
+            raise ConfigError(f"{field}: {error}") from error
+    try:
         logs.check(config.log_level, config.log_format)
     except ValueError as error:
         raise ConfigError(str(error)) from error

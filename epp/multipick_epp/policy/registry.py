@@ -44,14 +44,22 @@ def names() -> list[str]:
 
 
 def policy(name: str) -> Rank:
-    """The policy of that name; ValueError, with the names there are, where there is none or its parameter is wrong."""
+    """The policy of that name; ValueError, with the names there are, where there is none, or it can't be had so."""
     base, colon, parameter = name.partition(":")
     if colon and base in WITH_PARAMETER:
-        return WITH_PARAMETER[base](float(parameter))
+        try:
+            return WITH_PARAMETER[base](float(parameter))
+        except ValueError as error:
+            raise ValueError(f"{name!r}: {error}") from error
     if name in BUILT_IN:
         return BUILT_IN[name]
     for entry in entry_points(group=GROUP, name=name):
-        rank: Rank = entry.load()
+        try:
+            rank: Rank = entry.load()
+        except Exception as error:  # its package is another's code
+            raise ValueError(f"{name!r} can't be loaded from {entry.value}: {error}") from error
+        if not callable(rank):
+            raise ValueError(f"{name!r} is no function: {entry.value}")
         return rank
     takes = ", ".join(f"{each}:NUMBER" for each in WITH_PARAMETER)
     raise ValueError(f"no policy {name!r}; there are: {', '.join(names())}, {takes}")
