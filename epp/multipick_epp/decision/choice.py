@@ -104,7 +104,7 @@ class Chooser:
         queued, in_flight, contexts, prefilling = self._state.load_columns(ready.endpoints)
         accounts, unexplained = self._accounts_contexts, ready.unexplained_in_flight
         return Snapshot(
-            prompt_tokens,
+            max(1, prompt_tokens),  # policies divide by it, and clients may send an empty prompt
             ready.endpoints,
             hit_tokens,
             _sums(queued, ready.unexplained_queued),
@@ -123,7 +123,7 @@ class Chooser:
         if not self._accounts_contexts:
             return None
         pool = Marginal(*pool_terms(snapshot)) if self._rank is marginal else None
-        return Context(max(1, snapshot.prompt_tokens), pool)
+        return Context(snapshot.prompt_tokens, pool)
 
 
 def _sums(known: Sequence[int], unexplained: Sequence[int], each: int = 1) -> Sequence[int]:

@@ -28,7 +28,7 @@ def new_tokens(prompt_tokens: int, hit_tokens: int) -> int:
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The candidates of one request. All columns have the length of `endpoints`."""
 
-    prompt_tokens: int
+    prompt_tokens: int  # at least 1
     endpoints: Sequence[Endpoint]
     hit_tokens: Sequence[int]
     queued_tokens: Sequence[int]  # P-token's queue, reservations and unexplained load together

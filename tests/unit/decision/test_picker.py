@@ -14,7 +14,7 @@ from multipick_epp.pods.endpoints import PodEndpoint
 from multipick_epp.pods.failures import Failures
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained
-from multipick_epp.policy.registry import policy
+from multipick_epp.policy.registry import BUILT_IN, policy
 from multipick_epp.requests.stored import Stored
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.memory import MemoryState
@@ -510,6 +510,14 @@ async def test_contexts_cost_nothing_where_no_policy_reads_them() -> None:
     pick = await bench.pick()
     assert bench.state.load(pick.endpoints[0]) == Load(1000, 1)
     bench.picker.close()
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+async def test_every_policy_finds_an_endpoint_for_an_empty_prompt(name: str) -> None:
+    bench = Bench(Known([Chains(0, {16: []})]), name)
+    bench.reader.hang.set()
+    pick = await bench.pick()
+    assert pick.endpoints[0] in (A, B, C)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/x/v1/completions"])
