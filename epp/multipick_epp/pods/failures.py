@@ -65,9 +65,9 @@ class Failures:
 
     @property
     def left_out(self) -> Mapping[Endpoint, int]:
-        """Addresses of the pool that are left out now, and how often in a row."""
-        known = self._registry.addresses()
-        return {address: level for address, level in self._outliers.left_out().items() if address in known}
+        """Addresses of the pool that are left out now, and how often in a row. Where nobody else is ready, none is."""
+        rest = {*self._registry.addresses()}.difference(map(address_of, self._registry.ready().endpoints))
+        return {address: level for address, level in self._outliers.left_out().items() if address in rest}
 
     @property
     def strangers(self) -> Sequence[Endpoint]:

@@ -128,6 +128,10 @@ def test_the_last_endpoint_is_never_left_out(pool: Pool) -> None:
     pool.registry.mark(C, False)
     pool.answered(A, 500, times=20)
     assert pool.offered == [A]
+    assert not pool.failures.left_out
+    pool.registry.mark(B, True)
+    assert pool.offered == [B]
+    assert pool.failures.left_out == {A: 1}
 
 
 def test_what_another_picker_found_holds_here(pool: Pool) -> None:
