@@ -5,6 +5,7 @@ comes meanwhile is left out, and counted.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from typing import NamedTuple
 
 from multipick_epp.policy.snapshot import Rank, Ranking, Snapshot
 from multipick_epp.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 SHARE = 0.05
 """Of the time, for all shadows together."""
@@ -36,6 +39,7 @@ class Shadows:
         self._waiting: deque[_Decision] = deque()
         self._scheduled: asyncio.Handle | None = None
         self._rests_until_s = 0.0
+        self._failed: set[str] = set()  # those whose failure was logged
 
     def look(self, snapshot: Snapshot, ranking: Ranking, row: int) -> None:
         """A decision was made: `row` of the snapshot was chosen."""
@@ -72,11 +76,19 @@ class Shadows:
 
     def _compare(self, decision: _Decision) -> None:
         snapshot, ranking, row = decision
+        metrics = self._metrics
         for name, rank in self._policies.items():
-            other = rank(snapshot, self._rng).rows[0]
-            metrics = self._metrics
+            try:
+                other = rank(snapshot, self._rng).rows[0]
+                hit_tokens = snapshot.hit_tokens[other]
+            except Exception:  # it may be another's code, and fail on every request
+                metrics.shadow_decisions.labels(name, "failed").inc()
+                if name not in self._failed:
+                    self._failed.add(name)
+                    log.exception("a shadow policy failed", extra={"policy": name})
+                continue
             metrics.shadow_decisions.labels(name, "same" if other == row else "other").inc()
-            metrics.shadow_hit_tokens.labels(name).inc(snapshot.hit_tokens[other])
+            metrics.shadow_hit_tokens.labels(name).inc(hit_tokens)
             metrics.shadow_own_hit_tokens.labels(name).inc(snapshot.hit_tokens[row])
             if ranking.scores and ranking.scores[row] > 0:
                 metrics.shadow_regret.labels(name).inc(max(0.0, ranking.scores[other] / ranking.scores[row] - 1))

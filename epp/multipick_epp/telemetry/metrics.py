@@ -107,7 +107,7 @@ class Metrics:
         )
         self.shadow_decisions = Counter(
             "multipick_shadow_decisions",
-            "Decisions that another policy was asked about: it would have chosen the same endpoint, or another.",
+            "Decisions that another policy was asked about: it would choose the same endpoint, another, or failed.",
             ["policy", "choice"],
             registry=self.registry,
         )

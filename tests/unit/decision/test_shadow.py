@@ -48,24 +48,24 @@ async def test_more_decisions_than_can_be_looked_at_are_left_out_and_counted() -
     await until(lambda: value(metrics, "shadow_decisions", policy="lmetric", choice="same") == WAITING)
 
 
-async def test_a_policy_that_fails_costs_no_later_decision() -> None:
+async def test_a_policy_that_fails_costs_no_other_and_no_later_decision_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     metrics = Metrics()
-    fails = [True]
+    fails = [True, True, False]
 
     def sick(snapshot: Snapshot, rng: Random) -> Ranking:
-        if fails.pop():
-            fails.append(False)
+        if fails.pop(0):
             raise ValueError
         return OWN
 
-    raised: list[object] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
-    shadows = Shadows({"sick": sick}, Random(1), metrics)
-    shadows.look(SNAPSHOT, OWN, 0)
-    shadows.look(SNAPSHOT, OWN, 0)
+    shadows = Shadows({"sick": sick, "lmetric": policy("lmetric")}, Random(1), metrics)
+    for _ in range(3):
+        shadows.look(SNAPSHOT, OWN, 0)
     await until(lambda: value(metrics, "shadow_decisions", policy="sick", choice="same") == 1)
-    assert len(raised) == 1
+    assert value(metrics, "shadow_decisions", policy="sick", choice="failed") == 2
+    assert value(metrics, "shadow_decisions", policy="lmetric", choice="same") == 3
+    assert len(caplog.records) == 1
 
 
 async def test_closed_it_looks_at_no_more() -> None:
