@@ -29,6 +29,14 @@ class _Loader(yaml.CSafeLoader):
         super().__init__(stream)
         self._checked: set[int] = set()
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; yaml.YAMLError, with its place, for one that is not what it looks like."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError) as error:  # as PyYAML's own constructors fail
+            what = f"{str(node.value)[:100]!r}: {error}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put the names that a mapping merges before its own, which replace them."""
         if id(node) not in self._checked:
