@@ -92,7 +92,7 @@ async def _follow(ingest: Ingest, lines: asyncio.StreamReader) -> None:
 
 
 async def _report(index: RedisState, ingest: Ingest, reports: asyncio.WriteTransport) -> None:
-    while True:
+    while not reports.is_closing():  # the picker is gone: the end of its lines may be heard of later
         if reports.get_write_buffer_size() < _MAX_UNREAD_BYTES:
             reports.write(msgspec.json.encode(Report(ingest.stats(), index.degraded)) + b"\n")
         await asyncio.sleep(REPORT_S)
