@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from ctypes import c_double
@@ -44,7 +45,7 @@ def run_study(study: Study, arms: Sequence[Arm], jobs: int, progress: Callable[[
         for _ in range(min(jobs, len(arms))):
             ours, theirs = context.Pipe()
             processes.append(context.Process(target=_work, args=(theirs, study, arms, shares), daemon=True))
-            processes[-1].start()
+            _start_deaf(processes[-1])
             theirs.close()  # else its end would never be seen
             idle.append(ours)
         while idle or busy:
@@ -63,6 +64,15 @@ def run_study(study: Study, arms: Sequence[Arm], jobs: int, progress: Callable[[
         for process in processes:
             process.terminate()
             process.join()
+
+
+def _start_deaf(process: multiprocessing.process.BaseProcess) -> None:
+    """A terminal interrupts children too, but the parent decides; from the start, since they import for a second."""
+    heed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, heed)
 
 
 def _send(connection: Connection, number: int) -> None:
@@ -84,7 +94,7 @@ def _received(connection: Connection) -> Outcome:
 
 def _work(connection: Connection, study: Study, arms: Sequence[Arm], shares: Any) -> None:
     """One process: arms by their numbers, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.disable()  # millions of objects and no cycles among them: looking for some takes a fifth of a run's time
     workload: Workload | None = None
     seed = -1
@@ -100,6 +110,14 @@ def _work(connection: Connection, study: Study, arms: Sequence[Arm], shares: Any
                 gc.collect()  # the run itself was one
             except Exception as error:
                 connection.send(f"{arm.policy} at load {arm.load:g}: {type(error).__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """A run takes minutes, and the pipe is looked at between runs: nobody would want its outcome."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a process of a study calls this"
+    parent.join()
+    os._exit(1)
 
 
 def _outcome(study: Study, workload: Workload, arm: Arm, tell: Callable[[float], None]) -> Outcome:

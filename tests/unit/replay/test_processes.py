@@ -1,7 +1,11 @@
 import multiprocessing
 import os
 import signal
-from contextlib import closing
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,69 @@ def test_closing_ends_the_processes() -> None:
         next(runs)
         assert len(multiprocessing.active_children()) == 2
     assert not multiprocessing.active_children()
+
+
+def test_processes_are_deaf_to_the_terminals_interrupt_before_they_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    inherited: list[object] = []
+    start = SpawnProcess.start
+
+    def noting(process: SpawnProcess) -> None:
+        inherited.append(signal.getsignal(signal.SIGINT))
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", noting)
+    heed = signal.getsignal(signal.SIGINT)
+    asked = study(1)
+    list(run_study(asked, asked.arms(None), 2, lambda share: None))
+    assert inherited == [signal.SIG_IGN] * 2
+    assert signal.getsignal(signal.SIGINT) is heed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_processes_end_at_once_with_a_parent_that_is_killed() -> None:
+    code = """
+from multipick_sim.replay.processes import run_study
+from multipick_sim.replay.setup import Setup
+from multipick_sim.replay.study import Level, Source, Study
+asked = Study(Source("api", 100_000), Setup(pods=64), ("lmetric", "random"), (Level(1.0),), 1)
+list(run_study(asked, asked.arms(None), 2, lambda share: print("they are there", flush=True)))
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True) as parent:
+        try:
+            assert parent.stdout
+            assert parent.stdout.readline() == "they are there\n"
+            found = workers(parent.pid)
+        finally:
+            parent.kill()
+    assert len(found) == 2
+    try:
+        deadline = time.monotonic() + 20.0  # a run takes minutes
+        while any(map(lives, found)):
+            assert time.monotonic() < deadline, "they go on without a parent"
+            time.sleep(0.05)
+    finally:
+        for pid in filter(lives, found):
+            os.kill(pid, signal.SIGKILL)
+
+
+def workers(parent: int) -> list[int]:
+    """The processes that it has spawned to work."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            of_it = f"PPid:\t{parent}\n" in (entry / "status").read_text()
+            if of_it and b"spawn_main" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether it is there, and no zombie that nobody waits for."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_a_killed_process_is_told_of() -> None:
