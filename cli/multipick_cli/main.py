@@ -5,6 +5,8 @@ the command's name and returns the exit status. Only the called one is imported,
 picker libraries and the reverse.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -22,7 +24,31 @@ SUMMARIES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit status is the subcommand's own, 2 for a command line that names none."""
+    """Run one subcommand; the exit status is the subcommand's own, 2 for a command line that names none.
+
+    However a command ends, its user sees no traceback of what is no bug: 128 + n after an interrupt or where nobody
+    reads the output any more (`| head`), as a shell has it; 1 with one line for what the system refuses, a file mostly.
+    """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout is not None:  # closed by the shell: >&-
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno is None:  # none of the system's: a bug
+            raise
+        unread = isinstance(error, BrokenPipeError)
+        if not unread:
+            print(f"multipick: {error}", file=sys.stderr)
+        if sys.stdout is not None:  # the interpreter flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE if unread else 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {entry.name: entry for entry in entry_points(group=GROUP)}
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -26,6 +26,8 @@ def command(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     try:
         return asyncio.run(_check(options) if options.action == "check" else _make(options))
+    except BrokenPipeError:  # nobody reads the output any more
+        raise
     except (BadRecording, NoRecording, OSError, ValueError) as error:
         print(f"multipick recording {options.action}: {error}", file=sys.stderr)
         return 2
@@ -66,10 +68,10 @@ async def _check(options: argparse.Namespace) -> int:
     finally:
         if tokenizer:
             tokenizer.close()
-    for recording, rows in results:
-        print("\n".join(table(recording, rows)))
     if options.json:
         options.json.write_text(json.dumps([_as_json(recording, rows) for recording, rows in results], indent=1) + "\n")
+    for recording, rows in results:
+        print("\n".join(table(recording, rows)))
     return int(any(row.verdict == "DIFFERENT" for _, rows in results for row in rows))
 
 
