@@ -6,6 +6,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 
 import msgspec
 
@@ -20,15 +21,15 @@ def command(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     failed = []
     for picker in arguments.picker or ["http://127.0.0.1:9090"]:
-        url = f"{picker.rstrip('/')}/explain/{urllib.parse.quote(arguments.id, safe='')}"
         try:
+            url = f"{picker.rstrip('/')}/explain/{urllib.parse.quote(arguments.id, safe='')}"
             with urllib.request.urlopen(url, timeout=ASK_S) as answer:
                 body = answer.read()
             explained = msgspec.json.decode(body, type=Explained)
         except urllib.error.HTTPError as error:
-            failed.append(f"{picker}: {error.read(200).decode(errors='replace').strip()}")
-        except (OSError, ValueError, msgspec.ValidationError) as error:
-            failed.append(f"{picker}: {error}")
+            failed.append(f"{picker}: {error.read(200).decode(errors='replace').strip() or error}")
+        except (OSError, ValueError, HTTPException, msgspec.ValidationError) as error:
+            failed.append(f"{picker}: {' '.join(str(error).split()) or type(error).__name__}")
         else:
             print(body.decode() if arguments.json else "\n".join(lines(explained)))
             return 0

@@ -1,3 +1,4 @@
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,44 @@ def test_what_answers_but_is_no_picker_is_an_error_in_words(capsys: pytest.Captu
     with picker(200, b"<html>") as other:
         assert command(["r1", "--picker", other]) == 1
     assert "multipick explain: http://" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "said", [b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"]
+)
+def test_a_port_of_another_protocol_and_half_an_answer_are_told_in_one_line(
+    said: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert command(["r1", "--picker", url]) == 1
+        thread.join()
+    told = capsys.readouterr().err
+    assert told.startswith(f"multipick explain: {url}: ")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("id_", "url"), [("r1", "http://a b:1"), ("\udcff", "http://127.0.0.1:1")])
+def test_an_address_or_a_name_that_none_can_have_is_told_in_one_line(
+    id_: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command([id_, "--picker", url]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_error_without_a_word_is_told_by_its_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with picker(502, b"") as url:
+        assert command(["r1", "--picker", url]) == 1
+    assert "502" in capsys.readouterr().err
 
 
 async def test_the_picker_answers_on_its_admin_port() -> None:
