@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -54,10 +54,24 @@ def plan(options: Options) -> tuple[Session, ...]:
     return made.plan(workload, options.load * capacity, options.seed)
 
 
+class _Output(Console):
+    """Tells where nobody reads it any more (`| head`)."""
+
+    def __init__(self, unread: Callable[[], None]) -> None:
+        super().__init__()
+        self._unread = unread
+
+    def on_broken_pipe(self) -> None:
+        """Called by each print in vain."""
+        self._unread()
+
+
 async def _until_signal(options: Options, sessions: tuple[Session, ...], command_line: str) -> int:
-    """The demo, which the first signal ends in good order; further ones are ignored while it cleans up."""
+    """The demo, which the first signal ends in good order; further ones are ignored while it cleans up.
+
+    An output that nobody reads any more is such a signal, SIGPIPE.
+    """
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(_demo(options, sessions, command_line))
     received: list[signal.Signals] = []
 
     def end(number: signal.Signals) -> None:
@@ -65,6 +79,8 @@ async def _until_signal(options: Options, sessions: tuple[Session, ...], command
             received.append(number)
             work.cancel()
 
+    console = _Output(lambda: end(signal.SIGPIPE))
+    work = asyncio.create_task(_demo(options, sessions, command_line, console))
     for number in ENDED_BY:
         loop.add_signal_handler(number, end, number)
     try:
@@ -75,15 +91,17 @@ async def _until_signal(options: Options, sessions: tuple[Session, ...], command
         return 128 + received[0]
 
 
-async def _demo(options: Options, sessions: tuple[Session, ...], command_line: str) -> int:
-    console = Console()
+async def _demo(options: Options, sessions: tuple[Session, ...], command_line: str, console: Console) -> int:
     folder = Path(tempfile.mkdtemp(prefix="multipick-demo-"))
     keep = True
     try:
         with display(console) as shown:
             outcomes = [await run(policy, sessions, options, folder, shown) for policy in options.policies]
         keep = any(outcome.figures.failed for outcome in outcomes)
-        _tell(console, options, sessions, command_line, outcomes)
+        try:
+            _write(options, sessions, command_line, outcomes)
+        finally:
+            _tell(console, options, outcomes)
     except StackError as error:
         print(f"multipick demo: {error}", file=sys.stderr)
     except asyncio.CancelledError:
@@ -97,17 +115,18 @@ async def _demo(options: Options, sessions: tuple[Session, ...], command_line: s
     return 1 if keep else 0
 
 
-def _tell(
-    console: Console,
-    options: Options,
-    sessions: tuple[Session, ...],
-    command_line: str,
-    outcomes: Sequence[Outcome],
-) -> None:
+def _tell(console: Console, options: Options, outcomes: Sequence[Outcome]) -> None:
     console.print(table(outcomes))
     lines = [line for outcome in outcomes for line in remarks(outcome)]
     for line in (BELOW_TABLE, *lines, verdict(outcomes)):
         _say(console, line)
+    if options.capture:
+        _say(console, f"captured: {options.capture}; the same on a pod less, and under another policy:")
+        _say(console, replay_command(options))
+    _say(console, f"report: {options.report}")
+
+
+def _write(options: Options, sessions: tuple[Session, ...], command_line: str, outcomes: Sequence[Outcome]) -> None:
     if options.json:
         setup = {
             "traffic": options.trace.name if options.trace else options.traffic,
@@ -120,11 +139,7 @@ def _tell(
             "seed": options.seed,
         }
         options.json.write_text(json.dumps(as_json(setup, outcomes), indent=2) + "\n")
-    if options.capture:
-        _say(console, f"captured: {options.capture}; the same on a pod less, and under another policy:")
-        _say(console, replay_command(options))
     options.report.write_text(report_page(options, command_line, outcomes), encoding="utf-8")
-    _say(console, f"report: {options.report}")
 
 
 def _say(console: Console, line: str) -> None:

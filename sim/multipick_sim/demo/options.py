@@ -8,6 +8,7 @@ from pathlib import Path
 from multipick_epp.policy.registry import names, policy
 
 from multipick_sim.engine.presets import PRESETS
+from multipick_sim.outputs import writable
 from multipick_sim.workloads.generators import GENERATORS, generator
 
 MAX_REQUESTS = 100_000
@@ -81,8 +82,8 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--shadow", type=_policies, default=(), metavar="A,B", help="policies that pickers ask beside, and what of it")
     add("--seed", type=int, default=0, metavar="N", help="of the made traffic (default %(default)s)")
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
-    add("--json", type=_writable, metavar="FILE", help="write all figures there")
-    add("--report", type=_writable, default=Path("demo.html"), metavar="FILE", help="a page (default %(default)s)")
+    add("--json", type=writable, metavar="FILE", help="write all figures there")
+    add("--report", type=writable, default=Path("demo.html"), metavar="FILE", help="a page (default %(default)s)")
     add("--capture", type=_folder, metavar="FOLDER", help="let each picker capture its traffic there, for replay")
     given = vars(parser.parse_args(arguments))
     return Options(**given | {"guard": given["guard"] == "on"})
@@ -143,12 +144,4 @@ def _readable(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text}")
-    return path
-
-
-def _writable(text: str) -> Path:
-    """Checked before the runs: minutes of figures should not be lost to a mistyped folder."""
-    path = Path(text)
-    if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"no file can be written at {text}")
     return path

@@ -71,10 +71,24 @@ def _study(options: Options, command_line: str) -> int:
         missing=len(arms) - len(outcomes),
     )
     if outcomes:
-        _tell(options, about, outcomes)
+        try:
+            _write(options, about, outcomes)
+        finally:
+            _tell(options, about, outcomes)
     if interrupted:
         print(f"interrupted: {len(outcomes)} of {len(arms)} runs were done", file=sys.stderr)
     return 130 if interrupted else 0
+
+
+def _write(options: Options, about: About, outcomes: Sequence[Outcome]) -> None:
+    if options.json:
+        figures = {
+            "about": asdict(about),
+            "rows": [asdict(row) for row in rows(outcomes)],
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+        }
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    options.report.write_text(page(about, outcomes), encoding="utf-8")
 
 
 def _tell(options: Options, about: About, outcomes: Sequence[Outcome]) -> None:
@@ -89,14 +103,6 @@ def _tell(options: Options, about: About, outcomes: Sequence[Outcome]) -> None:
                 f"{row.policy} at {about.label(row.load)}: {row.hot.value:.0f} requests of a class more popular than "
                 f"cached, {row.avoided.value:.0f} sent elsewhere by the hotspot guard"
             )
-    if options.json:
-        figures = {
-            "about": asdict(about),
-            "rows": [asdict(row) for row in summary],
-            "outcomes": [asdict(outcome) for outcome in outcomes],
-        }
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    options.report.write_text(page(about, outcomes), encoding="utf-8")
     print(f"\nreport: {options.report}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from multipick_epp.policy.registry import names, policy
 
 from multipick_sim.engine.presets import DEFAULT_PRESET, PRESETS
+from multipick_sim.outputs import writable
 from multipick_sim.replay.processes import cores
 from multipick_sim.replay.setup import GAUGES_EVERY_S, Setup
 from multipick_sim.replay.study import GENERATED_REQUESTS, Level, Source, Study
@@ -84,8 +85,8 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of rules that multiply (default on)")
     add("--jobs", type=_whole(1024), default=cores(), metavar="N", help="processes (default: %(default)s cores)")
-    add("--json", type=_writable, metavar="FILE", help="write all figures and curves there")
-    add("--report", type=_writable, default=Path("replay.html"), metavar="FILE", help="default %(default)s")
+    add("--json", type=writable, metavar="FILE", help="write all figures and curves there")
+    add("--report", type=writable, default=Path("replay.html"), metavar="FILE", help="default %(default)s")
     given = parser.parse_args(arguments)
     setup = Setup(
         pods=given.pods,
@@ -160,11 +161,3 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
-
-
-def _writable(text: str) -> Path:
-    """Checked before the runs: minutes of figures should not be lost to a mistyped folder."""
-    path = Path(text)
-    if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"no file can be written at {text}")
-    return path

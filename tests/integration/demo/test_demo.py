@@ -168,6 +168,16 @@ async def test_a_signal_while_it_starts_ends_it_too(start_demo: StartDemo) -> No
     assert list(demo.folder.iterdir()) == []
 
 
+async def test_a_reader_that_leaves_ends_it_in_good_order(start_demo: StartDemo) -> None:
+    demo = await start_demo("--requests", 5000, "--pods", 1)
+    await demo.says("5000 requests")
+    demo.process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # as `| head` does
+    status, _, errors = await demo.end()
+    assert (status, errors) == (128 + signal.SIGPIPE, "")
+    assert demo.processes() == {}
+    assert list(demo.folder.iterdir()) == []
+
+
 async def test_being_killed_leaves_no_process_behind(start_demo: StartDemo) -> None:
     demo = await start_demo("--requests", 5000, "--pods", 1)
     await demo.says("5000 requests")

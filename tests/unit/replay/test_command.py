@@ -96,6 +96,28 @@ def test_a_broken_trace_is_told_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err.startswith("multipick replay: ")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_report_that_can_not_be_written_costs_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "r.json"
+    arguments = [str(trace(tmp_path, 20)), "--policies", "lmetric", "--load", "1", *POOL, "--json", str(figures)]
+    with pytest.raises(OSError, match="No space left"):
+        command([*arguments, "--report", "/dev/full"])
+    assert "TTFT mean ms" in capsys.readouterr().out
+    assert json.loads(figures.read_text())["rows"]
+
+
+def test_nobody_to_read_the_table_costs_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", left)
+    report = tmp_path / "r.html"
+    arguments = [str(trace(tmp_path, 20)), "--policies", "lmetric", "--load", "1", *POOL, "--report", str(report)]
+    with pytest.raises(BrokenPipeError):
+        command(arguments)
+    assert "<svg" in report.read_text()
+
+
 def test_requests_too_long_for_the_pods_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.jsonl"
     long = {"timestamp": 0, "input_length": 70_000, "output_length": 5, "hash_ids": list(range(137))}
