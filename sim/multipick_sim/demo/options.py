@@ -8,7 +8,7 @@ from pathlib import Path
 from multipick_epp.policy.registry import names, policy
 
 from multipick_sim.engine.presets import PRESETS
-from multipick_sim.outputs import writable
+from multipick_sim.outputs import empty_folder, writable
 from multipick_sim.workloads.generators import GENERATORS, generator
 
 MAX_REQUESTS = 100_000
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
     add("--json", type=writable, metavar="FILE", help="write all figures there")
     add("--report", type=writable, default=Path("demo.html"), metavar="FILE", help="a page (default %(default)s)")
-    add("--capture", type=_folder, metavar="FOLDER", help="let each picker capture its traffic there, for replay")
+    add("--capture", type=empty_folder, metavar="FOLDER", help="let each picker capture its traffic there, for replay")
     given = vars(parser.parse_args(arguments))
     return Options(**given | {"guard": given["guard"] == "on"})
 
@@ -119,13 +119,6 @@ def _generator(text: str) -> str:
     if found is None:
         raise argparse.ArgumentTypeError(f"no traffic {text!r}; there is: {', '.join(GENERATORS)}")
     return text
-
-
-def _folder(text: str) -> Path:
-    path = Path(text).absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise argparse.ArgumentTypeError(f"{text} is no empty folder")
-    return path
 
 
 def _policies(text: str) -> tuple[str, ...]:
