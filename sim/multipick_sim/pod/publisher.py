@@ -62,7 +62,7 @@ class Publisher:
             router.set_hwm(0)  # with the default, a slow reader loses batches and the end marker
             router.linger = 0
             router.maxmsgsize = MAX_REQUEST_BYTES
-            router.bind(f"tcp://{host}:{replay_port or '*'}")
+            _bind(router, host, replay_port)
             self.replay_endpoint = _any_address(router)
             self._replays = asyncio.create_task(self._serve_replays(router))
 
@@ -106,7 +106,7 @@ class Publisher:
         pub.set_hwm(HIGH_WATER_MARK)
         pub.linger = LINGER_MS
         try:
-            pub.bind(f"tcp://{self._host}:{port or '*'}")
+            _bind(pub, self._host, port)
         except zmq.ZMQError:
             pub.close()
             raise
@@ -138,6 +138,14 @@ async def _bound_in_time(bind: Callable[[], "zmq.Socket[bytes]"]) -> "zmq.Socket
             if time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.01)
+
+
+def _bind(socket: zmq.Socket[Any], host: str, port: int) -> None:
+    """Port 0: any free one. Raises zmq.ZMQError."""
+    if ":" in host:
+        socket.setsockopt(zmq.IPV6, 1)
+        host = f"[{host}]"
+    socket.bind(f"tcp://{host}:{port or '*'}")
 
 
 def _any_address(socket: zmq.Socket[Any]) -> str:

@@ -64,6 +64,7 @@ def _stop_signal() -> asyncio.Future[None]:
 def _announce(pod: Pod, runner: web.AppRunner) -> None:
     """One line on stdout, with the port that was bound where any would do."""
     host, port = runner.addresses[0][:2]
+    host = f"[{host}]" if ":" in host else host
     sources = [rank.publisher.endpoint for rank in pod.ranks if rank.publisher is not None]
     events = f", KV events on {', '.join(sources)}" if sources else ""
     print(f"serving {pod.settings.models[0]} on http://{host}:{port}{events}", flush=True)

@@ -7,6 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
+import zmq
+import zmq.asyncio
 from multipick_sim.local.processes import held_port
 from multipick_sim.texts import fixed_text
 
@@ -61,6 +63,29 @@ async def test_live_batches_are_numbered_without_gaps_and_replayed_byte_for_byte
     tail = await tools.replay(source["replay_endpoint"], again[-1][0])
     assert tail == again[-1:]
     assert await tools.replay(source["replay_endpoint"], again[-1][0] + 1) == []
+
+
+async def test_a_pod_on_an_ipv6_address_publishes_there_too(start: Any) -> None:
+    pod = await start("--host", "::1")
+    assert re.fullmatch(r"http://\[::1\]:\d+", pod.url)
+    await pod.complete([7] * 16)
+    [source] = (await pod.sources()).values()
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as dealer, context.socket(zmq.SUB) as sub:
+        for socket, address in ((dealer, "replay_endpoint"), (sub, "endpoint")):
+            socket.linger = 0
+            socket.setsockopt(zmq.IPV6, 1)
+            socket.connect(source[address].replace("*", "[::1]"))
+        sub.subscribe("")
+        await dealer.send_multipart([b"", (0).to_bytes(8, "big")])
+        *_, number, _ = await asyncio.wait_for(dealer.recv_multipart(), 10)
+        assert number == (0).to_bytes(8, "big")
+        live = asyncio.ensure_future(sub.recv_multipart())
+        async with asyncio.timeout(10):
+            for token in range(100, 10_000):  # a subscription takes a moment to reach the publisher
+                await pod.complete([token] * 16)
+                if live.done():
+                    break
+        assert (await live)[0] == b"kv"
 
 
 async def test_events_of_one_request_are_vllms(start: Any, tools: Any) -> None:
