@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from multipick_sim.pod import dev, generate, info, runtime_loras
 from multipick_sim.pod.pod import Pod
@@ -24,6 +25,7 @@ async def serve(settings: Settings) -> None:
         application(pod),
         handler_cancellation=True,  # a client that leaves cancels its handler, which aborts its request
         access_log=None,
+        auto_decompress=False,  # vLLM doesn't: a body that is compressed is no JSON
         shutdown_timeout=LAST_BYTES_S,
     )
     try:
@@ -42,9 +44,19 @@ async def serve(settings: Settings) -> None:
 def application(pod: Pod) -> web.Application:
     """All endpoints of one pod."""
     wards = [pod.ward.treat] if pod.settings.dev else []
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=wards)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_as_fastapi, *wards])
     app.add_routes([*generate.routes(pod), *info.routes(pod), *runtime_loras.routes(pod), *dev.routes(pod)])
     return app
+
+
+@web.middleware
+async def _as_fastapi(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What no endpoint answers (unknown paths, other methods) in the words of vLLM's framework."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        allowed = {"allow": error.headers["allow"]} if "allow" in error.headers else None
+        return web.json_response({"detail": error.reason}, status=error.status, headers=allowed)
 
 
 def _stop_signal() -> asyncio.Future[None]:

@@ -1,6 +1,7 @@
 """What a client of a simulated pod gets: vLLM's shapes, exact lengths, answers that hit in the next turn."""
 
 import asyncio
+import gzip
 from typing import Any
 
 import pytest
@@ -220,3 +221,16 @@ async def test_small_endpoints_answer(shared_pod: Any) -> None:
     assert await shared_pod.get("/ping") == (200, "")
     assert await shared_pod.get("/version") == (200, {"version": "0.32.0"})
     assert await shared_pod.get("/load") == (200, {"server_load": 0})
+
+
+async def test_what_no_endpoint_answers_is_json_as_vllms_framework_writes_it(shared_pod: Any) -> None:
+    assert await shared_pod.get("/v1/nothing") == (404, {"detail": "Not Found"})
+    assert await shared_pod.get("/v1/completions") == (405, {"detail": "Method Not Allowed"})
+
+
+@pytest.mark.parametrize("body", [b"{}", gzip.compress(b'{"prompt": "a", "max_tokens": 1}')], ids=["plain", "gzip"])
+async def test_a_body_that_is_said_to_be_compressed_is_read_as_it_is(shared_pod: Any, body: bytes) -> None:
+    url, headers = f"{shared_pod.url}/v1/completions", {"content-encoding": "gzip"}
+    async with shared_pod.session.post(url, data=body, headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["type"] == "BadRequestError"
