@@ -18,6 +18,8 @@ DEFAULT_POLICIES = "lmetric,round-robin,least-request,vllm-v1,linear,dynamo,llm-
 AUTO = (Level(0.5, True), Level(0.8, True), Level(1.0, True))
 MAX_PODS = 512
 MAX_SEEDS = 100
+MAX_LOAD = 1000.0
+"""Times slower or faster: beyond, requests come all at once, or in years, which floats don't tell apart."""
 DESCRIPTION = """\
 Play the requests of a trace, or of a generator, to a pool of modelled engines under each policy, and compare.
 
@@ -135,9 +137,13 @@ def _presets(text: str) -> str:
 def _levels(text: str) -> tuple[Level, ...]:
     if text == "auto":
         return AUTO
-    return tuple(
-        Level(_positive(part.strip().removesuffix("c")), part.strip().endswith("c")) for part in text.split(",")
-    )
+    parts = [part.strip() for part in text.split(",")]
+    levels = tuple(Level(_positive(part.removesuffix("c")), part.endswith("c")) for part in parts)
+    if len(set(levels)) < len(levels):
+        raise argparse.ArgumentTypeError("a load is named twice")
+    if any(not 1 / MAX_LOAD <= level.factor <= MAX_LOAD for level in levels):
+        raise argparse.ArgumentTypeError(f"a load is from {1 / MAX_LOAD:g} to {MAX_LOAD:g}")
+    return levels
 
 
 def _whole(high: int) -> Callable[[str], int]:
@@ -150,14 +156,18 @@ def _whole(high: int) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> float:
-    return 0.0 if text == "0" else _positive(text)
+    return 0.0 if _number(text) == 0 else _positive(text)
 
 
 def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    value = _number(text)
+    if value is None or not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -76,6 +76,10 @@ def test_the_same_command_gives_the_same_figures(tmp_path: Path) -> None:
         ["chat", "--policies", "linear:7"],
         ["chat", "--load", "0"],
         ["chat", "--load", "fast"],
+        ["chat", "--load", "1,2c,1.0"],
+        ["chat", "--load", "1e-300"],
+        ["chat", "--load", "1e6c"],
+        ["chat", "--hits-late", "-1"],
         ["chat", "--pods", "0"],
         ["chat", "--preset", "a10-qwen2.5-7b,abacus"],
         ["chat", "--seeds", "-1"],
@@ -88,6 +92,11 @@ def test_a_senseless_command_line_is_refused(arguments: list[str], capsys: pytes
         parse(arguments)
     assert end.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0"])
+def test_nothing_may_be_late(zero: str) -> None:
+    assert parse(["chat", "--hits-late", zero]).study.setup.hits_late_s == 0
 
 
 def test_a_broken_trace_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
