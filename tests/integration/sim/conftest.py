@@ -18,6 +18,7 @@ import zmq
 import zmq.asyncio
 
 Json = dict[str, Any]
+PATIENCE_S = 60.0
 SMALL = ("--num-gpu-blocks", "65", "--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
 
 
@@ -87,7 +88,7 @@ class Subscriber:
     socket: zmq.asyncio.Socket
     batches: list[tuple[int, bytes]] = field(default_factory=list)
 
-    async def receive(self, timeout_s: float = 10.0) -> tuple[int, bytes]:
+    async def receive(self, timeout_s: float = PATIENCE_S) -> tuple[int, bytes]:
         topic, number, payload = await asyncio.wait_for(self.socket.recv_multipart(), timeout_s)
         assert topic == b"kv"
         self.batches.append((int.from_bytes(number, "big"), payload))
@@ -98,14 +99,16 @@ class Subscriber:
             await self.receive()
 
     async def join(self, pod: Client, **headers: str) -> None:
-        """A subscription takes a moment to reach the publisher: ask for events until one comes."""
-        number = 0
+        """A subscription takes a moment to reach the publisher: ask for events until some come, and take them all."""
+        number = 4999
         while not self.batches:
-            body = {"prompt": [5000 + number] * 16, "max_tokens": 1}
+            number += 1
+            body = {"prompt": [number] * 16, "max_tokens": 1}
             await pod.post("/v1/completions", body, **headers)
             with suppress(TimeoutError):
                 await self.receive(0.05)
-            number += 1
+        while decode(self.batches[-1][1])[1][-1]["token_ids"] != [number] * 16:  # what was asked since the first came
+            await self.receive()
 
 
 def decode(payload: bytes) -> list[Any]:
@@ -124,7 +127,7 @@ async def replay(endpoint: str, first: int) -> list[tuple[int, bytes]]:
         await dealer.send_multipart([b"", first.to_bytes(8, "big")])
         batches: list[tuple[int, bytes]] = []
         while True:
-            frames = await asyncio.wait_for(dealer.recv_multipart(), 10)
+            frames = await asyncio.wait_for(dealer.recv_multipart(), PATIENCE_S)
             if frames[-2] == b"\xff" * 8:
                 assert frames[-1] == b""
                 return batches
@@ -161,7 +164,7 @@ async def running(*flags: str) -> AsyncIterator[RunningPod]:
     process = await asyncio.create_subprocess_exec(*COMMAND, *flags, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        url = announced((await asyncio.wait_for(process.stdout.readline(), 60)).decode())
+        url = announced((await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode())
         async with aiohttp.ClientSession() as session:
             yield RunningPod(url, session, process)
     finally:
