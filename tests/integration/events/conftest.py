@@ -131,7 +131,7 @@ def removed(*hashes: int) -> dict[str, Any]:
     return {"type": "BlockRemoved", "block_hashes": list(hashes), "medium": "GPU"}
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for what must become true; fails if it doesn't."""
     async with asyncio.timeout(seconds):
         while not condition():

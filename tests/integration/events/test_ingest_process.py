@@ -166,7 +166,7 @@ async def test_a_store_that_lost_its_data_is_told_everything_again(
     await store_server.kill()
     pod.publish(remove(3))
     await store_server.start()
-    await eventually(knows(picker, 4), 30)
+    await eventually(knows(picker, 4))
     pod.publish(store([3, 4], 2, IDS[4:8]))
     await eventually(knows(picker, 8))
 

@@ -9,19 +9,32 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from multipick_epp.state.redis import RedisState, calls, parse_url
+from multipick_epp.state.redis import RedisState, calls, loads, parse_url
 from multipick_epp.state.redis.connection import Connection
 from multipick_epp.state.redis.server import open_connection
 from multipick_epp.types import ReplicaId
 from multipick_sim.local.valkey import Valkey, valkey
 
 POOL = "pool"
+STALL_S = loads.STALL_S
 
 
 @pytest.fixture(autouse=True)
 def epochs_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that tests can name them."""
     monkeypatch.setattr(calls, "now_ms", lambda: 0)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine breaks no link: what is decided without the store then is for tests that are `hasty`."""
+    monkeypatch.setattr(loads, "STALL_S", 10.0)
+
+
+@pytest.fixture
+def hasty(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is slow is waited for no longer than by a picker."""
+    monkeypatch.setattr(loads, "STALL_S", STALL_S)
 
 
 @pytest_asyncio.fixture
@@ -64,7 +77,7 @@ async def client() -> AsyncIterator[Callable[[str], Awaitable[Connection]]]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
-    async def wait(condition: Callable[[], object], within_s: float = 20.0) -> None:
+    async def wait(condition: Callable[[], object], within_s: float = 120.0) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
                 await asyncio.sleep(0.005)

@@ -21,12 +21,6 @@ POD = Endpoint("pod:8000")
 LOAD, LEASES, HINTS = "{kv:pool}:loads", "{kv:pool}:leases", "{kv:pool}:hints"
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine breaks no link: behind that, a replica is alone only when a second has passed."""
-    monkeypatch.setattr(loads, "STALL_S", 10.0)
-
-
 def rid(number: int) -> ReservationId:
     return ReservationId(f"r{number}")
 
@@ -48,7 +42,7 @@ async def test_a_store_that_is_slow_delays_nobody_who_is_alone(
     assert sorted((await burst(state)).values()) == [12] * 8 + [13] * 8
     between.flowing.set()
     connection, found = await client(server.url), 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while found != 200:
             fields = await connection.call("HVALS", LOAD)
             found = sum(int(each) >> 35 for each in fields if each.isdigit())

@@ -106,7 +106,7 @@ async def test_uvloop(server: Valkey) -> None:
         await two.start()
 
         async def eventually(condition: Callable[[], object]) -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not condition():
                     await asyncio.sleep(0.005)
 
@@ -167,7 +167,7 @@ async def test_no_command_searches_the_keyspace(
     assert used - {"config|resetstat"} <= {rule.removeprefix("+") for rule in COMMANDS}
     names = await connection.call("KEYS", "*")  # the test's own search
     assert all(name.startswith(b"{kv:pool}:") for name in names)
-    async with asyncio.timeout(10):  # whatever the pool leaves behind expires
+    async with asyncio.timeout(120):  # whatever the pool leaves behind expires
         while [name for name in names if await connection.call("TTL", name) == -1]:
             await asyncio.sleep(0.05)
 
@@ -196,7 +196,7 @@ async def test_a_cluster(replica: Start, client: Client, eventually: Eventually)
 
 
 async def until_ok(*nodes: Connection) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for node in nodes:
             while b"cluster_state:ok" not in (info := await node.call("CLUSTER", "INFO")) or (
                 b"cluster_known_nodes:2" not in info
@@ -227,21 +227,21 @@ async def test_failover_by_sentinel(replica: Start, client: Client, eventually: 
             await eventually(lambda: one.degraded and two.degraded)
             assert tokens(two) == len(CHAIN) * 16
             assert (await two.reserve(ReservationId("two"), Candidates([A], [1]))).load == Load(100, 1)
-            await eventually(lambda: one.degraded is None and two.degraded is None, within_s=40)
+            await eventually(lambda: one.degraded is None and two.degraded is None)
             await eventually(lambda: one.load(A) == two.load(A) == Load(101, 2))
             assert list(await one.apply([Delta(SLOT, 1, 1, 1, (), CHAIN[1:])])) == [Applied.NEW]
             await eventually(lambda: tokens(two) == 16)
 
 
 async def until_replicating(standby: Connection) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while b"master_link_status:up" not in await standby.call("INFO", "replication"):
             await asyncio.sleep(0.05)
 
 
 async def until_known(sentinel: Connection) -> None:
     """A Sentinel that does not know the standby yet cannot promote it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         replicas: Sequence[Any] = ()
         while not replicas or b"slave" not in replicas[0]:
             replicas = await sentinel.call("SENTINEL", "REPLICAS", "main")

@@ -59,7 +59,7 @@ async def loads(connection: Connection) -> dict[bytes, int]:
 
 async def no_loads(connection: Connection) -> None:
     """Wait until the store has none: what nobody waits for reaches it a little later."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await loads(connection):
             await asyncio.sleep(0.005)
 
@@ -260,6 +260,7 @@ async def test_restarted_with_old_data_while_no_event_comes(
     assert not told, "nothing was lost, so nothing is uploaded"
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_paused(server: Valkey, replica: Start, client: Client, eventually: Eventually) -> None:
     state = await replica(server.url)
     await fill(state)
@@ -283,6 +284,7 @@ async def test_paused(server: Valkey, replica: Start, client: Client, eventually
     await no_loads(connection)
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_slow(server: Valkey, replica: Start, proxy: Any, eventually: Eventually) -> None:
     between = await proxy(server.port)
     state, other = await replica(f"redis://127.0.0.1:{between.port}"), await replica(server.url)
@@ -336,7 +338,7 @@ async def test_disk_full(replica: Start, client: Client, eventually: Eventually,
         await connection.call("CONFIG", "SET", "dir", str(disk))
         disk.rmdir()
         await connection.call("BGSAVE")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while b"rdb_last_bgsave_status:err" not in await connection.call("INFO", "persistence"):
                 await asyncio.sleep(0.02)
         assert list(await owner.apply([Delta(CACHE, 1, 1, 1, MORE)])) == [Applied.REFUSED]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from multipick_epp.state.protocol import Candidates, Context, EqualPrompt
-from multipick_epp.state.redis import RedisState, loads, parse_url
+from multipick_epp.state.redis import RedisState, parse_url
 from multipick_epp.state.redis.connection import REPLY_BYTES, Connection, LostError
 from multipick_epp.state.redis.figures import CONTEXTS, IN_FLIGHT, fields_of, figure, read_load
 from multipick_epp.types import BlockKey, Endpoint, Load, ReplicaId, ReservationId
@@ -142,7 +142,7 @@ async def hurt(url: str, client: Client, what: str) -> None:
 
 
 async def stored(connection: Connection) -> dict[bytes, bytes]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await connection.call("TYPE", LOAD) != b"hash":
             await asyncio.sleep(0.01)
     fields: Any = await connection.call("HGETALL", LOAD)
@@ -160,10 +160,8 @@ async def test_vandalism_between_requests(
     replica: Start,
     client: Client,
     eventually: Eventually,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Three pickers hold reservations; after the keys were hurt the loads are what they hold, and then nothing."""
-    monkeypatch.setattr(loads, "STALL_S", 10.0)  # on a busy machine, too, it is the store that spreads them
     states = [await replica(server.url) for _ in range(3)]
     for number in range(30):
         state, reservation = states[number % 3], ReservationId(f"r{number}")
@@ -175,7 +173,7 @@ async def test_vandalism_between_requests(
     async def are(loads: dict[Endpoint, Load]) -> None:
         """In the store, and everywhere."""
         exact = as_stored({field: number for pod, load in loads.items() for field, number in fields_of(pod, load)})
-        async with asyncio.timeout(20):  # what is right by chance may have to be put right twice
+        async with asyncio.timeout(120):  # what is right by chance may have to be put right twice
             while await stored(connection) != exact or any(
                 {pod: state.load(pod) for pod in PODS} != loads for state in states
             ):
@@ -220,7 +218,7 @@ async def test_vandalism_amid_traffic(
     await eventually(lambda: all(map(near, states)))
     for each in traffic:
         await each.end()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await stored(connection):
             await asyncio.sleep(0.01)
     await eventually(lambda: all(set(state.loads(PODS)) == {Load()} for state in states))
@@ -234,7 +232,7 @@ async def test_without_harm_nothing_is_repaired(
     traffic = [Traffic(f"calm-{number}", state) for number, state in enumerate(states)]
     connection = await client(server.url)
     first = await connection.call("HGET", LEASES, "replica-0")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while int(await connection.call("HGET", LEASES, "replica-0")) < int(first) + 4:  # four rounds of checks
             await asyncio.sleep(0.05)
     for each in traffic:

@@ -276,7 +276,7 @@ async def test_junk_costs_itself(
         await eventually(lambda state=state: state.degraded is None)
     await ours.store(MORE)
     await neighbour.store(MORE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not all(
             (tokens(state), tokens(state, A, MORE), tokens(state, B), tokens(state, B, MORE)) == (80, 80, 80, 80)
             and state.mode(A) is Mode.EXACT

@@ -26,7 +26,6 @@ async def test_a_charge_counts_once_however_late_it_is_heard_of(
     server: Valkey, replica: Callable[..., Awaitable[RedisState]], monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     """Members of a cohort go on some turns of the loop after the reply, and the loads are read in between."""
-    monkeypatch.setattr(loads, "STALL_S", 10.0)  # a busy machine breaks no link
     monkeypatch.setattr(loads, "POLL_S", 0.0)
     monkeypatch.setattr(loads, read, 0.0)  # `RENEW_S`: with what it charges, to be put right
     _, one = await replica(server.url), await replica(server.url)  # alone, it would read them seldom
@@ -41,7 +40,7 @@ async def test_a_charge_counts_once_however_late_it_is_heard_of(
     for burst in range(BURSTS):
         for number in range(BURST):
             cohort.begin(reserve(burst * BURST + number))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while reserved < (burst + 1) * BURST:
                 await asyncio.sleep(0)
         assert one.load(POD).in_flight == reserved

@@ -38,7 +38,7 @@ async def seed() -> AsyncIterator[Seed]:
 async def make_cluster(client: Client, server: Valkey) -> None:
     connection = await client(server.url)
     await connection.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while b"cluster_state:ok" not in await connection.call("CLUSTER", "INFO"):
             await asyncio.sleep(0.05)
 
