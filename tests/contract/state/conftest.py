@@ -70,7 +70,7 @@ async def state(
         monkeypatch.setattr(loads, "RENEW_S", 0.02)
         lone = await replica()
         assert isinstance(lone, RedisState)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not lone.alone:
                 await asyncio.sleep(0.002)
         yield lone
@@ -86,7 +86,7 @@ def eventually() -> Callable[[Callable[[], object]], Awaitable[None]]:
     """What is written comes to the mirror a little later."""
 
     async def wait(condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.002)
 

@@ -166,7 +166,7 @@ async def test_counters_come_back_to_zero(
         state.release(ReservationId(f"{prefix}-{reservation}"))
     last = ReservationId(f"{prefix}-last")
     for pod in PODS:  # one that was given up is taken back when its answer comes
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await state.reserve(last, Candidates([pod], [1]))).load != Load():  # what the truth itself says
                 state.release(last)
         state.release(last)
@@ -239,7 +239,7 @@ async def test_both_states_judge_and_hit_alike(
     await writer.replace(mark.endpoint, 1, 0, {mark: CHAIN[:1]})
     prompt = Chains(16 * len(CHAIN) + 1, {16: CHAIN})
     for follower in (writer, reader):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while mark.endpoint not in follower.hits(prompt):
                 await asyncio.sleep(0.001)
         assert {e: tokens for e, tokens in follower.hits(prompt).items() if e in pods} == memory.hits(prompt)

@@ -26,7 +26,7 @@ async def test_what_stood_as_left_out_before_and_is_not_there_is_forgotten(monke
     monkeypatch.setattr(MemoryState, "announce", lambda _, address, level: told.append((address, level)))
     app = picker()
     await app.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (B, 0) not in told:
             await asyncio.sleep(0.001)
     await app.close()

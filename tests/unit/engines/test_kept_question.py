@@ -132,6 +132,7 @@ async def test_an_answer_that_comes_late_is_not_taken_for_the_next() -> None:
         said = await question.ask()
         assert isinstance(said, Unanswered)
         assert said.why is Why.SLOW
+        question._timeout_s = 60.0
         late.set()
         assert await question.ask() == b"2"
         assert engine.connections == 2

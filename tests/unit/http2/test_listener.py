@@ -91,7 +91,7 @@ class Client:
         self.writer.write(data)
 
     async def until(self, wanted: Callable[[Frame], bool]) -> Frame:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 head = await self.reader.readexactly(9)
                 body = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
@@ -102,7 +102,7 @@ class Client:
 
     async def closed(self) -> bytes:
         """What still comes until the end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read()
             except ConnectionError:
@@ -175,7 +175,7 @@ async def test_a_tls_handshake_may_come_byte_by_byte(serve: Serve) -> None:
         client.say(bytes((byte,)))
         await asyncio.sleep(0)
     plain = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while PING_FRAME[:3] + b"\6\1" not in plain:
             try:
                 plain += tls.read(1 << 16)

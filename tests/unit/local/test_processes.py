@@ -19,7 +19,7 @@ WITH_CHILD = (
 
 
 async def pids(log: Path, count: int) -> list[int]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(lines := words(log)) < count:
             await asyncio.sleep(0.01)
     return [int(line) for line in lines]
@@ -30,7 +30,7 @@ def words(log: Path) -> list[str]:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while alive(pid):
             await asyncio.sleep(0.01)
 

@@ -53,7 +53,7 @@ class Run:
         await asyncio.gather(self.task, return_exceptions=True)
 
     async def until(self, good: Any) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not good():
                 await asyncio.sleep(0.001)
 

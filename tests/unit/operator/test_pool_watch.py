@@ -42,7 +42,7 @@ async def test_a_watch_that_ends_while_the_api_is_scanned_leaves_no_request_and_
         before = asyncio.all_tasks()
         watch = PoolWatch(api, login, "me", None, "", lambda _: None, lambda: None)
         running = asyncio.create_task(watch.run(lambda: None))
-        await asyncio.wait_for(scanned.wait(), 10)
+        await asyncio.wait_for(scanned.wait(), 60)
         running.cancel()
         await asyncio.wait([running])
         left = {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before}  # type: ignore[union-attr]

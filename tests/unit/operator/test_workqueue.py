@@ -71,7 +71,7 @@ async def test_different_keys_are_worked_on_side_by_side() -> None:
     async with Workers(queue, handle, 2):
         queue.add("a")
         queue.add("b")
-        await asyncio.wait_for(queue.settle(), 10)
+        await asyncio.wait_for(queue.settle(), 60)
 
 
 async def test_a_failure_is_tried_again_until_it_works() -> None:
@@ -88,7 +88,7 @@ async def test_a_failure_is_tried_again_until_it_works() -> None:
 
     async with Workers(queue, handle, 1):
         queue.add("a")
-        await asyncio.wait_for(worked.wait(), 10)
+        await asyncio.wait_for(worked.wait(), 60)
     assert failures == 0
 
 
@@ -106,7 +106,7 @@ async def test_the_handler_says_when_to_look_again() -> None:
 
     async with Workers(queue, handle, 1):
         queue.add("a")
-        await asyncio.wait_for(twice.wait(), 10)
+        await asyncio.wait_for(twice.wait(), 60)
 
 
 async def test_of_two_timers_for_a_key_the_earlier_counts() -> None:
@@ -120,7 +120,7 @@ async def test_of_two_timers_for_a_key_the_earlier_counts() -> None:
         queue.add_after("a", 1000)
         queue.add_after("a", 0.001)
         queue.add_after("a", 2000)
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 60)
     queue.close()
 
 

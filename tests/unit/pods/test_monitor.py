@@ -13,7 +13,7 @@ PAGE = "vllm:num_requests_running 3.0\nvllm:num_requests_waiting 1.0\n"
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -100,10 +100,10 @@ async def test_it_tells_when_every_endpoint_was_looked_at_whatever_came_of_it() 
     async with engine(lambda: web.Response(text=PAGE)) as endpoint:
         registry.set([PodEndpoint(endpoint), PodEndpoint(Endpoint("127.0.0.1:1"))])
         monitor.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await monitor.looked()
         assert registry.ready().endpoints == [endpoint]
         registry.set([])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await monitor.looked()
         await monitor.close()

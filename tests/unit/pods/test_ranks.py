@@ -192,7 +192,7 @@ def page(*ranks: int, label: str = "engine", name: str = "vllm:num_requests_runn
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -262,7 +262,7 @@ async def test_an_engine_tells_its_ranks(
     registry, watch = watched
     watch.start()
     registry.mark(server.address, True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await watch.asked()
     engine = registry.engine(server.address)
     assert engine is not None

@@ -123,6 +123,6 @@ async def test_a_publisher_that_two_endpoints_have_is_refused(tmp_path: Path) ->
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)

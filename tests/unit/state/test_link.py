@@ -104,7 +104,7 @@ async def test_it_can_be_ended_while_a_session_ends() -> None:
     await asyncio.sleep(0)
     end.set()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(asyncio.shield(task), 10)
+        await asyncio.wait_for(asyncio.shield(task), 60)
     assert len(connections) == 1
 
 
@@ -137,7 +137,7 @@ async def test_nothing_that_a_session_does_ends_the_link() -> None:
                 await asyncio.Event().wait()
 
     task = asyncio.create_task(link.run(open_connection, session))
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 60)
     assert link.outage is None
     assert outages == {("writer", "error"): 4}
     task.cancel()

@@ -49,7 +49,7 @@ def made() -> tuple[Recorder, Turns, list[Charge]]:
 
 async def asked(recorder: Recorder, calls: int) -> None:
     """Wait for so many."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(recorder.asked) < calls:
             await asyncio.sleep(0.001)
 

@@ -44,7 +44,7 @@ def talk(*waits: float, start_s: float = 0.0) -> Session:
 
 async def run(target: Target, *sessions: Session) -> list[Record]:
     records: list[Record] = []
-    await asyncio.wait_for(drive(sessions, target, records.append), 20)
+    await asyncio.wait_for(drive(sessions, target, records.append), 60)
     return records
 
 
