@@ -32,7 +32,7 @@ class Changes:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def until(self, condition: Callable[[], object], within_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 30.0) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
                 await self._changed.wait()

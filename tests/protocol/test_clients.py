@@ -183,7 +183,8 @@ async def test_an_unknown_method_is_unimplemented(path: str, served: Served) -> 
 
 async def test_a_deadline_of_the_client_holds(served: Served) -> None:
     async with channel(served, grpc.aio) as client:
-        call = client.stream_stream(PROCESS)(timeout=0.2)
+        await client.channel_ready()  # a busy machine takes longer for that than the deadline is away
+        call = client.stream_stream(PROCESS)(timeout=0.5)
         await call.write(MESSAGES[0])
         assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await served.observer.changes.until(lambda: served.observer.open == 0)

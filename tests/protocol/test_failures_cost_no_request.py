@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import grpc
 import pytest
+from multipick_epp.extproc import server
 from multipick_epp.extproc.driver import StreamOptions
 from multipick_epp.extproc.health import EXT_PROC_SERVICE
+from multipick_epp.extproc.http2 import server as http2_server
 from multipick_epp.extproc.interfaces import Failure
 from multipick_epp.extproc.pick import NoPick, Pick, PickRequest
 from multipick_epp.types import Endpoint
@@ -177,16 +180,26 @@ async def test_an_answer_that_cannot_be_sent_is_refused_rather_than_cut(
 @both_styles
 @pytest.mark.requirement("ext_proc: A picker that leaves ends its streams with OK, and answers finish without it.")
 async def test_draining_answers_on_and_then_lets_answers_finish_without_us(
-    style: Any, start_gateway: "StartGateway"
+    style: Any, start_gateway: "StartGateway", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    deadline = asyncio.Event()
+
+    async def quiet(busy: Callable[[], object], within_s: float) -> None:
+        await deadline.wait()
+        assert busy()
+
     gateway = await start_gateway(style)
     streaming = Streaming()
     gateway.answer_all(streaming)
     first = await gateway.http.post("/v1/completions", data=b"{}")
+    for module in (server, http2_server):
+        monkeypatch.setattr(module, "quiet", quiet)
     draining = asyncio.ensure_future(gateway.server.drain(0.5))
     second = await gateway.http.post("/v1/completions", data=b"{}")  # not refused while there is time
     assert [await response.content.readexactly(9) for response in (first, second)] == [b"data: 1\n\n"] * 2
+    deadline.set()
     await draining
+    monkeypatch.undo()
     await gateway.settled()
     assert sorted(gateway.picker.named("release")) == [("r1",), ("r2",)]
     streaming.more.set()
@@ -201,7 +214,7 @@ async def test_draining_ends_as_soon_as_nothing_is_open(start_gateway: "StartGat
     draining = asyncio.ensure_future(gateway.server.drain(3600))
     streaming.more.set()
     assert await response.read() == b"data: 1\n\ndata: 2\n\n"
-    await asyncio.wait_for(draining, 10)
+    await asyncio.wait_for(draining, 60)
 
 
 @both_styles
@@ -264,7 +277,7 @@ async def test_a_request_that_is_being_decided_as_draining_ends_is_decided(
 
 async def first_chunk_arrived(gateway: "Gateway") -> None:
     # Envoy says nothing of it: its statistics count the messages it sent on streams.
-    async with asyncio.timeout(10), aiohttp.ClientSession() as admin:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as admin:
         sent = 0
         while sent < 2:
             async with admin.get(
@@ -331,7 +344,7 @@ async def test_what_a_dead_picker_is_asked_is_asked_of_another(
 
 async def seen_healthy(admin_url: str, pickers: int) -> None:
     # A request that is answered says nothing of it: our own Envoy lets through what no picker saw.
-    async with asyncio.timeout(20), aiohttp.ClientSession() as admin:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as admin:
         healthy = 0
         while healthy < pickers:
             async with admin.get(f"{admin_url}/stats?filter=cluster.pickers.membership_healthy&format=json") as stats:
@@ -361,7 +374,7 @@ uvloop.run(main())
 
 
 async def logged_port(log: Path) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (lines := lines_of(log)):
             await asyncio.sleep(0.02)
     return int(lines[0])

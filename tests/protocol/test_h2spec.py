@@ -36,7 +36,7 @@ async def test_every_test_for_a_server_passes(
     server = ext_proc_server("h2", picker, Health(), observer, StreamOptions(), certificate)
     port = await server.start("127.0.0.1", 0)
     report = tmp_path / "report.xml"
-    options = ["-h", "127.0.0.1", "-p", str(port), "--strict", "-o", "5", "-j", str(report), *(["-t", "-k"] * tls)]
+    options = ["-h", "127.0.0.1", "-p", str(port), "--strict", "-o", "30", "-j", str(report), *(["-t", "-k"] * tls)]
     run = await asyncio.create_subprocess_exec(str(h2spec), *options, stdout=asyncio.subprocess.DEVNULL)
     await run.wait()
     await server.drain(0)

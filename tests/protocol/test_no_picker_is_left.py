@@ -43,7 +43,7 @@ class Front:
     async def ejects(self) -> None:
         """Until it leaves out the picker."""
         url = f"{self.envoy.admin_url}/stats?filter=cluster.pickers.outlier_detection.ejections_active&format=json"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 async with self.http.get(url) as stats:
                     if any(one["value"] for one in (await stats.json())["stats"]):

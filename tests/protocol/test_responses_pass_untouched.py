@@ -131,7 +131,7 @@ async def test_trailers_pass_both_ways(style: Any, start_gateway: "StartGateway"
             b"POST /v1/completions HTTP/1.1\r\nhost: m\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         writer.write((chunk(body) if body else b"") + b"0\r\nx-before: end\r\n\r\n")
-        answered = await asyncio.wait_for(reader.read(), 10)
+        answered = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         assert answered.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"data: 1\n\n" in answered
