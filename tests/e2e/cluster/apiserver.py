@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from cluster.build import API_SERVER, binaries
+from multipick_sim.local.processes import held_port
 
 SERVICES = "10.96.0.0/16"
 
@@ -31,6 +32,7 @@ class ApiServer:
     port: int = 0
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)  # of the administrator
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    keepers: list[socket.socket] = field(default_factory=list, repr=False)  # of its ports, until it ends
 
     @property
     def url(self) -> str:
@@ -55,7 +57,9 @@ class ApiServer:
         """
         programs = binaries(API_SERVER)
         self.folder.mkdir(parents=True, exist_ok=True)
-        client, peer, self.port = _free_ports(self.address)
+        held = [held_port(host) for host in ("127.0.0.1", "127.0.0.1", self.address)]  # etcd's two, and its own
+        client, peer, self.port = (port for port, _ in held)
+        self.keepers += [keeper for _, keeper in held]
         (self.folder / "tokens").write_text(f'{self.token},admin,admin,"system:masters"\n')
         key = self.folder / "sa.key"
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
@@ -111,6 +115,9 @@ class ApiServer:
         for process in reversed(self.processes):
             end(process)
         self.processes.clear()
+        for keeper in self.keepers:
+            keeper.close()
+        self.keepers.clear()
 
     def request(self, method: str, path: str, body: object = None, content: str = "application/json") -> Any:
         """One call as the administrator. Raises urllib.error.HTTPError."""
@@ -180,18 +187,6 @@ class ApiServer:
             "users": [{"name": "admin", "user": {"token": self.token}}],
         }
         self.kubeconfig.write_text(yaml.safe_dump(config))
-
-
-def _free_ports(address: str) -> list[int]:
-    """Two of the loopback for etcd, one of `address` for the API server."""
-    sockets = [socket.socket() for _ in range(3)]
-    try:
-        for one, host in zip(sockets, ("127.0.0.1", "127.0.0.1", address), strict=True):
-            one.bind((host, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

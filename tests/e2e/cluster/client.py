@@ -9,7 +9,7 @@ from typing import Any
 from cluster.apiserver import ApiServer
 from cluster.remote import Remote
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 PLURALS = (
     ("apps/v1", "deployments"),
     ("", "services"),

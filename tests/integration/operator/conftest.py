@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from multipick_operator.api.crd import crd
 from multipick_operator.api.engine import EngineType
 from multipick_operator.app import Operator, Settings
 from multipick_operator.children.context import Defaults
+from multipick_sim.local.processes import held_port
 from multipick_sim.local.processes import running as process
 
 MULTIPICK = (sys.executable, "-c", "import sys; from multipick_cli.main import main; sys.exit(main())")
@@ -113,7 +113,7 @@ def running(api: ApiServer, settings: Settings, caplog: pytest.LogCaptureFixture
             yield operator
         finally:
             stop.set()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 120)
         failed = operator.metrics.registry.get_sample_value("multipick_operator_reconcile_total", {"result": "error"})
         assert may_fail or not failed, caplog.text[-3000:]
 
@@ -126,16 +126,15 @@ def program(api: ApiServer, namespace: Namespace, tmp_path: Path) -> Callable[..
 
     @asynccontextmanager
     async def run(name: str = "operator", kubeconfig: Path | None = None) -> AsyncIterator[tuple[Any, Path]]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port, keeper = held_port()
         words = ["operator", "--picker-image", "example.com/m:1", "--vllm-image", "example.com/vllm:1"]
         words += ["--namespaces", namespace.name, "--lease-namespace", namespace.name, "--lease-name", "operator"]
         words += ["--host", "127.0.0.1", "--port", str(port), "--log-format", "text"]
         log = tmp_path / f"{name}.log"
         environment = os.environ | {"KUBECONFIG": str(kubeconfig or api.kubeconfig)}
-        async with process([*MULTIPICK, *words], log=log, env=environment) as child:
-            yield child, log
+        with keeper:
+            async with process([*MULTIPICK, *words], log=log, env=environment) as child:
+                yield child, log
 
     return run
 

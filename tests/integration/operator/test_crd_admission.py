@@ -45,7 +45,7 @@ def is_refused(api: ApiServer, spec: dict[str, Any], name: str) -> bool:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -142,7 +142,7 @@ async def test_one_that_stood_still_while_another_took_over_ends_and_has_written
         await logged(log, "acting")
         child.send_signal(signal.SIGSTOP)
         async with running(identity="next") as following:
-            await until(lambda: asyncio.sleep(0, leads(following)), patience_s=60)
+            await until(lambda: asyncio.sleep(0, leads(following)))
             await namespace.apply()
             child.send_signal(signal.SIGCONT)
             assert await asyncio.wait_for(child.wait(), 30) == 1

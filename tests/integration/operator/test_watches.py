@@ -164,8 +164,8 @@ async def test_a_missing_right_on_one_kind_leaves_no_pool_without_a_status(
         else:
             await namespace.reaches("Accepted", "False", "Forbidden")
         await allow(namespace, namespace)
-        await namespace.reaches("Accepted", "True", "Accepted", patience_s=60)
-        await until(lambda: asyncio.sleep(0, not failing(operator, "Service", namespace.name)), patience_s=60)
+        await namespace.reaches("Accepted", "True", "Accepted")
+        await until(lambda: asyncio.sleep(0, not failing(operator, "Service", namespace.name)))
 
 
 @pytest.mark.parametrize("resource", ["pods", "configmaps", "secrets", "deployments", "roles"])
@@ -191,7 +191,7 @@ async def test_whatever_may_not_be_read_the_pool_has_a_status_that_says_so(
         assert operator.inability() is None
         await until(lambda: namespace.find(namespace.path("services", "p-epp")))
         await allow(namespace, namespace)
-        await namespace.reaches("Accepted", "True", "Accepted", patience_s=60)
+        await namespace.reaches("Accepted", "True", "Accepted")
 
 
 async def test_without_any_right_on_pools_the_operator_says_that_it_can_do_nothing(
@@ -220,7 +220,7 @@ async def test_an_optional_kind_may_come_and_go(api: ApiServer, namespace: Names
         await namespace.reaches("ResolvedRefs", "True", "ResolvedRefs")
         await until(lambda: namespace.find(monitor))
         await namespace.call("DELETE", f"{CRDS}/podmonitors.monitoring.coreos.com")
-        await namespace.reaches("ResolvedRefs", "False", "KindNotInstalled", patience_s=60)
+        await namespace.reaches("ResolvedRefs", "False", "KindNotInstalled")
         await namespace.apply(replicas=2, monitoring={"podMonitor": {"enabled": True}})
         engine = namespace.path("deployments", "p-engine", "apps/v1")
         await until(lambda: namespace.find(engine), lambda found: found["spec"]["replicas"] == 2)
@@ -233,11 +233,11 @@ async def test_the_pools_own_kind_may_come_and_go(api: ApiServer, namespace: Nam
         await namespace.apply()
         await served(namespace)
         await namespace.call("DELETE", f"{CRDS}/{name}")
-        await until(lambda: asyncio.sleep(0, operator.inability()), patience_s=60)
+        await until(lambda: asyncio.sleep(0, operator.inability()))
         api.install(crd())
         await namespace.apply()
-        await until(lambda: asyncio.sleep(0, operator.inability() is None), patience_s=60)
-        await until(lambda: namespace.find(namespace.path("deployments", "p-epp", "apps/v1")), patience_s=60)
+        await until(lambda: asyncio.sleep(0, operator.inability() is None))
+        await until(lambda: namespace.find(namespace.path("deployments", "p-epp", "apps/v1")))
         await namespace.reaches("PickerReady", "False", "NoReadyReplicas")
 
 
@@ -254,6 +254,6 @@ async def test_an_api_server_that_was_away_is_followed_again(
         await namespace.apply(replicas=3)
         await namespace.call("DELETE", namespace.path("services", "p-epp"))
         relay.mend()
-        await until(lambda: namespace.find(engine), lambda found: found["spec"]["replicas"] == 3, 60)
-        await until(lambda: namespace.find(namespace.path("services", "p-epp")), patience_s=60)
-        await until(lambda: asyncio.sleep(0, operator.inability() is None), patience_s=60)
+        await until(lambda: namespace.find(engine), lambda found: found["spec"]["replicas"] == 3)
+        await until(lambda: namespace.find(namespace.path("services", "p-epp")))
+        await until(lambda: asyncio.sleep(0, operator.inability() is None))

@@ -6,8 +6,8 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from aiohttp import web
 from cluster.client import Namespace, until
 from multipick_operator import weights
 from multipick_operator.status.fetching import progress
+from multipick_sim.local.processes import held_port
 
 Running = Callable[..., Any]
 COMMIT = "a" * 40
@@ -106,16 +107,19 @@ async def told(port: int) -> str:
         return ""
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        bound = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in bound:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in bound]
+@pytest.fixture
+def ports() -> Iterator[list[int]]:
+    """Two that nobody else is given meanwhile."""
+    held = [held_port() for _ in range(2)]
+    yield [port for port, _ in held]
+    for _, keeper in held:
+        keeper.close()
 
 
-async def test_of_two_pods_with_one_volume_one_fetches_and_says_how_far_it_is(hub: Hub, tmp_path: Path) -> None:
-    folder, ports = tmp_path / "weights" / "m", free_ports(2)
+async def test_of_two_pods_with_one_volume_one_fetches_and_says_how_far_it_is(
+    hub: Hub, ports: list[int], tmp_path: Path
+) -> None:
+    folder = tmp_path / "weights" / "m"
     hub.open.clear()
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(step(hub, folder, tmp_path / "home", ports[0]))
@@ -132,9 +136,9 @@ async def test_of_two_pods_with_one_volume_one_fetches_and_says_how_far_it_is(hu
 
 
 async def test_one_that_died_amid_it_is_gone_on_from_and_what_is_there_is_not_fetched_again(
-    hub: Hub, tmp_path: Path
+    hub: Hub, ports: list[int], tmp_path: Path
 ) -> None:
-    folder, (port,) = tmp_path / "weights" / "m", free_ports(1)
+    folder, port = tmp_path / "weights" / "m", ports[0]
     hub.open.clear()
     async with step(hub, folder, tmp_path / "home", port):
         await until(lambda: told(port), lambda words: words.endswith("(50%)"))
@@ -148,10 +152,9 @@ async def test_one_that_died_amid_it_is_gone_on_from_and_what_is_there_is_not_fe
     assert max(hub.fetched.count(name) for name in FILES) == 2
 
 
-async def test_a_model_that_is_not_there_is_the_steps_last_words(hub: Hub, tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+async def test_a_model_that_is_not_there_is_the_steps_last_words(hub: Hub, ports: list[int], tmp_path: Path) -> None:
     hub.url += "/nowhere"
-    async with step(hub, tmp_path / "weights" / "m", tmp_path / "home", port) as process:
+    async with step(hub, tmp_path / "weights" / "m", tmp_path / "home", ports[0]) as process:
         _, errors = await process.communicate()
         assert process.returncode == 1
         assert "404" in errors.decode()[-1000:]
@@ -168,7 +171,7 @@ async def test_a_port_that_another_pod_of_the_node_has_stops_no_step(hub: Hub, t
     assert {name: (tmp_path / "weights" / "m" / name).read_bytes() for name in FILES} == FILES
 
 
-async def test_a_bucket_is_fetched_by_its_prefix(tmp_path: Path) -> None:
+async def test_a_bucket_is_fetched_by_its_prefix(ports: list[int], tmp_path: Path) -> None:
     pytest.importorskip("boto3", reason="it brings an older dateutil than the Kubernetes client takes: not among ours")
     asked: list[str] = []
 
@@ -198,7 +201,7 @@ async def test_a_bucket_is_fetched_by_its_prefix(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}; from multipick_operator import weights; from pathlib import Path; "
     )
-    code += f"weights.main('s3://bucket/models/m', Path({str(tmp_path / 'm')!r}), None, {free_ports(1)[0]})"
+    code += f"weights.main('s3://bucket/models/m', Path({str(tmp_path / 'm')!r}), None, {ports[0]})"
     environment = os.environ | {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{runner.addresses[0][1]}",
         "AWS_ACCESS_KEY_ID": "key",
