@@ -32,9 +32,13 @@ async def test_each_rank_is_known_exactly_and_gets_what_it_was_picked_for(
     chats: list[list[dict[str, str]]] = [[{"role": "user", "content": fixed_text(seed, 300)}] for seed in (1, 2)]
     used = []
     for turn in range(3):
-        answers = await asyncio.gather(*(stack.chat(chat) for chat in chats)) if turn == 0 else []
-        for chat in chats if turn else ():
-            answers.append(await stack.chat(chat))
+        if turn == 0:  # in one moment: a chat that waited for the index would find the other one's blocks amid it
+            body = {"model": "demo", "max_tokens": 300}
+            answers = await asyncio.gather(
+                *(stack.post("/v1/chat/completions", body | {"messages": chat}) for chat in chats)
+            )
+        else:
+            answers = [await stack.chat(chat) for chat in chats]
         for chat, (response, answer) in zip(chats, answers, strict=True):
             endpoint, mode, hit = said(response)
             assert mode == "exact"
