@@ -14,17 +14,20 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 KEPT = 60
-"""Batches that can be replayed, several a request: more than pass while an endpoint changes hands, also where a machine
-is busy with other things. Real engines keep 10,000.
+"""Batches that can be replayed: more than pass while an endpoint changes hands, also where a machine is busy with other
+things. Real engines keep 10,000.
 """
 FLAGS = ("--speed", 50, "--num-gpu-blocks", 600)
 SYSTEM = fixed_text(1, 1600)
 
 
-async def ask(stack: "Stack", number: int) -> tuple[str, int, int] | None:
-    """The mode of the decision, and what it predicted and the engine reported; None where no picker decided."""
+async def ask(stack: "Stack", number: int, tokens: int) -> tuple[str, int, int] | None:
+    """The mode of the decision, and what it predicted and the engine reported; None where no picker decided.
+
+    A batch is told of the prompt, and one of every 16 `tokens` of the answer.
+    """
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": fixed_text(100 + number, 60)}]
-    response, answer = await stack.post(CHAT, {"model": "demo", "messages": messages, "max_tokens": 30})
+    response, answer = await stack.post(CHAT, {"model": "demo", "messages": messages, "max_tokens": tokens})
     assert response.status == 200, answer
     if "x-multipick-mode" not in response.headers:
         return None
@@ -44,7 +47,7 @@ async def test_every_picker_is_restarted(style: "Style", workers: int, start_sta
     while max([await stack.batches(pod.endpoint) for pod in stack.pods]) <= 1.5 * KEPT:  # nobody can replay the first
         number += 1
         assert number < 5 * KEPT, "requests tell no batches"
-        await ask(stack, number)
+        await ask(stack, number, 30)
     await stack.settled()
     begun = await stack.records(b"begin")
     decided: list[tuple[str, int, int]] = []
@@ -54,7 +57,7 @@ async def test_every_picker_is_restarted(style: "Style", workers: int, start_sta
         number = 1000
         while not ended.is_set():
             number += 1
-            if decision := await ask(stack, number):
+            if decision := await ask(stack, number, 1):
                 decided.append(decision)
             await asyncio.sleep(0.05)
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from multipick_epp.state.cache import Cache
 from multipick_epp.state.protocol import Applied, Delta
 from multipick_epp.state.redis import RedisState
@@ -25,6 +26,7 @@ async def used(connection: Connection, name: str) -> int:
     return int(await connection.call("MEMORY", "USAGE", "{kv:pool}:" + name, "SAMPLES", 0) or 0)  # not there: none
 
 
+@pytest.mark.timeout(900)  # half a minute's work, where nothing else is done
 async def test_hints_of_prompts_of_a_million_tokens(
     server: Valkey, replica: Start, client: Client, eventually: Eventually
 ) -> None:
