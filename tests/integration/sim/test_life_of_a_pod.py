@@ -80,13 +80,13 @@ async def test_without_a_shutdown_timeout_streams_end_with_abort(start: Any) -> 
         pod.process.send_signal(signal.SIGTERM)
         *_, last, done = await chunks(response)
         assert (last["choices"][0]["finish_reason"], done) == ("abort", "[DONE]")
-    assert await asyncio.wait_for(pod.process.wait(), 10) == 0
+    assert await asyncio.wait_for(pod.process.wait(), 60) == 0
 
 
 async def test_an_idle_pod_ends_at_once(start: Any) -> None:
     pod = await start("--shutdown-timeout", "600")
     pod.process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(pod.process.wait(), 10) == 0
+    assert await asyncio.wait_for(pod.process.wait(), 60) == 0
 
 
 async def test_a_client_that_leaves_frees_its_request_and_leaves_its_cache(start: Any) -> None:
