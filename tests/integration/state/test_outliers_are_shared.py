@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from multipick_epp.state.redis import RedisState, loads
+from multipick_epp.state.redis import RedisState
 from multipick_epp.state.redis.connection import REPLY_BYTES, Connection
 from multipick_epp.state.redis.keys import keys_of
 from multipick_epp.types import Endpoint
@@ -89,9 +89,7 @@ async def test_what_is_larger_than_any_of_ours_is_forgotten(
     replica: Start,
     eventually: Eventually,
     client: Connect,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loads, "STALL_S", 10.0)  # the store has to read it once
     await (await client(server.url)).call(*junk)
     remembered: list[tuple[Endpoint, int]] = []
 
