@@ -26,6 +26,7 @@ Namespace = Annotated[str, Meta(pattern=r"\A[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", ma
 LabelName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._/-]{1,317}\Z")]
 LabelValue = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{0,63}\Z")]
 """Without the signs that mean something else in a selector, such as a comma."""
+FilePath = Annotated[str, Meta(pattern=r"\A[^\x00]{1,4096}\Z")]
 Medium = Annotated[str, Meta(min_length=1, max_length=32)]
 
 GATEWAY_PATIENCE_S: Final = 30
@@ -45,7 +46,7 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: PoolName
     models: tuple[Name, ...] = ()  # names of the base model; any other name in a request is a LoRA adapter's
-    tokenizer: str | None = None  # folder with tokenizer.json and tokenizer_config.json; None: the engine's /tokenize
+    tokenizer: FilePath | None = None  # folder with tokenizer.json and tokenizer_config.json; None: engines are asked
     block_size: Annotated[int, Meta(ge=1)] | None = None  # tokens, as the engines were told; another one is reported
     # Options of the engines' command line that change token ids; each is named after vLLM's.
     chat_template: str | None = None  # file that replaces the model's template, or the name of one of the model's
@@ -117,9 +118,9 @@ class ListenTls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS of the ext_proc port; health and admin stay plaintext, as probes and scrapers want them."""
 
     mode: Literal["off", "self-signed", "files"] | bool = "off"  # a bare `off` is false in YAML
-    cert: str | None = None  # PEM, with its chain; read again when it changes
-    key: str | None = None  # PEM, not encrypted
-    client_ca: str | None = None  # PEM: only clients with a certificate of this authority are let in
+    cert: FilePath | None = None  # PEM, with its chain; read again when it changes
+    key: FilePath | None = None  # PEM, not encrypted
+    client_ca: FilePath | None = None  # PEM: only clients with a certificate of this authority are let in
     plaintext: bool = False  # who doesn't speak TLS is served, too, on the same port
 
 
@@ -158,7 +159,7 @@ class Requests(Struct, frozen=True, forbid_unknown_fields=True):
 class Capture(Struct, frozen=True, forbid_unknown_fields=True):
     """Own traffic, kept as a trace that `multipick replay` reads."""
 
-    path: Annotated[str, Meta(min_length=1)]  # a folder of its own; several pickers of the pool may share it
+    path: FilePath  # a folder of its own; several pickers of the pool may share it
     file_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32)] = 64 << 20  # of one file, then another one is begun
     files: Annotated[int, Meta(ge=2, le=10_000)] = 16  # in the folder; the oldest are deleted
 
@@ -168,7 +169,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     pool: Pool
     endpoints: tuple[StaticEndpoint, ...] = ()
-    endpoints_file: str | None = None  # YAML list of endpoints, re-read when it changes
+    endpoints_file: FilePath | None = None  # YAML list of endpoints, re-read when it changes
     kubernetes: Kubernetes | None = None  # instead of named endpoints
     inference_pool: InferencePoolName | None = None  # instead of both: what the object says, and as it changes
     metrics_path: HttpPath = "/metrics"  # of the engines
