@@ -25,10 +25,7 @@ local function make_sound(hash, fields_at_most)
   end
 end
 
--- No name and no value of ours is as long. What is goes: whoever reads the hash would have to wait for all of it.
-local LONGEST = 4096
-
--- The fields of a hash and their values, in turn.
+-- The fields of a hash and their values, in turn, but for those that are longer than any of ours, which go.
 local function sound_fields(hash)
   local found, sound = redis.call('HGETALL', hash), {}
   for i = 1, #found, 2 do

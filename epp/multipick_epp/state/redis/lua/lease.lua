@@ -5,7 +5,7 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local generation = anew('GET', KEYS[2])
-if not generation then
+if not generation or #generation > LONGEST then
   generation = ARGV[2]
   redis.call('SET', KEYS[2], generation)
 end
@@ -16,4 +16,12 @@ if #leases > 2 * ARGV[3] then  -- not what we wrote: whoever lives renews his ow
   redis.call('ZADD', KEYS[1], now, ARGV[1])
   leases = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 end
-return {generation, leases}
+local sound = {}
+for i = 1, #leases, 2 do
+  if #leases[i] > LONGEST then
+    redis.call('ZREM', KEYS[1], leases[i])
+  else
+    sound[#sound + 1], sound[#sound + 2] = leases[i], leases[i + 1]
+  end
+end
+return {generation, sound}

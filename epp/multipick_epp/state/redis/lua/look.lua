@@ -12,7 +12,7 @@ local function newest(stream, from, to)
 end
 
 local generation = redis.pcall('GET', KEYS[1])
-if type(generation) ~= 'string' then
+if type(generation) ~= 'string' or #generation > LONGEST then
   generation = ''
 end
 local continues = 1
@@ -23,7 +23,10 @@ for i = 2, #ARGV do
   end
 end
 local leases = redis.pcall('ZRANGE', KEYS[4], 0, ARGV[1] - 1, 'WITHSCORES')
-if leases.err then
-  leases = {}
+local sound = {}
+for i = 1, #leases, 2 do  -- none where it is no such key
+  if #leases[i] <= LONGEST then
+    sound[#sound + 1], sound[#sound + 2] = leases[i], leases[i + 1]
+  end
 end
-return {generation, newest(KEYS[2], '+', '-'), newest(KEYS[3], '+', '-'), continues, leases}
+return {generation, newest(KEYS[2], '+', '-'), newest(KEYS[3], '+', '-'), continues, sound}

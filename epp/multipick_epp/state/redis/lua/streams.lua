@@ -1,5 +1,9 @@
 -- Shared by all scripts: this text comes before each of them, and before what only some share.
 
+-- No name and no value of ours is as long, in bytes, but for blocks and entries of streams. What is goes, or is left
+-- out: whoever reads its key would have to wait for all of it.
+local LONGEST = 4096
+
 -- A key of the wrong type, or a stream that can take no more, is of no use to anybody: it goes, and the call is made
 -- again. The second value is whether that was so.
 local function anew(command, key, ...)
