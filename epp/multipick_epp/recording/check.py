@@ -8,6 +8,7 @@ Each data-parallel rank publishes by itself; a batch names its rank, a request t
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,7 @@ class _Replay:
             self._of(message).take(message)
         self._told = max(self._told, begin)
         for rank in self._ranks.values():
-            await upload(self._state, rank.feed, 0.0)
+            await upload(self._state, rank.feed, math.inf)  # nothing waits: a recording has its own time
         together = step.get("parallel")
         requests = together if together is not None else [step]
         rows = [row for request in requests if (row := await self._row(step, request, together is not None))]
