@@ -24,7 +24,7 @@ from stacks.process import PATIENCE_S, Json, Picker, Pod, eventually, stop_all
 from stacks.truth import MODEL, block_keys_of, xor
 
 POOL = "demo"
-LOOK_S = 10.0  # a part that answers no question for so long is as good as away
+LOOK_S = 30.0  # a part that answers no question for so long is as good as away
 
 
 @dataclass

@@ -21,13 +21,15 @@ async def spread(stack: "Stack", seeds: Sequence[int]) -> list[int]:
     bodies = [{"model": "demo", "prompt": fixed_text(seed, TOKENS), "max_tokens": 10} for seed in seeds]
     burst = [asyncio.create_task(stack.post("/v1/completions", body)) for body in bodies]
     in_flight: list[int] = []
-    async with asyncio.timeout(60):
-        while sum(in_flight) < len(burst):
-            in_flight = [row["in_flight"] for row in (await stack.rows(stack.pickers[0])).values()]
-            await asyncio.sleep(0.02)
-    for request in burst:
-        request.cancel()
-    await asyncio.gather(*burst, return_exceptions=True)
+    try:
+        async with asyncio.timeout(240):
+            while sum(in_flight) < len(burst):
+                in_flight = [row["in_flight"] for row in (await stack.rows(stack.pickers[0])).values()]
+                await asyncio.sleep(0.02)
+    finally:  # else they would be heard of in tests to come
+        for request in burst:
+            request.cancel()
+        await asyncio.gather(*burst, return_exceptions=True)
     await stack.idle()
     return sorted(in_flight)
 

@@ -116,7 +116,7 @@ async def hurt(stack: "Stack", traffic: Traffic) -> None:
 
 async def reaped(stack: "Stack") -> None:
     """The other pickers have released what the killed one had reserved."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not await stack.total("multipick_reaped_total"):
             await asyncio.sleep(0.1)
 
