@@ -27,16 +27,9 @@ end
 
 -- The fields of a hash and their values, in turn, but for those that are longer than any of ours, which go.
 local function sound_fields(hash)
-  local found, sound = redis.call('HGETALL', hash), {}
-  for i = 1, #found, 2 do
-    if #found[i] > LONGEST or #found[i + 1] > LONGEST then
-      redis.call('HDEL', hash, found[i])
-    else
-      local n = #sound
-      sound[n + 1], sound[n + 2] = found[i], found[i + 1]
-    end
-  end
-  return sound
+  return sound_of(redis.call('HGETALL', hash), 2, function(field)
+    redis.call('HDEL', hash, field)
+  end)
 end
 
 -- The figure that a field has; nil where that is none.

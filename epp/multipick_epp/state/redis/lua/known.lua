@@ -7,18 +7,8 @@ local function all_of(key, count, read, parts)
   if type(size) == 'number' and size > tonumber(ARGV[1]) then
     return 'more than a pool has'
   end
-  local found, sound = redis.pcall(read, key), {}
-  if found.err then
-    return found.err
-  end
-  for i = 1, #found, parts do
-    if #found[i] <= LONGEST and #found[i + parts - 1] <= LONGEST then
-      for part = i, i + parts - 1 do
-        sound[#sound + 1] = found[part]
-      end
-    end
-  end
-  return sound
+  local found = redis.pcall(read, key)
+  return found.err or sound_of(found, parts, leave)
 end
 
 return {

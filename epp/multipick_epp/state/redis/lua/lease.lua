@@ -16,12 +16,7 @@ if #leases > 2 * ARGV[3] then  -- not what we wrote: whoever lives renews his ow
   redis.call('ZADD', KEYS[1], now, ARGV[1])
   leases = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 end
-local sound = {}
-for i = 1, #leases, 2 do
-  if #leases[i] > LONGEST then
-    redis.call('ZREM', KEYS[1], leases[i])
-  else
-    sound[#sound + 1], sound[#sound + 2] = leases[i], leases[i + 1]
-  end
-end
+local sound = sound_of(leases, 2, function(name)
+  redis.call('ZREM', KEYS[1], name)
+end)
 return {generation, sound}

@@ -23,10 +23,5 @@ for i = 2, #ARGV do
   end
 end
 local leases = redis.pcall('ZRANGE', KEYS[4], 0, ARGV[1] - 1, 'WITHSCORES')
-local sound = {}
-for i = 1, #leases, 2 do  -- none where it is no such key
-  if #leases[i] <= LONGEST then
-    sound[#sound + 1], sound[#sound + 2] = leases[i], leases[i + 1]
-  end
-end
+local sound = sound_of(leases, 2, leave)  -- none where it is no such key
 return {generation, newest(KEYS[2], '+', '-'), newest(KEYS[3], '+', '-'), continues, sound}

@@ -4,6 +4,23 @@
 -- out: whoever reads its key would have to wait for all of it.
 local LONGEST = 4096
 
+-- What a reply has, in groups of so many, but for those with something longer: `drop` is given the first of each.
+local function sound_of(found, group, drop)
+  local sound = {}
+  for i = 1, #found, group do
+    if #found[i] > LONGEST or #found[i + group - 1] > LONGEST then
+      drop(found[i])
+    else
+      for part = i, i + group - 1 do
+        sound[#sound + 1] = found[part]
+      end
+    end
+  end
+  return sound
+end
+
+local function leave() end  -- for who reads only
+
 -- A key of the wrong type, or a stream that can take no more, is of no use to anybody: it goes, and the call is made
 -- again. The second value is whether that was so.
 local function anew(command, key, ...)
