@@ -323,6 +323,8 @@ LONG = b"x" * (REPLY_BYTES + (4 << 20))
         ("SADD", f"{TAG}:endpoints", LONG),
         ("ZADD", f"{TAG}:owners", 1, LONG),
         ("SET", f"{TAG}:gen", LONG),
+        ("HSET", FENCE_A, *(word for name in MANY for word in (f"[{name}", 0))),
+        ("HSET", FENCE_A, b"[" + LONG, 0),
     ],
     ids=[
         "modes",
@@ -333,11 +335,14 @@ LONG = b"x" * (REPLY_BYTES + (4 << 20))
         "a long endpoint",
         "a long lease",
         "a long generation",
+        "caches",
+        "a long name of a cache",
     ],
 )
 async def test_what_is_larger_than_any_pool_is_not_read(
-    junk: Sequence[str | bytes], server: Valkey, replica: Start, client: Client
+    junk: Sequence[str | bytes], server: Valkey, replica: Start, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writer, "REFRESH_S", 0.5)
     one = await replica(server.url)
     owner = Owner(one, A)
     await owner.begin()
@@ -350,7 +355,7 @@ async def test_what_is_larger_than_any_pool_is_not_read(
             await owner.upload_if_lost()  # a generation that is none is another one
             await asyncio.sleep(0.02)
         assert set(late.index.known()) == {A}
-        while max([await connection.call("HLEN", key) for key in (MODES, HOLDERS)]) > 2:
+        while max([await connection.call("HLEN", key) for key in (MODES, HOLDERS, FENCE_A)]) > 4:
             await asyncio.sleep(0.05)
 
 

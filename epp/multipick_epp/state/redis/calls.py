@@ -52,6 +52,7 @@ class Calls:
     def __init__(self, keys: Keys, replica: ReplicaId, malformed: Malformed) -> None:
         self.connection: Connection | None = None
         self._keys = keys
+        self._fences = fences.Fences(keys)
         self._replica = replica
         self._malformed = malformed
         names = ("take", "apply", "note", "clear", "replace", "drop")
@@ -60,7 +61,7 @@ class Calls:
 
     async def install(self, connection: Connection) -> None:
         """Make the server know the scripts."""
-        await install(connection, *self._scripts.values())
+        await install(connection, *self._scripts.values(), self._fences.script)
 
     async def holder(self, endpoint: Endpoint) -> bytes | None:
         """Who owns the endpoint."""
@@ -146,7 +147,9 @@ class Calls:
         return _taken(await self._call("take", keys, *fixed, 0, now_ms()))
 
     async def _inherit(self, endpoint: Endpoint, taken: Taken, position: Position) -> Tenure:
-        reading = asyncio.ensure_future(inherit(self._connected(), self._keys, endpoint, position, self._malformed))
+        reading = asyncio.ensure_future(
+            inherit(self._connected(), self._keys, self._fences, endpoint, position, self._malformed)
+        )
         try:
             done, _ = await asyncio.wait([reading], timeout=INHERIT_S)
             if not done and taken.mode is Mode.EXACT:
@@ -157,7 +160,7 @@ class Calls:
             reading.cancel()
 
     async def _caches(self, endpoint: Endpoint) -> list[bytes]:
-        return await fences.cache_names(self._connected(), self._keys, endpoint, self._malformed)
+        return await self._fences.cache_names(self._connected(), endpoint)
 
     def _connected(self) -> Connection:
         if self.connection is None:

@@ -1,22 +1,24 @@
 """What stands in an endpoint's fence, by whatever version it was written."""
 
 from multipick_epp.state.redis import replies
-from multipick_epp.state.redis.connection import Connection, LostError, WrongTypeError
+from multipick_epp.state.redis.connection import Connection, LostError
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.records import MALFORMED, cache_named
+from multipick_epp.state.redis.scripts import load
 from multipick_epp.types import Endpoint
 
 
-async def cache_names(connection: Connection, keys: Keys, endpoint: Endpoint, malformed: Malformed) -> list[bytes]:
-    """The names of all its caches, also those that we can't read. Raises `LostError`."""
-    fence = keys.fence(endpoint)
-    try:
-        fields = replies.strings(await connection.read("HKEYS", fence))
-    except WrongTypeError as error:
-        malformed.skip("fence", fence, error)
-        return []
-    return [field for field in fields if field.startswith(b"[")]  # the others are the fence's own
+class Fences:
+    """Asks for the names of an endpoint's caches, also those that we can't read."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.script = load("caches", reads=True)
+        self._keys = keys
+
+    async def cache_names(self, connection: Connection, endpoint: Endpoint) -> list[bytes]:
+        """Raises `LostError`."""
+        return replies.strings(await connection.call(*self.script.command((self._keys.fence(endpoint),))))
 
 
 def is_on(medium: str | None, name: bytes, malformed: Malformed) -> bool:

@@ -8,7 +8,7 @@ from multipick_epp.state.cache import Cache
 from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection, WrongTypeError
-from multipick_epp.state.redis.fences import cache_names
+from multipick_epp.state.redis.fences import Fences
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.notes import NotesRead
@@ -23,11 +23,11 @@ ENTRIES_AT_MOST: Final = 1 << 22
 
 
 async def inherit(
-    connection: Connection, keys: Keys, endpoint: Endpoint, position: Position, malformed: Malformed
+    connection: Connection, keys: Keys, fences: Fences, endpoint: Endpoint, position: Position, malformed: Malformed
 ) -> Inheritance | None:
     """All of it, or None where something is missing, or not as we write it. Raises `LostError`."""
     try:
-        caches = await _caches(connection, keys, endpoint, malformed)
+        caches = await _caches(connection, fences, endpoint)
         reading = asyncio.gather(*(_blocks(connection, keys, cache) for cache in caches))
         notes, blocks = await asyncio.gather(_notes(connection, keys, endpoint), reading)
     except (*MALFORMED, WrongTypeError) as error:
@@ -48,8 +48,8 @@ async def _notes(connection: Connection, keys: Keys, endpoint: Endpoint) -> Note
     return notes
 
 
-async def _caches(connection: Connection, keys: Keys, endpoint: Endpoint, malformed: Malformed) -> list[Cache]:
-    names = await cache_names(connection, keys, endpoint, malformed)
+async def _caches(connection: Connection, fences: Fences, endpoint: Endpoint) -> list[Cache]:
+    names = await fences.cache_names(connection, endpoint)
     caches = [cache_named(name) for name in names]
     if len(caches) > CACHES_AT_MOST or any(
         cache.endpoint != endpoint or cache_name(cache) != name for cache, name in zip(caches, names, strict=True)

@@ -20,7 +20,7 @@ class Script:
 
 
 _OF_THE_INDEX = frozenset(
-    ("apply", "clear", "count", "drop", "keep", "lease", "look", "mode", "note", "replace", "take")
+    ("apply", "caches", "clear", "count", "drop", "keep", "lease", "look", "mode", "note", "replace", "take")
 )
 
 

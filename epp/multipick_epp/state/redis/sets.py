@@ -9,7 +9,7 @@ from multipick_epp.state.caches import CACHES_AT_MOST
 from multipick_epp.state.index import LocalIndex
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.connection import Connection, WrongTypeError
-from multipick_epp.state.redis.fences import cache_names
+from multipick_epp.state.redis.fences import Fences
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.malformed import Malformed
 from multipick_epp.state.redis.records import MALFORMED, cache_named, mode_named, read_endpoint, read_members
@@ -36,9 +36,12 @@ class Known(NamedTuple):
 class Sets:
     """What can't be read is skipped; all else is loaded."""
 
-    def __init__(self, connection: Connection, keys: Keys, index: LocalIndex, malformed: Malformed) -> None:
+    def __init__(
+        self, connection: Connection, keys: Keys, fences: Fences, index: LocalIndex, malformed: Malformed
+    ) -> None:
         self._connection = connection
         self._keys = keys
+        self._fences = fences
         self._index = index
         self._malformed = malformed
 
@@ -96,7 +99,7 @@ class Sets:
     async def caches(self, endpoint: Endpoint) -> dict[Cache, list[bytes]]:
         """The endpoint's caches by its fence, each with its names."""
         caches: defaultdict[Cache, list[bytes]] = defaultdict(list)
-        for name in await cache_names(self._connection, self._keys, endpoint, self._malformed):
+        for name in await self._fences.cache_names(self._connection, endpoint):
             for cache in self._readable("cache", [name], cache_named):
                 if cache.endpoint != endpoint or (cache not in caches and len(caches) == CACHES_AT_MOST):
                     self._malformed.skip("cache", name, "another endpoint's, or too many")

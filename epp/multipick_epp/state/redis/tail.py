@@ -11,6 +11,7 @@ from multipick_epp.state.index import Listener, LocalIndex
 from multipick_epp.state.redis import replies
 from multipick_epp.state.redis.comparison import Comparison
 from multipick_epp.state.redis.connection import Connection, TooLongError, WrongTypeError
+from multipick_epp.state.redis.fences import Fences
 from multipick_epp.state.redis.ingest_lease import LEASES_AT_MOST
 from multipick_epp.state.redis.keys import Keys
 from multipick_epp.state.redis.link import Link
@@ -89,6 +90,7 @@ class Tail:
         self._malformed = Malformed(stats.malformed)
         self._script = load("look", reads=True)
         self._names = load("known", reads=True)
+        self._fences = Fences(keys)
         self._generation: bytes | None = None
         self._position: bytes | None = None  # the entry of the log that was played last
         self._anchor = START  # the one that was so at the last look; the first one, where there was none
@@ -103,7 +105,7 @@ class Tail:
 
     async def session(self, connection: Connection, link: Link) -> None:
         """Load what is missing, then follow the log until the connection is lost."""
-        await install(connection, self._script, self._names, self._comparison.script)
+        await install(connection, self._script, self._names, self._fences.script, self._comparison.script)
         try:
             await self._session(connection, link)
         finally:
@@ -307,7 +309,7 @@ class Tail:
         log.info("index loaded", extra={"endpoints": len(endpoints), "keys": len(self._index)})
 
     def _sets(self, connection: Connection) -> Sets:
-        return Sets(connection, self._keys, self._index, self._malformed)
+        return Sets(connection, self._keys, self._fences, self._index, self._malformed)
 
     def _forget_unconfirmed(self) -> None:
         if self._unconfirmed and self._loop.time() >= self._confirm_until:

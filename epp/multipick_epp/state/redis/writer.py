@@ -40,13 +40,12 @@ class Writer:
         self, keys: Keys, replica: ReplicaId, lease: IngestLease, local: LocalIndex | None, stats: StateStats
     ) -> None:
         """`lease`: of this replica. `local` is written to while the store is away."""
-        malformed = Malformed(stats.malformed)
         self._keys = keys
         self._lease = lease
         self._local = local
         self._stats = stats
-        self._calls = Calls(keys, replica, malformed)
-        self._written = Written(keys, malformed)
+        self._calls = Calls(keys, replica, Malformed(stats.malformed))
+        self._written = Written(keys)
         self._generation: bytes | None = None
         self._wrote: dict[Endpoint, tuple[int, int]] = {}
         self._owed: set[Endpoint] = set()
@@ -181,7 +180,8 @@ class Writer:
     async def session(self, connection: Connection, link: Link) -> None:
         """Renew the lease, watch over the store's data, keep the keys alive; until the connection is lost."""
         await self._calls.install(connection)
-        await install(connection, self._written.script, self._lease.script)
+        await self._written.install(connection)
+        await install(connection, self._lease.script)
         self._lease.connected()
         await self._compare(connection)
         self._calls.connection = connection

@@ -16,17 +16,6 @@ local function cut(record, at, count)
   return keys, at
 end
 
--- How many caches the fence has.
-local function caches_of(fence)
-  local count = 0
-  for _, field in ipairs(redis.call('HKEYS', fence)) do
-    if string.sub(field, 1, 1) == '[' then
-      count = count + 1
-    end
-  end
-  return count
-end
-
 -- Returns whether the set was of another type before, and so is not whole now.
 local function write(set, record, stored, removed)
   local keys, at = cut(record, #record - 8 * (stored + removed), stored)
@@ -58,7 +47,7 @@ for i = 1, (#KEYS - 1) / 3 do
     code = STALE
   elseif seen and first <= seen and last <= seen then
     code = DUPLICATE
-  elseif is_new and redis.call('HLEN', fence) >= tonumber(ARGV[2]) and caches_of(fence) >= tonumber(ARGV[2]) then
+  elseif is_new and redis.call('HLEN', fence) >= tonumber(ARGV[2]) and #caches_of(fence) >= tonumber(ARGV[2]) then
     code = REFUSED
   else
     code = NEW

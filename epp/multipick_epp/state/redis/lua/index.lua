@@ -17,15 +17,39 @@ local function epoch_of(text)
   end
 end
 
--- Whether the fence has a cache that is not among ARGV from `first` on. What else another version keeps there counts
--- as nothing.
+-- A fence has no more fields.
+local FIELDS_AT_MOST = 4096
+
+-- The names of caches among a fence's fields; `drop` is given what is longer than any. What else another version keeps
+-- there counts as nothing.
+local function caches_among(fields, drop)
+  local caches = {}
+  for _, field in ipairs(sound_of(fields, 1, drop)) do
+    if string.sub(field, 1, 1) == '[' then
+      caches[#caches + 1] = field
+    end
+  end
+  return caches
+end
+
+-- The names of a fence's caches. What is not as we write it goes: its owner writes it again.
+local function caches_of(fence)
+  if anew('HLEN', fence) > FIELDS_AT_MOST then
+    redis.call('UNLINK', fence)
+  end
+  return caches_among(redis.call('HKEYS', fence), function(field)
+    redis.call('HDEL', fence, field)
+  end)
+end
+
+-- Whether the fence has a cache that is not among ARGV from `first` on.
 local function has_others(fence, first)
   local named = {}
   for i = first, #ARGV do
     named[ARGV[i]] = true
   end
-  for _, field in ipairs((anew('HKEYS', fence))) do
-    if string.sub(field, 1, 1) == '[' and not named[field] then
+  for _, cache in ipairs(caches_of(fence)) do
+    if not named[cache] then
       return true
     end
   end

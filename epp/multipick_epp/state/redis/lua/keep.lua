@@ -3,6 +3,7 @@
 -- ARGV: endpoint, seconds after which it expires
 -- Returns 1, or 0 where something of it was lost, evicted or overwritten: only `replace` makes it whole again.
 local endpoints, fence, notes = KEYS[1], KEYS[2], KEYS[3]
+caches_of(fence)  -- what is not as we write it goes
 if not epoch_of(anew('HGET', fence, 'epoch')) then
   return 0
 end
