@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from multipick_epp.checks.drift import Window
 from multipick_epp.checks.mismatch import Mismatch
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.pods.failures import Failures
 from multipick_epp.state.protocol import State
 from multipick_epp.state.stats import StateStats

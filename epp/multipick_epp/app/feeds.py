@@ -12,7 +12,7 @@ from multipick_epp.blocks import root_key
 from multipick_epp.config import Config
 from multipick_epp.events.child import IngestOptions
 from multipick_epp.events.discover import FeedSpec, Ports, one_spelling
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.pods.endpoints import PodEndpoint

@@ -15,7 +15,7 @@ from multipick_epp.checks.drift import Counted, Drift, Window
 from multipick_epp.checks.mismatch import Kind, Mismatch
 from multipick_epp.engines import EngineClient, Unanswered
 from multipick_epp.engines.models import ServedModels
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.pods.endpoints import EndpointState
 from multipick_epp.pods.registry import Registry
 from multipick_epp.tasks.background import Background

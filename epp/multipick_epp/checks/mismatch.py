@@ -6,7 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from multipick_epp.engines.models import ServedModels
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.types import Endpoint
 
 USUAL_BLOCK = 64

@@ -17,7 +17,7 @@ import uvloop
 
 from multipick_epp.blocks import root_key
 from multipick_epp.events.discover import FeedSpec, Ports
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.state.redis.address import Server, parse_url
 from multipick_epp.state.redis.state import RedisState

@@ -6,25 +6,24 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import zmq
-
 from multipick_epp.engines import EngineClient
 from multipick_epp.events.decode import UndecodableBatch, decode
-from multipick_epp.events.discover import Addresses, FeedSpec, NoEvents, Ports, Unreachable, discover
+from multipick_epp.events.discover import FeedSpec, Ports
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.incarnation import Incarnation
+from multipick_epp.events.link import Context
 from multipick_epp.events.sequence import Begin, Lost, Take
-from multipick_epp.events.source import Source
+from multipick_epp.events.subscription import Subscription
 from multipick_epp.events.tracker import Tracker
 from multipick_epp.state.protocol import Index
 from multipick_epp.state.succession import Position, Tenure
-from multipick_epp.types import BlockKey, Endpoint, Mode
+from multipick_epp.types import BlockKey, Mode
 
 log = logging.getLogger(__name__)
 
 MAX_PENDING = 1 << 18  # operations; beyond, the index is told everything anew instead
 MAX_ENTRIES = 1 << 22
 """Of one endpoint, see `Tracker.entries`: two million blocks, 600 MB. Beyond, what is known of it starts afresh."""
-_RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
 _TAKE_OVER_PAUSE_S = 0.25  # while the index is away
 NOTE_S = 1.0
 """Batches that change nothing are noted at most so often: a successor would have to replay that much more."""
@@ -37,33 +36,11 @@ _LOG_S = 10.0  # between two lines of one kind about one endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class FeedStats:
-    """One endpoint's feed now, and totals since this process follows it."""
-
-    endpoint: Endpoint
-    mode: Mode | None  # None: nothing is known yet
-    connected: bool
-    blocks: int  # resident, over all caches
-    waiting_blocks: int  # stored, but their parent is unknown
-    unplaced_blocks: int  # stored, but of no cache that can be
-    operations: int  # blocks stored and removed, as announced
-    batches: int
-    gaps: int
-    restarts: int
-    undecodable: int  # messages and events that could not be read
-    uploads: int  # times that the index was told everything
-    lag_s: float  # from the engine's step to the index, by both clocks
-    why: str  # why there are no events; "" where there are
-    skipped_blocks: int = 0  # stored, but on a medium that isn't followed
-    limit: str = ""  # the bound that it goes beyond, and why less is known of it than it tells; "" for none
-
-
-@dataclass(frozen=True, slots=True)
 class Common:
     """What all feeds share."""
 
     index: Index
-    context: "zmq.Context[zmq.Socket[bytes]]"
+    context: Context
     engines: EngineClient
     ports: Ports
     taking: asyncio.Semaphore  # for as many endpoints as are taken over at one time
@@ -83,7 +60,7 @@ class Feed:
         media: Collection[str] = (),
     ) -> None:
         """`media` are followed beside the GPU, in capitals."""
-        self.spec = spec
+        self.subscription = Subscription(spec, self.sink, self._touch, self._after)
         self.incarnation: Incarnation | None = None
         self.mode_uploaded: Mode | None = None
         self.uploads = 0
@@ -97,17 +74,14 @@ class Feed:
         self._media = media
         self._activity = activity
         self._now = now
-        self._source: Source | None = None
         self._batches_before = 0  # of this incarnation
         self._left: Position | None = None  # where the owner before us was, until we went on
         self._left_until_s = 0.0  # loop time until which his word stands
         self._operations = 0
         self._batches = 0
         self._restarts = 0
-        self._undecodable = 0  # without the present source's, as with `_gaps`
-        self._gaps = 0
+        self._undecodable = 0
         self._lag_s = 0.0
-        self._why = "not asked yet"
         self._limit = ""
         self._quiet_until_s: dict[str, float] = {}  # Unix time, by the message of a line in the log
 
@@ -119,8 +93,7 @@ class Feed:
         """Follow no longer. What was heard can still be told."""
         if self.task:
             self.task.cancel()
-        if self._source:
-            self._source.close()
+        self.subscription.close()
 
     def close(self) -> None:
         """Stop, and tell nothing more."""
@@ -138,9 +111,15 @@ class Feed:
 
         These times are compared with each other alone: they are those of the nodes' clocks.
         """
-        before, self.spec = self.spec.started_ms, spec
-        if self._source and before is not None and spec.started_ms is not None and before < spec.started_ms:
-            self._source.restarted()
+        before, self.subscription.spec = self.spec.started_ms, spec
+        source = self.subscription.source
+        if source and _is_later(spec.started_ms, before):
+            source.restarted()
+
+    @property
+    def spec(self) -> FeedSpec:
+        """The endpoint, and what is known of its publisher."""
+        return self.subscription.spec
 
     @property
     def stale(self) -> bool:
@@ -163,9 +142,9 @@ class Feed:
     @property
     def mode(self) -> Mode | None:
         """How well the endpoint's cache is known; None: what is said of it already stands."""
-        source, incarnation = self._source, self.incarnation
+        source, incarnation = self.subscription.source, self.incarnation
         if incarnation is None:  # what another owner, or we before, wrote may still stand in the index
-            return Mode.APPROX if source and source.connected else None
+            return Mode.APPROX if self.subscription.connected else None
         if source is None or source.failure or not source.sequence.sure:
             inherited = self._left is not None and asyncio.get_running_loop().time() < self._left_until_s
             return None if inherited else Mode.APPROX
@@ -174,7 +153,7 @@ class Feed:
     @property
     def position(self) -> Position | None:
         """The batch up to which everything was taken, for a successor."""
-        source, incarnation = self._source, self.incarnation
+        source, incarnation = self.subscription.source, self.incarnation
         if source is None or source.failure or incarnation is None or source.sequence.last is None:
             return None
         exact = incarnation.tracker.mode is Mode.EXACT
@@ -183,7 +162,8 @@ class Feed:
     @property
     def catching_up(self) -> bool:
         """A replay is under way that may change everything."""
-        return self._source is not None and self._source.sequence.catching_up
+        source = self.subscription.source
+        return source is not None and source.sequence.catching_up
 
     def sink(self, effect: Take | Begin | Lost) -> None:
         """What the sequence makes of the publisher's messages."""
@@ -218,23 +198,23 @@ class Feed:
 
     def stats(self) -> FeedStats:
         """A snapshot for metrics."""
-        incarnation, source = self.incarnation, self._source
+        incarnation, subscription = self.incarnation, self.subscription
         oldest_s = incarnation.oldest_s if incarnation else None
         return FeedStats(
             self.spec.endpoint,
             self.mode,
-            source.connected if source else False,
+            subscription.connected,
             incarnation.tracker.blocks if incarnation else 0,
             incarnation.tracker.waiting_blocks if incarnation else 0,
             incarnation.tracker.unplaced_blocks if incarnation else 0,
             self._operations,
             self._batches,
-            self._gaps + (source.sequence.gaps if source else 0),
+            subscription.gaps,
             self._restarts,
-            self._undecodable + (source.malformed if source else 0),
+            self._undecodable + subscription.malformed,
             self.uploads,
             self._lag_s if oldest_s is None else max(0.0, self._now() - oldest_s),
-            self._why,
+            subscription.why,
             incarnation.tracker.skipped_blocks if incarnation else 0,
             (incarnation.tracker.limit if incarnation else "") or self._limit,
         )
@@ -248,21 +228,21 @@ class Feed:
                     if tenure := await common.index.take_over(self.spec.endpoint):
                         await self.take_over(common.index, tenure)
                         break
-                self._say("the index is away")
+                self.subscription.say("the index is away")
             except Exception as error:
                 log.exception("endpoint not taken over", extra={"endpoint": self.spec.endpoint})
-                self._say(f"failed: {type(error).__name__}: {error}")
+                self.subscription.say(f"failed: {type(error).__name__}: {error}")
             finally:
                 self.taking = False
             await asyncio.sleep(_TAKE_OVER_PAUSE_S)
-        await self._subscribe(common)
+        await self.subscription.keep_up(common.context, common.engines, common.ports)
 
     async def take_over(self, index: Index, tenure: Tenure) -> None:
         """Go on from where the owner before us was, if that is possible."""
         self.epoch, self._batches_before, self.mode_uploaded = tenure.epoch, tenure.last + 1, tenure.mode
         left = tenure.inheritance
         tracker = None
-        if left is not None and not self._began_since(left.position):
+        if left is not None and not _is_later(self.spec.started_ms, left.position.started_ms):
             tracker = Tracker.restored(self.spec.endpoint, self._root, left, self._media)
         log.info("endpoint taken over", extra={"endpoint": self.spec.endpoint, "goes_on": tracker is not None})
         if left is not None and tracker is not None:
@@ -272,56 +252,10 @@ class Feed:
             self.mode_uploaded = Mode.APPROX
             await index.set_mode(self.spec.endpoint, self.epoch, Mode.APPROX)
 
-    def _began_since(self, position: Position) -> bool:
-        """The engine's container is known to be a later one than then."""
-        before, now = position.started_ms, self.spec.started_ms
-        return before is not None and now is not None and before < now
-
-    async def _subscribe(self, common: Common) -> None:
-        """Also later: an engine that was started again may publish elsewhere."""
-        followed: Addresses | None = None
-        pause_s, longest_s = _RETRY_S
-        while True:
-            if self._source and self._source.failure:
-                self._say(f"subscription failed: {self._source.failure}")
-                self._leave_source()
-                followed = None
-            elif self._source is None or not self._source.connected:
-                try:
-                    found = await discover(common.engines, self.spec, common.ports)
-                    if isinstance(found, NoEvents):
-                        self._say(found.reason)
-                    elif found != followed:
-                        followed = None
-                        self._open(common.context, found)
-                        followed = found
-                except Unreachable as error:
-                    self._say(f"unreachable: {error}")
-                except zmq.ZMQError as error:
-                    self._say(f"no subscription: {error}")
-                except Exception as error:
-                    log.exception("subscription failed", extra={"endpoint": self.spec.endpoint})
-                    self._say(f"failed: {type(error).__name__}: {error}")
-            else:
-                self._why = ""  # the socket may have found its way back by itself
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
-
-    def _open(self, context: "zmq.Context[zmq.Socket[bytes]]", addresses: Addresses) -> None:
-        self._leave_source()
-        left = self._left
-        if left is not None and left.publisher != addresses.events:  # another publisher is another process
-            left = self._left = None
-        after = None if left is None else (left.seq, left.digest)
-        self._source = Source(context, addresses.events, addresses.replay, self.sink, self._touch, after)
-        self._why = ""
-
-    def _leave_source(self) -> None:
-        source, self._source = self._source, None
-        if source:
-            source.close()
-            self._gaps += source.sequence.gaps
-            self._undecodable += source.malformed
+    def _after(self, publisher: str) -> tuple[int, int] | None:
+        if self._left is not None and self._left.publisher != publisher:  # another publisher is another process
+            self._left = None
+        return None if self._left is None else (self._left.seq, self._left.digest)
 
     def _touch(self) -> None:
         self.touched = True
@@ -332,12 +266,6 @@ class Feed:
         if self._now() >= self._quiet_until_s.get(message, 0.0):
             self._quiet_until_s[message] = self._now() + _LOG_S
             log.log(level, message, extra={"endpoint": self.spec.endpoint, **more})
-
-    def _say(self, why: str) -> None:
-        why = why[:_WHY_CHARS]
-        if why != self._why:
-            log.info("no events", extra={"endpoint": self.spec.endpoint, "why": why})
-        self._why = why
 
     def _begin(self, complete: bool) -> None:
         tracker = Tracker(self.spec.endpoint, self._root, complete, self._media)
@@ -370,3 +298,8 @@ class Feed:
         if incarnation.tracker.pending > MAX_PENDING:
             incarnation.tracker.take()
             incarnation.stale = True
+
+
+def _is_later(started_ms: int | None, before_ms: int | None) -> bool:
+    """As far as both times are known."""
+    return started_ms is not None and before_ms is not None and started_ms > before_ms

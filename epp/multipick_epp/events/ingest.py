@@ -16,7 +16,8 @@ import zmq
 
 from multipick_epp.engines import EngineClient
 from multipick_epp.events.discover import FeedSpec, Ports
-from multipick_epp.events.feed import MAX_ENTRIES, Common, Feed, FeedStats
+from multipick_epp.events.feed import MAX_ENTRIES, Common, Feed
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.upload import upload
 from multipick_epp.state.protocol import Index
 from multipick_epp.types import BlockKey, Endpoint

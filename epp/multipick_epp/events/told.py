@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from multipick_epp.events.child import Report
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 
 UP_WITHIN_S = 10.0
 """An interpreter that starts takes a second; on a machine that is busy with the same elsewhere, some."""

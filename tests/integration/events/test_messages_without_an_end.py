@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from multipick_epp.blocks import Chains, block_keys, root_key
 from multipick_epp.events.discover import FeedSpec, Ports
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.state.memory import MemoryState
 from multipick_epp.types import BlockKey, Endpoint, Mode

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import zmq
 from multipick_epp.blocks import Chains, block_keys, root_key
-from multipick_epp.events import feed, ingest
+from multipick_epp.events import ingest, subscription
 from multipick_epp.events.discover import Addresses, FeedSpec, Ports
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.sequence import MAX_HELD_BYTES
 from multipick_epp.events.source import TURN_BYTES
@@ -184,7 +184,7 @@ async def test_a_pod_that_floods_delays_no_other_and_holds_little(
         good.publish(store([number], number - 1 or None, IDS[2 * number - 2 : 2 * number]))
         await eventually(picker.knows(GOOD, 2 * number))
         await eventually(lambda batches=batches: picker.stats(BAD).batches > batches)  # it goes on
-        source = picker.ingest._feeds[BAD]._source
+        source = picker.ingest._feeds[BAD].subscription.source
         assert source is not None
         assert source.held_bytes <= MAX_HELD_BYTES + 2 * TURN_BYTES
         assert picker.ingest._feeds[BAD].entries < 100_000
@@ -290,7 +290,7 @@ async def test_an_engine_that_cannot_be_asked_is_asked_again(
         assert of.events is not None
         return Addresses(of.events, of.replay)
 
-    monkeypatch.setattr(feed, "discover", discover)
+    monkeypatch.setattr(subscription, "discover", discover)
     await picker.follow(spec(good, GOOD), spec(bad, BAD))
     await eventually(lambda: asked and "unexpected" in picker.stats(BAD).why)
     await eventually(picker.knows(GOOD, 0))

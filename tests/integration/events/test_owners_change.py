@@ -20,7 +20,8 @@ from multipick_epp.events import incarnation
 from multipick_epp.events import ingest as ingest_module
 from multipick_epp.events.child import IngestOptions
 from multipick_epp.events.discover import FeedSpec, Ports
-from multipick_epp.events.feed import Feed, FeedStats
+from multipick_epp.events.feed import Feed
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.ingest import Ingest
 from multipick_epp.events.process import IngestProcess
 from multipick_epp.state.cache import Cache

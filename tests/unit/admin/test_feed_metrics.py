@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multipick_epp.admin.collectors import FeedCollector
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.types import Endpoint, Mode
 from prometheus_client import CollectorRegistry
 

@@ -12,7 +12,7 @@ from multipick_epp.checks.checker import Checker, ExpectedEngine
 from multipick_epp.checks.mismatch import Kind
 from multipick_epp.engines import EngineClient
 from multipick_epp.engines.metrics_page import Gauges
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.pods.endpoints import PodEndpoint, Ranks
 from multipick_epp.pods.registry import Registry
 from multipick_epp.pods.unexplained import Unexplained

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from multipick_epp.checks import mismatch
 from multipick_epp.engines.models import ServedModels
-from multipick_epp.events.feed import FeedStats
+from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.types import Endpoint, Mode
 
 FEED = FeedStats(

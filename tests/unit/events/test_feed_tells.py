@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import zmq
 from multipick_epp.blocks import root_key
-from multipick_epp.events import feed as feeds
+from multipick_epp.events import subscription as subscriptions
 from multipick_epp.events.discover import Addresses, FeedSpec, Ports, Unreachable
-from multipick_epp.events.feed import Common, Feed
+from multipick_epp.events.feed import Feed
 from multipick_epp.events.sequence import Begin, Take
 from multipick_epp.types import Endpoint
 
@@ -33,14 +33,14 @@ async def subscribing(monkeypatch: pytest.MonkeyPatch) -> "tuple[Feed, Subscribe
     async def refuse(*_: object) -> None:
         raise Unreachable("nobody answers")
 
-    monkeypatch.setattr(feeds, "discover", refuse)
-    monkeypatch.setattr(feeds, "_RETRY_S", (0.0, 0.0))
+    monkeypatch.setattr(subscriptions, "discover", refuse)
+    monkeypatch.setattr(subscriptions, "_RETRY_S", (0.0, 0.0))
     feed, source = make_feed(), Subscribed()
-    feed._source = cast("Source", source)
+    feed.subscription.source = cast("Source", source)
 
     async def subscribe() -> None:
         nobody: Any = None
-        await feed._subscribe(Common(nobody, nobody, nobody, Ports(), asyncio.Semaphore()))
+        await feed.subscription.keep_up(nobody, nobody, Ports())
 
     return feed, source, subscribe
 
@@ -52,10 +52,10 @@ async def test_what_kept_the_events_away_is_told_no_longer_once_they_come(
     following = asyncio.ensure_future(subscribe())
     try:
         async with asyncio.timeout(60):
-            while "unreachable" not in feed._why:
+            while "unreachable" not in feed.subscription.why:
                 await asyncio.sleep(0)
             source.connected = True
-            while feed._why:
+            while feed.subscription.why:
                 await asyncio.sleep(0)
     finally:
         following.cancel()
@@ -83,10 +83,10 @@ async def test_what_was_counted_stays_counted_when_the_subscription_is_made_anew
     feed = make_feed()
     with zmq.Context() as context:
         for number in range(1, 4):
-            feed._open(context, Addresses("tcp://127.0.0.1:1", None))
-            assert feed._source is not None
-            feed._source.sequence.gaps += 1
-            feed._source.malformed += 1
+            feed.subscription.open(context, Addresses("tcp://127.0.0.1:1", None))
+            assert feed.subscription.source is not None
+            feed.subscription.source.sequence.gaps += 1
+            feed.subscription.source.malformed += 1
             assert (feed.stats().gaps, feed.stats().undecodable) == (number, number)
         feed.close()
         assert (feed.stats().gaps, feed.stats().undecodable) == (3, 3)

@@ -75,7 +75,7 @@ class Pod:
         self.index = Told()
         self.feed = Feed(FeedSpec(POD), lambda lora: root_key(b"", "m", lora), lambda: None)
         source = SimpleNamespace(sequence=self.sequence, failure=None, connected=True, events="tcp://10.0.0.1:5557")
-        self.feed._source = cast("Source", source)
+        self.feed.subscription.source = cast("Source", source)
         self._do(self.sequence.connected())
 
     def answer(self, *seqs: int, whole: bool) -> None:
