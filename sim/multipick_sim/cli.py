@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,13 @@ import zmq
 
 from multipick_sim.assets import MODEL_DIR
 from multipick_sim.engine.presets import DEFAULT_PRESET, PRESETS
-from multipick_sim.engine.values import Limits
+from multipick_sim.engine.values import MAX_BLOCKS, Limits
+from multipick_sim.flags import above_zero, seconds, whole
 from multipick_sim.pod.server import serve
 from multipick_sim.pod.settings import EventFormat, Settings
 
+PORT = whole(0, 65_535)
+MOST = 2**31
 RUNTIME_LORAS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"  # vLLM has no flag for it
 
 
@@ -41,18 +44,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = pod.add_argument
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="GPU and model (default %(default)s)")
-    add("--speed", type=_above_zero, default=1.0, metavar="X", help="engine seconds a second (default 1)")
-    add("--num-gpu-blocks", type=_at_least(2), metavar="N", help="KV-cache blocks, with the null block")
-    add("--block-size", type=_at_least(1), default=16, metavar="N", help="tokens a block (default %(default)s)")
-    add("--max-num-seqs", type=_at_least(1), metavar="N", help="requests that run at once")
-    add("--max-num-batched-tokens", type=_at_least(1), metavar="N", help="token budget of a step")
-    add("--max-model-len", type=_at_least(2), metavar="N", help="tokens of prompt and answer")
+    add("--speed", type=above_zero, default=1.0, metavar="X", help="engine seconds a second (default 1)")
+    add("--num-gpu-blocks", type=whole(2, MAX_BLOCKS), metavar="N", help="KV-cache blocks, with the null block")
+    add("--block-size", type=whole(1, MOST), default=16, metavar="N", help="tokens a block (default %(default)s)")
+    add("--max-num-seqs", type=whole(1, MOST), metavar="N", help="requests that run at once")
+    add("--max-num-batched-tokens", type=whole(1, MOST), metavar="N", help="token budget of a step")
+    add("--max-model-len", type=whole(2, MOST), metavar="N", help="tokens of prompt and answer")
     add("--served-model-name", nargs="+", default=["sim"], metavar="NAME", help="default: sim")
     add("--lora", nargs="+", default=[], metavar="NAME", help="adapters that are loaded")
     add("--host", default="127.0.0.1", help="default %(default)s")
-    add("--port", type=_port, default=8000, help="0: any free one (default %(default)s)")
-    add("--events-port", type=_port, metavar="PORT", help="publish KV events there; 0: any free one")
-    add("--replay-port", type=_port, metavar="PORT", help="replay KV events there; 0: any free one")
+    add("--port", type=PORT, default=8000, help="0: any free one (default %(default)s)")
+    add("--events-port", type=PORT, metavar="PORT", help="publish KV events there; 0: any free one")
+    add("--replay-port", type=PORT, metavar="PORT", help="replay KV events there; 0: any free one")
     add("--event-topic", default="", metavar="TEXT", help="topic of the KV events (default: empty)")
     add(
         "--event-format",
@@ -62,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
         help="encoding of vLLM 0.24 and later (map, the default) or before (array)",
     )
     add("--tokenizer", type=Path, default=MODEL_DIR, metavar="DIR", help="a model folder (default: a small one)")
-    add("--stream-interval", type=_at_least(1), default=1, metavar="N", help="tokens a chunk, after the first")
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="of the answers (default 0)")
-    add("--shutdown-timeout", type=_not_negative, default=0.0, metavar="S", help="for requests in flight at SIGTERM")
-    add("--data-parallel-size", type=_at_least(1), default=1, metavar="N", help="engines behind this port")
-    add("--data-parallel-rank", type=_at_least(0), default=0, metavar="N", help="rank of the first of them")
+    add("--stream-interval", type=whole(1, MOST), default=1, metavar="N", help="tokens a chunk, after the first")
+    add("--seed", type=whole(0, MOST), default=0, metavar="N", help="of the answers (default 0)")
+    add("--shutdown-timeout", type=seconds, default=0.0, metavar="S", help="for requests in flight at SIGTERM")
+    add("--data-parallel-size", type=whole(1, MOST), default=1, metavar="N", help="engines behind this port")
+    add("--data-parallel-rank", type=whole(0, MOST), default=0, metavar="N", help="rank of the first of them")
     add(
         "--enable-prefix-caching",
         action=argparse.BooleanOptionalAction,
@@ -125,34 +128,3 @@ def _limits(preset: Limits, arguments: argparse.Namespace) -> Limits:
         max_model_len=arguments.max_model_len or min(preset.max_model_len, (blocks - 1) * preset.block_size),
         enable_prefix_caching=arguments.enable_prefix_caching,
     )
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return value
-
-    return number
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text} is no port")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
-    return value

@@ -1,13 +1,14 @@
 """The command line of `multipick demo`."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from multipick_epp.policy.registry import names, policy
+from multipick_epp.policy.registry import names
 
 from multipick_sim.engine.presets import PRESETS
+from multipick_sim.flags import policies, up_to, whole
 from multipick_sim.outputs import empty_folder, writable
 from multipick_sim.workloads.generators import GENERATORS, generator
 
@@ -57,29 +58,29 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     add(
         "--load",
-        type=_number(MAX_LOAD),
+        type=up_to(MAX_LOAD),
         default=0.6,
         metavar="X",
         help="of made traffic, in what round-robin could carry (default %(default)s)",
     )
-    add("--requests", type=_whole(MAX_REQUESTS), default=300, metavar="N", help="how many (default %(default)s)")
-    add("--pods", type=_whole(MAX_PODS), default=4, metavar="N", help="simulated pods (default %(default)s)")
+    add("--requests", type=whole(1, MAX_REQUESTS), default=300, metavar="N", help="how many (default %(default)s)")
+    add("--pods", type=whole(1, MAX_PODS), default=4, metavar="N", help="simulated pods (default %(default)s)")
     add(
         "--policies",
-        type=_policies,
+        type=policies,
         default="lmetric,round-robin",
         metavar="A,B",
         help=f"of: {', '.join(names())} (default %(default)s)",
     )
     add(
         "--speed",
-        type=_number(MAX_SPEED),
+        type=up_to(MAX_SPEED),
         default=1.0,
         metavar="X",
         help="engine time a second (default %(default)s)",
     )
     add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of policies that multiply (default on)")
-    add("--shadow", type=_policies, default=(), metavar="A,B", help="policies that pickers ask beside, and what of it")
+    add("--shadow", type=policies, default=(), metavar="A,B", help="policies that pickers ask beside, and what of it")
     add("--seed", type=int, default=0, metavar="N", help="of the made traffic (default %(default)s)")
     add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, help="what a pod is (default %(default)s)")
     add("--json", type=writable, metavar="FILE", help="write all figures there")
@@ -87,28 +88,6 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--capture", type=empty_folder, metavar="FOLDER", help="let each picker capture its traffic there, for replay")
     given = vars(parser.parse_args(arguments))
     return Options(**given | {"guard": given["guard"] == "on"})
-
-
-def _whole(high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {high}")
-        return int(text)
-
-    return read
-
-
-def _number(high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = 0.0
-        if not 0 < number <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, up to {high}")
-        return number
-
-    return read
 
 
 def _generator(text: str) -> str:
@@ -119,18 +98,6 @@ def _generator(text: str) -> str:
     if found is None:
         raise argparse.ArgumentTypeError(f"no traffic {text!r}; there is: {', '.join(GENERATORS)}")
     return text
-
-
-def _policies(text: str) -> tuple[str, ...]:
-    policies = tuple(part.strip() for part in text.split(","))
-    for each in policies:
-        try:
-            policy(each)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-    if len(set(policies)) < len(policies):
-        raise argparse.ArgumentTypeError("a policy is named twice")
-    return policies
 
 
 def _readable(text: str) -> Path:

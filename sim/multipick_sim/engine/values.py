@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+MAX_BLOCKS = 1 << 24
+"""Of a pod: a gigabyte of memory before anything is cached. The largest GPUs have a twentieth of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

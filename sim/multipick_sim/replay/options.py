@@ -1,13 +1,14 @@
 """The command line of `multipick replay`."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from multipick_epp.policy.registry import names, policy
+from multipick_epp.policy.registry import names
 
 from multipick_sim.engine.presets import DEFAULT_PRESET, PRESETS
+from multipick_sim.flags import above_zero, policies, seconds, whole
 from multipick_sim.outputs import writable
 from multipick_sim.replay.processes import cores
 from multipick_sim.replay.setup import GAUGES_EVERY_S, Setup
@@ -49,13 +50,13 @@ def parse(arguments: Sequence[str]) -> Options:
     add("trace", type=_source, metavar="TRACE", help="a trace, or a generator's name")
     add(
         "--requests",
-        type=_whole(10**7),
+        type=whole(1, 10**7),
         metavar="N",
         help=f"the first N (default: all; {GENERATED_REQUESTS} made ones)",
     )
     add("--spread", action="store_true", help="requests of one instant come evenly over the trace's next tick")
     add("--policies", type=_policies, default=DEFAULT_POLICIES, metavar="A,B", help="default %(default)s")
-    add("--pods", type=_whole(MAX_PODS), default=16, metavar="N", help="engines (default %(default)s)")
+    add("--pods", type=whole(1, MAX_PODS), default=16, metavar="N", help="engines (default %(default)s)")
     add(
         "--preset",
         type=_presets,
@@ -63,7 +64,7 @@ def parse(arguments: Sequence[str]) -> Options:
         metavar="A,B",
         help=f"what a pod is, of: {', '.join(sorted(PRESETS))}; several: the pods' in turn (default %(default)s)",
     )
-    add("--block-size", type=_whole(1024), default=16, metavar="N", help="tokens of an engine's block (default 16)")
+    add("--block-size", type=whole(1, 1024), default=16, metavar="N", help="tokens of an engine's block (default 16)")
     add(
         "--load",
         type=_levels,
@@ -72,21 +73,21 @@ def parse(arguments: Sequence[str]) -> Options:
         help="times the trace's own rate; with a c after it, of round-robin's capacity, which is found first; "
         "auto: 0.5c,0.8c,1c (the default)",
     )
-    add("--seeds", type=_whole(MAX_SEEDS), default=1, metavar="N", help="repeat with N seeds (default 1)")
+    add("--seeds", type=whole(1, MAX_SEEDS), default=1, metavar="N", help="repeat with N seeds (default 1)")
     add("--closed-loop", action="store_true", help="a turn comes no sooner than the one before it has ended")
-    add("--pickers", type=_whole(64), default=1, metavar="N", help="pickers that share the requests (default 1)")
+    add("--pickers", type=whole(1, 64), default=1, metavar="N", help="pickers that share the requests (default 1)")
     add("--view", choices=("shared", "own"), default="shared", help="of the loads, by each picker (default shared)")
-    add("--hits-late", type=_seconds, default=0.0, metavar="S", help="KV events are known S seconds late")
-    add("--loads-late", type=_seconds, default=0.0, metavar="S", help="reserve nothing, and know loads S seconds late")
+    add("--hits-late", type=seconds, default=0.0, metavar="S", help="KV events are known S seconds late")
+    add("--loads-late", type=seconds, default=0.0, metavar="S", help="reserve nothing, and know loads S seconds late")
     add(
         "--gauges-every",
-        type=_positive,
+        type=above_zero,
         default=GAUGES_EVERY_S,
         metavar="S",
         help="between two looks at the engines' gauges (default %(default)s)",
     )
     add("--guard", choices=("on", "off"), default="on", help="the hotspot guard of rules that multiply (default on)")
-    add("--jobs", type=_whole(1024), default=cores(), metavar="N", help="processes (default: %(default)s cores)")
+    add("--jobs", type=whole(1, 1024), default=cores(), metavar="N", help="processes (default: %(default)s cores)")
     add("--json", type=writable, metavar="FILE", help="write all figures and curves there")
     add("--report", type=writable, default=Path("replay.html"), metavar="FILE", help="default %(default)s")
     given = parser.parse_args(arguments)
@@ -117,15 +118,7 @@ def _source(text: str) -> str:
 
 
 def _policies(text: str) -> tuple[str, ...]:
-    policies = tuple(names() if text == "all" else (part.strip() for part in text.split(",")))
-    for each in policies:
-        try:
-            policy(each)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-    if len(set(policies)) < len(policies):
-        raise argparse.ArgumentTypeError("a policy is named twice")
-    return policies
+    return policies(",".join(names()) if text == "all" else text)
 
 
 def _presets(text: str) -> str:
@@ -138,36 +131,9 @@ def _levels(text: str) -> tuple[Level, ...]:
     if text == "auto":
         return AUTO
     parts = [part.strip() for part in text.split(",")]
-    levels = tuple(Level(_positive(part.removesuffix("c")), part.endswith("c")) for part in parts)
+    levels = tuple(Level(above_zero(part.removesuffix("c")), part.endswith("c")) for part in parts)
     if len(set(levels)) < len(levels):
         raise argparse.ArgumentTypeError("a load is named twice")
     if any(not 1 / MAX_LOAD <= level.factor <= MAX_LOAD for level in levels):
         raise argparse.ArgumentTypeError(f"a load is from {1 / MAX_LOAD:g} to {MAX_LOAD:g}")
     return levels
-
-
-def _whole(high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {high}")
-        return int(text)
-
-    return read
-
-
-def _seconds(text: str) -> float:
-    return 0.0 if _number(text) == 0 else _positive(text)
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if value is None or not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -13,6 +13,10 @@ from multipick_sim.cli import command
         (["--max-num-seqs", "64", "--max-num-batched-tokens", "32"], "max_num_batched_tokens"),
         (["--replay-port", "0"], "--events-port"),
         (["--tokenizer", "/nowhere"], "tokenizer.json"),
+        (["--data-parallel-size", "100000"], "data_parallel_size"),
+        (["--data-parallel-size", "100", "--events-port", "65500"], "65500"),
+        (["--lora", "sim"], "called sim"),
+        (["--lora", "a", "a"], "called a"),
     ],
 )
 def test_settings_that_cannot_work_are_named(flags: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +35,20 @@ def test_a_port_in_use_is_named(flag: str, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    "flags", [["--speed", "0"], ["--speed", "inf"], ["--port", "70000"], ["--block-size", "0"], ["--preset", "gameboy"]]
+    "flags",
+    [
+        ["--speed", "0"],
+        ["--speed", "inf"],
+        ["--speed", "fast"],
+        ["--port", "70000"],
+        ["--port", "http"],
+        ["--block-size", "0"],
+        ["--num-gpu-blocks", "1000000000000"],
+        ["--num-gpu-blocks", "9" * 5000],
+        ["--seed", "-1"],
+        ["--shutdown-timeout", "nan"],
+        ["--preset", "gameboy"],
+    ],
 )
 def test_flags_out_of_range_are_a_bad_command_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
