@@ -91,7 +91,7 @@ def documented() -> Iterable[tuple[str, tuple[str, ...]]]:
 
 def labels(registry: CollectorRegistry, kept: Iterable[object]) -> Labels:
     """Names, as a scrape has them, and labels of all that is registered; of the library's own kinds by `kept`."""
-    own = {
+    own: dict[str, Iterable[str]] = {
         family.name: metric._labelnames
         for metric in kept
         if isinstance(metric, MetricWrapperBase)
@@ -100,5 +100,5 @@ def labels(registry: CollectorRegistry, kept: Iterable[object]) -> Labels:
     found = {}
     for family in registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        found[name] = tuple(own.get(family.name) or getattr(family, "_labelnames", ()))
+        found[name] = tuple(own.get(family.name, getattr(family, "_labelnames", ())))
     return found
