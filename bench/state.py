@@ -1,4 +1,4 @@
-"""The state room against the bars of DESIGN section 12, on a real Valkey where one is needed.
+"""The state room against its bars (bench/README.md), on a real Valkey where one is needed.
 
 1. index: lookup time and memory of the mirror, 256 endpoints x 50,000 blocks (of 7.4 million keys 70% on one endpoint,
    20% on 2, 8% on 4, 2% on 16; prompts share an 8-block head on a quarter of the endpoints and reach 100, 60 and 30% of

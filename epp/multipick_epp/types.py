@@ -1,4 +1,4 @@
-"""The words that every room shares. See DESIGN section 1: code, metrics and docs use these and no others."""
+"""The words that every room shares. See docs/architecture.md: code, metrics and docs use these and no others."""
 
 from enum import StrEnum
 from typing import Final, NamedTuple, NewType

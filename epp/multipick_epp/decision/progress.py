@@ -1,8 +1,8 @@
 """How far the prefill of each reserved prompt is, as its endpoint's own KV events tell.
 
 An engine stores a prompt's blocks chunk by chunk, in order. When a block of a reserved prompt appears in the index of
-its endpoint, that block's tokens and all before them are prefilled, so only the rest is still queued. Sources, in order
-(DESIGN section 5): events; the first byte of the answer; an estimate from the endpoint's measured prefill rate.
+its endpoint, that block's tokens and all before them are prefilled, so only the rest is still queued. Sources in order:
+events; the first byte of the answer; an estimate from the endpoint's measured prefill rate.
 """
 
 from collections import defaultdict

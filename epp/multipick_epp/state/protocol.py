@@ -28,7 +28,7 @@ class Delta:
     """Blocks that came to and left a cache by the events of batches `first` to `last`; `epoch` is its writer's.
 
     The last operation on a key wins, so no key is in both. Of any size: `apply` writes it in steps of 512 operations
-    (DESIGN section 6), and only the last step advances the cache's sequence. So one delta a cache and batch: a second
+    (docs/state.md), and only the last step advances the cache's sequence. So one delta a cache and batch: a second
     one with the same `last` would count as a duplicate. Sequences are the endpoint's, and go on from epoch to epoch;
     batches without blocks need no delta, but the next delta's `first` has to cover them.
     """
