@@ -25,6 +25,12 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(rf"`((?:{'|'.join(OURS)}|results)/[\w./-]*)(?:::\w+)?`", page.read_text())
+    assert not [path for path in named if not any((above / path).exists() for above in (ROOT, page.parent))]
+
+
 def test_every_page_that_a_file_of_ours_names_is_there() -> None:
     files = [
         ROOT / "Makefile",
