@@ -114,3 +114,12 @@ def test_istio_is_told_of_both_and_to_ask_no_dead_picker(make_pool: MakePool, co
 def test_no_other_gateway_gets_one(make_pool: MakePool, context: Context) -> None:
     made = desired(make_pool(), replace(context, gateway_classes=("nginx",)))
     assert "DestinationRule" not in {one["kind"] for one in made}
+
+
+def test_the_page_on_gateways_shows_the_destination_rule_as_it_is_made(make_pool: MakePool, context: Context) -> None:
+    page = (Path(__file__).parents[3] / "docs/gateways.md").read_text()
+    shown = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    made = named("DestinationRule", "p-epp", make_pool(), replace(context, gateway_classes=("istio",)))
+    assert (shown["apiVersion"], shown["kind"]) == (made["apiVersion"], made["kind"])
+    assert shown["spec"]["trafficPolicy"] == made["spec"]["trafficPolicy"]
+    assert shown["spec"]["host"] == shown["metadata"]["name"]
