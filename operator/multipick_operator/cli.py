@@ -60,11 +60,22 @@ def parser() -> argparse.ArgumentParser:
     add("--state-users", action="store_true", help="make a user there for each pool, limited to the pool's keys")
     add("--no-fixed-ids", action="store_true", help="leave the pickers' user ids to the platform (OpenShift)")
     add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="where the lease lies")
-    add("--lease-name", default="multipick-operator", help="operators that share it take turns")
+    add("--lease-name", default="multipick-operator", help="operators that share it take turns (default %(default)s)")
     seconds = _of(Annotated[float, Meta(ge=1, le=86_400)], "seconds, from 1 to 86400")
-    add("--resync", type=seconds, default=120.0, metavar="SECONDS", help="look at every pool this often")
-    add("--host", default="0.0.0.0", help="address of /metrics and /healthz")
-    add("--port", type=_of(Annotated[int, Meta(ge=0, le=65_535)], "a port"), default=8080, help="their port")
+    add(
+        "--resync",
+        type=seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="look at every pool this often (default %(default)g)",
+    )
+    add("--host", default="0.0.0.0", help="address of /metrics and /healthz (default %(default)s)")
+    add(
+        "--port",
+        type=_of(Annotated[int, Meta(ge=0, le=65_535)], "a port"),
+        default=8080,
+        help="their port (default %(default)s)",
+    )
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add("--log-format", default="json", choices=("json", "text"))
     return made
