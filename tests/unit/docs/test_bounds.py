@@ -4,15 +4,19 @@ from pathlib import Path
 
 import pytest
 from multipick_epp.checks import checker, drift
-from multipick_epp.decision import explained, prompts
+from multipick_epp.decision import explained, grown_keys, predictions, prompts
 from multipick_epp.events import decode, feed, ingest, key_table, link, sequence, source, tracker, unnamed, upload
 from multipick_epp.extproc.connections import Connections
 from multipick_epp.extproc.http2.bounds import Bounds
 from multipick_epp.pods import outliers, ranks
-from multipick_epp.requests import body, token_ids
+from multipick_epp.requests import body, chat_fields, estimate, token_ids
 from multipick_epp.state import caches, lookup
 from multipick_epp.state.redis import audit, ingest_lease, keys, loads, parts, records, sets, state, tail, turns
 from multipick_epp.state.redis import link as store_link
+from multipick_epp.tokens import chunks, grown, harmony_bounds, template
+from multipick_operator import observing
+from multipick_operator.api import rules
+from multipick_operator.children import picker, pod
 
 DOCS = Path(__file__).parents[3] / "docs"
 MIB = 1 << 20
@@ -58,6 +62,26 @@ METRICS = (
     f"{checker.AT_ONCE} at a time, {checker.ASK_S:.0f} s each",
     f"for {outliers.FIRST_PAUSE_S:.0f} s, then 10, 20, up to {outliers.LONGEST_PAUSE_S:.0f} s",
 )
+OPERATOR = (
+    f"A pool's name has at most {rules.MAX_NAME} letters, that of a new one {rules.MAX_GROUPED_NAME} where",
+    f"must have been ready for {picker.GATEWAYS_LEARN_S} s before an old one goes",
+    f"is told to end after {picker.GATEWAYS_FORGET_S} s",
+    f"is not ready after {picker.ROLLOUT_S // 60} minutes",
+    f"The grace period is both and {pod.SHUTDOWN_MARGIN_S} s",
+    f"one with a trouble there every {observing.REPORTS_S:.0f} s",
+)
+PROMPTS = (
+    f"| ids of the beginnings of texts, {grown.STRIDE_CHARS:,} characters each |",
+    f"between words after {chunks.CHUNK_CHARS:,} characters |",
+    f"| block keys of beginnings, {grown_keys.STRIDE_TOKENS:,} tokens each |",
+    f"| {prompts.KNOWN_KEYS_BYTES // MIB} MB, {grown_keys.KEPT_TOKENS:,} tokens a prompt |",
+    f"functions above {harmony_bounds.NAME_CHARS} characters, tools above {harmony_bounds.TOOLS_CHARS:,} characters",
+    f"counted by its depth, are more than {template.MAX_INDENTED:,} |",
+    f"arguments of calls with more than {body.MAX_VALUES:,} JSON values",
+    f"{chat_fields.MEDIA_TOKENS:,} tokens an image",
+    f"{estimate.AUDIO_TOKENS:,} an\nupload of speech",
+    f"one exact prediction of {predictions.EVERY} is held",
+)
 STATE = (
     f"expires {keys.KEEP_S // 60} minutes after",
     f"about {keys.LOG_ENTRIES:,} entries",
@@ -76,14 +100,19 @@ STATE = (
     f"as last seen for {loads.FORGET_OTHERS_S:.0f} s",
 )
 
+PAGES = {
+    "configuration": CONFIGURATION,
+    "events": EVENTS,
+    "metrics": METRICS,
+    "operator": OPERATOR,
+    "prompts": PROMPTS,
+    "state": STATE,
+}
+
 
 @pytest.mark.parametrize(
     ("page", "told"),
-    [
-        (page, words)
-        for page, said in (("configuration", CONFIGURATION), ("events", EVENTS), ("metrics", METRICS), ("state", STATE))
-        for words in said
-    ],
+    [(page, words) for page, said in PAGES.items() for words in said],
 )
 def test_a_page_tells_the_bound_that_there_is(page: str, told: str) -> None:
     assert " ".join(told.split()) in " ".join((DOCS / f"{page}.md").read_text().split())
