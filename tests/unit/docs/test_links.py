@@ -1,4 +1,4 @@
-"""Whatever a page leads to is there: files, headings, pages that code and charts name."""
+"""Whatever a page leads to is there: files, headings, tests, pages that code and charts name."""
 
 import re
 from collections.abc import Iterator
@@ -29,6 +29,15 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
 def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(rf"`((?:{'|'.join(OURS)}|results)/[\w./-]*)(?:::\w+)?`", page.read_text())
     assert not [path for path in named if not any((above / path).exists() for above in (ROOT, page.parent))]
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    files = [*(ROOT / "tests").rglob("test_*.py")]
+    defined = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
+    there = {name for file in files for name in defined.findall(file.read_text())}
+    named = {name for page in PAGES for name in re.findall(r"\btest_\w+", page.read_text())}
+    assert named
+    assert not named - there - {file.stem for file in files}
 
 
 def test_every_page_that_a_file_of_ours_names_is_there() -> None:
