@@ -6,8 +6,12 @@ know the picker by its address. Whoever wants more names files, and perhaps the 
 
 import asyncio
 import logging
+import os
 import ssl
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,11 +124,7 @@ def context(identity: Identity) -> ssl.SSLContext:
     made.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     made.set_ciphers(_CIPHERS)
     made.set_alpn_protocols(["h2"])
-    with tempfile.TemporaryDirectory() as folder:  # OpenSSL reads keys from files only, as Python has it
-        cert, key = Path(folder, "cert"), Path(folder, "key")
-        cert.write_bytes(identity.cert)
-        key.touch(mode=0o600)
-        key.write_bytes(identity.key)
+    with _as_file(identity.cert) as cert, _as_file(identity.key) as key:
         try:
             made.load_cert_chain(cert, key, password="")  # an encrypted key is refused, not asked about
         except (ssl.SSLError, ValueError) as error:
@@ -132,10 +132,28 @@ def context(identity: Identity) -> ssl.SSLContext:
     if identity.client_ca is not None:
         made.verify_mode = ssl.CERT_REQUIRED
         try:
-            made.load_verify_locations(cadata=identity.client_ca.decode("ascii", "replace"))
+            # Between certificates there are remarks, in any language; what OpenSSL reads is ASCII.
+            made.load_verify_locations(cadata=identity.client_ca.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
             raise TlsError(f"the clients' authority is no PEM: {_reason(error)}") from error
     return made
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[str]:
+    """A name to open it by: keys are read from files only, as Python has OpenSSL. It is in memory where that can be:
+    no key is to lie on a disk, and a container may have none that can be written to.
+    """
+    if sys.platform == "linux":
+        with os.fdopen(os.memfd_create("pem"), "wb") as file:
+            file.write(data)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            yield file.name
 
 
 def _read(path: Path) -> bytes:

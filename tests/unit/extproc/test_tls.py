@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,14 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_with_an_authority_of_clients_only_they_are_let_in(first: Identity, second: Identity) -> None:
     made = context(Identity(first.cert, first.key, second.cert))
     assert made.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_remarks_between_certificates_of_clients_may_be_in_any_language(first: Identity, second: Identity) -> None:
+    bundle = "# Főtanúsítvány\n".encode() + second.cert + b"\xe9 latin-1 \n" + first.cert
+    assert context(Identity(first.cert, first.key, bundle)).cert_store_stats()["x509"] == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
+def test_no_disk_is_needed(first: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    assert shown(Certificate(first), first) == "h2"
