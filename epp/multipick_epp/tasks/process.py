@@ -1,6 +1,6 @@
 """A process of our own that is kept running: started again when it ends or stands still, fed, and heard.
 
-It is `python -m MODULE DESCRIPTOR ...`: on its standard input come lines, as `Work.tell` writes them; on the first
+It is `python -Pm MODULE DESCRIPTOR ...`: on its standard input come lines, as `Work.tell` writes them; on the first
 descriptor it writes lines itself, its reports, at least one a second; the other descriptors are what `Work.open` gives
 it. Its standard output carries nothing: any library may print there. It ends when its input does, so it can't outlive
 us. Whatever it does or writes, and whatever fails here, ends that process at most: see `_supervise`.
@@ -102,7 +102,8 @@ class KeptProcess:
                 sockets = [given.enter_context(each) for each in self._work.open()]
                 descriptors = [theirs.fileno(), *(each.fileno() for each in sockets)]
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", self._module, *map(str, descriptors)),
+                    # -P: no file in the folder that somebody started us in is one of its modules.
+                    *(sys.executable, "-Pm", self._module, *map(str, descriptors)),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=_STANDARD_ERROR,
                     pass_fds=descriptors,
