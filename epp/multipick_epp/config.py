@@ -232,4 +232,4 @@ def secret(variable: str | None) -> bytes:
     value = os.environ.get(variable)
     if not value:
         raise ConfigError(f"environment variable {variable} is not set")
-    return value.encode()
+    return os.fsencode(value)  # the bytes that were set: block keys must not depend on a picker's locale

@@ -22,8 +22,13 @@ def store_url(config: Config) -> str:
 
 
 def store_password(config: Config) -> str | None:
-    """The store's password, where it isn't in the URL. Raises ConfigError where its variable is not set."""
-    return None if config.state_password_env is None else secret(config.state_password_env).decode()
+    """The store's password, where it isn't in the URL. Raises ConfigError where its variable is not set, or no text."""
+    if config.state_password_env is None:
+        return None
+    try:
+        return secret(config.state_password_env).decode()
+    except UnicodeDecodeError:  # its message would show the password
+        raise ConfigError(f"environment variable {config.state_password_env} is not UTF-8") from None
 
 
 def server(config: Config) -> Server | None:

@@ -1,5 +1,6 @@
 """What the command refuses before anything is started."""
 
+import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -46,3 +47,12 @@ def test_a_policy_whose_package_has_none_is_refused_by_name(declared: str, monke
 def test_a_shadow_that_is_no_policy_is_refused() -> None:
     with pytest.raises(ConfigError, match="no policy 'nope'"):
         check(Config(Pool("demo"), shadow=("llm-d", "nope")))
+
+
+def test_a_password_that_is_no_text_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", os.fsdecode(b"hunter\xff"))
+    config = Config(Pool("chat"), state="redis://127.0.0.1", state_password_env="PASSWORD")
+    with pytest.raises(ConfigError, match="PASSWORD is not UTF-8") as raised:
+        check(config)
+    assert "hunter" not in str(raised.value)
+    assert raised.value.__suppress_context__

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_configured_secret_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POOL_SECRET", "s3cret")
     assert config.secret("POOL_SECRET") == b"s3cret"
+    monkeypatch.setenv("POOL_SECRET", os.fsdecode(b"\xff" + "ő".encode()))
+    assert config.secret("POOL_SECRET") == b"\xff" + "ő".encode(), "the bytes that were set, text or not"
     assert config.secret(None) == b""
     monkeypatch.delenv("POOL_SECRET")
     with pytest.raises(config.ConfigError, match="POOL_SECRET"):
