@@ -72,7 +72,7 @@ class Admin:
         )
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError where it is taken."""
+        """Listen; returns the port. Raises RuntimeError where it can't be had."""
         return await self._port.start(host, port)
 
     async def close(self) -> None:

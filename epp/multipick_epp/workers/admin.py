@@ -74,7 +74,7 @@ class FrontAdmin:
         )
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError where it is taken."""
+        """Listen; returns the port. Raises RuntimeError where it can't be had."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_S))
         return await self._port.start(host, port)
 
