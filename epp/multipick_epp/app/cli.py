@@ -20,6 +20,7 @@ from multipick_epp.app.stores import server
 from multipick_epp.config import Config, ConfigError
 from multipick_epp.pods import static
 from multipick_epp.policy.registry import policy
+from multipick_epp.tasks.descriptors import allow_descriptors
 from multipick_epp.telemetry import logs
 from multipick_epp.tokens.families import tokenizer_file
 
@@ -51,6 +52,7 @@ def command(argv: Sequence[str]) -> int:
         print(f"{options.config or options.pool_name}: good")
         return 0
     logs.configure(config.log_level, config.log_format)
+    allow_descriptors()  # for the connections that are let in, and two to each engine
     try:
         uvloop.run(run(config))
     except (ConfigError, OSError, RuntimeError, ValueError) as error:

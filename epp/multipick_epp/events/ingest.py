@@ -7,7 +7,6 @@ for telling the index, so that none waits for another's.
 import asyncio
 import logging
 import math
-import resource
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from multipick_epp.events.feed import MAX_ENTRIES, Common, Feed
 from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.upload import upload
 from multipick_epp.state.protocol import Index
+from multipick_epp.tasks.descriptors import allow_descriptors
 from multipick_epp.types import BlockKey, Endpoint
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Ingest:
 
     async def start(self) -> None:
         """Begin to follow, in the background. The index has been started before."""
-        _allow_descriptors()
+        allow_descriptors()  # an endpoint needs up to 15
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(65536, self._context.get(zmq.SOCKET_LIMIT)))
         await self._engines.start()
@@ -243,11 +243,3 @@ class Ingest:
             feed = Feed(self._specs[endpoint], self._root, self._changed.set, media=self._media)
             self._feeds[endpoint] = feed
             feed.start(common)
-
-
-def _allow_descriptors() -> None:
-    """As many open files as may be: an endpoint needs up to 15, and many systems allow 1,024 unless one asks."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
