@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
         entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD | _KOPF}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return json.dumps(entry, default=str)  # in ASCII, which is JSON in every encoding that the stream may have
 
 
 def configure(level: str, form: str) -> None:

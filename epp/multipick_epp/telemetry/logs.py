@@ -1,12 +1,18 @@
-"""Structured logs on standard error: one JSON object a line, or plain text for people."""
+"""Structured logs on standard error: one JSON object a line, or plain text for people.
+
+Fields hold the words of engines, clients and libraries, so any character: none of it may begin a line, or end one.
+"""
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Any
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What a terminal obeys, or takes for the end of a line."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -23,7 +29,7 @@ class JsonFormatter(logging.Formatter):
         entry |= extras(record)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return json.dumps(entry, default=str)  # in ASCII, which is JSON in every encoding that the stream may have
 
 
 class TextFormatter(logging.Formatter):
@@ -34,12 +40,17 @@ class TextFormatter(logging.Formatter):
         fields = " ".join(f"{name}={value}" for name, value in extras(record).items())
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = self.formatException(record.exc_info).split("\n") if record.exc_info else ()
+        return "\n".join(_NO_TEXT.sub(_written_out, each) for each in (line, *trace))
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
     """The fields that the caller gave as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def check(level: str, form: str) -> None:

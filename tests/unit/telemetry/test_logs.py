@@ -1,5 +1,6 @@
 import json
 import logging
+import sys
 
 import pytest
 from multipick_epp.telemetry import logs
@@ -22,6 +23,25 @@ def test_a_json_line_has_the_message_the_room_and_every_field() -> None:
 
 def test_a_line_break_in_a_field_stays_in_its_line() -> None:
     assert "\n" not in logs.JsonFormatter().format(record(why="first\nsecond"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
+def test_a_json_line_is_json_in_every_encoding_of_the_stream(encoding: str) -> None:
+    why = "é 中 😀 \udcff a\u2028b"
+    line = logs.JsonFormatter().format(record(why=why)).encode(encoding, "backslashreplace")
+    assert json.loads(line.decode())["why"] == why
+
+
+def test_nothing_in_a_text_line_moves_the_cursor_or_begins_another_line() -> None:
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        failed = sys.exc_info()
+    formatted = logs.TextFormatter().format(record(why="a\r\nb\x1b[2J\x9b1m\x85\u2028c é", exc_info=failed))
+    line, *trace = formatted.split("\n")
+    assert line.endswith(r"why=a\r\nb\x1b[2J\x9b1m\x85\u2028c é")
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == r"ValueError: \x1b[2J"
 
 
 def test_a_text_line_is_for_people() -> None:
