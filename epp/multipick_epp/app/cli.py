@@ -86,9 +86,12 @@ def check(config: Config) -> None:
 
 
 async def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under `nohup`
+        numbers.append(signal.SIGHUP)  # who means it as "read your files again" restarts us, at no request's cost
+    for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app: App | Front = App(config) if config.workers == 1 else Front(config)
     starting, stopping = asyncio.create_task(app.start()), asyncio.create_task(stop.wait())

@@ -193,6 +193,16 @@ async def test_all_workers_are_drained(style: "Style", start_stack: "StartStack"
     assert await stack.load() == {}
 
 
+async def test_a_terminal_that_ends_drains_what_was_started_there(start_stack: "StartStack") -> None:
+    stack = await start_stack("gateway", config=WORKERS, threads=THREADS, flags=("--speed", 0.5))
+    [picker] = stack.pickers
+    async with streaming(stack) as streams:
+        os.killpg(picker.pid, signal.SIGHUP)  # as the system does: to all of its processes
+        assert await asyncio.gather(*streams) == [200] * AT_ONCE
+        assert await picker.ended() == 0
+    assert await stack.load() == {}
+
+
 async def test_workers_and_ingest_end_with_the_picker_that_is_killed(start_stack: "StartStack") -> None:
     stack = await start_stack(config=WORKERS)
     [picker] = stack.pickers
