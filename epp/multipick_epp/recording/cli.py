@@ -114,7 +114,7 @@ async def _make(options: argparse.Namespace) -> int:
         raise NoRecording(f"{options.out} exists already")
     requests = None
     if options.requests:
-        requests = [json.loads(line) for line in options.requests.read_text().splitlines() if line.strip()]
+        requests = [json.loads(line) for line in options.requests.read_bytes().splitlines() if line.strip()]
     url = options.url.rstrip("/")
     if options.events:
         target = Target(url, [Addresses(options.events, options.replay)], settle_s=options.settle)
@@ -124,7 +124,7 @@ async def _make(options: argparse.Namespace) -> int:
     recording, metrics = await record(options.out.name, target, requests, lambda step: print(f"  {step}", flush=True))
     save(options.out, recording)
     for name, page in zip(("metrics_00_start.txt", "metrics_99_end.txt"), metrics, strict=True):
-        (options.out / name).write_text(page)
+        (options.out / name).write_text(page, encoding="utf-8")
     print(f"{options.out}: {len(recording.steps)} steps, {len(recording.messages)} event messages")
     return 0
 

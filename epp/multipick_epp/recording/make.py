@@ -25,6 +25,7 @@ from multipick_epp.recording.session import session as built_in
 SUBSCRIBED_S = 10.0  # at most, until the publisher has taken the subscription
 REPLAY_S = 3.0  # without an answer
 MAX_ANSWER_BYTES = 64 << 20
+_TOO_LONG = f"an answer of more than {MAX_ANSWER_BYTES} bytes"
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 _END = b"\xff" * 8
 
@@ -163,9 +164,7 @@ async def _send(http: aiohttp.ClientSession, url: str, step: Mapping[str, Any]) 
         async with http.request(done["method"], url + step["path"], json=request, headers=headers) as response:
             done |= {"status": response.status, "headers": dict(response.headers)}
             if response.content_type == "text/event-stream":
-                done["sse"] = [
-                    [time.time() - started, line.decode(errors="replace")] async for line in response.content
-                ]
+                done["sse"] = await _events(response, started)
             else:
                 done["response"] = _readable(await _body(response))
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -183,20 +182,37 @@ async def _json(http: aiohttp.ClientSession, url: str) -> Any:
 
 async def _metrics(http: aiohttp.ClientSession, url: str) -> str:
     """The engine's own lines of its metrics page."""
-    async with http.get(f"{url}/metrics") as response:
-        page = (await _body(response)).decode(errors="replace")
+    try:
+        async with http.get(f"{url}/metrics") as response:
+            page = (await _body(response)).decode(errors="replace")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise NoRecording(f"{url}/metrics: {error}") from error
     return "".join(f"{line}\n" for line in page.splitlines() if line.startswith(("vllm:", "sglang:")))
+
+
+async def _events(response: aiohttp.ClientResponse, started: float) -> list[tuple[float, str]]:
+    """The lines of a stream, of whatever length, and when each was whole."""
+    lines: list[tuple[float, str]] = []
+    size, rest = 0, b""
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError(_TOO_LONG)
+        *whole, rest = (rest + chunk).split(b"\n")
+        now = time.time() - started
+        lines += [(now, line.decode(errors="replace") + "\n") for line in whole]
+    return [*lines, (time.time() - started, rest.decode(errors="replace"))] if rest else lines
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
     body = await read_at_most(response, MAX_ANSWER_BYTES)
     if body is None:
-        raise aiohttp.ClientPayloadError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        raise aiohttp.ClientPayloadError(_TOO_LONG)
     return body
 
 
 def _readable(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"__text__": body.decode(errors="replace")}
