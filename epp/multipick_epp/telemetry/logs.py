@@ -6,9 +6,10 @@ Fields hold the words of engines, clients and libraries, so any character: none 
 import json
 import logging
 import re
-import sys
 import time
 from typing import Any
+
+from multipick_epp.telemetry.writer import Writer
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -64,7 +65,7 @@ def check(level: str, form: str) -> None:
 def configure(level: str, form: str) -> None:
     """Send all logs of this process to standard error. Raises ValueError as `check`."""
     check(level, form)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Writer()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
