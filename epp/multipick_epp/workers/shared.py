@@ -57,9 +57,10 @@ class GivenConnections:
         asyncio.get_running_loop().add_reader(self._channel, self._next)
 
     def end(self) -> None:
-        """Take no more: what comes now, or waits, is closed with the channel."""
-        asyncio.get_running_loop().remove_reader(self._channel)
-        self._channel.close()
+        """Take no more: what comes now, or waits, is closed with the channel; may be called again."""
+        if self._channel.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
 
     def _next(self) -> None:
         for _ in range(_AT_ONCE):
