@@ -1,6 +1,7 @@
 """A port and its connections, on real sockets."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -249,6 +250,30 @@ async def test_who_speaks_otherwise_is_recognised_counted_and_logged_once_a_minu
     assert served.listener.refusals.lately == {str(why): "127.0.0.1"}
     served.now += 1.0
     assert served.listener.refusals.lately == {}
+
+
+async def test_a_client_that_does_not_trust_us_is_told_of_in_its_own_words(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve(tls=True)
+    client = await served.connect()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    async def shake_hands() -> None:
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                theirs.do_handshake()
+            client.say(outgoing.read())
+            incoming.write(await client.reader.read(1 << 16))
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await shake_hands()
+    client.say(outgoing.read())  # the alert
+    await client.closed()
+    client.writer.close()
+    assert served.refused.seen == [Refusal.TLS_FAILED]
+    assert [vars(record)["detail"] for record in caplog.records] == ["TLSV1_ALERT_UNKNOWN_CA"]
 
 
 async def test_a_probe_that_only_connects_is_no_refusal(serve: Serve) -> None:

@@ -145,10 +145,10 @@ class Listener:
         if not self.peers:
             self._empty.set()
 
-    def refused(self, why: Refusal, peer: str) -> None:
+    def refused(self, why: Refusal, peer: str, detail: str = "") -> None:
         """As `Owner.refused`."""
         self._observer.refused(why)
-        self.refusals.note(why, peer)
+        self.refusals.note(why, peer, detail)
 
     def _protocol(self) -> Http2Protocol:
         tls = None if self._tls is None else self._tls()

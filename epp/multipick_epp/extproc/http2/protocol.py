@@ -40,8 +40,8 @@ class Owner(Protocol):
     def closed(self, peer: "Http2Protocol") -> None:
         """It is gone."""
 
-    def refused(self, why: Refusal, peer: str) -> None:
-        """It was cut by us."""
+    def refused(self, why: Refusal, peer: str, detail: str = "") -> None:
+        """It was cut by us; `detail` has the words of whoever noticed."""
 
 
 class Http2Protocol(asyncio.Protocol):
@@ -91,9 +91,9 @@ class Http2Protocol(asyncio.Protocol):
         if self._tls is not None:
             try:
                 data, out = self._tls.receive(data)
-            except ssl.SSLError:
+            except ssl.SSLError as error:
                 self._transport.write(self._tls.alert())
-                self._owner.refused(Refusal.TLS_FAILED, self._peer)
+                self._owner.refused(Refusal.TLS_FAILED, self._peer, error.reason or "")
                 self._transport.close()
                 return
             if out:

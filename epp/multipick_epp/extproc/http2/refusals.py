@@ -17,7 +17,8 @@ _REMEDY: Final = {
     " files, or tell the gateway to use plaintext",
     Refusal.PLAINTEXT_ON_TLS: "a client speaks plaintext HTTP/2, and this port wants TLS: tell the gateway to use TLS,"
     " or set listen.tls.mode to off",
-    Refusal.TLS_FAILED: "a TLS handshake failed: look at versions, and at listen.tls.client_ca if it is set",
+    Refusal.TLS_FAILED: "TLS failed: look at versions, at whom the client trusts (an alert is what it said), and at"
+    " listen.tls.client_ca if it is set",
     Refusal.NOT_HTTP2: "a client doesn't speak HTTP/2: this port is for gRPC",
     Refusal.PROTOCOL: "a client broke the rules of HTTP/2",
     Refusal.FLOOD: "a client asks for too much that carries nothing, and was cut off",
@@ -34,13 +35,14 @@ class Refusals:
         self._last: dict[Refusal, tuple[float, str]] = {}  # of each kind: when, and whose connection
         self._logged: dict[Refusal, float] = {}
 
-    def note(self, why: Refusal, peer: str) -> None:
+    def note(self, why: Refusal, peer: str, detail: str) -> None:
         """One more; of each kind one a minute is logged, with what helps."""
         now = self._clock()
         self._last[why] = (now, peer)
         if now - self._logged.get(why, -_LOG_EVERY_S) >= _LOG_EVERY_S:
             self._logged[why] = now
-            log.warning("a connection was refused: %s", _REMEDY[why], extra={"reason": str(why), "peer": peer})
+            told = {"reason": str(why), "peer": peer} | ({"detail": detail} if detail else {})
+            log.warning("a connection was refused: %s", _REMEDY[why], extra=told)
 
     @property
     def lately(self) -> Mapping[str, str]:
