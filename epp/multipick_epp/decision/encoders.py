@@ -83,7 +83,7 @@ class Encoders:
             log.warning("prompts go to the engines, which costs milliseconds", extra={"why": str(why)})
         else:
             self._by_engine = self._differing | self._local.by_engine
-            log.info("tokenizer is loaded", extra={"paths": dict(self.paths)})
+            log.info("tokenizer is loaded", extra={"paths": {str(part): path for part, path in self.paths.items()}})
 
     async def encode(self, source: TokenSource) -> Sequence[int] | Untokenised:
         """See `prompts.Encoder`."""

@@ -58,7 +58,8 @@ class Decision(msgspec.Struct):
 
     request: str | None
     reservation: ReservationId
-    at: float
+    at: float  # Unix time, seconds
+    since: float  # the same moment by the clock that is never set
     mode: Mode
     fallback: str | None  # why the prompt is not known
     kept_out_of: int  # holders of a hot prefix; 0: none was
@@ -78,11 +79,11 @@ class Decision(msgspec.Struct):
 
     def first_byte(self) -> None:
         """The response's body began."""
-        self.first_byte_s = time.time() - self.at
+        self.first_byte_s = time.monotonic() - self.since
 
     def end(self, ended: Ended) -> None:
         """The request is over."""
-        self.ended, self.ended_s = ended, time.time() - self.at
+        self.ended, self.ended_s = ended, time.monotonic() - self.since
 
 
 class Decisions:
@@ -112,6 +113,7 @@ class Decisions:
             name if name is not None and len(name) <= ID_CHARACTERS else None,
             reservation,
             time.time(),
+            time.monotonic(),
             mode,
             fallback,
             0 if choice.kept_out is None else choice.kept_out.holders,

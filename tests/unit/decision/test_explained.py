@@ -1,3 +1,6 @@
+import time
+
+import pytest
 from multipick_epp.decision.choice import Choice
 from multipick_epp.decision.explained import KEPT, SHOWN, Decisions
 from multipick_epp.extproc.pick import Ended, PickRequest
@@ -79,6 +82,19 @@ def test_what_became_of_it_is_told() -> None:
     assert found is not None
     assert found.first_byte_s is not None
     assert found.ended == "whole"
+
+
+def test_a_clock_that_is_set_back_makes_nothing_come_before_the_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    decisions = Decisions("lmetric")
+    decision = decisions.made(request(), ReservationId("me-1"), choice(), reserved(), Mode.EXACT, None)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    decision.first_byte()
+    decision.end(Ended.WHOLE)
+    found = decisions.find("r1")
+    assert found is not None
+    assert found.first_byte_s is not None
+    assert found.ended_s is not None
+    assert 0 <= found.first_byte_s <= found.ended_s
 
 
 def test_the_last_of_two_equal_ids_is_found_and_old_ones_are_forgotten() -> None:
