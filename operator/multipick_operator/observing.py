@@ -11,6 +11,7 @@ from multipick_operator.children import Ref
 from multipick_operator.children.context import MAX_PORTS, Context, Defaults
 from multipick_operator.children.engine import PIN
 from multipick_operator.children.names import ENGINE, PICKER, Manifest, engine_name, picker_name
+from multipick_operator.children.picker import known_classes, known_stamp
 from multipick_operator.children.pod import cache_claim, event_ports, http_ports
 from multipick_operator.children.tls import asked_port
 from multipick_operator.cluster.client import ApiError
@@ -49,8 +50,11 @@ class Observer:
         return await _pods(self._view.pods(pool.namespace, pool.name, ENGINE), turn)
 
     async def context(self, pool: Pool, pods: Sequence[Manifest], turn: Turn, memory: Memory) -> Context:
-        """The defaults and what the cluster says; notes what the spec names in vain. Raises likewise."""
-        version = ""
+        """The defaults and what the cluster says; notes what the spec names in vain. Raises likewise.
+
+        What can't be read, or is not there at this moment, changes nothing of what followed from it before.
+        """
+        version, unsure = "", set[str]()
         for reference in references(pool):
             try:
                 found = await memory.looked_up.find(reference)
@@ -58,8 +62,10 @@ class Observer:
                 if error.status in TRANSIENT:
                     raise
                 turn.refused(reference.ref, error)
+                unsure.add(reference.ref.kind)
                 continue
             if found is None:
+                unsure.add(reference.ref.kind)
                 turn.missing.append(Missing(reference.ref.kind, reference.ref.name))
                 turn.again(memory.looked_up.missing_s)
             elif reference.ref == picker_secret(pool):
@@ -68,15 +74,20 @@ class Observer:
                 turn.gateways.append(found)
         claim = turn.live.get(Ref("v1", "PersistentVolumeClaim", cache_claim(pool)))
         modes = tuple(claim["spec"].get("accessModes", ())) if claim else ()
-        classes = tuple(str(one.get("spec", {}).get("gatewayClassName", "")) for one in turn.gateways)
+        classes = [str(one.get("spec", {}).get("gatewayClassName", "")) for one in turn.gateways]
+        if "Gateway" in unsure:
+            classes += known_classes(first(turn.live, picker_name(pool), "Service"))
         return Context(
             self._defaults,
             _pin(pool, turn.live),
             version,
             modes,
             _others(pool, [port for pod in pods for port in http_ports(pod)], pool.ports),
-            classes,
+            tuple(dict.fromkeys(classes)),
             _others(pool, [port for pod in pods for port in _event_ports(pod)], event_ports(pool)),
+            known_stamp(first(turn.live, picker_name(pool), "Deployment"))
+            if picker_secret(pool) and not version
+            else "",
         )
 
     async def observe(

@@ -30,8 +30,9 @@ class Context:
     secret_version: str = ""  # changes when the Secret that the picker reads does
     claim_modes: tuple[str, ...] = ()  # access modes of the cache's claim, where there is one
     other_ports: tuple[int, ...] = ()  # of engine pods that are not gone yet, besides those of the spec
-    gateway_classes: tuple[str, ...] = ()  # of the Gateways that the route names and that exist
+    gateway_classes: tuple[str, ...] = ()  # of the Gateways that the route names, as far as was ever known
     other_event_ports: tuple[int, ...] = ()  # of KV events and their replay, as `other_ports`
+    stamp: str = ""  # of the pickers' secrets, where they can't be read; empty: as they are
 
     def ports(self, pool: Pool) -> tuple[int, ...]:
         """Every HTTP port of an engine of the pool: those of the spec first, then those of older pods."""

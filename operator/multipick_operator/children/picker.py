@@ -6,6 +6,7 @@ import hmac
 
 import yaml
 
+from multipick_operator.api.crd import GROUP
 from multipick_operator.api.pool import Pool
 from multipick_operator.children import capture
 from multipick_operator.children.configuration import (
@@ -34,6 +35,8 @@ from multipick_operator.quantities import times
 ROLLOUT_S = 180  # to be ready, and then it is said to be stuck
 USER = 65532
 CONFIG_FOLDER = "/etc/multipick"
+SECRETS = f"{GROUP}/secrets"
+CLASSES = f"{GROUP}/gateway-classes"
 
 GATEWAYS_LEARN_S = 10
 """From a new picker's readiness until gateways ask it: the chart's Envoy resolves names each 2 s, name servers keep
@@ -57,8 +60,20 @@ def pickers(pool: Pool, context: Context) -> list[Manifest]:
         manifest(pool, "v1", "ServiceAccount", picker_name(pool), PICKER, automountServiceAccountToken=False),
         *_rights(pool),
         *_services(pool, context),
-        _deployment(pool, context, name, _stamp(context.secret_version, *[str(one["data"]) for one in secrets])),
+        _deployment(pool, context, name, context.stamp or _stamp(context.secret_version, secrets)),
     ]
+
+
+def known_stamp(deployment: Manifest | None) -> str:
+    """Of the secrets, as the pickers were last made with them."""
+    meta = deployment["spec"]["template"].get("metadata", {}) if deployment else {}
+    return str(meta.get("annotations", {}).get(SECRETS, ""))
+
+
+def known_classes(service: Manifest | None) -> list[str]:
+    """Of the Gateways, as the pickers were last made for them."""
+    noted = service["metadata"].get("annotations", {}).get(CLASSES, "") if service else ""
+    return [one for one in noted.split(",") if one]
 
 
 def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manifest:
@@ -70,7 +85,7 @@ def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manife
                 "app.kubernetes.io/component": PICKER,
                 **selector(pool, PICKER),
             },
-            "annotations": {"multipick.dev/secrets": stamp},  # changed ones roll the pickers
+            "annotations": {SECRETS: stamp},  # changed ones roll the pickers
         },
         "spec": _pod(pool, context, config),
     }
@@ -168,8 +183,11 @@ def _services(pool: Pool, context: Context) -> list[Manifest]:
         {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"},
     ]
     spec = {"selector": selector(pool, PICKER), "ports": ports}
+    service = manifest(pool, "v1", "Service", picker_name(pool), PICKER, spec=spec)
+    if context.gateway_classes:
+        service["metadata"]["annotations"] = {CLASSES: ",".join(context.gateway_classes)}
     return [
-        manifest(pool, "v1", "Service", picker_name(pool), PICKER, spec=spec),
+        service,
         manifest(pool, "v1", "Service", picker_pods_name(pool), PICKER, spec={"clusterIP": "None"} | spec),
     ]
 
@@ -213,5 +231,6 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _stamp(*parts: str) -> str:
+def _stamp(version: str, secrets: list[Manifest]) -> str:
+    parts = [version, *[str(one["data"]) for one in secrets]]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

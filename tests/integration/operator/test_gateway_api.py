@@ -8,6 +8,8 @@ import yaml
 from cluster.apiserver import ApiServer
 from cluster.build import UnavailableError, module_folder
 from cluster.client import Namespace, until
+from multipick_operator.children import Ref
+from multipick_operator.cluster.client import ApiError, Kube
 
 Running = Callable[..., Any]
 GIE = "inference.networking.k8s.io/v1"
@@ -165,3 +167,45 @@ async def test_kinds_that_come_later_are_found_and_gateways_have_the_last_word(
         await namespace.apply(routing={"gateway": {"createInferencePool": False}})
         await until(lambda: namespace.find(extension), lambda found: found is None)
         await until(lambda: namespace.find(route), lambda found: found is None)
+
+
+@pytest.mark.parametrize("status", [500, 403, 404])
+async def test_a_gateway_that_can_not_be_read_for_a_moment_changes_nothing_for_gateways_and_pickers(
+    namespace: Namespace,
+    running: Running,
+    gateway_api: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    """By its class the pickers speak TLS: plaintext instead would be a 500 for every request."""
+    gateway_api()
+    spec = {"gatewayClassName": "envoy-gateway", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    gateway = {"apiVersion": GATEWAY, "kind": "Gateway", "metadata": {"name": "gw"}, "spec": spec}
+    await namespace.call("POST", namespace.path("gateways", group=GATEWAY), gateway)
+    read = Kube.get
+
+    async def unreadable(self: Kube, ref: Ref, *more: Any, **options: Any) -> Any:
+        if ref.kind != "Gateway":
+            return await read(self, ref, *more, **options)
+        if status == 404:
+            return None
+        raise ApiError(status, "InternalError", "etcdserver: leader changed")
+
+    async def pickers() -> tuple[Any, Any]:
+        deployment = await namespace.call("GET", namespace.path("deployments", "p-epp", "apps/v1"))
+        service = await namespace.call("GET", namespace.path("services", "p-epp"))
+        return deployment["spec"]["template"], service["spec"]["ports"]
+
+    async with running():
+        await namespace.apply(**ROUTED)
+        await namespace.reaches("ResolvedRefs", "True", "ResolvedRefs")
+        service = namespace.path("services", "p-epp")
+        await until(lambda: namespace.find(service), lambda one: one and "http2" in str(one["spec"]["ports"]))
+        before = await pickers()
+    monkeypatch.setattr(Kube, "get", unreadable)
+    async with running():  # one that has just begun, and remembers nothing
+        if status == 404:
+            await namespace.reaches("ResolvedRefs", "False", "GatewayNotFound")
+        else:
+            await namespace.reaches("Accepted", "False", {403: "Forbidden", 500: "ServerError"}[status])
+        assert await pickers() == before

@@ -321,6 +321,20 @@ async def test_a_rotated_password_rolls_the_pickers(namespace: Namespace, runnin
         await until(stamp, lambda found: found != before)
 
 
+async def test_a_password_that_is_away_for_a_moment_rolls_no_picker(namespace: Namespace, running: Running) -> None:
+    secret = {"metadata": {"name": "redis"}, "stringData": {"password": "one"}}
+    await namespace.call("POST", namespace.path("secrets"), secret)
+    picker = namespace.path("deployments", "p-epp", "apps/v1")
+    async with running():
+        await namespace.apply(
+            index={"url": "redis://r:6379", "passwordSecretRef": {"name": "redis", "key": "password"}}
+        )
+        before = await until(lambda: namespace.find(picker))
+        await namespace.call("DELETE", namespace.path("secrets", "redis"))
+        await namespace.reaches("ResolvedRefs", "False", "SecretNotFound")
+        assert (await namespace.find(picker))["spec"]["template"] == before["spec"]["template"]
+
+
 async def test_what_the_api_server_refuses_is_told_in_its_words(namespace: Namespace, running: Running) -> None:
     async with running():
         await namespace.apply(podTemplate={"spec": {"restartPolicy": "Never"}})
