@@ -13,7 +13,7 @@ from multipick_operator.cluster.client import ApiError
 from multipick_operator.cluster.view import View
 from multipick_operator.cluster.writes import Writes
 from multipick_operator.metrics import Metrics
-from multipick_operator.references import LookUps, Reference
+from multipick_operator.references import LookUps, Reference, references
 from multipick_operator.status.observed import Missing, Refusal
 from multipick_operator.status.pods import is_rolled_out
 
@@ -23,6 +23,7 @@ CONFLICT = "Conflict"
 AGAIN_S = 30.0  # quotas, rights and webhooks change without a word
 CONFLICT_S = 5.0  # what others do at the moment is soon over
 WORKLOADS = ("Deployment", "LeaderWorkerSet")
+NEEDED = ("ConfigMap", "Secret", "ServiceAccount")  # by pods, so that without them none can be made
 TRANSIENT = (401, 408, 425, 429, 502, 503, 504)  # the API server's own trouble: not the pool's fault
 
 
@@ -122,14 +123,16 @@ class Maker:
                 made.add(ref)
         kept = {ref_of(manifest) for manifest in wanted}
         complete = any(ref.kind in WORKLOADS and ref.name == engine_name(pool) for ref in made)
+        # what was ours the spec may come to name itself
+        kept |= {reference.ref for reference in references(pool)}
+        kept.add(Ref("v1", "ServiceAccount", pool.spec.service_account.name or ""))
         for ref, live in turn.live.items():
-            if live is None or ref in kept or not is_owned(pool, live):
+            if live is None or ref in kept or not is_owned(pool, live) or "deletionTimestamp" in live["metadata"]:
                 continue
             if ref.kind in WORKLOADS and not complete and not pool.spec.existing_pods:
                 continue  # pods that serve stay until those that replace them can be made
-            rolled_out = is_rolled_out(first(turn.live, picker_name(pool), "Deployment"))
-            if ref.kind in ("ConfigMap", "Secret") and not rolled_out:
-                continue  # a picker of before still needs it
+            if ref.kind in NEEDED and not _is_rolled_out(pool, ref, turn):
+                continue  # pods of before still need it, also to be made anew
             await self.delete(ref, live, turn, memory)
 
     async def delete(self, ref: Ref, live: Manifest, turn: Turn, memory: Memory) -> None:
@@ -192,6 +195,17 @@ def is_owned(pool: Pool, live: Manifest) -> bool:
 def first(live: Mapping[Ref, Manifest | None], name: str, *kinds: str) -> Manifest | None:
     """The child of this name and one of these kinds, if there is one."""
     return next((one for ref, one in live.items() if one and ref.name == name and ref.kind in kinds), None)
+
+
+def _is_rolled_out(pool: Pool, ref: Ref, turn: Turn) -> bool:
+    """No pod is left that was made when the spec still asked for this child."""
+    picker, engine = picker_name(pool), engine_name(pool)
+    if ref.name.startswith(picker):
+        return is_rolled_out(first(turn.live, picker, "Deployment"))
+    workload = first(turn.live, engine, *WORKLOADS)
+    if workload and workload.get("kind") == "LeaderWorkerSet":
+        return True  # it does not tell of which template its numbers are
+    return is_rolled_out(workload)
 
 
 def _is_predecessors(pool: Pool, live: Manifest) -> bool:
