@@ -21,7 +21,7 @@ from multipick_operator.neighbours import shadowing, sharing
 from multipick_operator.probe import PodProbe
 from multipick_operator.references import picker_secret, references
 from multipick_operator.status import last_status, superseded
-from multipick_operator.status.adapters import engines_of, order_of, told
+from multipick_operator.status.adapters import answering, engines_of, order_of, told
 from multipick_operator.status.observed import Missing, Observed
 from multipick_operator.status.pickers import all_is_well
 from multipick_operator.status.pods import has_ended, is_fetching, is_ready, ready_for_s
@@ -144,7 +144,7 @@ class Observer:
         held = self._adapters.look(key, order, engines)
         if not all(one in held and order.is_met(held[one].names) for one in engines):
             turn.again(RETRY_S)
-        return told(order, pods, engines, held)
+        return told(order, answering(pool, pods), engines, held)
 
 
 async def _pods(reading: Awaitable[Sequence[Manifest]], turn: Turn) -> Sequence[Manifest]:

@@ -51,12 +51,18 @@ def order_of(pool: Pool, before: Status | None) -> Order | None:
     return Order(prefix, wanted, unwanted) if wanted or unwanted else None
 
 
+def answering(pool: Pool, pods: Sequence[Manifest]) -> list[Manifest]:
+    """Those that answer requests, or will: of a group that spans nodes, the leader's."""
+    labels = endpoint_labels(pool).items()
+    return [pod for pod in pods if labels <= pod["metadata"].get("labels", {}).items()]
+
+
 def engines_of(pool: Pool, pods: Sequence[Manifest]) -> list[Engine]:
-    """Those of pods that are ready; of a group that spans nodes, the leader's."""
+    """Of pods that answer, those that are ready."""
     return [
         Engine(pod["metadata"]["name"], f"{_host(pod)}:{port}", _start(pod))
-        for pod in pods
-        if is_ready(pod) and _host(pod) and endpoint_labels(pool).items() <= pod["metadata"].get("labels", {}).items()
+        for pod in answering(pool, pods)
+        if is_ready(pod) and _host(pod)
         for port in (pool.ports if pool.spec.existing_pods else http_ports(pod))
     ]
 
@@ -64,7 +70,7 @@ def engines_of(pool: Pool, pods: Sequence[Manifest]) -> list[Engine]:
 def told(
     order: Order, pods: Sequence[Manifest], engines: Sequence[Engine], held: Mapping[Engine, Held]
 ) -> tuple[AdapterStatus, ...]:
-    """An entry for each adapter; of one that is unwanted, until no pod can have it any more."""
+    """An entry for each adapter; of one that is unwanted, until no pod can have it any more. `pods`: that answer."""
     asked = {engine.pod for engine in engines if engine in held}
     everywhere = all(pod["metadata"]["name"] in asked for pod in pods if not is_leaving(pod))
     found = []
