@@ -12,7 +12,7 @@ import msgspec
 
 from multipick_operator.adapters import Adapters
 from multipick_operator.api.crd import API_VERSION, KIND
-from multipick_operator.api.pool import Pool, SpecError, pool_of
+from multipick_operator.api.pool import Pool, SpecError, readable
 from multipick_operator.api.status import Status
 from multipick_operator.children import Ref, catalogue, desired
 from multipick_operator.children.context import Defaults
@@ -79,7 +79,7 @@ class Reconciler:
             return None  # the garbage collector deletes what the pool owns
         memory = self._memories.setdefault(key, Memory(LookUps(self._view, self._fresh_s)))
         try:
-            return await self._work(pool_of(manifest), manifest, memory)
+            return await self._work(*readable(manifest), manifest, memory)
         except SpecError as error:
             await self._fail(manifest, memory, "InvalidSpec", str(error))
             return None
@@ -90,7 +90,7 @@ class Reconciler:
             await self._fail(manifest, memory, "ReconcileFailed", f"{type(error).__name__}: {error}")
             raise
 
-    async def _work(self, pool: Pool, manifest: Manifest, memory: Memory) -> float | None:
+    async def _work(self, pool: Pool, trouble: str, manifest: Manifest, memory: Memory) -> float | None:
         turn = await self._maker.read(pool, catalogue(pool), memory)
         sized = await self._sized(pool, manifest, turn)
         if sized is None:
@@ -102,7 +102,9 @@ class Reconciler:
             self._users.want(user)
             memory.store_user = user.name
             turn.store_trouble = self._users.trouble or ""
-        if not pool.spec.suspend:
+        if trouble:
+            turn.refuse(Ref(API_VERSION, KIND, pool.name), INVALID, trouble)
+        elif not pool.spec.suspend:
             try:
                 await self._maker.make(pool, desired(pool, context), turn, memory)
             except SpecError as error:  # of the pod template: what else is known of the pool is told all the same

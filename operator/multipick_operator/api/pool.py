@@ -245,10 +245,21 @@ class PoolSpec(Spec, frozen=True):
 
 def decode(spec: object) -> PoolSpec:
     """The spec as types. Raises SpecError for what the CRD would not admit either, or can't know."""
+    read = _typed(spec)
+    if trouble := _trouble(read):
+        raise SpecError(trouble)
+    return read
+
+
+def _typed(spec: object) -> PoolSpec:
     try:
-        read = msgspec.convert(spec, PoolSpec)
+        return msgspec.convert(spec, PoolSpec)
     except msgspec.ValidationError as error:
         raise SpecError(str(error)) from error
+
+
+def _trouble(read: PoolSpec) -> str:
+    """Why a part that the CRD knows nothing of can't be used; empty: each can."""
     unchecked = {
         "podTemplate": read.pod_template,
         "routing.picker.podTemplate": read.routing.picker.pod_template,
@@ -256,12 +267,17 @@ def decode(spec: object) -> PoolSpec:
     }
     for name, value in unchecked.items():
         if is_nested(value, MAX_NESTING):
-            raise SpecError(f"{name}: nested more than {MAX_NESTING} deep")
+            return f"{name}: nested more than {MAX_NESTING} deep"
         for quantity in endless_quantities(value):
-            raise SpecError(
-                f"{name}: {quantity[:32]} is no quantity of anything: its exponent, or all of it, is too long"
-            )
-    return read
+            return f"{name}: {quantity[:32]} is no quantity of anything: its exponent, or all of it, is too long"
+    return ""
+
+
+def _without_unchecked(read: PoolSpec) -> PoolSpec:
+    replace = msgspec.structs.replace
+    picker = replace(read.routing.picker, pod_template={})
+    scaling = replace(read.autoscaling, triggers=()) if read.autoscaling else None
+    return replace(read, pod_template={}, routing=replace(read.routing, picker=picker), autoscaling=scaling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,5 +303,19 @@ class Pool:
 
 def pool_of(manifest: dict[str, Any]) -> Pool:
     """The object as types. Raises SpecError."""
+    return _pool(manifest, decode(manifest.get("spec", {})))
+
+
+def readable(manifest: dict[str, Any]) -> tuple[Pool, str]:
+    """The same, and why it can't be made; then without what is wrong, enough to tell how its pods do.
+
+    Raises SpecError for what has not the types of the CRD.
+    """
+    read = _typed(manifest.get("spec", {}))
+    trouble = _trouble(read)
+    return _pool(manifest, _without_unchecked(read) if trouble else read), trouble
+
+
+def _pool(manifest: dict[str, Any], spec: PoolSpec) -> Pool:
     meta = manifest["metadata"]
-    return Pool(meta["namespace"], meta["name"], meta["uid"], meta["generation"], decode(manifest.get("spec", {})))
+    return Pool(meta["namespace"], meta["name"], meta["uid"], meta["generation"], spec)

@@ -76,6 +76,22 @@ async def test_a_pool_that_serves_is_ready_whatever_is_wrong_with_its_next_versi
         await namespace.reaches("Ready", "True", "Serving")
 
 
+async def test_a_pool_whose_spec_can_not_even_be_made_is_ready_no_longer_than_it_serves(
+    namespace: Namespace, running: Running, serve: Callable[[int], Any]
+) -> None:
+    endless = {"spec": {"containers": [ENGINE | {"resources": {"limits": {"memory": "1e9999999999"}}}]}}
+    async with running():
+        await namespace.apply()
+        await serve(1)
+        await namespace.reaches("Ready", "True", "Serving")
+        await namespace.apply(podTemplate=endless)
+        await namespace.reaches("Accepted", "False", "InvalidSpec")
+        await namespace.reaches("Ready", "True", "Serving")
+        await namespace.call("DELETE", namespace.path("pods") + "?labelSelector=multipick.dev/role=engine")
+        await namespace.reaches("Ready", "False", "InvalidSpec")
+        await namespace.reaches("Available", "False", "NoReadyReplicas")
+
+
 async def test_a_number_of_replicas_that_a_webhook_refuses_with_a_conflict_is_told(
     namespace: Namespace, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
