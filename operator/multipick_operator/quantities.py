@@ -12,4 +12,4 @@ def times(quantity: Quantity, factor: int) -> Quantity:
     if isinstance(quantity, int):
         return factor * quantity
     unit = quantity.lstrip("0123456789.")
-    return f"{factor * Decimal(quantity.removesuffix(unit))}{unit}"
+    return f"{factor * Decimal(quantity.removesuffix(unit)):f}{unit}"  # before a unit no exponent may stand

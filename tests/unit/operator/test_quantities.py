@@ -18,6 +18,8 @@ def test_once_is_the_same_to_the_letter(quantity: Quantity) -> None:
     assert times(quantity, 1) == quantity
 
 
-@pytest.mark.parametrize(("quantity", "wanted"), [("2E", "4E"), ("12E-2", "24E-2"), ("2.", "4")])
+@pytest.mark.parametrize(
+    ("quantity", "wanted"), [("2E", "4E"), ("12E-2", "24E-2"), ("2.", "4"), ("0.0000001G", "0.0000002G")]
+)
 def test_exponents_and_bare_points(quantity: Quantity, wanted: Quantity) -> None:
     assert times(quantity, 2) == wanted
