@@ -36,7 +36,7 @@ class Context:
 
     def ports(self, pool: Pool) -> tuple[int, ...]:
         """Every HTTP port of an engine of the pool: those of the spec first, then those of older pods."""
-        return (*pool.ports, *self.other_ports)[:MAX_PORTS]
+        return (*pool.ports, *self.other_ports)
 
     def engine_image(self, pool: Pool) -> str | None:
         """The spec's image; else the default that this pool was made with; else today's default.

@@ -42,6 +42,11 @@ def selector(pool: Pool, role: str) -> dict[str, str]:
     return {POOL_LABEL: pool.name, ROLE_LABEL: role}
 
 
+def identity(pool: Pool, role: str) -> dict[str, str]:
+    """Labels by which a child is found again: nobody else's may take their place."""
+    return {"app.kubernetes.io/managed-by": MANAGER, **selector(pool, role)}
+
+
 def endpoint_labels(pool: Pool) -> dict[str, str]:
     """Labels of the pods that answer requests: of a group that spans nodes, only the leader does."""
     if pool.spec.existing_pods:
@@ -66,8 +71,7 @@ def manifest(pool: Pool, api_version: str, kind: str, name: str, role: str, **bo
             "labels": {
                 "app.kubernetes.io/name": "multipick",
                 "app.kubernetes.io/component": role,
-                "app.kubernetes.io/managed-by": MANAGER,
-                **selector(pool, role),
+                **identity(pool, role),
             },
             "ownerReferences": [
                 {

@@ -12,6 +12,7 @@ from multipick_operator.children.names import (
     ROLE_LABEL,
     Manifest,
     engine_name,
+    identity,
     manifest,
     picker_name,
     selector,
@@ -103,7 +104,7 @@ def _monitors(pool: Pool) -> list[Manifest]:
             ],
         }
         one = manifest(pool, "monitoring.coreos.com/v1", "PodMonitor", name, role, spec=spec)
-        one["metadata"]["labels"] |= wanted.labels
+        one["metadata"]["labels"] |= wanted.labels | identity(pool, role)
         made.append(one)
     return made
 

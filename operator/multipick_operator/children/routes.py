@@ -1,7 +1,7 @@
 """Gateway API: the object that gateways know the pool by, and a route to it."""
 
 from multipick_operator.api.pool import Pool
-from multipick_operator.children.context import Context
+from multipick_operator.children.context import MAX_PORTS, Context
 from multipick_operator.children.names import (
     PICKER,
     Manifest,
@@ -34,7 +34,7 @@ def routes(pool: Pool, context: Context) -> list[Manifest]:
 def _inference_pool(pool: Pool, context: Context) -> Manifest:
     spec = {
         "selector": {"matchLabels": endpoint_labels(pool)},
-        "targetPorts": [{"number": port} for port in context.ports(pool)],
+        "targetPorts": [{"number": port} for port in context.ports(pool)[:MAX_PORTS]],
         "endpointPickerRef": {
             "name": picker_name(pool),
             "port": {"number": asked_port(pool, context)},

@@ -257,6 +257,28 @@ def test_ports_of_pods_that_are_not_gone_yet_stay_open(make_pool: MakePool, cont
     assert configuration(pool, rolling)["kubernetes"]["ports"] == [9000]
 
 
+def test_ports_of_all_ranks_stay_open_where_a_gateway_can_be_told_of_eight_only(
+    make_pool: MakePool, context: Context
+) -> None:
+    pool = make_pool(engine={"port": 9000}, parallelism={"data": 8}, networkPolicy={"enabled": True})
+    rolling = replace(context, other_ports=tuple(range(8000, 8008)))
+    every = [*range(9000, 9008), *range(8000, 8008)]
+    rule = child(pool, rolling, "NetworkPolicy", "p-engine")["spec"]["ingress"][0]
+    assert [one["port"] for one in rule["ports"]] == every
+    assert [one["port"] for one in child(pool, rolling, "Service", "p-engine")["spec"]["ports"]] == every
+    assert len(child(pool, rolling, "InferencePool", "p")["spec"]["targetPorts"]) == 8
+
+
+def test_no_label_of_a_pod_monitor_makes_it_another_s_child(make_pool: MakePool, context: Context) -> None:
+    taken = {"app.kubernetes.io/managed-by": "x", "multipick.dev/pool": "q", "multipick.dev/role": "r"}
+    labels = taken | {"release": "prometheus", "app.kubernetes.io/name": "mine"}
+    pool = make_pool(monitoring={"podMonitor": {"enabled": True, "labels": labels}})
+    plain = child(pool, context, "Service", "p-engine")["metadata"]["labels"]
+    found = child(pool, context, "PodMonitor", "p-engine")["metadata"]["labels"]
+    assert {name: found[name] for name in taken} == {name: plain[name] for name in taken}
+    assert (found["release"], found["app.kubernetes.io/name"]) == ("prometheus", "mine")
+
+
 def test_no_secret_stands_in_a_manifest_but_a_secret(make_pool: MakePool, context: Context) -> None:
     defaults = replace(context.defaults, state_url="redis://v:6379", state_password="hunter2")
     made = desired(make_pool(), replace(context, defaults=defaults))
