@@ -44,6 +44,7 @@ def test_helm_finds_nothing_wrong_with_it() -> None:
     [
         {"valky": {}},
         {"operator": {"logLevel": "loud"}},
+        {"operator": {"resyncSeconds": 86401}},  # the program takes no more, and would not start
         {"state": {"url": "redis://:password@host:6379"}},
         {"gateway": {"pool": {"ports": []}}},
     ],
@@ -170,6 +171,22 @@ def test_a_name_that_looks_like_something_else_is_a_name(name: str) -> None:
         meta = one["metadata"]
         assert (meta["namespace"], meta["labels"]["app.kubernetes.io/instance"]) == (name, name)
         assert all(isinstance(value, str) for value in meta["labels"].values())
+
+
+@pytest.mark.parametrize("name", ["0123", "1e3", "null"])
+def test_what_the_values_name_is_a_text_whatever_it_looks_like(name: str) -> None:
+    values = EVERYTHING | {"imagePullSecrets": [name], "operator": {"poolSelector": f"{name} #x"}}
+    store = {"valkey": {"existingSecret": name, "persistence": {"storageClassName": name}}}
+    for one in pods(render(values | store)):
+        assert one["imagePullSecrets"] == [{"name": name}]
+        assert [volume["secret"]["secretName"] for volume in one["volumes"] if "secret" in volume] in ([], [name])
+    made = render(values | {"state": {"url": "redis://h", "passwordSecret": {"name": name, "key": name}}})
+    (operator,) = (one for one in pods(made) if one["containers"][0]["name"] == "operator")
+    assert f"--pool-selector={name} #x" in operator["containers"][0]["args"]
+    keys = [one["valueFrom"].get("secretKeyRef") for one in operator["containers"][0]["env"]]
+    assert {"name": name, "key": name} in keys
+    (claim,) = (one["spec"] for one in render(values | store) if one["kind"] == "StatefulSet")
+    assert claim["volumeClaimTemplates"][0]["spec"]["storageClassName"] == name
 
 
 def test_a_long_release_name_is_cut_so_that_no_two_meet() -> None:
