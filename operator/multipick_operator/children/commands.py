@@ -5,6 +5,7 @@ Sources: vLLM `serve --help` 0.32 (events, `--shutdown-timeout` since 0.18, nnod
 """
 
 import json
+import re
 from typing import Any
 
 from multipick_operator.api.engine import EngineType
@@ -62,7 +63,7 @@ def _vllm(pool: Pool, rank: int, worker: bool) -> list[str]:
     spec = pool.spec
     model, engine, parallel = spec.model, spec.engine, spec.parallelism
     line = ["vllm", "serve", _model(pool)]
-    line += ["--served-model-name", pool.model_name, *model.aliases]
+    line += ["--served-model-name", *_names(pool)]
     line += ["--port", str(engine.port + rank)]
     line += _revision(pool) + _option("--max-model-len", model.max_model_len)
     if _model(pool).startswith("s3://"):
@@ -93,7 +94,7 @@ def _sglang(pool: Pool, rank: int, worker: bool) -> list[str]:
     spec = pool.spec
     model, engine, parallel = spec.model, spec.engine, spec.parallelism
     line = ["python3", "-m", "sglang.launch_server", "--model-path", _model(pool)]
-    line += ["--served-model-name", pool.model_name, "--host", "0.0.0.0", "--port", str(engine.port + rank)]
+    line += ["--served-model-name", _literal(pool.model_name), "--host", "0.0.0.0", "--port", str(engine.port + rank)]
     line += _revision(pool) + _option("--context-length", model.max_model_len)
     line += _above_one("--tp-size", parallel.tensor) + _above_one("--pp-size", parallel.pipeline)
     if parallel.expert_parallel:
@@ -115,14 +116,14 @@ def _sglang(pool: Pool, rank: int, worker: bool) -> list[str]:
 def _simulated(pool: Pool, rank: int, worker: bool) -> list[str]:
     spec, engine, events = pool.spec, pool.spec.engine, pool.spec.engine.kv_events
     line = ["multipick", "sim", "serve", "--host", "0.0.0.0", "--port", str(engine.port + rank)]
-    line += ["--served-model-name", pool.model_name, *spec.model.aliases]
+    line += ["--served-model-name", *_names(pool)]
     line += _option("--block-size", engine.block_size) + _option("--max-model-len", spec.model.max_model_len)
     line += ["--data-parallel-rank", str(rank)] if rank else []
     if events.enabled:
         line += ["--events-port", str(events.port), "--replay-port", str(events.replay_port)]  # of rank 0, as vLLM's
-        line += ["--event-topic", events.topic] if events.topic else []
+        line += ["--event-topic", _literal(events.topic)] if events.topic else []
     if spec.lora and spec.lora.adapters:
-        line += ["--lora", *(one.name for one in spec.lora.adapters)]
+        line += ["--lora", *(_literal(one.name) for one in spec.lora.adapters)]
     return [*line, "--shutdown-timeout", str(spec.drain.timeout_seconds)]
 
 
@@ -133,7 +134,7 @@ def _events(pool: Pool, more: dict[str, Any]) -> str:
         "publisher": "zmq",
         "endpoint": f"tcp://*:{events.port}",
         "replay_endpoint": f"tcp://*:{events.replay_port}",
-        "topic": events.topic,
+        "topic": _literal(events.topic),
     }
     return json.dumps(config, separators=(",", ":"))
 
@@ -150,7 +151,19 @@ def _revision(pool: Pool) -> list[str]:
 
 def _adapters(pool: Pool) -> list[str]:
     adapters = pool.spec.lora.adapters if pool.spec.lora else ()
-    return [f"{one.name}={artifact(one.uri, f'adapter-{index}').source}" for index, one in enumerate(adapters)]
+    return [
+        f"{_literal(one.name)}={artifact(one.uri, f'adapter-{index}').source}" for index, one in enumerate(adapters)
+    ]
+
+
+def _names(pool: Pool) -> list[str]:
+    """Of the model."""
+    return [_literal(name) for name in (pool.model_name, *pool.spec.model.aliases)]
+
+
+def _literal(text: str) -> str:
+    """What the kubelet makes this very text of: in an argument it expands $(NAME), and makes $ of $$."""
+    return re.sub(r"\$(?=[$(])", "$$", text)
 
 
 def _option(flag: str, value: object) -> list[str]:

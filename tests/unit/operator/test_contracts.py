@@ -1,12 +1,15 @@
 """What the operator writes is what the other programs read: their own parsers say so."""
 
+import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis.strategies import characters, from_regex
@@ -231,3 +234,26 @@ def test_the_operator_reads_the_files_of_a_stores_certificates() -> None:
     client, _ = client_of("rediss://admin@valkey:1/2?ca=/a%20b&cert=/c&key=/d", "pw")
     found = client.connection_pool.connection_kwargs
     assert [found[f"ssl_{name}"] for name in ("ca_certs", "certfile", "keyfile")] == ["/a b", "/c", "/d"]
+
+
+def expanded(word: str) -> str:
+    """What a kubelet makes of an argument (`third_party/forked/golang/expansion`), with `?` for a variable."""
+    return re.sub(r"\$(\$|\([^)]*\))", lambda found: "$" if found[1] == "$" else "?", word)
+
+
+@pytest.mark.parametrize("engine", ["VLLM", "SGLang", "Simulated"])
+@pytest.mark.parametrize("name", ["m$(POD_IP)", "m$$(POD_IP)", "m$$$x$", "m$x"])
+def test_an_engine_and_the_pickers_have_the_same_names_whatever_a_kubelet_expands(
+    make_pool: MakePool, context: Context, engine: str, name: str
+) -> None:
+    more = {"aliases": [f"{name}-too"]} if engine != "SGLang" else {}
+    pool = make_pool(
+        model={"uri": "hf://org/m", "name": name, **more},
+        engine={"type": engine, "kvEvents": {"topic": name}},
+        lora={"adapters": [{"name": f"{name}-lora", "uri": "hf://org/lora"}]},
+    )
+    words = [expanded(word) for word in command(pool, 0, False)]
+    assert set(configuration(pool, context)["pool"]["models"]) <= set(words)
+    assert any(word.partition("=")[0] == f"{name}-lora" for word in words)
+    topics = [json.loads(word)["topic"] for word in words if word.startswith("{")]
+    assert topics == [name] or words[words.index("--event-topic") + 1] == name
