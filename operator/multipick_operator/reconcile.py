@@ -189,9 +189,9 @@ class Reconciler:
     async def _tell(self, manifest: Manifest, type_: str, reason: str, message: str) -> None:
         try:
             await self._writes.event(manifest, type_, reason, message, self._now())
-        except ApiError as error:  # an Event is news, not work: a full quota for them must not stop a pool
+        except (ApiError, *UNREACHABLE) as error:  # an Event is news, not work: no pool may wait for a store of theirs
             who = {"pool": manifest["metadata"]["name"], "reason": reason}
-            log.warning("event not written", extra=who | {"why": str(error)})
+            log.warning("event not written", extra=who | {"why": str(error) or type(error).__name__})
 
     def _count(self) -> None:
         for value in ("True", "False", "Unknown"):

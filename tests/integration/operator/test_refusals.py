@@ -92,6 +92,22 @@ async def test_a_pool_whose_spec_can_not_even_be_made_is_ready_no_longer_than_it
         await namespace.reaches("Available", "False", "NoReadyReplicas")
 
 
+async def test_events_that_nobody_takes_cost_no_pool_anything(
+    namespace: Namespace, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large clusters keep Events in an etcd of their own, which may hang alone."""
+
+    async def hang(*_: Any) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Writes, "event", hang)
+    async with running() as operator:
+        await namespace.apply()
+        await namespace.reaches("Accepted", "True", "Accepted")
+        await until(lambda: namespace.find(namespace.path("deployments", "p-engine", "apps/v1")))
+    assert operator.metrics.registry.get_sample_value("multipick_operator_reconcile_total", {"result": "ok"})
+
+
 async def test_a_number_of_replicas_that_a_webhook_refuses_with_a_conflict_is_told(
     namespace: Namespace, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
