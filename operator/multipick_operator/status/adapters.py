@@ -72,7 +72,8 @@ def told(
 ) -> tuple[AdapterStatus, ...]:
     """An entry for each adapter; of one that is unwanted, until no pod can have it any more. `pods`: that answer."""
     asked = {engine.pod for engine in engines if engine in held}
-    everywhere = all(pod["metadata"]["name"] in asked for pod in pods if not is_leaving(pod))
+    started = (pod for pod in pods if _host(pod))  # what waits for a node has nothing yet
+    everywhere = all(pod["metadata"]["name"] in asked for pod in started if not is_leaving(pod))
     found = []
     for name in (*order.wanted, *order.unwanted):
         lacking = {one.pod for one in engines if one not in held or name not in held[one].names}

@@ -110,6 +110,9 @@ def test_an_unwanted_adapter_is_told_of_until_no_pod_can_have_it() -> None:
     assert told(order, [pod("a", 1)], [engine], {engine: Held(frozenset({"old"}), {})})[0].loaded == 1
     assert [one.name for one in told(order, [pod("a", 1), pod("b", 1, ready=False)], [engine], gone)] == ["old"]
     assert [one.name for one in told(order, [pod("a", 1)], [engine], {})] == ["old"]
+    waiting = pod("b", 1, ready=False)
+    del waiting["status"]["podIP"]  # it fits no node, perhaps for ever
+    assert told(order, [pod("a", 1), waiting], [engine], gone) == ()
     assert told(order, [pod("a", 1)], [engine], gone) == ()
 
 
