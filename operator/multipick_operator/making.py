@@ -203,8 +203,8 @@ def _is_rolled_out(pool: Pool, ref: Ref, turn: Turn) -> bool:
     if ref.name.startswith(picker):
         return is_rolled_out(first(turn.live, picker, "Deployment"))
     workload = first(turn.live, engine, *WORKLOADS)
-    if workload and workload.get("kind") == "LeaderWorkerSet":
-        return True  # it does not tell of which template its numbers are
+    if workload is None or workload.get("kind") == "LeaderWorkerSet":
+        return True  # none makes pods; or it does not tell of which template its numbers are
     return is_rolled_out(workload)
 
 
