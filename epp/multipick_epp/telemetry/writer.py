@@ -2,8 +2,10 @@
 
 import logging
 import os
+import select
 import sys
 import threading
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final
 
@@ -51,8 +53,9 @@ class Writer(logging.Handler):
 
     def _write(self, line: str) -> None:
         rest = memoryview(f"{line}\n".encode(self._encoding, "backslashreplace"))
-        try:
+        with suppress(OSError):  # there is nobody any more to tell
             while rest:
-                rest = rest[os.write(_STANDARD_ERROR, rest) :]
-        except OSError:  # there is nobody any more to tell
-            pass
+                try:
+                    rest = rest[os.write(_STANDARD_ERROR, rest) :]
+                except BlockingIOError:  # whoever else has the file made it so
+                    select.select([], [_STANDARD_ERROR], [])

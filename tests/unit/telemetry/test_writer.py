@@ -18,9 +18,10 @@ logging.getLogger("multipick_epp.x").info("last")
 """
 
 
-def run(lines: int, read: Callable[[int], bytes]) -> tuple[int, bytes]:
+def run(lines: int, read: Callable[[int], bytes], *, blocking: bool = True) -> tuple[int, bytes]:
     """The exit status, and what `read` makes of standard error, once so many lines were logged while nobody read."""
     reads, writes = os.pipe()
+    os.set_blocking(writes, blocking)
     command = [sys.executable, "-c", PROGRAM, str(lines)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writes) as process:
         os.close(writes)
@@ -48,6 +49,12 @@ def test_nobody_who_logs_waits_for_who_reads_and_what_is_lost_is_told() -> None:
     assert numbers == sorted(numbers)
     assert 4096 <= len(numbers) < 10_000
     assert len(numbers) + sum(told) >= 10_000
+
+
+def test_a_file_that_does_not_block_loses_nothing() -> None:
+    status, said = run(2_000, whole, blocking=False)
+    assert [json.loads(line).get("number") for line in said.splitlines()] == [*range(2_000), None]
+    assert status == 0
 
 
 def test_a_process_ends_also_where_nobody_ever_reads() -> None:
