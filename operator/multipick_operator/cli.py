@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from multipick_operator import logs
-from multipick_operator.api.engine import EngineType
+from multipick_operator.api.engine import EngineType, PullPolicy
 from multipick_operator.api.texts import IMAGE_WORDS, STORE_URL_WORDS, ImageName, StoreUrl
 from multipick_operator.app import LeaseLostError, Operator, Settings
 from multipick_operator.children.context import Defaults
@@ -52,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
     add("--pool-selector", metavar="LABELS", help="act only on pools with these labels")
     image = _of(ImageName, IMAGE_WORDS)
     add("--picker-image", required=True, type=image, help="image of the endpoint pickers")
+    add(
+        "--picker-image-pull-policy",
+        type=PullPolicy,
+        choices=list(PullPolicy),
+        help="when kubelets pull it, where a pool doesn't say (default: Kubernetes' own rule)",
+    )
     add("--vllm-image", type=image, help="default image of engine VLLM")
     add("--sglang-image", type=image, help="default image of engine SGLang")
     add("--simulated-image", type=image, help="default image of engine Simulated (default: the picker's)")
@@ -102,6 +108,7 @@ def settings(options: argparse.Namespace) -> Settings:
     }
     defaults = Defaults(
         picker_image=options.picker_image,
+        picker_image_pull_policy=options.picker_image_pull_policy,
         engine_images={kind: image for kind, image in images.items() if image},
         state_url=options.state_url,
         state_password=os.environ.get(STATE_PASSWORD_ENV) or None,

@@ -67,7 +67,10 @@ class Picker(Spec, frozen=True):
 
     image: Annotated[ImageName, Meta(description="Image of the pickers; the operator's where not given.")] | None = None
     image_pull_policy: (
-        Annotated[PullPolicy, Meta(description="When the kubelet pulls it; Kubernetes' own rule where not given.")]
+        Annotated[
+            PullPolicy,
+            Meta(description="When the kubelet pulls it; the operator's, or Kubernetes' own rule, where not given."),
+        ]
         | None
     ) = None
     image_pull_secrets: Annotated[

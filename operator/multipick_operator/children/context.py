@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from multipick_operator.api.engine import EngineType
+from multipick_operator.api.engine import EngineType, PullPolicy
 from multipick_operator.api.pool import Pool
 
 MAX_PORTS = 8  # of the Gateway API's InferencePool
@@ -15,6 +15,7 @@ class Defaults:
 
     picker_image: str
     engine_images: Mapping[EngineType, str]
+    picker_image_pull_policy: PullPolicy | None = None  # None: Kubernetes' own rule
     state_url: str | None = None  # Valkey of the chart; None: a picker keeps its state to itself
     state_password: str | None = field(default=None, repr=False)
     state_users: bool = False  # each pool has a user of its own there

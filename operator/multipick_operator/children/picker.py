@@ -107,10 +107,11 @@ def _deployment(pool: Pool, context: Context, config: str, stamp: str) -> Manife
 def _pod(pool: Pool, context: Context, config: str) -> Manifest:
     picker = pool.spec.routing.picker
     tokenizer = tokenizer_of(pool)
+    policy = picker.image_pull_policy or context.defaults.picker_image_pull_policy
     container = {
         "name": PICKER,
         "image": picker.image or context.defaults.picker_image,
-        "imagePullPolicy": picker.image_pull_policy and picker.image_pull_policy.value,
+        "imagePullPolicy": policy and policy.value,
         "command": ["multipick", "epp"],
         "args": ["--config", f"{CONFIG_FOLDER}/epp.yaml"],
         "env": variables(pool, context),

@@ -1,15 +1,22 @@
 """The chart, rendered by Helm's own library; nothing is installed here."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from multipick_operator.api.pool import Pool
+from multipick_operator.children import desired
+from multipick_operator.children.context import Context
+from multipick_operator.cli import parser, settings
 from multipick_sim.local import bootstrap
 
 helm = pytest.importorskip("helm_python", reason="Helm's library is not to be had on this platform")
+
+MakePool = Callable[..., Pool]
 
 CHART = Path(__file__).parents[3] / "charts/multipick"
 GATEWAY = {"gateway": {"enabled": True, "pool": {"name": "demo", "namespace": "ml", "ports": [8000, 8001]}}}
@@ -149,6 +156,22 @@ def test_an_image_may_be_named_by_digest_and_a_pod_labelled() -> None:
     assert template["metadata"]["labels"]["team"] == "x"
     assert variable in template["spec"]["containers"][0]["env"]
     assert "team" not in operator["spec"]["selector"]["matchLabels"]
+
+
+def test_pickers_are_pulled_as_the_values_say_where_a_pool_does_not(make_pool: MakePool, context: Context) -> None:
+    manifests = render({"picker": {"image": {"pullPolicy": "Always"}}})
+    (container,) = [
+        container
+        for one in manifests
+        if one["kind"] == "Deployment"
+        for container in one["spec"]["template"]["spec"]["containers"]
+        if container["name"] == "operator"
+    ]
+    told = replace(context, defaults=settings(parser().parse_args(container["args"])).defaults)
+    for said, policy in ({}, "Always"), ({"imagePullPolicy": "Never"}, "Never"):
+        made = desired(make_pool(routing={"picker": said}), told)
+        (picker,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Deployment", "p-epp")]
+        assert picker["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] == policy
 
 
 def test_pods_of_every_part_carry_labels_and_annotations_and_none_leaves_its_selector() -> None:

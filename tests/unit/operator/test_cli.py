@@ -68,5 +68,6 @@ def test_a_value_that_can_not_be_is_refused_at_the_start_and_not_quoted(
 def test_what_the_chart_gives_is_taken() -> None:
     given = ["--picker-image=registry.example.com:5000/multipick/epp:v1@sha256:" + 64 * "0", "--resync=120", "--port=0"]
     options = parser().parse_args([*given, "--state-url=redis://multipick-valkey.multipick.svc:6379"])
+    assert options.picker_image_pull_policy is None
     assert (options.resync, options.port) == (120.0, 0)
     assert options.state_url == "redis://multipick-valkey.multipick.svc:6379"
