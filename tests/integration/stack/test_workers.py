@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,6 +193,15 @@ async def test_all_workers_are_drained(style: "Style", start_stack: "StartStack"
     assert await stack.load() == {}
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Tests may run under `nohup`, as whose child a picker would not hear of it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 async def test_a_terminal_that_ends_drains_what_was_started_there(start_stack: "StartStack") -> None:
     stack = await start_stack("gateway", config=WORKERS, threads=THREADS, flags=("--speed", 0.5))
     [picker] = stack.pickers
