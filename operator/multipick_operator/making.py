@@ -131,7 +131,7 @@ class Maker:
                 continue
             if ref.kind in WORKLOADS and not complete and not pool.spec.existing_pods:
                 continue  # pods that serve stay until those that replace them can be made
-            if ref.kind in NEEDED and not _is_rolled_out(pool, ref, turn):
+            if ref.kind in NEEDED and _is_needed(pool, ref, turn):
                 continue  # pods of before still need it, also to be made anew
             await self.delete(ref, live, turn, memory)
 
@@ -197,15 +197,15 @@ def first(live: Mapping[Ref, Manifest | None], name: str, *kinds: str) -> Manife
     return next((one for ref, one in live.items() if one and ref.name == name and ref.kind in kinds), None)
 
 
-def _is_rolled_out(pool: Pool, ref: Ref, turn: Turn) -> bool:
-    """No pod is left that was made when the spec still asked for this child."""
+def _is_needed(pool: Pool, ref: Ref, turn: Turn) -> bool:
+    """There may be pods that were made when the spec still asked for this child."""
     picker, engine = picker_name(pool), engine_name(pool)
     if ref.name.startswith(picker):
-        return is_rolled_out(first(turn.live, picker, "Deployment"))
+        return not is_rolled_out(first(turn.live, picker, "Deployment"))
     workload = first(turn.live, engine, *WORKLOADS)
     if workload is None or workload.get("kind") == "LeaderWorkerSet":
-        return True  # none makes pods; or it does not tell of which template its numbers are
-    return is_rolled_out(workload)
+        return False  # none makes pods; or it does not tell of which template its numbers are
+    return not is_rolled_out(workload)
 
 
 def _is_predecessors(pool: Pool, live: Manifest) -> bool:

@@ -21,7 +21,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def above_zero(text: str) -> float:
     """Reads a number above 0."""
-    value = number(text)
+    value = _number(text)
     if value is None or not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
@@ -31,7 +31,7 @@ def up_to(high: float) -> Callable[[str], float]:
     """Reads a number above 0, up to that."""
 
     def read(text: str) -> float:
-        value = number(text)
+        value = _number(text)
         if value is None or not 0 < value <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, up to {high}")
         return value
@@ -41,10 +41,10 @@ def up_to(high: float) -> Callable[[str], float]:
 
 def seconds(text: str) -> float:
     """Reads a time, which may be 0."""
-    return 0.0 if number(text) == 0 else above_zero(text)
+    return 0.0 if _number(text) == 0 else above_zero(text)
 
 
-def number(text: str) -> float | None:
+def _number(text: str) -> float | None:
     """None for what is none."""
     try:
         return float(text)

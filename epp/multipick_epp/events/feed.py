@@ -13,7 +13,7 @@ from multipick_epp.events.feed_stats import FeedStats
 from multipick_epp.events.incarnation import Incarnation
 from multipick_epp.events.link import Context
 from multipick_epp.events.sequence import Begin, Lost, Take
-from multipick_epp.events.subscription import Subscription
+from multipick_epp.events.subscription import WHY_CHARS, Subscription
 from multipick_epp.events.tracker import Tracker
 from multipick_epp.state.protocol import Index
 from multipick_epp.state.succession import Position, Tenure
@@ -31,7 +31,6 @@ HAND_OVER_S = 1.7
 """What the last owner said of an endpoint stands for so long from the moment we want it on: while we take it over, read
 what is left of it, and look whether its engine is still the same. Meanwhile nobody tells what its engine does.
 """
-_WHY_CHARS = 200
 _LOG_S = 10.0  # between two lines of one kind about one endpoint
 
 
@@ -289,7 +288,7 @@ class Feed:
         except UndecodableBatch as error:
             self._undecodable += 1
             incarnation.tracker.lost()
-            self._log(logging.WARNING, "batch not read", why=str(error)[:_WHY_CHARS])
+            self._log(logging.WARNING, "batch not read", why=str(error)[:WHY_CHARS])
             return
         self._undecodable += batch.unreadable
         self._operations += incarnation.tracker.apply(batch)

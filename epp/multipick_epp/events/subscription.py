@@ -14,7 +14,7 @@ from multipick_epp.events.source import Sink, Source
 log = logging.getLogger(__name__)
 
 _RETRY_S = (0.5, 10.0)  # first and longest pause before an engine is asked for its ports again
-_WHY_CHARS = 200
+WHY_CHARS = 200
 
 After = Callable[[str], tuple[int, int] | None]
 """From a publisher's address to number and digest of the batch that one may go on from; None: from none."""
@@ -93,7 +93,7 @@ class Subscription:
 
     def say(self, why: str) -> None:
         """There are no events."""
-        why = why[:_WHY_CHARS]
+        why = why[:WHY_CHARS]
         if why != self.why:
             log.info("no events", extra={"endpoint": self.spec.endpoint, "why": why})
         self.why = why

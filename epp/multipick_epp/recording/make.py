@@ -193,14 +193,18 @@ async def _metrics(http: aiohttp.ClientSession, url: str) -> str:
 async def _events(response: aiohttp.ClientResponse, started: float) -> list[tuple[float, str]]:
     """The lines of a stream, of whatever length, and when each was whole."""
     lines: list[tuple[float, str]] = []
-    size, rest = 0, b""
+    size, rest = 0, bytearray()  # grown in place: a line may come in a thousand pieces
     async for chunk in response.content.iter_any():
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             raise aiohttp.ClientPayloadError(_TOO_LONG)
-        *whole, rest = (rest + chunk).split(b"\n")
+        *whole, last = chunk.split(b"\n")
         now = time.time() - started
-        lines += [(now, line.decode(errors="replace") + "\n") for line in whole]
+        for end in whole:
+            rest += end
+            lines.append((now, rest.decode(errors="replace") + "\n"))
+            rest.clear()
+        rest += last
     return [*lines, (time.time() - started, rest.decode(errors="replace"))] if rest else lines
 
 

@@ -16,15 +16,6 @@ local function keep_as_table(hash)
   redis.call('HSETNX', hash, TABLE, 'This value is longer than the 64 bytes up to which a hash may be kept as a list.')
 end
 
--- A key that is no hash, or has more fields than any of ours, is not what we wrote: it goes, and is made again.
-local function make_sound(hash, fields_at_most)
-  local fields = redis.pcall('HLEN', hash)
-  local wrong_type = type(fields) == 'table' and string.find(fields.err, 'WRONGTYPE', 1, true)
-  if wrong_type or (type(fields) == 'number' and fields > fields_at_most) then
-    redis.call('UNLINK', hash)
-  end
-end
-
 -- The fields of a hash and their values, in turn, but for those that are longer than any of ours, which go.
 local function sound_fields(hash)
   return sound_of(redis.call('HGETALL', hash), 2, function(field)

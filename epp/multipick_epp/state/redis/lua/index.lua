@@ -34,9 +34,7 @@ end
 
 -- The names of a fence's caches. What is not as we write it goes: its owner writes it again.
 local function caches_of(fence)
-  if anew('HLEN', fence) > FIELDS_AT_MOST then
-    redis.call('UNLINK', fence)
-  end
+  make_sound(fence, FIELDS_AT_MOST)
   return caches_among(redis.call('HKEYS', fence), function(field)
     redis.call('HDEL', fence, field)
   end)

@@ -14,10 +14,8 @@ if known ~= tonumber(ARGV[3]) then
 end
 local entry = {}
 local function say(hash, value, kind, record)
-  if anew('HLEN', hash) > tonumber(ARGV[8]) then  -- not what we wrote: each owner says his own again
-    redis.call('UNLINK', hash)
-  end
-  if anew('HGET', hash, ARGV[2]) ~= value then
+  make_sound(hash, tonumber(ARGV[8]))  -- each owner says his own again
+  if redis.call('HGET', hash, ARGV[2]) ~= value then
     redis.call('HSET', hash, ARGV[2], value)
     entry[#entry + 1] = kind
     entry[#entry + 1] = record

@@ -34,6 +34,15 @@ local function anew(command, key, ...)
   return redis.call(command, key, ...), true  -- raises whatever else it was
 end
 
+-- A key that is no hash, or has more fields than any of ours, is not what we wrote: it goes, and is made again.
+local function make_sound(hash, fields_at_most)
+  local fields = redis.pcall('HLEN', hash)
+  local wrong_type = type(fields) == 'table' and string.find(fields.err, 'WRONGTYPE', 1, true)
+  if wrong_type or (type(fields) == 'number' and fields > fields_at_most) then
+    redis.call('UNLINK', hash)
+  end
+end
+
 -- One entry more, in a stream that is kept at about so many.
 local function tell(stream, entries, ...)
   anew('XADD', stream, 'MAXLEN', '~', entries, '*', ...)
